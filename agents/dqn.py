@@ -1,0 +1,116 @@
+"""Deep Q-learning.
+
+Source: Mnih et al. 2015, with double Q-learning (van Hasselt et al. 2016, section 4) unless
+switched off. Deviations, each an option: several critics with the minimum as target, layer norm,
+targets bounded to reachable returns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from gymnasium import spaces
+from torch import Tensor
+
+from rlkit.agents.algorithm import Algorithm
+from rlkit.agents.learner import Learner, LearnerConfig, weighted_mean, with_target
+from rlkit.networks import Mlp, adam, gradient
+from rlkit.networks.gradient import Metrics, State
+
+
+@dataclass(frozen=True)
+class DQNConfig(LearnerConfig):
+    """Settings of DQN."""
+
+    learning_rate: float = 1e-3
+    """Adam's step size, > 0."""
+    batch_size: int = 128
+    """Windows per update, >= 1."""
+    net_arch: tuple[int, ...] = (64, 64)
+    """Widths of the hidden layers."""
+    critics: int = 1
+    """Networks in the ensemble; the target takes their minimum, >= 1."""
+    double: bool = True
+    """Whether the online network chooses the action that the target network values."""
+    exploration_fraction: float = 0.1
+    """Share of training over which random actions become rarer, in [0, 1]."""
+    exploration_initial_eps: float = 1.0
+    """Share of random actions at the start, in [0, 1]."""
+    exploration_final_eps: float = 0.05
+    """Share of random actions afterwards, in [0, 1]."""
+
+
+class DQNLearner(Learner):
+    """An ensemble of action-value networks and its target."""
+
+    config_class = DQNConfig
+    config: DQNConfig
+
+    def initial_state(self, generator: torch.Generator) -> State:
+        """The network and its target."""
+        c, s = self.config, self.sizes
+        self.critic = Mlp((s.observation, s.goal), c.net_arch, s.action, c.critics, c.layer_norm)
+        self.networks = {"critic": self.critic, "critic_target": self.critic}
+        return with_target("critic", self.critic, generator)
+
+    def policy(self, observation: Tensor, goal: Tensor, explore: bool) -> Tensor:
+        """The action of highest mean value, `(n,)`; the algorithm mixes in random ones."""
+        return self.critic(self.state["critic"], (observation, goal)).mean(0).argmax(-1)
+
+    def update_function(
+        self, state: State, batch: State, noise: Tensor, target_rate: Tensor, step: int
+    ) -> tuple[State, Metrics]:
+        """The network, then its target."""
+        t = self.transitions(batch)
+        target = self._target(state, t)
+        grad, metrics = gradient(lambda v: self.critic_loss(v, t, target), state["critic"])
+        changes = adam(state, "critic", self.clip(grad), batch["learning_rate"])
+        old = state["critic_target"]
+        changes["critic_target"] = torch.lerp(old, changes["critic"], target_rate)
+        return changes, metrics
+
+    def critic_loss(self, critic: Tensor, t: State, target: Tensor) -> tuple[Tensor, Metrics]:
+        """Huber error of the actions taken."""
+        values = self.critic(critic, (t["observation"], t["goal"]))
+        taken = t["action"].reshape(1, -1, 1).expand(len(values), -1, -1)
+        q = values.gather(-1, taken).squeeze(-1)
+        error = F.smooth_l1_loss(q, target.expand_as(q), reduction="none")
+        loss = weighted_mean(error, t["weight"]).sum()
+        mean = weighted_mean(q, t["weight"]).mean()
+        return loss, {"critic_loss": loss, "q_mean": mean, "q_max": q.max(), "q_min": q.min()}
+
+    def _target(self, state: State, t: State) -> Tensor:
+        inputs = (t["following"], t["goal"])
+        values = self.critic(state["critic_target"], inputs).amin(0)
+        if self.config.double:
+            chosen = self.critic(state["critic"], inputs).mean(0).argmax(-1, keepdim=True)
+            following = values.gather(-1, chosen).squeeze(-1)
+        else:
+            following = values.amax(-1)
+        return self.bound(t["reward"] + t["discount"] * following)
+
+
+class DQN(Algorithm):
+    """DQN for Discrete actions, with Stable-Baselines3's interface.
+
+    Options are `DQNConfig`'s fields and those of `Algorithm`.
+    """
+
+    learner_class = DQNLearner
+    action_spaces: ClassVar[tuple[type[spaces.Space], ...]] = (spaces.Discrete,)
+    exploration_rate: float = 1.0
+
+    def random_fraction(self) -> float:
+        """Share of random actions now: a line down to its final value, then constant."""
+        return self.exploration_rate
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        super()._update_current_progress_remaining(num_timesteps, total_timesteps)
+        c: Any = self.learner.config
+        done = 1.0 - self._current_progress_remaining
+        share = 1.0 if c.exploration_fraction == 0 else min(1.0, done / c.exploration_fraction)
+        start, end = c.exploration_initial_eps, c.exploration_final_eps
+        self.exploration_rate = start + share * (end - start)

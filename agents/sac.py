@@ -1,0 +1,176 @@
+"""Soft actor-critic.
+
+Source: Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", with the entropy
+weight learned (section 5). Deviations, each an option: layer norm in the critics, targets bounded
+to reachable returns, no entropy bonus in the target, any number of critics.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from gymnasium import spaces
+from torch import Tensor
+
+from rlkit.agents.algorithm import Algorithm
+from rlkit.agents.learner import Learner, LearnerConfig, weighted_mean, with_target
+from rlkit.networks import Mlp, adam, adam_state, gradient
+from rlkit.networks.gradient import Metrics, State
+
+LOG_STD_RANGE = (-20.0, 2.0)
+
+
+@dataclass(frozen=True)
+class SACConfig(LearnerConfig):
+    """Settings of soft actor-critic."""
+
+    ent_coef: float | str = "auto"
+    """Entropy weight: "auto" learns it, a number >= 0 fixes it."""
+    initial_ent_coef: float = 1.0
+    """Entropy weight to start from when it is learned, > 0."""
+    target_entropy: float | str = "auto"
+    """Entropy that the learned weight aims at, in nats; "auto" is minus the action's width."""
+    entropy_in_target: bool = True
+    """Whether values count future entropy. Without it values are plain returns, so that targets
+    can be bounded; with it no bound is applied."""
+
+    def __post_init__(self) -> None:
+        """Refuses values out of range, by name."""
+        super().__post_init__()
+        if self.ent_coef != "auto" and not (
+            isinstance(self.ent_coef, float | int) and self.ent_coef >= 0
+        ):
+            raise ValueError(f'ent_coef must be "auto" or a number >= 0, got {self.ent_coef!r}')
+        if not self.initial_ent_coef > 0:
+            raise ValueError(f"initial_ent_coef must be > 0, got {self.initial_ent_coef}")
+
+
+class SACLearner(Learner):
+    """A squashed Gaussian policy, an ensemble of critics, and the entropy weight."""
+
+    config_class = SACConfig
+    config: SACConfig
+
+    def initial_state(self, generator: torch.Generator) -> State:
+        """Actor, critics with their target, and the logarithm of the entropy weight."""
+        c, s = self.config, self.sizes
+        inputs = (s.observation, s.goal)
+        self.actor = Mlp(inputs, c.net_arch, 2 * s.action)
+        self.critic = Mlp((*inputs, s.action), c.net_arch, 1, c.critics, c.layer_norm)
+        self.networks = {
+            "actor": self.actor,
+            "critic": self.critic,
+            "critic_target": self.critic,
+        }
+        self.learned = c.ent_coef == "auto"
+        start = c.initial_ent_coef if self.learned else float(c.ent_coef)
+        self.target_entropy = (
+            -float(s.action) if c.target_entropy == "auto" else float(c.target_entropy)
+        )
+        return {
+            **adam_state("actor", self.actor.initial(generator)),
+            **with_target("critic", self.critic, generator),
+            **adam_state("log_ent_coef", torch.tensor([math.log(max(start, 1e-30))])),
+        }
+
+    def draw_noise(self, rows: int) -> Tensor:
+        """Standard normal numbers `(2, rows, A)`: for the next actions and the present ones."""
+        shape = (2, rows, self.sizes.action)
+        return torch.randn(shape, generator=self.generator, device=self.device)
+
+    def policy(self, observation: Tensor, goal: Tensor, explore: bool) -> Tensor:
+        """The mode of the policy, or a sample of it."""
+        mean, log_std = self._gaussian(self.state["actor"], observation, goal)
+        if explore:
+            noise = torch.randn(mean.shape, generator=self.generator, device=self.device)
+            mean = mean + log_std.exp() * noise
+        return mean.tanh()
+
+    def update_function(
+        self, state: State, batch: State, noise: Tensor, target_rate: Tensor, step: int
+    ) -> tuple[State, Metrics]:
+        """Critics, actor, entropy weight, target, in this order."""
+        t = self.transitions(batch)
+        rate = batch["learning_rate"]
+        ent_coef = state["log_ent_coef"].exp()
+
+        target = self._target(state, t, ent_coef, noise[0])
+        grad, metrics = gradient(lambda v: self.critic_loss(v, t, target), state["critic"])
+        changes = adam(state, "critic", self.clip(grad), rate)
+
+        critic = changes["critic"]
+        grad, more = gradient(
+            lambda v: self.actor_loss(v, critic, t, ent_coef, noise[1]), state["actor"]
+        )
+        changes |= adam(state, "actor", self.clip(grad), rate)
+        metrics |= more
+        if self.learned:
+            # Equation 18 has the weight itself; its logarithm is what everybody descends.
+            surplus = metrics["entropy"] - self.target_entropy
+            changes |= adam(state, "log_ent_coef", surplus.reshape(1), rate)
+        metrics["ent_coef"] = ent_coef[0]
+        changes["critic_target"] = torch.lerp(state["critic_target"], critic, target_rate)
+        return changes, metrics
+
+    def critic_loss(self, critic: Tensor, t: State, target: Tensor) -> tuple[Tensor, Metrics]:
+        """Squared error of every critic (equation 5)."""
+        q = self.critic(critic, (t["observation"], t["goal"], t["action"])).squeeze(-1)
+        loss = 0.5 * weighted_mean((q - target) ** 2, t["weight"]).sum()
+        mean = weighted_mean(q, t["weight"]).mean()
+        return loss, {"critic_loss": loss, "q_mean": mean, "q_max": q.max(), "q_min": q.min()}
+
+    def actor_loss(
+        self, actor: Tensor, critic: Tensor, t: State, ent_coef: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Metrics]:
+        """Expected value and entropy of the policy's own actions (equation 9)."""
+        action, log_prob = self._sample(actor, t["observation"], t["goal"], noise)
+        q = self.critic(critic, (t["observation"], t["goal"], action)).squeeze(-1).amin(0)
+        loss = weighted_mean(ent_coef * log_prob - q, t["weight"])
+        return loss, {"actor_loss": loss, "entropy": -weighted_mean(log_prob, t["weight"])}
+
+    def _target(self, state: State, t: State, ent_coef: Tensor, noise: Tensor) -> Tensor:
+        action, log_prob = self._sample(state["actor"], t["following"], t["goal"], noise)
+        inputs = (t["following"], t["goal"], action)
+        q = self.critic(state["critic_target"], inputs).squeeze(-1).amin(0)
+        if self.config.entropy_in_target:
+            return t["reward"] + t["discount"] * (q - ent_coef * log_prob)
+        return self.bound(t["reward"] + t["discount"] * q)
+
+    def _gaussian(self, actor: Tensor, observation: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_std = self.actor(actor, (observation, goal))[0].chunk(2, dim=-1)
+        return mean, log_std.clamp(*LOG_STD_RANGE)
+
+    def _sample(
+        self, actor: Tensor, observation: Tensor, goal: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Reparameterised actions and their log-probability (appendix C)."""
+        mean, log_std = self._gaussian(actor, observation, goal)
+        raw = mean + log_std.exp() * noise
+        # log(1 - tanh(x)^2) written so that it does not underflow.
+        squash = 2 * (math.log(2) - raw - F.softplus(-2 * raw))
+        normal = -0.5 * noise**2 - log_std - 0.5 * math.log(2 * math.pi)
+        return raw.tanh(), (normal - squash).sum(-1)
+
+
+class SAC(Algorithm):
+    """Soft actor-critic for Box actions, with Stable-Baselines3's interface.
+
+    Options are `SACConfig`'s fields and those of `Algorithm`.
+    """
+
+    learner_class = SACLearner
+    action_spaces: ClassVar[tuple[type[spaces.Space], ...]] = (spaces.Box,)
+
+    @property
+    def log_ent_coef(self) -> Tensor | None:
+        """Logarithm of the learned entropy weight, None where it is fixed."""
+        return self.learner.state["log_ent_coef"].clone() if self.learner.learned else None
+
+    @property
+    def ent_coef_tensor(self) -> Tensor:
+        """The entropy weight now."""
+        return self.learner.state["log_ent_coef"].exp()

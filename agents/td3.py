@@ -1,0 +1,140 @@
+"""Twin delayed deep deterministic policy gradient.
+
+Source: Fujimoto et al. 2018, "Addressing Function Approximation Error in Actor-Critic Methods",
+algorithm 1. Deviations, each an option: layer norm in the critics, targets bounded to reachable
+returns, a penalty on large actions as in the HER baselines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from rlkit.agents.algorithm import Algorithm
+from rlkit.agents.learner import Learner, LearnerConfig, weighted_mean, with_target
+from rlkit.networks import Mlp, adam, gradient
+from rlkit.networks.gradient import Metrics, State
+
+
+@dataclass(frozen=True)
+class TD3Config(LearnerConfig):
+    """Settings of TD3."""
+
+    policy_delay: int = 2
+    """Critic updates per update of policy and targets, >= 1."""
+    target_policy_noise: float = 0.2
+    """Deviation of the noise on target actions, >= 0."""
+    target_noise_clip: float = 0.5
+    """Largest such noise, >= 0."""
+    exploration_noise: float = 0.1
+    """Deviation of the Gaussian noise on training actions, whose range is [-1, 1]; >= 0."""
+    action_penalty: float = 0.0
+    """Weight of the mean squared pre-activation of the policy, which keeps tanh from saturating;
+    >= 0."""
+
+    def __post_init__(self) -> None:
+        """Refuses values out of range, by name."""
+        super().__post_init__()
+        if self.policy_delay < 1:
+            raise ValueError(f"policy_delay must be >= 1, got {self.policy_delay}")
+        for name in ("target_policy_noise", "target_noise_clip", "exploration_noise"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
+
+
+class TD3Learner(Learner):
+    """A deterministic policy and an ensemble of critics, each with a target."""
+
+    config_class = TD3Config
+    config: TD3Config
+
+    def initial_state(self, generator: torch.Generator) -> State:
+        """Actor and critics with their targets."""
+        c, s = self.config, self.sizes
+        inputs = (s.observation, s.goal)
+        self.actor = Mlp(inputs, c.net_arch, s.action)
+        self.critic = Mlp((*inputs, s.action), c.net_arch, 1, c.critics, c.layer_norm)
+        self.networks = {
+            "actor": self.actor,
+            "critic": self.critic,
+            "actor_target": self.actor,
+            "critic_target": self.critic,
+        }
+        return {
+            **with_target("actor", self.actor, generator),
+            **with_target("critic", self.critic, generator),
+        }
+
+    def draw_noise(self, rows: int) -> Tensor:
+        """Standard normal numbers `(rows, A)` for the target actions."""
+        shape = (rows, self.sizes.action)
+        return torch.randn(shape, generator=self.generator, device=self.device)
+
+    def phase(self) -> int:
+        """1 where the policy is updated, else 0."""
+        return int((self.updates + 1) % self.config.policy_delay == 0)
+
+    def policy(self, observation: Tensor, goal: Tensor, explore: bool) -> Tensor:
+        """The policy's action, with Gaussian noise in training."""
+        action = self.actor(self.state["actor"], (observation, goal))[0].tanh()
+        if explore:
+            noise = torch.randn(action.shape, generator=self.generator, device=self.device)
+            action = (action + self.config.exploration_noise * noise).clamp(-1, 1)
+        return action
+
+    def update_function(
+        self, state: State, batch: State, noise: Tensor, target_rate: Tensor, step: int
+    ) -> tuple[State, Metrics]:
+        """Critics; with `step` 1 also the actor and the targets."""
+        t = self.transitions(batch)
+        rate = batch["learning_rate"]
+        target = self._target(state, t, noise)
+        grad, metrics = gradient(lambda v: self.critic_loss(v, t, target), state["critic"])
+        changes = adam(state, "critic", self.clip(grad), rate)
+        if step == 1:
+            critic = changes["critic"]
+            grad, more = gradient(lambda v: self.actor_loss(v, critic, t), state["actor"])
+            changes |= adam(state, "actor", self.clip(grad), rate)
+            metrics |= more
+            for name in ("actor", "critic"):
+                old = state[f"{name}_target"]
+                changes[f"{name}_target"] = torch.lerp(old, changes[name], target_rate)
+        return changes, metrics
+
+    def critic_loss(self, critic: Tensor, t: State, target: Tensor) -> tuple[Tensor, Metrics]:
+        """Squared error of every critic."""
+        q = self.critic(critic, (t["observation"], t["goal"], t["action"])).squeeze(-1)
+        loss = weighted_mean((q - target) ** 2, t["weight"]).sum()
+        mean = weighted_mean(q, t["weight"]).mean()
+        return loss, {"critic_loss": loss, "q_mean": mean, "q_max": q.max(), "q_min": q.min()}
+
+    def actor_loss(self, actor: Tensor, critic: Tensor, t: State) -> tuple[Tensor, Metrics]:
+        """The first critic's value of the policy's action (section 4.2)."""
+        raw = self.actor(actor, (t["observation"], t["goal"]))[0]
+        q = self.critic(critic, (t["observation"], t["goal"], raw.tanh()))[0].squeeze(-1)
+        loss = -weighted_mean(q, t["weight"])
+        penalty = weighted_mean((raw**2).mean(-1), t["weight"])
+        return loss + self.config.action_penalty * penalty, {"actor_loss": loss}
+
+    def _target(self, state: State, t: State, noise: Tensor) -> Tensor:
+        c = self.config
+        smoothing = (c.target_policy_noise * noise).clamp(-c.target_noise_clip, c.target_noise_clip)
+        raw = self.actor(state["actor_target"], (t["following"], t["goal"]))[0]
+        action = (raw.tanh() + smoothing).clamp(-1, 1)
+        inputs = (t["following"], t["goal"], action)
+        q = self.critic(state["critic_target"], inputs).squeeze(-1).amin(0)
+        return self.bound(t["reward"] + t["discount"] * q)
+
+
+class TD3(Algorithm):
+    """TD3 for Box actions, with Stable-Baselines3's interface.
+
+    Options are `TD3Config`'s fields and those of `Algorithm`.
+    """
+
+    learner_class = TD3Learner
+    action_spaces: ClassVar[tuple[type[spaces.Space], ...]] = (spaces.Box,)

@@ -1,0 +1,175 @@
+"""BitFlip: turn one bit pattern into another, one flip at a time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from rlkit.envs.drawing import AGENT, FLOOR, GOAL, OBJECT, Canvas
+from rlkit.envs.faces import SimulationEnv, SimulationVectorEnv
+from rlkit.envs.simulation import State
+from rlkit.goals import ExactRule, GoalRule
+
+
+@dataclass(frozen=True)
+class HammingRule(ExactRule):
+    """Success at equality, as in `ExactRule`; the reward is minus the number of wrong bits.
+
+    Attributes:
+        bits: Length of the pattern.
+    """
+
+    bits: int = 10
+
+    @property
+    def reward_range(self) -> tuple[float, float]:
+        """`(-bits, 0)`."""
+        return (-float(self.bits), 0.0)
+
+    def reward(self, achieved: NDArray[Any], desired: NDArray[Any]) -> NDArray[np.floating[Any]]:
+        """Minus the number of differing bits, `(N, bits), (N, bits) -> (N,)`."""
+        return np.asarray(-np.sum(achieved != desired, axis=1, dtype=np.float64))
+
+
+class BitFlipSimulation:
+    """The rules of `BitFlip`, whose arguments it takes.
+
+    Raises:
+        ValueError: If there is no bit or the reward is unknown.
+    """
+
+    frames_per_second = 5
+
+    def __init__(self, bits: int, reward: str, terminates: bool) -> None:
+        if bits < 1:
+            raise ValueError(f"bits must be at least 1, got {bits}")
+        if reward not in ("sparse", "dense"):
+            raise ValueError(f'reward must be "sparse" or "dense", got {reward!r}')
+        self.bits = bits
+        self.draws = 2 * bits + 1
+        self.rule: GoalRule = (
+            ExactRule(terminates) if reward == "sparse" else HammingRule(terminates, bits)
+        )
+        pattern = spaces.MultiBinary(bits)
+        self.observation_space = spaces.Dict(
+            observation=pattern, achieved_goal=pattern, desired_goal=pattern
+        )
+        self.action_space: spaces.Space[Any] = spaces.Discrete(bits)
+
+    def initial(self, uniforms: NDArray[np.float64]) -> State:
+        """Draws both patterns uniformly; where they agree, one bit of the goal is turned over."""
+        pattern = (uniforms[:, : self.bits] < 0.5).astype(np.int8)
+        goal = (uniforms[:, self.bits : -1] < 0.5).astype(np.int8)
+        equal = np.flatnonzero((pattern == goal).all(axis=1))
+        goal[equal, (uniforms[equal, -1] * self.bits).astype(np.intp)] ^= 1
+        return {"pattern": pattern, "goal": goal}
+
+    def step(self, state: State, action: NDArray[Any]) -> State:
+        """Flips bit `action` `(N,)` of each row."""
+        pattern = state["pattern"].copy()
+        pattern[np.arange(len(pattern)), action] ^= 1
+        return {"pattern": pattern, "goal": state["goal"]}
+
+    def observe(self, state: State) -> dict[str, NDArray[Any]]:
+        """The pattern, twice, and the goal, each `(N, bits)`."""
+        return {
+            "observation": state["pattern"],
+            "achieved_goal": state["pattern"],
+            "desired_goal": state["goal"],
+        }
+
+    def draw(self, state: State, size: int) -> NDArray[np.uint8]:
+        """The pattern above the goal, in rows of squares; dots mark the bits that differ."""
+        pattern, goal = state["pattern"][0], state["goal"][0]
+        columns = math.ceil(math.sqrt(2 * self.bits))
+        rows = math.ceil(self.bits / columns)
+        canvas = Canvas(size, (-0.5, -rows - 1.0, columns + 0.5, rows + 1.0))
+        for bits, colour, top in ((pattern, AGENT, rows + 0.25), (goal, GOAL, -0.25)):
+            for i in range(self.bits):
+                centre = (i % columns + 0.5, top - i // columns - 0.5)
+                canvas.rectangle(centre, (0.88, 0.88), colour if bits[i] else FLOOR, 0.14)
+                if pattern[i] != goal[i]:
+                    canvas.circle(centre, 0.12, OBJECT)
+        return canvas.image()
+
+
+class BitFlip(SimulationEnv):
+    """A pattern of bits has to become another pattern; each step flips one bit.
+
+    ## Description
+    The task on which hindsight was first shown to matter: with a sparse reward, of the 2^n
+    patterns only one is rewarded, and no exploration finds it for long patterns.
+
+    Source: Andrychowicz et al. 2017, "Hindsight Experience Replay", section 3.1. There, episodes
+    run on after success; here success ends them unless `terminates=False`.
+
+    ## Action Space
+    `Discrete(bits)`
+
+    | Num        | Action                     | Unit |
+    |------------|----------------------------|------|
+    | i          | flip bit i, 0 to bits - 1  | -    |
+
+    ## Observation Space
+    A `Dict` of `MultiBinary(bits)`.
+
+    | Key             | Num           | Observation         | Min | Max | Unit |
+    |-----------------|---------------|---------------------|-----|-----|------|
+    | `observation`   | 0 to bits - 1 | the pattern         | 0   | 1   | -    |
+    | `achieved_goal` | 0 to bits - 1 | the pattern         | 0   | 1   | -    |
+    | `desired_goal`  | 0 to bits - 1 | the pattern wanted  | 0   | 1   | -    |
+
+    ## Rewards
+    `sparse`: -1 until the patterns are equal, 0 when they are. `dense`: minus the number of bits
+    in which they differ.
+
+    ## Starting State
+    Pattern and goal are drawn uniformly and differ in at least one bit.
+
+    ## Episode End
+    Termination at success, unless `terminates=False`. Truncation after `bits` steps, which the
+    environment counts itself so that the limit moves with `bits`; `max_episode_steps` may shorten
+    it.
+
+    ## Arguments
+    - `bits`: length of the pattern; default 10.
+    - `reward`: "sparse" or "dense".
+    - `terminates`: whether success ends the episode; default True.
+    - `render_mode`: "rgb_array" or None.
+
+    ## Version History
+    - v0: first version.
+    """
+
+    def __init__(
+        self,
+        render_mode: str | None = None,
+        *,
+        bits: int = 10,
+        reward: str = "sparse",
+        terminates: bool = True,
+    ) -> None:
+        super().__init__(BitFlipSimulation(bits, reward, terminates), render_mode, bits)
+
+
+class BitFlipVector(SimulationVectorEnv):
+    """Many `BitFlip` at once; further arguments are those of `SimulationVectorEnv`."""
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        max_episode_steps: int | None = None,
+        *,
+        bits: int = 10,
+        reward: str = "sparse",
+        terminates: bool = True,
+        **arguments: Any,
+    ) -> None:
+        limit = bits if max_episode_steps is None else min(bits, max_episode_steps)
+        simulation = BitFlipSimulation(bits, reward, terminates)
+        super().__init__(simulation, num_envs, limit, **arguments)

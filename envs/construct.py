@@ -1,0 +1,100 @@
+"""Environments from their ids: what `rlkit train --env` accepts."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import importlib
+import re
+import warnings
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
+
+import rlkit.envs  # noqa: F401  registers the suite's ids
+
+_ROBOTICS_NAME = re.compile(r"(Fetch|HandReach|HandManipulate|PointMaze_|AntMaze_|Adroit|Franka)")
+_GOAL_FAMILIES = tuple(
+    f"gymnasium_robotics.envs.{family}." for family in ("fetch", "shadow_dexterous_hand", "maze")
+)
+
+
+def make(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
+    """Builds an environment with Gymnasium's standard wrappers.
+
+    Args:
+        env_id: An id of this suite, any registered id, `"module:Id-v0"` (the module is imported
+            and registers the id), or an id of Gymnasium-Robotics, which gets a goal rule and an
+            exact state (`rlkit.envs.robotics.RoboticsEnv`).
+        kwargs: Arguments of the environment; `max_episode_steps` and `disable_env_checker` are
+            Gymnasium's.
+
+    Raises:
+        ValueError: If the id is unknown or its module cannot be imported.
+    """
+    spec = find_spec(env_id)
+    with warnings.catch_warnings():
+        # About old versions and render modes: an id was asked for, and this is it.
+        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return gym.make(spec, **kwargs)
+
+
+def find_spec(env_id: str) -> EnvSpec:
+    """The spec that `make` builds from an id, importing what the id needs.
+
+    Raises:
+        ValueError: If the id is unknown or its module cannot be imported.
+    """
+    module, _, name = env_id.rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            raise ValueError(
+                f"{env_id!r} asks for the module {module!r}, which does not import: "
+                f"{type(error).__name__}: {error}. Is it installed, or its folder on PYTHONPATH?"
+            ) from error
+    if name not in gym.registry:
+        has_robotics = _import_robotics()
+        if name not in gym.registry:
+            raise ValueError(_unknown(env_id, name, has_robotics))
+    return _with_rule(gym.registry[name])
+
+
+def _import_robotics() -> bool:
+    # Late, because it costs half a second and its extra may be missing.
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            importlib.import_module("rlkit.envs.robotics")
+    except ImportError:
+        return False
+    return True
+
+
+def _with_rule(spec: EnvSpec) -> EnvSpec:
+    entry_point = spec.entry_point
+    if not isinstance(entry_point, str) or not entry_point.startswith(_GOAL_FAMILIES):
+        return spec
+    adapted = copy.deepcopy(spec)
+    adapted.entry_point = "rlkit.envs.robotics:load"
+    adapted.kwargs["entry_point"] = entry_point
+    return adapted
+
+
+def _unknown(env_id: str, name: str, has_robotics: bool) -> str:
+    if _ROBOTICS_NAME.match(name) and not has_robotics:
+        return (
+            f"{env_id!r} belongs to Gymnasium-Robotics, which does not import here: "
+            f'pip install "rlkit-suite[robotics]"'
+        )
+    spelled = {known.lower(): known for known in gym.registry}
+    near = difflib.get_close_matches(name.lower(), spelled, n=3, cutoff=0.6)
+    hint = f"Nearest: {', '.join(spelled[match] for match in near)}." if near else ""
+    return (
+        f"unknown environment {env_id!r}. {hint} "
+        f"An environment of your own is written module:Id-v0, where importing the module "
+        f"registers the id with gymnasium.register."
+    ).replace("  ", " ")

@@ -1,0 +1,241 @@
+"""A disc that pushes a puck across a table: dry friction, inelastic collisions, walls."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from rlkit.envs import drawing
+from rlkit.envs.drawing import Canvas
+from rlkit.envs.faces import SimulationEnv, SimulationVectorEnv
+from rlkit.envs.simulation import State
+from rlkit.goals import DistanceRule, GoalRule, goal_distance
+
+TABLE = 0.5  # metres from the middle to each wall
+PUSHER_RADIUS, PUCK_RADIUS = 0.05, 0.08  # metres
+PUSHER_MASS, PUCK_MASS = 1.0, 0.2  # kilograms
+FORCE = 8.0  # newtons along each axis, at most
+DAMPING = 10.0  # newton seconds per metre, of the pusher's drive
+PUSHER_SPEED = FORCE / DAMPING  # metres per second along each axis, where damping takes up FORCE
+FRICTION = 0.6 * 9.81  # metres per second squared, at which a free puck slows down
+CONTROL_PERIOD, SUBSTEPS = 0.1, 10  # seconds, count
+THRESHOLD = 0.05  # metres
+PUCK_START, GOAL_AREA, PUSHER_START = 0.25, 0.3, 0.44  # metres, half sides of squares
+
+Array = NDArray[np.float64]
+
+_TICK = CONTROL_PERIOD / SUBSTEPS
+_DECAY = math.exp(-_TICK * DAMPING / PUSHER_MASS)
+_CONTACT = PUSHER_RADIUS + PUCK_RADIUS
+_PUSHER_ROOM, _PUCK_ROOM = TABLE - PUSHER_RADIUS, TABLE - PUCK_RADIUS
+
+
+class PlanarPushSimulation:
+    """Physics of `PlanarPush`; see there.
+
+    Forces change velocities, velocities predict places, collisions and walls correct these, and
+    velocities become what was really moved (position-based dynamics).
+    Source: Müller et al. 2007, algorithm 1; corrections weighted by inverse mass, equation 9.
+
+    Args:
+        reward: `"sparse"` or `"dense"`.
+
+    Raises:
+        ValueError: If the reward is unknown.
+    """
+
+    draws = 6
+    frames_per_second = round(1 / CONTROL_PERIOD)
+
+    def __init__(self, reward: str = "sparse") -> None:
+        if reward not in ("sparse", "dense"):
+            raise ValueError(f"reward must be 'sparse' or 'dense', got {reward!r}")
+        self.rule: GoalRule = DistanceRule(THRESHOLD, sparse=reward == "sparse")
+        self.action_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        # No collision makes a disc faster than the fastest diagonal drive.
+        speed = math.sqrt(2) * PUSHER_SPEED
+        limits = [_PUSHER_ROOM, speed, _PUCK_ROOM, speed, _PUSHER_ROOM + _PUCK_ROOM]
+        high = np.repeat(limits, 2).astype(np.float32)
+        self.observation_space = spaces.Dict(
+            observation=spaces.Box(-high, high),
+            achieved_goal=spaces.Box(-_PUCK_ROOM, _PUCK_ROOM, (2,), np.float32),
+            desired_goal=spaces.Box(-GOAL_AREA, GOAL_AREA, (2,), np.float32),
+        )
+
+    def initial(self, uniforms: NDArray[np.float64]) -> State:
+        """Both discs at rest and apart, the goal away from the puck."""
+        centred = 2 * uniforms - 1
+        puck = PUCK_START * centred[:, :2]
+        goal = _away(GOAL_AREA * centred[:, 2:4], puck, 2 * THRESHOLD, GOAL_AREA)
+        pusher = _away(PUSHER_START * centred[:, 4:], puck, _CONTACT + 0.02, PUSHER_START)
+        rest = np.zeros_like(puck)
+        return {
+            "pusher": pusher,
+            "pusher_velocity": rest,
+            "puck": puck,
+            "puck_velocity": rest.copy(),
+            "goal": goal,
+        }
+
+    def step(self, state: State, action: NDArray[Any]) -> State:
+        """The table one control period later."""
+        drive = PUSHER_SPEED * np.clip(action.astype(np.float64), -1, 1)
+        pusher, puck = state["pusher"], state["puck"]
+        pusher_velocity, puck_velocity = state["pusher_velocity"], state["puck_velocity"]
+        for _ in range(SUBSTEPS):
+            pusher_velocity = drive + (pusher_velocity - drive) * _DECAY
+            puck_velocity = _slowed(puck_velocity)
+            pusher_moved, puck_moved = _separated(
+                pusher + _TICK * pusher_velocity, puck + _TICK * puck_velocity
+            )
+            # A pusher wedged between puck and wall: neither moves.
+            wedged = _length(puck_moved - pusher_moved) < _CONTACT - 1e-9
+            pusher_moved = np.where(wedged, pusher, pusher_moved)
+            puck_moved = np.where(wedged, puck, puck_moved)
+            pusher_velocity = (pusher_moved - pusher) / _TICK
+            puck_velocity = (puck_moved - puck) / _TICK
+            pusher, puck = pusher_moved, puck_moved
+        return {
+            "pusher": pusher,
+            "pusher_velocity": pusher_velocity,
+            "puck": puck,
+            "puck_velocity": puck_velocity,
+            "goal": state["goal"],
+        }
+
+    def observe(self, state: State) -> dict[str, NDArray[Any]]:
+        """The observation dict, float32."""
+        pusher, puck = state["pusher"], state["puck"]
+        parts = [pusher, state["pusher_velocity"], puck, state["puck_velocity"], puck - pusher]
+        return {
+            "observation": np.concatenate(parts, axis=1).astype(np.float32),
+            "achieved_goal": puck.astype(np.float32),
+            "desired_goal": state["goal"].astype(np.float32),
+        }
+
+    def draw(self, state: State, size: int) -> NDArray[np.uint8]:
+        """The table from above; the puck is home when its middle lies within the goal's ring."""
+        edge = TABLE + 0.06
+        canvas = Canvas(size, (-edge, -edge, edge, edge))
+        canvas.rectangle((0, 0), (2 * TABLE + 0.06,) * 2, drawing.WALL, 0.03)
+        canvas.rectangle((0, 0), (2 * TABLE,) * 2, drawing.FLOOR)
+        goal, puck, pusher = (state[key][0] for key in ("goal", "puck", "pusher"))
+        canvas.circle(goal, PUCK_RADIUS, drawing.GOAL_AREA)
+        canvas.circle(puck, PUCK_RADIUS, drawing.OBJECT, drawing.OBJECT_EDGE, 0.008)
+        canvas.circle(puck, 0.01, drawing.OBJECT_EDGE)
+        canvas.circle(pusher, PUSHER_RADIUS, drawing.AGENT, drawing.AGENT_EDGE, 0.008)
+        canvas.circle(goal, THRESHOLD, None, drawing.GOAL, 0.008)
+        return canvas.image()
+
+
+def _away(place: Array, puck: Array, distance: float, half_side: float) -> Array:
+    """Places nearer to the puck than `distance` move half a square aside, to equal density."""
+    aside = place.copy()
+    aside[:, 0] -= np.copysign(half_side, place[:, 0])
+    return np.where(goal_distance(place, puck)[:, None] < distance, aside, place)
+
+
+def _slowed(velocity: Array) -> Array:
+    """A puck's velocity after one substep of dry friction."""
+    speed = _length(velocity)
+    # The tiny number keeps a resting puck from dividing by zero.
+    return velocity * np.maximum(1 - FRICTION * _TICK / np.maximum(speed, 1e-12), 0)
+
+
+def _separated(pusher: Array, puck: Array) -> tuple[Array, Array]:
+    """Predicted places corrected for walls and overlap; the lighter disc yields more."""
+    pusher, puck = _within(pusher, _PUSHER_ROOM), _within(puck, _PUCK_ROOM)
+    gap = puck - pusher
+    distance = _length(gap)
+    if np.all(distance >= _CONTACT):
+        return pusher, puck
+    correction = gap * (np.maximum(_CONTACT - distance, 0) / distance)
+    share = PUSHER_MASS / (PUSHER_MASS + PUCK_MASS)
+    puck = _within(puck + share * correction, _PUCK_ROOM)
+    pusher = pusher - (1 - share) * correction
+    # What a wall keeps the puck from yielding, the pusher has to.
+    gap = puck - pusher
+    distance = _length(gap)
+    pusher = pusher - gap * (np.maximum(_CONTACT - distance, 0) / distance)
+    return _within(pusher, _PUSHER_ROOM), puck
+
+
+def _within(place: Array, room: float) -> Array:
+    # np.clip takes several times as long on few rows.
+    return np.minimum(np.maximum(place, -room), room)
+
+
+def _length(vector: Array) -> Array:
+    """Euclidean length per row, `(N, 2) -> (N, 1)`."""
+    x, y = vector[:, :1], vector[:, 1:]
+    return np.sqrt(x * x + y * y)
+
+
+class PlanarPush(SimulationEnv):
+    """A disc that pushes a puck to places on a table.
+
+    ## Description
+
+    On a table of 1 m × 1 m with walls, a driven disc (radius 0.05 m, 1 kg) pushes a free puck
+    (radius 0.08 m, 0.2 kg), whose middle has to come within 0.05 m of a goal and stay there. The
+    drive has a force of up to 8 N along each axis and a damping of 10 N s/m. The puck slides with
+    dry friction (coefficient 0.6, 5.886 m/s²) and comes to rest. Disc and puck touch without
+    friction, so that a push beside the puck's middle turns it away; they and the walls collide
+    inelastically, and momentum is conserved between the two. A step lasts 0.1 s in 10 substeps.
+
+    ## Action Space
+
+    `Box(-1, 1, (2,), float32)`: the drive's force along x and y in units of 8 N.
+
+    ## Observation Space
+
+    A Dict, float32:
+
+    | Key | Content | Min | Max | Unit |
+    |---|---|---|---|---|
+    | `observation` | pusher x, y | -0.45 | 0.45 | m |
+    | | pusher velocity x, y | -1.13 | 1.13 | m/s |
+    | | puck x, y | -0.42 | 0.42 | m |
+    | | puck velocity x, y | -1.13 | 1.13 | m/s |
+    | | puck minus pusher x, y | -0.87 | 0.87 | m |
+    | `achieved_goal` | puck x, y | -0.42 | 0.42 | m |
+    | `desired_goal` | goal x, y | -0.3 | 0.3 | m |
+
+    ## Rewards
+
+    `sparse`: 0 where the puck is within 0.05 m of the goal after the action, else -1. `dense`:
+    minus their distance in metres.
+
+    ## Starting State
+
+    Both rest. The puck is uniform over the square of ±0.25 m, the goal over ±0.3 m, the pusher
+    over ±0.44 m. A goal within 0.1 m of the puck, and a pusher within 0.02 m of touching it, move
+    aside by half their square.
+
+    ## Episode End
+
+    Never terminates. The registered ids truncate after 50 steps (5 s).
+
+    ## Arguments
+
+    - `reward`: `"sparse"` (default) or `"dense"` (the `-Dense-v0` ids).
+    - `render_mode`: `"rgb_array"` or None.
+
+    ## Version History
+
+    - v0: first version.
+    """
+
+    def __init__(self, *, reward: str = "sparse", render_mode: str | None = None) -> None:
+        super().__init__(PlanarPushSimulation(reward), render_mode)
+
+
+class PlanarPushVector(SimulationVectorEnv):
+    """Many `PlanarPush` at once; further arguments are those of `SimulationVectorEnv`."""
+
+    def __init__(self, num_envs: int = 1, *, reward: str = "sparse", **arguments: Any) -> None:
+        super().__init__(PlanarPushSimulation(reward), num_envs, **arguments)

@@ -1,0 +1,192 @@
+"""A planar arm whose tip has to reach a point: one geared motor per joint, integrated exactly."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from rlkit.envs import drawing
+from rlkit.envs.drawing import Canvas
+from rlkit.envs.faces import SimulationEnv, SimulationVectorEnv
+from rlkit.envs.simulation import State
+from rlkit.goals import DistanceRule, GoalRule, goal_distance
+
+ARM_LENGTH = 1.0  # metres, all links together
+TORQUE = 2.0  # newton metres at each joint, at most
+INERTIA = 0.05  # kilogram metres squared, of a motor seen through its gear
+DAMPING = 0.5  # newton metre seconds per radian
+JOINT_SPEED = TORQUE / DAMPING  # radians per second, where damping takes up the whole torque
+CONTROL_PERIOD = 0.05  # seconds
+THRESHOLD = 0.05  # metres
+GOAL_RADII = (0.2, 0.95)  # metres from the shoulder
+
+
+class PlanarReachSimulation:
+    """Physics of `PlanarReach`; see there.
+
+    Args:
+        links: Number of links of equal length, at least 2.
+        reward: `"sparse"` or `"dense"`.
+
+    Raises:
+        ValueError: If there are fewer than two links or the reward is unknown.
+    """
+
+    frames_per_second = round(1 / CONTROL_PERIOD)
+
+    def __init__(self, links: int = 2, reward: str = "sparse") -> None:
+        if links < 2:
+            raise ValueError(f"links must be at least 2 to reach an area, got {links}")
+        if reward not in ("sparse", "dense"):
+            raise ValueError(f"reward must be 'sparse' or 'dense', got {reward!r}")
+        self.links = links
+        self.draws = links + 2
+        self.rule: GoalRule = DistanceRule(THRESHOLD, sparse=reward == "sparse")
+        self.action_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (links,), np.float32)
+        high = np.repeat([1.0, JOINT_SPEED, ARM_LENGTH], [2 * links, links, 2])
+        # A tip at full stretch may round to just beyond one arm's length.
+        high[-2:] += 1e-6
+        self.observation_space = spaces.Dict(
+            observation=spaces.Box(-high.astype(np.float32), high.astype(np.float32)),
+            achieved_goal=spaces.Box(-high[-2:].astype(np.float32), high[-2:].astype(np.float32)),
+            desired_goal=spaces.Box(-GOAL_RADII[1], GOAL_RADII[1], (2,), np.float32),
+        )
+
+    def initial(self, uniforms: NDArray[np.float64]) -> State:
+        """Arms at rest in any pose, goals by area in the annulus, never at the tip already."""
+        angle = np.pi * (2 * uniforms[:, : self.links] - 1)
+        inner, outer = GOAL_RADII
+        radius = np.sqrt(inner**2 + (outer**2 - inner**2) * uniforms[:, -2])
+        direction = 2 * np.pi * uniforms[:, -1]
+        goal = np.stack([radius * np.cos(direction), radius * np.sin(direction)], axis=1)
+        tip = self.joints(angle)[:, -1]
+        # The opposite goal has the same density and is at least 2 * (inner - THRESHOLD) away.
+        goal = np.where(goal_distance(tip, goal)[:, None] < 2 * THRESHOLD, -goal, goal)
+        return {"angle": angle, "velocity": np.zeros_like(angle), "goal": goal}
+
+    def step(self, state: State, action: NDArray[Any]) -> State:
+        """The arms one control period later; exact for the torques held meanwhile."""
+        final = JOINT_SPEED * np.clip(action.astype(np.float64), -1, 1)
+        lag = INERTIA / DAMPING
+        decay = math.exp(-CONTROL_PERIOD / lag)
+        excess = state["velocity"] - final
+        return {
+            "angle": state["angle"] + final * CONTROL_PERIOD + excess * (lag * (1 - decay)),
+            # Exact arithmetic stays within the speed limit; rounding needs the clip.
+            "velocity": np.clip(final + excess * decay, -JOINT_SPEED, JOINT_SPEED),
+            "goal": state["goal"],
+        }
+
+    def observe(self, state: State) -> dict[str, NDArray[Any]]:
+        """The observation dict, float32."""
+        angle = state["angle"]
+        tip = self.joints(angle)[:, -1]
+        parts = [np.cos(angle), np.sin(angle), state["velocity"], tip]
+        return {
+            "observation": np.concatenate(parts, axis=1).astype(np.float32),
+            "achieved_goal": tip.astype(np.float32),
+            "desired_goal": state["goal"].astype(np.float32),
+        }
+
+    def joints(self, angle: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Forward kinematics: the far end of each link, metres, `(N, links) -> (N, links, 2)`."""
+        heading = np.cumsum(angle, axis=1)
+        link = ARM_LENGTH / self.links * np.stack([np.cos(heading), np.sin(heading)], axis=2)
+        ends: NDArray[np.float64] = np.cumsum(link, axis=1)
+        return ends
+
+    def draw(self, state: State, size: int) -> NDArray[np.uint8]:
+        """The arm, its reach, and the goal ringed by the threshold."""
+        reach = 1.1 * ARM_LENGTH
+        canvas = Canvas(size, (-reach, -reach, reach, reach))
+        canvas.circle((0, 0), ARM_LENGTH, drawing.FLOOR)
+        goal, ends = state["goal"][0], self.joints(state["angle"])[0]
+        canvas.circle(goal, THRESHOLD, drawing.GOAL_AREA, drawing.GOAL, 0.012)
+        canvas.circle(goal, 0.012, drawing.GOAL)
+        canvas.circle((0, 0), 0.09, drawing.WALL)
+        points = np.concatenate([np.zeros((1, 2)), ends])
+        canvas.line(points, drawing.AGENT_EDGE, 0.07)
+        canvas.line(points, drawing.AGENT, 0.05)
+        for joint in points[:-1]:
+            canvas.circle(joint, 0.045, drawing.BACKGROUND, drawing.AGENT_EDGE, 0.014)
+        canvas.circle(points[-1], 0.03, drawing.OBJECT, drawing.OBJECT_EDGE, 0.01)
+        return canvas.image()
+
+
+class PlanarReach(SimulationEnv):
+    """An arm in the plane that reaches for points.
+
+    ## Description
+
+    An arm of `links` equal links, 1 m long in all, turns about a shoulder at the origin. Its tip
+    has to come within 0.05 m of a goal and stay there. Every joint has a motor behind a gear of
+    high ratio: the motor's inertia, as seen through the gear, outweighs that of the links, so the
+    links' coupling through their accelerations is neglected. Joint i obeys
+
+        0.05 kg m² · acceleration = torque − 0.5 N m s/rad · velocity
+
+    with velocity relative to the link before it, no gravity (the plane is level), no joint limits
+    and no self-collision. A step lasts 0.05 s, over which the torque is constant and the equation
+    is solved exactly.
+
+    ## Action Space
+
+    `Box(-1, 1, (links,), float32)`: the joints' torques in units of 2 N m.
+
+    ## Observation Space
+
+    A Dict, float32:
+
+    | Key | Content | Min | Max | Unit |
+    |---|---|---|---|---|
+    | `observation` | cosines of the joint angles (`links`) | -1 | 1 | |
+    | | sines of the joint angles (`links`) | -1 | 1 | |
+    | | joint velocities (`links`) | -4 | 4 | rad/s |
+    | | tip x, y | -1 | 1 | m |
+    | `achieved_goal` | tip x, y | -1 | 1 | m |
+    | `desired_goal` | goal x, y | -0.95 | 0.95 | m |
+
+    A joint angle is that between a link and the one before it, the x axis for the first.
+
+    ## Rewards
+
+    `sparse`: 0 where the tip is within 0.05 m of the goal after the action, else -1. `dense`:
+    minus their distance in metres.
+
+    ## Starting State
+
+    The arm rests, its joint angles uniform. The goal is uniform by area over the annulus from
+    0.2 m to 0.95 m around the shoulder; one within 0.1 m of the tip is replaced by its opposite.
+
+    ## Episode End
+
+    Never terminates. The registered ids truncate after 50 steps (2.5 s).
+
+    ## Arguments
+
+    - `links`: number of links, at least 2 (default 2; `rlkit/PlanarReach3-v0` has 3).
+    - `reward`: `"sparse"` (default) or `"dense"` (the `-Dense-v0` ids).
+    - `render_mode`: `"rgb_array"` or None.
+
+    ## Version History
+
+    - v0: first version.
+    """
+
+    def __init__(
+        self, *, links: int = 2, reward: str = "sparse", render_mode: str | None = None
+    ) -> None:
+        super().__init__(PlanarReachSimulation(links, reward), render_mode)
+
+
+class PlanarReachVector(SimulationVectorEnv):
+    """Many `PlanarReach` at once; further arguments are those of `SimulationVectorEnv`."""
+
+    def __init__(
+        self, num_envs: int = 1, *, links: int = 2, reward: str = "sparse", **arguments: Any
+    ) -> None:
+        super().__init__(PlanarReachSimulation(links, reward), num_envs, **arguments)

@@ -1,0 +1,1 @@
+"""Experiments: environments in batches, runs, checkpoints, resuming, evaluation."""

@@ -1,0 +1,200 @@
+"""Examining an agent on held-out episodes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv
+
+from rlkit.goals import GoalRule, is_goal_space
+
+EVALUATION_SEED = 1_000_000
+"""Episode i of an evaluation during training starts with this plus the run's seed plus i."""
+TEST_SEED = 2_000_000
+"""The same for the evaluation at the end and for `rlkit eval`: no decision was based on these."""
+_LONGEST_EPISODE = 100_000
+_TOO_EASY = 10  # give up when so many times the wanted episodes began at their goal
+
+
+class Predicts(Protocol):
+    """What can be evaluated: a policy with the signature of Stable-Baselines3's."""
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], Any]:
+        """Actions `(N, *action)` and the next carry for observations `(N, ...)`."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One evaluated episode; the goals are None without goal keys.
+
+    Attributes:
+        seed: What the environment was reset with.
+        success: Whether the goal was reached at the last step.
+        start: The goal achieved at the start `(G,)`.
+        goal: The goal asked for `(G,)`.
+        final: The goal achieved at the end `(G,)`.
+    """
+
+    seed: int
+    length: int
+    return_: float
+    success: bool | None
+    start: NDArray[Any] | None = None
+    goal: NDArray[Any] | None = None
+    final: NDArray[Any] | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Held-out episodes and what they say.
+
+    Attributes:
+        rows: The episodes, in the order of their seeds.
+        excluded: Episodes left out because their start satisfied the goal already.
+    """
+
+    rows: list[Episode]
+    excluded: int
+
+    @property
+    def success_rate(self) -> float | None:
+        """Share of episodes whose last step satisfies the goal; None where success is unknown."""
+        known = [row.success for row in self.rows if row.success is not None]
+        return sum(known) / len(known) if known else None
+
+    @property
+    def return_mean(self) -> float:
+        """Mean undiscounted return."""
+        return float(np.mean([row.return_ for row in self.rows]))
+
+    def summary(self) -> dict[str, Any]:
+        """The result as plain data."""
+        rate, count = self.success_rate, len(self.rows)
+        return {
+            "episodes": count,
+            "success_rate": rate,
+            "success_ci95": None if rate is None else list(wilson(round(rate * count), count)),
+            "return_mean": self.return_mean,
+            "return_std": float(np.std([row.return_ for row in self.rows])),
+            "length_mean": float(np.mean([row.length for row in self.rows])),
+            "excluded_starts": self.excluded,
+        }
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """The 95 % score interval of a share.
+
+    Unlike the normal approximation it stays in [0, 1] and is honest at 0 and at all successes.
+    Source: Wilson (1927), "Probable inference, the law of succession, and statistical inference".
+    """
+    z = 1.959963984540054
+    share = successes / trials
+    scale = 1 + z**2 / trials
+    centre = (share + z**2 / (2 * trials)) / scale
+    half = z * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2)) / scale
+    low = 0.0 if successes == 0 else max(0.0, centre - half)
+    high = 1.0 if successes == trials else min(1.0, centre + half)
+    return low, high
+
+
+def evaluate(
+    agent: Predicts, venv: VecEnv, episodes: int, seed: int, rule: GoalRule | None = None
+) -> EvaluationResult:
+    """Plays held-out episodes with deterministic actions.
+
+    Every seed is played exactly once and to its end, so short episodes are not favoured. An
+    episode whose start satisfies the goal says nothing; it is left out and the next seed played.
+
+    Args:
+        agent: The policy.
+        venv: Environments side by side; each wave reseeds all of them.
+        episodes: How many to count.
+        seed: Seed of the first episode; the others follow one by one.
+        rule: Tells which starts satisfy their goal, and success where infos hold no `is_success`.
+
+    Raises:
+        ValueError: If an episode never ends, or nearly every start satisfies its goal.
+    """
+    rows: list[Episode] = []
+    excluded = 0
+    while len(rows) < episodes:
+        if excluded > _TOO_EASY * episodes:
+            raise ValueError(
+                f"{excluded} of {excluded + len(rows)} starts satisfied their goal already; "
+                f"an evaluation would say nothing. Draw goals further from the start."
+            )
+        for row, is_solved in _play_wave(agent, venv, seed + len(rows) + excluded, rule):
+            if len(rows) == episodes:
+                break
+            if is_solved:
+                excluded += 1
+            else:
+                rows.append(row)
+    return EvaluationResult(rows, excluded)
+
+
+def _play_wave(
+    agent: Predicts, venv: VecEnv, seed: int, rule: GoalRule | None
+) -> Iterator[tuple[Episode, bool]]:
+    """One episode per environment, and whether its start satisfied the goal."""
+    n = venv.num_envs
+    venv.seed(seed)
+    observation: Any = venv.reset()
+    has_goals = is_goal_space(venv.observation_space)
+    first = np.array(observation["achieved_goal"]) if has_goals else np.empty(n)
+    solved = _solved_starts(observation, venv.reset_infos, rule)
+    returns, lengths = np.zeros(n), np.zeros(n, np.int64)
+    finals: list[Any] = [None] * n
+    successes: list[bool | None] = [None] * n
+    running = ~solved
+    starts, carry = np.ones(n, bool), None
+    while running.any():
+        actions, carry = agent.predict(observation, carry, starts, deterministic=True)
+        observation, rewards, dones, infos = venv.step(actions)
+        starts = np.asarray(dones, bool)
+        returns[running] += rewards[running]
+        lengths[running] += 1
+        for i in np.flatnonzero(running & starts).tolist():
+            finals[i] = infos[i]["terminal_observation"]
+            successes[i] = _success(infos[i], finals[i], rule)
+        running &= ~starts
+        if lengths.max(initial=0) > _LONGEST_EPISODE:
+            raise ValueError(
+                f"an episode has not ended after {_LONGEST_EPISODE} steps; register the "
+                f"environment with max_episode_steps"
+            )
+    for i in range(n):
+        episode = Episode(seed + i, int(lengths[i]), float(returns[i]), successes[i])
+        if has_goals and not solved[i]:
+            goal, final = (np.array(finals[i][key]) for key in ("desired_goal", "achieved_goal"))
+            episode = replace(episode, start=first[i], goal=goal, final=final)
+        yield episode, bool(solved[i])
+
+
+def _solved_starts(
+    observation: Any, infos: list[dict[str, Any]], rule: GoalRule | None
+) -> NDArray[np.bool_]:
+    if rule is not None:
+        solved = rule.success(observation["achieved_goal"], observation["desired_goal"])
+        return np.asarray(solved, bool)
+    return np.array([bool(info.get("is_success", False)) for info in infos])
+
+
+def _success(info: dict[str, Any], final: Any, rule: GoalRule | None) -> bool | None:
+    if "is_success" in info:
+        return bool(info["is_success"])
+    if rule is None:
+        return None
+    achieved, desired = (np.asarray(final[key])[None] for key in ("achieved_goal", "desired_goal"))
+    return bool(rule.success(achieved, desired)[0])

@@ -1,0 +1,230 @@
+"""The folder of a run: recipe, surroundings, curves, evaluations, videos, checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rlkit.experiment import metrics
+from rlkit.experiment.checkpoint import prune, write_checkpoint
+from rlkit.experiment.durable import replace_file
+from rlkit.experiment.recipe import Recipe, load_recipe
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
+_LIBRARIES = ("torch", "numpy", "gymnasium", "stable-baselines3", "gymnasium-robotics", "mujoco")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run keeps what it knows.
+
+    Attributes:
+        path: `recipe.toml`, `environment.json`, `metrics.jsonl`, TensorBoard's events,
+            `evaluations.json`, `videos/` and `checkpoints/step-N/` lie here.
+    """
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, recipe: Recipe) -> RunFolder:
+        """Makes the folder of a new run.
+
+        Raises:
+            ValueError: If the folder already holds a run.
+        """
+        run = cls(path)
+        run.require_free()
+        path.mkdir(parents=True, exist_ok=True)
+        facts = json.dumps(describe_surroundings(), indent=1)
+        replace_file(path / "environment.json", facts.encode())
+        run.save_recipe(recipe)
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """The folder of a run that exists.
+
+        Raises:
+            ValueError: If there is no run in the folder.
+        """
+        if not (path / "recipe.toml").is_file():
+            raise ValueError(
+                f"{str(path)!r} is no run: it holds no recipe.toml. A run's folder is "
+                f"runs/out/<env>/<agent>/<name>, or what `train --out` was given."
+            )
+        return cls(path)
+
+    def require_free(self) -> None:
+        """Refuses to mix two runs.
+
+        Raises:
+            ValueError: If the folder already holds a run.
+        """
+        if (self.path / "recipe.toml").exists():
+            raise ValueError(
+                f"{str(self.path)!r} already holds a run. Continue it with "
+                f"`rlkit resume {self.path}`, or choose another folder with --out."
+            )
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps other processes from training the same run meanwhile.
+
+        Raises:
+            ValueError: If another process trains it now.
+        """
+        if fcntl is None:  # Windows
+            yield
+            return
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError:
+            raise ValueError(
+                f"{str(self.path)!r} is being trained by another process; stop that one first"
+            ) from None
+        finally:
+            os.close(folder)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def videos(self) -> Path:
+        """Folder of the videos."""
+        return self.path / "videos"
+
+    def recipe(self) -> Recipe:
+        """What the run trains, and how."""
+        return load_recipe(str(self.path / "recipe.toml"))
+
+    def save_recipe(self, recipe: Recipe) -> None:
+        """Writes the recipe; training the file again repeats the run."""
+        replace_file(self.path / "recipe.toml", recipe.to_toml().encode())
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The evaluations so far, each with its `step`, oldest first."""
+        path = self.path / "evaluations.json"
+        if not path.is_file():
+            return []
+        found: list[dict[str, Any]] = json.loads(path.read_bytes())
+        return found
+
+    def last_evaluation(self) -> dict[str, Any] | None:
+        """The newest evaluation, or None before the first."""
+        rows = self.evaluations()
+        return rows[-1] if rows else None
+
+    def add_evaluation(self, evaluation: dict[str, Any]) -> None:
+        """Appends one evaluation."""
+        self._save_evaluations([*self.evaluations(), evaluation])
+
+    def _save_evaluations(self, evaluations: list[dict[str, Any]]) -> None:
+        data = json.dumps(evaluations, indent=1, allow_nan=False).encode()
+        replace_file(self.path / "evaluations.json", data)
+
+    def best_step(self) -> int | None:
+        """Step of the best evaluated checkpoint: by success, then by return, then the first."""
+        saved = [
+            row for row in self.evaluations() if (self.checkpoints / f"step-{row['step']}").is_dir()
+        ]
+        if not saved:
+            return None
+        best = max(saved, key=lambda row: (row["success_rate"] or 0.0, row["return_mean"]))
+        return int(best["step"])
+
+    def save_checkpoint(self, step: int, tree: dict[str, Any]) -> None:
+        """Saves the state at a step and lets go of older ones, except the last two and the best.
+
+        Raises:
+            CheckpointError: If the disk refuses; earlier checkpoints are untouched.
+        """
+        write_checkpoint(self.checkpoints / f"step-{step}", tree)
+        prune(self.checkpoints, newest=step, best=self.best_step())
+
+    def rewind(self, step: int) -> None:
+        """Forgets every curve point, evaluation and video after a step, to resume there."""
+        metrics.rewind(self.path, step)
+        for video in self.videos.glob("step-*.mp4"):
+            if int(video.stem.removeprefix("step-")) > step:
+                video.unlink()
+        kept = [row for row in self.evaluations() if row["step"] <= step]
+        if kept != self.evaluations():
+            self._save_evaluations(kept)
+
+
+def default_path(recipe: Recipe, name: str) -> Path:
+    """A free folder `runs/out/<env>/<agent>/<name>-seed<S>` under the current one."""
+    env, agent = (part.replace("/", "-").replace(":", "-") for part in (recipe.env, recipe.agent))
+    parent = Path("runs", "out", env, agent)
+    stem = f"{name}-seed{recipe.seed}"
+    path, number = parent / stem, 1
+    while path.exists():
+        number += 1
+        path = parent / f"{stem}-{number}"
+    return path
+
+
+def describe_surroundings() -> dict[str, Any]:
+    """Versions, machine and command line; nothing that names a person or a host."""
+    import torch
+
+    libraries = {}
+    for name in ("rlkit-suite", *_LIBRARIES):
+        try:
+            libraries[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    home = os.path.expanduser("~")
+    program = Path(sys.argv[0]).name
+    return {
+        "versions": libraries,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "git": _git_state(),
+        "command": [program, *(argument.replace(home, "~") for argument in sys.argv[1:])],
+    }
+
+
+def _processor() -> str:
+    facts = Path("/proc/cpuinfo")  # `platform.processor()` is empty on most of Linux
+    if facts.is_file():
+        for line in facts.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _git_state() -> dict[str, Any] | None:
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "modified": bool(git("status", "--porcelain", "--untracked-files=no")),
+        }
+    except (OSError, subprocess.SubprocessError):
+        return None  # no repository, no commit yet, or no git

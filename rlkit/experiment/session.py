@@ -1,0 +1,188 @@
+"""A recipe brought to life: environments and agent, and the way to and from a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv
+
+import rlkit
+from rlkit.experiment.checkpoint import CheckpointError, load_latest, read_checkpoint, saved_steps
+from rlkit.experiment.evaluate import EvaluationResult, evaluate
+from rlkit.experiment.plugins import load_agent, nearest
+from rlkit.experiment.recipe import Recipe
+from rlkit.experiment.run_folder import RunFolder
+from rlkit.experiment.vec_env import GymVecEnv, make_vec_env
+from rlkit.goals import GoalRule, goal_rule, is_goal_space
+from rlkit.goals.check import check_goal_env
+
+Make = Callable[..., gym.Env[Any, Any]]
+"""Builds an environment from an id and keyword arguments, as `rlkit.envs.construct.make` does."""
+
+_EVALUATION_ENVS = 8
+_NATIVE_EVALUATION_ENVS = 128
+
+
+@dataclass
+class Session:
+    """Environments and agent of a recipe; building one writes nothing to disk.
+
+    Attributes:
+        recipe: What is trained, and how.
+        make: Builds environments.
+        venv: The environments that the agent trains in.
+        agent: The agent.
+        rule: The environment's goal rule, or None without goals.
+    """
+
+    recipe: Recipe
+    make: Make
+    venv: VecEnv
+    agent: Any
+    rule: GoalRule | None
+    _examination: VecEnv | None = None
+
+    @classmethod
+    def build(cls, recipe: Recipe, make: Make, *, check: bool = False) -> Session:
+        """Builds what a recipe names.
+
+        Args:
+            recipe: The recipe.
+            make: Builds environments.
+            check: Whether the environment is examined for defects first.
+
+        Raises:
+            ValueError: If the agent, an option or the environment is unknown or unfit.
+        """
+        agent_class = load_agent(recipe.agent)
+        _require_options(agent_class, recipe)
+        torch.set_num_threads(recipe.threads)
+        rule = _inspect(recipe, make, check=check)
+        venv = make_vec_env(make, recipe.env, recipe.num_envs, recipe.seed, **recipe.env_options)
+        policy = (
+            "MultiInputPolicy" if isinstance(venv.observation_space, spaces.Dict) else "MlpPolicy"
+        )
+        try:
+            agent = agent_class(
+                policy, venv, seed=recipe.seed, device=recipe.device, **recipe.agent_options
+            )
+        except TypeError as error:
+            raise ValueError(f"agent {recipe.agent!r} cannot be built: {error}") from error
+        return cls(recipe, make, venv, agent, rule)
+
+    @classmethod
+    def load(cls, run: RunFolder, make: Make, checkpoint: str = "last") -> tuple[Session, int]:
+        """Builds the session of a run and restores a checkpoint; also returns its step.
+
+        Args:
+            run: The run.
+            make: Builds environments.
+            checkpoint: "last", "best", or a step's number.
+
+        Raises:
+            ValueError: If there is no such checkpoint.
+            CheckpointError: If it cannot be loaded, or its spaces are not the environment's.
+        """
+        step, tree = _find_checkpoint(run, checkpoint)
+        session = cls.build(run.recipe(), make)
+        session.restore(tree)
+        return session, step
+
+    def tree(self, **driver: Any) -> dict[str, Any]:
+        """Everything a checkpoint holds: the agent's state, and `driver` under that key."""
+        origin = {"rlkit": rlkit.__version__, "agent": self.recipe.agent, "spaces": self._spaces()}
+        return {**self.agent.state_dict(), "driver": {**origin, **driver}}
+
+    def restore(self, tree: dict[str, Any]) -> dict[str, Any]:
+        """Continues from `tree()`; returns its driver part.
+
+        Raises:
+            CheckpointError: If it belongs to another agent or to other spaces.
+        """
+        driver = tree.get("driver")
+        if not isinstance(driver, dict) or driver.get("agent") != self.recipe.agent:
+            raise CheckpointError(f"the checkpoint is foreign: not of agent {self.recipe.agent!r}")
+        for kind, here in self._spaces().items():
+            saved = driver.get("spaces", {}).get(kind)
+            if saved != here:
+                raise CheckpointError(
+                    f"the {kind} space has changed: the checkpoint was saved with {saved}, "
+                    f"{self.recipe.env} now has {here}. Load it with the environment, and its "
+                    f"options, as they were."
+                )
+        self.agent.load_state_dict({key: tree[key] for key in tree if key != "driver"})
+        return driver
+
+    def evaluate(self, episodes: int, seed: int) -> EvaluationResult:
+        """Plays held-out episodes; see `rlkit.experiment.evaluate`."""
+        if self._examination is None:
+            # Vector environments are nearly free; others pay for each environment that is built.
+            native = isinstance(self.venv, GymVecEnv)
+            count = min(episodes, _NATIVE_EVALUATION_ENVS if native else _EVALUATION_ENVS)
+            options = self.recipe.env_options
+            self._examination = make_vec_env(self.make, self.recipe.env, count, **options)
+        return evaluate(self.agent, self._examination, episodes, seed + self.recipe.seed, self.rule)
+
+    def close(self) -> None:
+        """Closes the environments."""
+        self.venv.close()
+        if self._examination is not None:
+            self._examination.close()
+
+    def _spaces(self) -> dict[str, str]:
+        return {
+            "observation": str(self.venv.observation_space),
+            "action": str(self.venv.action_space),
+        }
+
+
+def _require_options(agent_class: type[Any], recipe: Recipe) -> None:
+    if not hasattr(agent_class, "option_names"):
+        return  # an agent of the user's own may leave the complaint to its constructor
+    known = agent_class.option_names()
+    for name in recipe.agent_options:
+        if name not in known:
+            raise ValueError(
+                f"agent {recipe.agent!r} has no option {name!r}. {nearest(name, known)}"
+            )
+
+
+def _inspect(recipe: Recipe, make: Make, *, check: bool) -> GoalRule | None:
+    try:
+        env = make(recipe.env, **recipe.env_options)
+    except TypeError as error:
+        raise ValueError(
+            f"{recipe.env} does not take env_options {recipe.env_options}: {error}"
+        ) from error
+    try:
+        if check:
+            problems = [p for p in check_goal_env(env, episodes=1) if not p.note]
+            if problems:
+                found = "\n".join(f"  {problem}" for problem in problems)
+                raise ValueError(
+                    f"{recipe.env} would spoil the training:\n{found}\n"
+                    f"`rlkit check-env` looks closer; --set check_env=false trains all the same."
+                )
+        return goal_rule(env) if is_goal_space(env.observation_space) else None
+    finally:
+        env.close()
+
+
+def _find_checkpoint(run: RunFolder, which: str) -> tuple[int, dict[str, Any]]:
+    if which == "last":
+        latest = load_latest(run.checkpoints)
+        if latest is None:
+            raise ValueError(f"{str(run.path)!r} has no checkpoint yet; train it further")
+        return latest
+    step = run.best_step() if which == "best" else int(which) if which.isdecimal() else None
+    if step is None or step not in saved_steps(run.checkpoints):
+        raise ValueError(
+            f"{str(run.path)!r} has no checkpoint {which!r}. There are: last, best, "
+            f"{', '.join(map(str, saved_steps(run.checkpoints)))}"
+        )
+    return step, read_checkpoint(run.checkpoints / f"step-{step}")

@@ -1,0 +1,274 @@
+"""Training as a consumer: the agent yields rounds; evaluation, pictures and checkpoints follow."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rlkit.experiment import pictures, video
+from rlkit.experiment.checkpoint import CheckpointError, load_latest
+from rlkit.experiment.evaluate import EVALUATION_SEED, TEST_SEED, Episode, EvaluationResult
+from rlkit.experiment.metrics import RunLogger, figure_pixels, image_summary, png_summary
+from rlkit.experiment.progress import ProgressReport
+from rlkit.experiment.recipe import Recipe
+from rlkit.experiment.run_folder import RunFolder
+from rlkit.experiment.session import Make, Session
+
+
+def train(recipe: Recipe, make: Make, path: Path) -> dict[str, Any]:
+    """Trains a recipe into a new run folder.
+
+    Args:
+        recipe: What to train.
+        make: Builds environments, as `rlkit.envs.construct.make` does.
+        path: The run's folder.
+
+    Returns:
+        The last evaluation as plain data, with `run`, `steps`, `wall_s` and `stopped`: the name
+        of the signal that stopped the run, or None.
+
+    Raises:
+        ValueError: If the recipe cannot be trained or the folder holds a run; nothing is written.
+        CheckpointError: If the last checkpoint cannot be saved.
+    """
+    RunFolder(path).require_free()
+    session = Session.build(recipe, make, check=recipe.check_env)
+    try:
+        run = RunFolder.create(path, recipe)
+        with run.lock():
+            return Training(session, run).run()
+    finally:
+        session.close()
+
+
+def resume(path: Path, make: Make, steps: int | None = None) -> dict[str, Any]:
+    """Continues a run from its newest intact checkpoint, exactly as if it had never stopped.
+
+    Args:
+        path: The run's folder. Without any checkpoint it starts over.
+        make: Builds environments.
+        steps: New total of environment steps; None for the recipe's.
+
+    Returns:
+        What `train` returns; at once when the run has finished already.
+
+    Raises:
+        ValueError: If the folder holds no run, or its checkpoints do not fit.
+    """
+    run = RunFolder.open(path)
+    with run.lock():
+        recipe = run.recipe()
+        saved = load_latest(run.checkpoints)
+        step, tree = saved or (0, {})
+        last = run.last_evaluation()
+        if steps is not None and steps < step:
+            raise ValueError(f"{str(path)!r} has {step} steps already; --steps is the new total")
+        if last is not None and last["final"] and last["step"] == step and steps in (None, step):
+            return _outcome(run, step, tree["driver"]["wall_s"], None)
+        recipe = recipe if steps is None else dataclasses.replace(recipe, steps=steps)
+        session = Session.build(recipe, make)
+        try:
+            driver = session.restore(tree) if saved else {}
+            run.rewind(step if saved else -1)
+            run.save_recipe(recipe)
+            return Training(session, run, step, driver).run()
+        finally:
+            session.close()
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Strikes once per period of steps, however many steps a round takes; 0 is never.
+
+    It has no state besides the step, so a resumed run hears the same strikes.
+    """
+
+    every: int
+
+    def strikes(self, before: int, now: int) -> bool:
+        """Whether a period ended after step `before` and up to step `now`."""
+        return self.every > 0 and now // self.every > before // self.every
+
+
+class Training:
+    """One stretch of training, from a start or a checkpoint to an end or a signal.
+
+    Args:
+        session: Agent and environments, restored already.
+        run: The run's folder, rewound already.
+        step: Environment steps done.
+        driver: The driver's part of the checkpoint; empty at a start.
+    """
+
+    def __init__(
+        self, session: Session, run: RunFolder, step: int = 0, driver: dict[str, Any] | None = None
+    ) -> None:
+        self._session, self._run, self._step = session, run, step
+        self._driver = driver or {}
+        self._earlier_s = float(self._driver.get("wall_s", 0.0))
+        self._began = time.monotonic()
+
+    def run(self) -> dict[str, Any]:
+        """Trains; see `train` for what it returns and raises."""
+        self._logger = RunLogger(self._run.path)
+        self._logger.restore(self._driver.get("pending", {}))
+        self._session.agent.set_logger(self._logger)
+        try:
+            steps = self._session.recipe.steps
+            with ProgressReport(steps, self._step) as self._report, _signals() as received:
+                return self._loop(received)
+        finally:
+            self._logger.close()
+
+    def _loop(self, received: list[signal.Signals]) -> dict[str, Any]:
+        recipe = self._session.recipe
+        is_over = self._is_solved() or self._step >= recipe.steps
+        result: EvaluationResult | None = None
+        for step in () if is_over else self._rounds():
+            before, self._step = self._step, step
+            self._report.update(step)
+            is_over = step >= recipe.steps
+            if not is_over and Clock(recipe.evaluation.every).strikes(before, step):
+                result = self._evaluate(recipe.evaluation.episodes, EVALUATION_SEED)
+                is_over = self._is_solved()
+            if received:
+                self._save()
+                self._report.say(f"stopped at step {step:,} by {received[0].name}, and saved")
+                return self._outcome(received[0].name)
+            if is_over:
+                break
+            if Clock(recipe.pictures.every).strikes(before, step):
+                self._draw(result.rows if result else [])
+            if Clock(recipe.checkpoint.every).strikes(before, step):
+                self._save_or_warn()
+        return self._finish()
+
+    def _rounds(self) -> Iterator[int]:
+        remaining = self._session.recipe.steps - self._step
+        rounds: Iterator[int] = self._session.agent.iterate(
+            remaining, reset_num_timesteps=self._step == 0
+        )
+        return rounds
+
+    def _is_solved(self) -> bool:
+        """Whether an evaluation at this very step calls for the final one."""
+        goal, last = self._session.recipe.evaluation.stop_at_success, self._run.last_evaluation()
+        if goal is None or last is None or last["final"] or last["step"] != self._step:
+            return False
+        return last["success_rate"] is not None and last["success_rate"] >= goal
+
+    def _finish(self) -> dict[str, Any]:
+        plan = self._session.recipe.evaluation
+        result = self._evaluate(plan.final_episodes, TEST_SEED, final=True)
+        self._draw(result.rows)
+        # Last of all: the checkpoint says that everything before it is there.
+        self._save()
+        return self._outcome(None)
+
+    def _evaluate(self, episodes: int, seed: int, *, final: bool = False) -> EvaluationResult:
+        result = self._session.evaluate(episodes, seed)
+        summary = result.summary()
+        logger = self._logger
+        logger.record("eval/mean_reward", summary["return_mean"])
+        logger.record("eval/mean_ep_length", summary["length_mean"])
+        if summary["success_rate"] is not None:
+            logger.record("eval/success_rate", summary["success_rate"])
+        logger.dump(self._step)
+        self._run.add_evaluation({"step": self._step, "final": final, **summary})
+        self._report.report(result)
+        return result
+
+    def _draw(self, episodes: list[Episode]) -> None:
+        """Heat map and video; a failure costs a picture, not the training."""
+        plan = self._session.recipe
+        try:
+            goals, success = self._session.agent.goal_outcomes
+            title = f"{plan.env}, step {self._step:,}"
+            figure = pictures.goal_heat_map(goals, success, episodes, title)
+            if figure is not None:
+                picture = png_summary("eval/goal_heat_map", figure_pixels(figure))
+                self._logger.events.add(picture, self._step)
+            if plan.pictures.video_episodes > 0:
+                path = self._run.videos / f"step-{self._step}.mp4"
+                frames = record(self._session, path, plan.pictures.video_episodes)
+                height, width = frames[0].shape[:2]
+                picture = image_summary("eval/video", video.gif(frames), height, width)
+                self._logger.events.add(picture, self._step)
+        except Exception as error:
+            warnings.warn(f"no pictures at step {self._step}: {error}", stacklevel=2)
+
+    def _save(self) -> None:
+        self._logger.sync()
+        tree = self._session.tree(pending=self._logger.pending(), wall_s=self._wall_s())
+        self._run.save_checkpoint(self._step, tree)
+
+    def _save_or_warn(self) -> None:
+        # There will be other checkpoints; hours of training are worth more than this one.
+        try:
+            self._save()
+        except CheckpointError as error:
+            warnings.warn(str(error), stacklevel=2)
+
+    def _outcome(self, stopped: str | None) -> dict[str, Any]:
+        return _outcome(self._run, self._step, self._wall_s(), stopped)
+
+    def _wall_s(self) -> float:
+        return self._earlier_s + time.monotonic() - self._began
+
+
+def _outcome(run: RunFolder, step: int, wall_s: float, stopped: str | None) -> dict[str, Any]:
+    nothing = {"episodes": 0, "success_rate": None, "success_ci95": None, "return_mean": None}
+    return {
+        **(run.last_evaluation() or nothing),
+        "run": str(run.path),
+        "steps": step,
+        "wall_s": round(wall_s, 3),
+        "stopped": stopped,
+    }
+
+
+def record(session: Session, path: Path, episodes: int, seed: int = TEST_SEED) -> list[video.Frame]:
+    """Records held-out episodes of a session's agent as an mp4 file; returns frames for a GIF.
+
+    Raises:
+        ValueError: If the environment draws no pictures.
+    """
+    recipe = session.recipe
+    options = {**recipe.env_options, "render_mode": "rgb_array"}
+    env = session.make(recipe.env, **options)
+    try:
+        return video.record(session.agent, env, path, episodes, seed + recipe.seed)
+    finally:
+        env.close()
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[signal.Signals]]:
+    """Collects requests to stop, for the end of the round; a second request ends at once."""
+    received: list[signal.Signals] = []
+
+    def receive(number: int, _: FrameType | None) -> None:
+        if received:
+            os._exit(128 + number)
+        received.append(signal.Signals(number))
+
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    previous: dict[signal.Signals, Any] = {}
+    for name in names:
+        number = signal.Signals[name]
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            previous[number] = signal.signal(number, receive)
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

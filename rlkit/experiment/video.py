@@ -1,0 +1,141 @@
+"""Videos of an agent: an mp4 file, and an animated GIF for TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from rlkit.experiment.evaluate import Predicts
+
+Frame = NDArray[np.uint8]
+_PAUSE = 0.5  # seconds for which the end of an episode stands still
+_GIF_RATE, _GIF_WIDTH, _GIF_FRAMES = 10, 240, 120
+_LONGEST_VIDEO = 3_000  # frames
+
+
+def frames_of(agent: Predicts, env: gym.Env[Any, Any], episodes: int, seed: int) -> Iterator[Frame]:
+    """Plays episodes and yields pictures `(H, W, 3)`, one per step.
+
+    Args:
+        agent: The policy; its actions are deterministic.
+        env: Made with `render_mode="rgb_array"`.
+        episodes: How many.
+        seed: Of the first episode; the others follow one by one.
+
+    Raises:
+        ValueError: If the environment draws no pictures.
+    """
+    rate = frames_per_second(env)
+    for episode in range(episodes):
+        observation, _ = env.reset(seed=seed + episode)
+        carry, is_first, done = None, True, False
+        yield _frame(env)
+        while not done:
+            action, carry = agent.predict(
+                observation, carry, np.array([is_first]), deterministic=True
+            )
+            observation, _, terminated, truncated, _ = env.step(action)
+            is_first, done = False, terminated or truncated
+            yield _frame(env)
+        last = _frame(env)
+        for _ in range(round(_PAUSE * rate)):
+            yield last
+
+
+def _frame(env: gym.Env[Any, Any]) -> Frame:
+    picture = env.render()
+    if not isinstance(picture, np.ndarray) or picture.ndim != 3:
+        raise ValueError(
+            f"{env} draws no pictures: render() gave {type(picture).__name__}. It must support "
+            f'render_mode="rgb_array" and return an array (H, W, 3)'
+        )
+    return np.asarray(picture[..., :3], np.uint8)
+
+
+def frames_per_second(env: gym.Env[Any, Any]) -> int:
+    """The speed at which an environment's pictures should be shown, in Hz."""
+    return int(env.metadata.get("render_fps") or 30)
+
+
+def record(
+    agent: Predicts, env: gym.Env[Any, Any], path: Path, episodes: int, seed: int
+) -> list[Frame]:
+    """Records episodes as an mp4 file, frame by frame, so that memory stays small.
+
+    Returns:
+        A few small frames for `gif`.
+
+    Raises:
+        ValueError: If the environment draws no pictures.
+    """
+    import imageio_ffmpeg
+
+    rate = frames_per_second(env)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}")
+    small: list[Frame] = []
+    encoder: Any = None
+    try:
+        for number, frame in enumerate(frames_of(agent, env, episodes, seed)):
+            if number == _LONGEST_VIDEO:
+                break
+            frame = _even(frame)
+            if encoder is None:
+                height, width = frame.shape[:2]
+                encoder = imageio_ffmpeg.write_frames(
+                    str(staged), (width, height), fps=rate, quality=7, macro_block_size=2
+                )
+                encoder.send(None)
+            encoder.send(np.ascontiguousarray(frame))
+            if number % max(1, round(rate / _GIF_RATE)) == 0 and len(small) < _GIF_FRAMES:
+                small.append(_shrunk(frame))
+        encoder.close()
+        staged.replace(path)
+    finally:
+        if encoder is not None:
+            encoder.close()
+        staged.unlink(missing_ok=True)
+    return small
+
+
+def _even(frame: Frame) -> Frame:
+    # The usual pixel format halves the colour planes, so it needs even sides.
+    height, width = frame.shape[:2]
+    return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+
+
+def _shrunk(frame: Frame) -> Frame:
+    height, width = frame.shape[:2]
+    if width <= _GIF_WIDTH:
+        return frame
+    size = (_GIF_WIDTH, round(height * _GIF_WIDTH / width))
+    return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))
+
+
+def gif(frames: list[Frame]) -> bytes:
+    """Frames `(H, W, 3)` as an endless animated GIF of 10 frames per second."""
+    # One palette for all: it keeps still areas still, and the file small.
+    montage = Image.fromarray(np.concatenate(frames[:: max(1, len(frames) // 8)]))
+    palette = montage.quantize(128)
+    images = [
+        Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE)
+        for frame in frames
+    ]
+    stream = BytesIO()
+    images[0].save(
+        stream,
+        "GIF",
+        save_all=True,
+        append_images=images[1:],
+        duration=round(1000 / _GIF_RATE),
+        loop=0,
+        optimize=False,
+    )
+    return stream.getvalue()

@@ -1,0 +1,12 @@
+"""Goals: what they mean, the environments that have them, and which ones hindsight picks."""
+
+from rlkit.goals.env import GOAL_KEYS as GOAL_KEYS
+from rlkit.goals.env import GoalEnv as GoalEnv
+from rlkit.goals.env import GoalWrapper as GoalWrapper
+from rlkit.goals.env import goal_rule as goal_rule
+from rlkit.goals.env import is_goal_space as is_goal_space
+from rlkit.goals.rule import ComputedRule as ComputedRule
+from rlkit.goals.rule import DistanceRule as DistanceRule
+from rlkit.goals.rule import ExactRule as ExactRule
+from rlkit.goals.rule import GoalRule as GoalRule
+from rlkit.goals.rule import goal_distance as goal_distance

@@ -1,0 +1,11 @@
+"""Networks as pure functions of flat parameter vectors, and what trains them."""
+
+from rlkit.networks.gradient import UpdateFunction as UpdateFunction
+from rlkit.networks.gradient import adam as adam
+from rlkit.networks.gradient import adam_state as adam_state
+from rlkit.networks.gradient import gradient as gradient
+from rlkit.networks.mlp import Mlp as Mlp
+from rlkit.networks.normaliser import Normaliser as Normaliser
+from rlkit.networks.normaliser import normalise as normalise
+from rlkit.networks.vectorise import vector_size as vector_size
+from rlkit.networks.vectorise import vectorise as vectorise

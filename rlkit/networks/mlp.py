@@ -1,0 +1,123 @@
+"""A multi-layer perceptron, or an ensemble of them, as a pure function of one flat vector.
+
+One contiguous vector per network makes the optimiser, the target average and a checkpoint one
+operation each, whatever the depth, and lets a whole update compile into one graph.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """ReLU perceptrons that share their inputs.
+
+    The inputs stay separate, because a product per part is cheaper than concatenating them, and
+    the gradient for an action then costs nothing for the observation beside it.
+
+    Attributes:
+        inputs: Width of each input part.
+        hidden: Width of each hidden layer.
+        outputs: Width of the output.
+        members: Perceptrons in the ensemble, N.
+        layer_norm: Whether each hidden layer is normalised before its ReLU (Ba et al. 2016).
+    """
+
+    inputs: tuple[int, ...]
+    hidden: tuple[int, ...]
+    outputs: int
+    members: int = 1
+    layer_norm: bool = False
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every parameter, in the flat vector's order."""
+        n, width = self.members, sum(self.inputs)
+        shapes: dict[str, tuple[int, ...]] = {}
+        for i, out in enumerate((*self.hidden, self.outputs)):
+            # The first layer of all members is one wide product: they see the same input.
+            shapes[f"{i}.weight"] = (width, n * out) if i == 0 else (n, width, out)
+            shapes[f"{i}.bias"] = (n, 1, out)
+            if self.layer_norm and i < len(self.hidden):
+                shapes[f"{i}.norm_scale"] = shapes[f"{i}.norm_shift"] = (n, 1, out)
+            width = out
+        return shapes
+
+    @property
+    def size(self) -> int:
+        """Length of the flat vector."""
+        return sum(math.prod(shape) for shape in self.shapes().values())
+
+    def views(self, vector: Tensor) -> dict[str, Tensor]:
+        """The named parameters inside a flat vector; they share its memory."""
+        shapes = self.shapes()
+        parts = vector.split([math.prod(shape) for shape in shapes.values()])
+        return {
+            name: part.view(shape)
+            for (name, shape), part in zip(shapes.items(), parts, strict=True)
+        }
+
+    def initial(self, generator: torch.Generator) -> Tensor:
+        """A fresh parameter vector, uniform within one over the root of the fan-in."""
+        vector = torch.empty(self.size)
+        width = sum(self.inputs)
+        for name, view in self.views(vector).items():
+            if name.endswith("norm_scale"):
+                view.fill_(1.0)
+            elif name.endswith("norm_shift"):
+                view.zero_()
+            else:
+                bound = 1 / math.sqrt(max(width, 1))
+                view.uniform_(-bound, bound, generator=generator)
+            if name.endswith("bias"):
+                width = view.shape[-1]
+        return vector
+
+    def __call__(self, vector: Tensor, parts: Sequence[Tensor]) -> Tensor:
+        """Outputs of every member.
+
+        Args:
+            vector: Parameters `(size,)`.
+            parts: Inputs `(B, inputs[i])` each; parts of width 0 are skipped.
+
+        Returns:
+            `(N, B, outputs)`.
+        """
+        p = self.views(vector)
+        x = self._first(p, parts)
+        for i in range(len(self.hidden)):
+            if i > 0:
+                x = _product(x, p[f"{i}.weight"]) + p[f"{i}.bias"]
+            if self.layer_norm:
+                x = F.layer_norm(x, x.shape[-1:]) * p[f"{i}.norm_scale"] + p[f"{i}.norm_shift"]
+            x = F.relu(x)
+        if not self.hidden:
+            return x
+        last = len(self.hidden)
+        return _product(x, p[f"{last}.weight"]) + p[f"{last}.bias"]
+
+    def _first(self, p: dict[str, Tensor], parts: Sequence[Tensor]) -> Tensor:
+        weights = p["0.weight"].split(self.inputs)
+        x = None
+        for part, weight in zip(parts, weights, strict=True):
+            if part.shape[-1] > 0:
+                x = part @ weight if x is None else x + part @ weight
+        if x is None:
+            raise ValueError(f"a network needs an input of positive width, got {self.inputs}")
+        return x.view(len(x), self.members, -1).transpose(0, 1) + p["0.bias"]
+
+
+def _product(x: Tensor, weight: Tensor) -> Tensor:
+    """Batched product `(N, B, I), (N, I, O) -> (N, B, O)`, by the fastest route for the shape."""
+    if weight.shape[-1] == 1:
+        # A batched matrix-vector product is several times slower than multiplying and summing.
+        return (x * weight.transpose(1, 2)).sum(-1, keepdim=True)
+    if len(x) == 1:
+        return (x[0] @ weight[0]).unsqueeze(0)
+    return torch.bmm(x, weight)

@@ -1,0 +1,7 @@
+"""Replay: episode storage, windows, hindsight relabelling and n-step returns."""
+
+from rlkit.replay.batch import Batch as Batch
+from rlkit.replay.replay import NonFiniteError as NonFiniteError
+from rlkit.replay.replay import Replay as Replay
+from rlkit.replay.replay import check_finite as check_finite
+from rlkit.replay.storage import EpisodeStorage as EpisodeStorage

@@ -1,0 +1,94 @@
+"""Hindsight: windows seen as if another goal had been pursued."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlkit.goals.hindsight import STRATEGIES, Strategy, choose_positions
+from rlkit.goals.rule import GoalRule
+from rlkit.replay.batch import Array, Batch
+from rlkit.replay.storage import EpisodeStorage, Positions
+
+PLAYED, RANDOM = STRATEGIES.index("played"), STRATEGIES.index("random")
+
+
+def relabel(
+    batch: Batch,
+    env: NDArray[np.int64],
+    storage: EpisodeStorage,
+    rule: GoalRule,
+    weights: dict[Strategy, float],
+    rng: np.random.Generator,
+) -> Batch:
+    """Gives each window one goal drawn by a mixture of strategies.
+
+    The goal is drawn for the window's first step and holds for all of it. Storage is only read;
+    with weight 1 on "played" the batch comes back as it is.
+
+    Args:
+        batch: B windows from `storage`.
+        env: The environments that the windows come from, `(B,)`.
+        storage: Where other achieved goals are found.
+        rule: Judges the new goals.
+        weights: The mixture, by `rlkit.goals.hindsight.mixture`.
+        rng: The source of randomness.
+    """
+    shares = np.cumsum([weights[name] for name in STRATEGIES])
+    strategy = np.searchsorted(shares, rng.random(len(batch)), side="right")
+    strategy = np.minimum(strategy, PLAYED)  # the last share may end a rounding error below 1
+    rows = np.flatnonzero(strategy != PLAYED)
+    if len(rows) == 0:
+        return batch
+    goal = _hindsight_goals(strategy[rows], env[rows], batch.position[rows], storage, rng)
+    return with_goals(batch, rows, np.repeat(goal[:, None], batch.mask.shape[1], axis=1), rule)
+
+
+def _hindsight_goals(
+    strategy: NDArray[np.int64],
+    env: NDArray[np.int64],
+    position: Positions,
+    storage: EpisodeStorage,
+    rng: np.random.Generator,
+) -> Array:
+    first, last = storage.episode_bounds(env, position)
+    chosen = choose_positions(strategy, position, first, last, rng)
+    flat = storage.flat(env, chosen)
+    anywhere = strategy == RANDOM
+    if anywhere.any():
+        other_env, other = storage.sample_steps(int(anywhere.sum()), rng)
+        flat[anywhere] = storage.flat(other_env, other + 1)
+    return storage.observation["achieved_goal"][flat]
+
+
+def with_goals(batch: Batch, rows: NDArray[np.int64], goal: Array, rule: GoalRule) -> Batch:
+    """Replaces the goals of some windows, and with them reward and termination.
+
+    A recorded termination that the old goal does not explain (a fall, say) stays; one that it
+    explains goes, and the new goal's own comes in.
+
+    Args:
+        batch: B windows.
+        rows: The R windows to change.
+        goal: Their goals per step, `(R, T, *goal)`.
+        rule: Judges the new goals.
+    """
+    assert batch.desired_goal is not None
+    achieved = batch.observation["achieved_goal"][rows, 1:]
+    shape, goal_shape = achieved.shape[:2], batch.desired_goal.shape[2:]
+    flat_achieved = achieved.reshape(-1, *goal_shape)
+    flat_old = batch.desired_goal[rows].reshape(-1, *goal_shape)
+    flat_new = goal.reshape(-1, *goal_shape)
+    explained = rule.terminated(flat_achieved, flat_old).reshape(shape)
+    by_goal = rule.terminated(flat_achieved, flat_new).reshape(shape)
+
+    desired, reward = batch.desired_goal.copy(), batch.reward.copy()
+    terminated, relabelled = batch.terminated.copy(), batch.relabelled.copy()
+    mask = batch.mask[rows]
+    desired[rows] = goal
+    reward[rows] = rule.reward(flat_achieved, flat_new).reshape(shape)
+    terminated[rows] = ((terminated[rows] & ~explained) | by_goal) & mask
+    relabelled[rows] = mask
+    return batch.replace(
+        desired_goal=desired, reward=reward, terminated=terminated, relabelled=relabelled
+    )

@@ -1,0 +1,339 @@
+"""Ring storage of interleaved episodes that holds each observation, and each goal, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from rlkit.replay.batch import Array, Batch
+
+Positions = NDArray[np.int64]
+
+
+class EpisodeStorage:
+    """One ring of slots per environment.
+
+    An episode of T steps fills T + 1 consecutive slots: each holds an observation, and all but the
+    last also the action taken there and what it caused. The observation after a step is therefore
+    the next slot's, and is stored once. Slots are addressed by `(environment, position)`, where
+    positions count up for ever and live at `position % slots`.
+
+    Args:
+        observation_space: Space of one environment. With the key `desired_goal`, that part is kept
+            once per goal rather than once per step.
+        action_space: Space of one environment's action as stored.
+        capacity: Slots over all environments, at least; the oldest steps go first.
+        num_envs: Environments that add in lockstep.
+
+    Raises:
+        ValueError: If the capacity is not positive, or a space cannot be stored as arrays.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        capacity: int,
+        num_envs: int = 1,
+    ) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity must be at least 1, got {capacity}")
+        self.num_envs = num_envs
+        self.capacity = capacity
+        # Two more: the newest observation, which has no action yet, and where the next one goes.
+        self.slots = -(-capacity // num_envs) + 2
+        keyed = (
+            dict(observation_space.spaces)
+            if isinstance(observation_space, spaces.Dict)
+            else {"observation": observation_space}
+        )
+        goal_space = keyed.pop("desired_goal", None)
+        size = num_envs * self.slots
+        # np.zeros is lazy: memory is taken as the ring fills.
+        self.observation = {key: _zeros(size, space) for key, space in keyed.items()}
+        self.action = _zeros(size, action_space)
+        self.reward = np.zeros(size, np.float32)
+        self.terminated = np.zeros(size, np.bool_)
+        self.truncated = np.zeros(size, np.bool_)
+        self.has_action = np.zeros(size, np.bool_)
+        self.step_index = np.zeros(size, np.int32)  # of the slot within its episode
+        self.length = np.zeros(size, np.int32)  # of its episode in steps; 0 while it runs
+        self.goals = None if goal_space is None else GoalTable(goal_space)
+        self.goal_id = np.zeros(size if self.goals is not None else 0, np.int32)
+        self.cursor: Positions = np.zeros(num_envs, np.int64)  # where the next step is written
+        self.begins = np.ones(num_envs, np.bool_)  # whether that step starts an episode
+        self._row = np.arange(num_envs, dtype=np.int64) * self.slots
+
+    def __len__(self) -> int:
+        return int(self.has_action.sum())
+
+    def flat(self, env: NDArray[np.int64], position: Positions) -> NDArray[np.int64]:
+        """Indices into the arrays of this storage."""
+        return self._row[env] + position % self.slots
+
+    def add(
+        self,
+        observation: Any,
+        action: Array,
+        reward: Array,
+        terminated: Array,
+        truncated: Array,
+        next_observation: Any,
+    ) -> None:
+        """Appends one step of every environment.
+
+        Args:
+            observation: Observations `(num_envs, ...)`, a dict of such arrays for a Dict space.
+            action: Actions `(num_envs, *action)`.
+            reward: Rewards `(num_envs,)`.
+            terminated: Whether the step ended the episode by the task, `(num_envs,)`.
+            truncated: Whether it was cut off, `(num_envs,)`.
+            next_observation: Observations after the step; at an episode's end the last one, not
+                the next episode's first.
+        """
+        if not isinstance(observation, Mapping):
+            observation = {"observation": observation}
+            next_observation = {"observation": next_observation}
+        here = self._row + self.cursor % self.slots
+        there = self._row + (self.cursor + 1) % self.slots
+        if self.goals is not None:
+            self._add_goal(here, there, observation["desired_goal"])
+        for key, column in self.observation.items():
+            column[here] = observation[key]
+            column[there] = next_observation[key]
+        self.action[here] = action
+        self.reward[here] = reward
+        self.terminated[here] = terminated
+        self.truncated[here] = truncated
+        step_index = np.where(self.begins, 0, self.step_index[here])
+        self.step_index[here], self.step_index[there] = step_index, step_index + 1
+        self.length[here] = self.length[there] = 0
+        self.has_action[here], self.has_action[there] = True, False
+        ended = np.asarray(terminated) | np.asarray(truncated)
+        self.cursor += 1 + ended  # an ended episode keeps its last observation in a slot of its own
+        self.begins = ended
+        for env in np.flatnonzero(ended):
+            self._close(int(env), int(step_index[env]) + 1)
+
+    def cut(self) -> None:
+        """Ends every running episode as truncated after its last step."""
+        for env in np.flatnonzero(~self.begins):
+            last = self._row[env] + (self.cursor[env] - 1) % self.slots
+            self.truncated[last] = True
+            self.cursor[env] += 1
+            self.begins[env] = True
+            self._close(int(env), int(self.step_index[last]) + 1)
+
+    def _close(self, env: int, length: int) -> None:
+        # Every slot learns its episode's length: the first one may be overwritten before the rest.
+        positions = self.cursor[env] - 1 - np.arange(min(length + 1, self.slots))
+        self.length[self._row[env] + positions % self.slots] = length
+        # The cursor's slot still holds the ring's oldest step, which no position names any more.
+        self.has_action[self._row[env] + self.cursor[env] % self.slots] = False
+
+    def _add_goal(self, here: Array, there: Array, desired: Array) -> None:
+        assert self.goals is not None
+        current = self.goal_id[here]
+        fresh = self.begins.copy()
+        running = ~fresh
+        if running.any():
+            same = self.goals.take(current[running]) == desired[running]
+            fresh[running] = ~same.reshape(len(same), -1).all(axis=1)
+        if fresh.any():
+            count = int(fresh.sum())
+            if self.goals.full(count):
+                self.goals.forget(self._oldest_goal())
+            current[fresh] = self.goals.append(desired[fresh])
+        self.goal_id[here] = self.goal_id[there] = current
+
+    def _oldest_goal(self) -> int:
+        oldest = np.maximum(self.cursor + 1 - self.slots, 0)
+        started = self.cursor > 0
+        if not started.any():
+            return self.goals.next_id if self.goals is not None else 0
+        return int(self.goal_id[(self._row + oldest % self.slots)[started]].min())
+
+    def sample_steps(
+        self, count: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], Positions]:
+        """Uniform draws from all stored steps: environments and positions, `(count,)` each.
+
+        Slots are drawn until enough of them hold a step, so the cost does not depend on how many
+        are stored; about half of them hold one even where every episode is one step long.
+
+        Raises:
+            ValueError: If nothing is stored.
+        """
+        if not self.cursor.any():
+            raise ValueError("the replay is empty: add a step before sampling")
+        filled = np.minimum(self.cursor + ~self.begins, self.slots)
+        ends = np.cumsum(filled)
+        total = int(ends[-1])
+        found = np.zeros(0, np.int64)
+        while len(found) < count:
+            draw = rng.integers(0, total, size=2 * (count - len(found)) + 8)
+            env = np.searchsorted(ends, draw, side="right")
+            flat = self._row[env] + (draw - (ends[env] - filled[env]))
+            found = np.concatenate([found, flat[self.has_action[flat]]])
+        found = found[:count]
+        env = found // self.slots
+        return env, self._position_of(env, found - self._row[env])
+
+    def _position_of(self, env: NDArray[np.int64], slot: NDArray[np.int64]) -> Positions:
+        """The newest position not beyond the cursor that lives in a slot."""
+        cursor = self.cursor[env]
+        return cursor - (cursor - slot) % self.slots
+
+    def episode_bounds(
+        self, env: NDArray[np.int64], position: Positions
+    ) -> tuple[Positions, Positions]:
+        """First and last stored observation positions of the episodes around positions."""
+        flat = self.flat(env, position)
+        cursor = self.cursor[env]
+        first = position - self.step_index[flat]
+        length = self.length[flat]
+        last = np.where(length > 0, first + length, cursor)
+        return np.maximum(first, cursor + 1 - self.slots), last
+
+    def window(self, env: NDArray[np.int64], position: Positions, length: int) -> Batch:
+        """Windows of `length` records that begin at the given steps.
+
+        Args:
+            env: Environments `(B,)`.
+            position: Positions `(B,)` that hold a step.
+            length: T, at least 1.
+        """
+        offset = np.arange(length + 1)
+        if length == 1:
+            index = np.stack([position, position + 1], axis=1)
+            mask = np.ones((len(position), 1), np.bool_)
+        else:
+            _, last = self.episode_bounds(env, position)
+            index = np.minimum(position[:, None] + offset, last[:, None])
+            mask = position[:, None] + offset[:-1] < last[:, None]
+        flat = self._row[env][:, None] + index % self.slots
+        # Padding repeats the last step's record; the mask says that it does not count.
+        record = flat[:, :-1]
+        if length > 1:
+            record = self.flat(env[:, None], np.minimum(index[:, :-1], last[:, None] - 1))
+        desired = None if self.goals is None else self.goals.take(self.goal_id[record])
+        return Batch(
+            observation={key: column[flat] for key, column in self.observation.items()},
+            desired_goal=desired,
+            action=self.action[record],
+            reward=self.reward[record],
+            terminated=self.terminated[record] & mask,
+            truncated=self.truncated[record] & mask,
+            is_first=self.step_index[flat] == 0,
+            mask=mask,
+            relabelled=np.zeros(mask.shape, np.bool_),
+            position=position,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The used part of the ring, as arrays and integers."""
+        used = int(min(self.slots, self.cursor.max() + 1))
+        columns = {
+            name: column.reshape(self.num_envs, self.slots, *column.shape[1:])[:, :used]
+            for name, column in self._columns().items()
+        }
+        return {
+            "columns": columns,
+            "cursor": self.cursor.copy(),
+            "begins": self.begins.copy(),
+            "goals": None if self.goals is None else self.goals.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` gave, into a storage of the same spaces and capacity.
+
+        Raises:
+            ValueError: If an array does not fit this storage.
+        """
+        own = self._columns()
+        if own.keys() != state["columns"].keys():
+            raise ValueError(
+                f"the saved replay holds {sorted(state['columns'])}, this one {sorted(own)}: "
+                f"it belongs to another environment"
+            )
+        for name, column in own.items():
+            ring = column.reshape(self.num_envs, self.slots, *column.shape[1:])
+            saved = state["columns"][name]
+            used = saved.shape[1]
+            if ring[:, :used].shape != saved.shape or ring.dtype != saved.dtype:
+                raise ValueError(
+                    f"the saved replay's {name!r} is {saved.dtype}{saved.shape}, this replay holds "
+                    f"{ring.dtype}{ring.shape}: same environments, spaces and capacity are needed"
+                )
+            ring[:, :used] = saved
+            ring[:, used:] = 0
+        self.cursor = np.array(state["cursor"], np.int64)
+        self.begins = np.array(state["begins"], np.bool_)
+        if self.goals is not None:
+            self.goals.load_state_dict(state["goals"])
+
+    def _columns(self) -> dict[str, Array]:
+        named = ("action", "reward", "terminated", "truncated", "has_action", "step_index")
+        columns = {name: getattr(self, name) for name in (*named, "length")}
+        if self.goals is not None:
+            columns["goal_id"] = self.goal_id
+        return columns | {f"observation.{key}": value for key, value in self.observation.items()}
+
+
+class GoalTable:
+    """Goals by ever-growing number, kept while a stored step pursues them."""
+
+    def __init__(self, space: spaces.Space[Any], capacity: int = 64) -> None:
+        self.rows = _zeros(capacity, space)
+        self.first_id = 0
+        self.next_id = 0
+
+    def take(self, ids: Array) -> Array:
+        """The goals with the given numbers, `(..., *goal)`."""
+        goals: Array = self.rows[ids % len(self.rows)]
+        return goals
+
+    def full(self, count: int) -> bool:
+        """Whether `count` more goals do not fit."""
+        return self.next_id + count - self.first_id > len(self.rows)
+
+    def forget(self, oldest: int) -> None:
+        """Gives up the goals before number `oldest`."""
+        self.first_id = max(self.first_id, oldest)
+
+    def append(self, goals: Array) -> Array:
+        """Stores goals `(N, *goal)` and returns their numbers, growing where it must."""
+        ids = np.arange(self.next_id, self.next_id + len(goals))
+        if self.full(len(goals)):
+            alive = np.arange(self.first_id, self.next_id)
+            size = len(self.rows)
+            while len(alive) + len(goals) > size:
+                size *= 2
+            grown = np.zeros((size, *self.rows.shape[1:]), self.rows.dtype)
+            grown[alive % size] = self.rows[alive % len(self.rows)]
+            self.rows = grown
+        self.rows[ids % len(self.rows)] = goals
+        self.next_id += len(goals)
+        return ids
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it."""
+        return {"rows": self.rows, "first_id": self.first_id, "next_id": self.next_id}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` gave."""
+        self.rows = np.array(state["rows"], self.rows.dtype)
+        self.first_id, self.next_id = int(state["first_id"]), int(state["next_id"])
+
+
+def _zeros(size: int, space: spaces.Space[Any]) -> Array:
+    if space.shape is None or space.dtype is None:
+        raise ValueError(
+            f"cannot store {space}: it is not one array. Flatten it with "
+            f"gymnasium.wrappers.FlattenObservation or split it into a Dict of simple spaces."
+        )
+    return np.zeros((size, *space.shape), space.dtype)
