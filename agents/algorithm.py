@@ -6,34 +6,39 @@ the learner, and answers `learn / predict / save / load`, callbacks and the logg
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import MaybeCallback, TrainFrequencyUnit
+from stable_baselines3.common.type_aliases import MaybeCallback, TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.utils import get_system_info
 
 from rlkit.agents.learner import Carry, Learner, Sizes
-from rlkit.agents.persistence import Persistent
+from rlkit.agents.options import configure, from_policy_kwargs, option_names, replay_options
+from rlkit.agents.persistence import (
+    Source,
+    read_agent,
+    restore_training,
+    training_state,
+    write_agent,
+)
 from rlkit.agents.policy import LearnerPolicy
+from rlkit.experiment.archive import read_archive, write_archive
+from rlkit.experiment.checkpoint import CheckpointError
 from rlkit.experiment.vec_env import vec_goal_rule
 from rlkit.goals import GoalRule, is_goal_space
 from rlkit.networks import vector_size, vectorise
 from rlkit.replay import Batch, Replay, check_finite
 
-REPLAY_OPTIONS = ("hindsight", "steps")
 
-
-class Algorithm(Persistent, OffPolicyAlgorithm):
+class Algorithm(OffPolicyAlgorithm):
     """An off-policy agent.
 
     Args:
@@ -50,6 +55,7 @@ class Algorithm(Persistent, OffPolicyAlgorithm):
         policy_kwargs: Settings in SB3's place: `net_arch`, `n_critics`.
         replay_buffer_class: Accepted for SB3's habit: None, or `HerReplayBuffer`, whose
             `replay_buffer_kwargs` are translated. Hindsight is on for any environment with goals.
+        optimize_memory_usage: Accepted for SB3's habit: observations are always stored once.
         stats_window_size: Episodes over which reported means run.
         tensorboard_log: Folder for TensorBoard, None for none.
         verbose: 0 nothing, 1 training information, 2 more.
@@ -85,6 +91,7 @@ class Algorithm(Persistent, OffPolicyAlgorithm):
         policy_kwargs: Mapping[str, Any] | None = None,
         replay_buffer_class: type | None = None,
         replay_buffer_kwargs: Mapping[str, Any] | None = None,
+        optimize_memory_usage: bool = False,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         verbose: int = 0,
@@ -93,15 +100,15 @@ class Algorithm(Persistent, OffPolicyAlgorithm):
         _init_setup_model: bool = True,
         **options: Any,
     ) -> None:
-        options = {**options, **_settings(policy_kwargs or {})}
-        self.config = self._configure(options)
+        options = {**options, **from_policy_kwargs(policy_kwargs)}
+        self.config = configure(type(self).__name__, self.learner_class.config_class, options)
         self.options = {
             "buffer_size": buffer_size,
             "learning_starts": learning_starts,
             "train_freq": train_freq,
             "gradient_steps": gradient_steps,
             "update_ratio": update_ratio,
-            "replay": _replay_options(replay, replay_buffer_class, replay_buffer_kwargs),
+            "replay": replay_options(replay, replay_buffer_class, replay_buffer_kwargs),
             "stats_window_size": stats_window_size,
             **options,
         }
@@ -130,10 +137,10 @@ class Algorithm(Persistent, OffPolicyAlgorithm):
             supported_action_spaces=self.action_spaces,
         )
         self.target_update_interval = self.config.target_update_interval
-        if self._vec_normalize_env is not None:
+        if self._vec_normalize_env is not None and is_goal_space(self.observation_space):
             raise ValueError(
-                "VecNormalize is not supported: this agent scales its inputs itself "
-                "(normalise=True), so that replayed and new observations are scaled alike"
+                "VecNormalize does not go with goals: achieved and desired ones would be scaled "
+                "differently over time. This agent scales its inputs itself (normalise=True)."
             )
         if _init_setup_model:
             self._setup_model()
@@ -142,30 +149,17 @@ class Algorithm(Persistent, OffPolicyAlgorithm):
 
     @classmethod
     def option_names(cls) -> set[str]:
-        """Every keyword that the constructor understands, beside SB3's own."""
-        fields = {field.name for field in dataclasses.fields(cls.learner_class.config_class)}
-        own = {"buffer_size", "learning_starts", "train_freq", "gradient_steps", "update_ratio"}
-        return fields | own | {"replay", "stats_window_size"}
-
-    @classmethod
-    def _configure(cls, options: Mapping[str, Any]) -> Any:
-        names = {field.name for field in dataclasses.fields(cls.learner_class.config_class)}
-        for name in options:
-            if name not in names:
-                near = difflib.get_close_matches(name, cls.option_names(), n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; known: {sorted(names)}"
-                raise ValueError(f"{cls.__name__} has no option {name!r}{hint}")
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
-        return cls.learner_class.config_class(**values)
+        """Every option of the constructor, beside SB3's own."""
+        return option_names(cls.learner_class.config_class)
 
     def _setup_model(self) -> None:
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         self._convert_train_freq()
         entropy = None if self.seed is None else self.seed
-        self._rng, learner_seed, replay_seed = _generators(entropy)
+        self.rng, learner_seed, replay_seed = _generators(entropy)
         self.goal_space, self.input_space = _split(self.observation_space)
-        self._goals: deque[tuple[NDArray[Any], bool]] = deque(maxlen=2000)
+        self.recent_goals: deque[tuple[NDArray[Any], bool]] = deque(maxlen=2000)
         discrete = isinstance(self.action_space, spaces.Discrete)
         sizes = Sizes(
             observation=vector_size(self.input_space),
@@ -195,8 +189,8 @@ class Algorithm(Persistent, OffPolicyAlgorithm):
         )
         self.policy = LearnerPolicy(self.observation_space, self.action_space, self)
         self._updates_due = 0.0
-        self._carry: Carry = ()
-        self._totals: dict[str, Any] = {}
+        self.carry: Carry = ()
+        self.totals: dict[str, Any] = {}
         self._last_batch: Batch | None = None
         self.episodes_cut = 0
 
@@ -217,9 +211,9 @@ class Algorithm(Persistent, OffPolicyAlgorithm):
     @property
     def goal_outcomes(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Goals `(N, *goal)` of recent training episodes and whether each was reached `(N,)`."""
-        if not self._goals:
+        if not self.recent_goals:
             return np.zeros((0, 2)), np.zeros(0, np.bool_)
-        goals, reached = zip(*self._goals, strict=True)
+        goals, reached = zip(*self.recent_goals, strict=True)
         return np.stack(goals), np.array(reached)
 
     # Acting
@@ -244,8 +238,9 @@ class Algorithm(Persistent, OffPolicyAlgorithm):
 
     def _random_actions(self, count: int) -> NDArray[Any]:
         if isinstance(self.action_space, spaces.Discrete):
-            return self._rng.integers(0, int(self.action_space.n), size=count)
-        return self._rng.uniform(-1, 1, size=(count, *self.action_space.shape)).astype(np.float32)
+            return self.rng.integers(0, int(self.action_space.n), size=count)
+        assert isinstance(self.action_space, spaces.Box)
+        return self.rng.uniform(-1, 1, size=(count, *self.action_space.shape)).astype(np.float32)
 
     def _training_actions(self) -> NDArray[Any]:
         """Actions to store: random at first, then the policy's with some random ones."""
@@ -253,10 +248,10 @@ class Algorithm(Persistent, OffPolicyAlgorithm):
         if self.num_timesteps < self.learning_starts:
             return self._random_actions(n)
         assert self._last_episode_starts is not None
-        action, self._carry = self.act(
-            self._last_obs, self._carry, self._last_episode_starts, explore=True
+        action, self.carry = self.act(
+            self._last_obs, self.carry, self._last_episode_starts, explore=True
         )
-        if not isinstance(self.action_space, spaces.Discrete):
+        if isinstance(self.action_space, spaces.Box):
             action = action.reshape(n, *self.action_space.shape)
             if self.action_noise is not None:
                 action = np.clip(action + self.action_noise(), -1, 1).astype(np.float32)
@@ -267,17 +262,18 @@ class Algorithm(Persistent, OffPolicyAlgorithm):
         chance = self.random_fraction()
         if chance == 0:
             return action
-        replaced = self._rng.random(len(action)) < chance
+        replaced = self.rng.random(len(action)) < chance
         drawn = self._random_actions(len(action))
         return np.where(replaced.reshape(-1, *[1] * (drawn.ndim - 1)), drawn, action)
 
     def env_actions(self, stored: NDArray[Any]) -> NDArray[Any]:
         """Stored actions in the environment's own range."""
         if isinstance(self.action_space, spaces.Discrete):
-            return stored + self.action_space.start
+            return np.asarray(stored + self.action_space.start)
+        assert isinstance(self.action_space, spaces.Box)
         low, high = self.action_space.low, self.action_space.high
         scaled = low + 0.5 * (stored + 1.0) * (high - low)
-        return np.clip(scaled, low, high).astype(self.action_space.dtype)
+        return np.asarray(np.clip(scaled, low, high), self.action_space.dtype)
 
     # Learning
 
@@ -333,7 +329,8 @@ class Algorithm(Persistent, OffPolicyAlgorithm):
         """Steps the environments until the next update is due; False where a callback stops."""
         assert self.env is not None
         callback.on_rollout_start()
-        frequency, unit = self.train_freq.frequency, self.train_freq.unit
+        assert isinstance(self.train_freq, TrainFreq)
+        frequency, unit = self.train_freq
         steps = episodes = 0
         while (steps if unit == TrainFrequencyUnit.STEP else episodes) < frequency:
             stored = self._training_actions()
@@ -366,7 +363,7 @@ class Algorithm(Persistent, OffPolicyAlgorithm):
         truncated = np.zeros(self.n_envs, np.bool_)
         if dones.any():
             following = _copy(new_obs)
-            for i in np.flatnonzero(dones):
+            for i in np.flatnonzero(dones).tolist():
                 truncated[i] = infos[i].get("TimeLimit.truncated", False)
                 _put(following, i, infos[i]["terminal_observation"])
                 self._note_goal(i, infos[i])
@@ -383,8 +380,9 @@ class Algorithm(Persistent, OffPolicyAlgorithm):
 
     def _note_goal(self, env: int, info: dict[str, Any]) -> None:
         if self.goal_space is not None and "is_success" in info:
-            goal = np.array(self._last_obs["desired_goal"][env])  # type: ignore[index,call-overload]
-            self._goals.append((goal, bool(info["is_success"])))
+            assert isinstance(self._last_obs, dict)
+            goal = np.array(self._last_obs["desired_goal"][env])
+            self.recent_goals.append((goal, bool(info["is_success"])))
 
     def _learn_from(self, new_steps: int) -> None:
         if self.update_ratio is not None:
@@ -404,8 +402,8 @@ class Algorithm(Persistent, OffPolicyAlgorithm):
             batch = self.memory.sample(batch_size)
             names, values = self.learner.update(self.learner_batch(batch))
             key = ",".join(names)  # learners may report different metrics in different phases
-            total, count = self._totals.get(key, (0.0, 0))
-            self._totals[key] = (total + values, count + 1)
+            total, count = self.totals.get(key, (0.0, 0))
+            self.totals[key] = (total + values, count + 1)
             self._last_batch = batch
         self._n_updates += gradient_steps
 
@@ -428,12 +426,109 @@ class Algorithm(Persistent, OffPolicyAlgorithm):
             "mask": batch.mask.astype(np.float32),
         }
         if self.memory.steps > 1:
+            assert batch.bootstrap is not None
             arrays["bootstrap"] = batch.bootstrap
         return arrays
 
+    # Saving and loading
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the training depends on, as a tree of plain data.
+
+        Taking it is itself part of the run: environments are put into exactly the state that was
+        saved, and the episodes of environments that cannot give theirs are cut as truncated. A run
+        that is resumed here and the run that went on are then the same, bit for bit.
+        """
+        return training_state(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` gave, into an agent of the same options and environments.
+
+        Raises:
+            ValueError: If the state belongs to another agent or environment.
+        """
+        restore_training(self, state)
+
+    def save(
+        self,
+        path: Source,  # type: ignore[override]
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        """Saves the agent (not its replay) as one zip archive of safetensors and JSON.
+
+        Args:
+            path: File name (".zip" is added where there is no suffix) or binary file.
+            exclude: Attributes to leave out, of `num_timesteps`, `verbose`, `seed`.
+            include: Attributes to keep although excluded.
+        """
+        write_agent(self, path, set(exclude or ()) - set(include or ()))
+
+    @classmethod
+    def load(  # type: ignore[override]
+        cls,
+        path: Source,
+        env: Any = None,
+        device: torch.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self:
+        """Loads what `save` wrote; nothing in the file is executed.
+
+        Args:
+            path: File name or binary file.
+            env: Environment to go on training in; None for `predict` alone.
+            device: Where to put it.
+            custom_objects: Options in place of the saved ones; unknown names are ignored, as in
+                SB3.
+            print_system_info: Whether to print versions and hardware.
+            force_reset: Whether training begins with a reset of `env`.
+            **kwargs: Options to change.
+
+        Raises:
+            CheckpointError: If the file is damaged, foreign, or carries a pickle.
+            ValueError: If `env` has other spaces.
+        """
+        if print_system_info:
+            get_system_info()
+        known = {k: v for k, v in (custom_objects or {}).items() if k in cls.option_names()}
+        return read_agent(cls, path, env, device, {**known, **kwargs}, force_reset)
+
+    def save_replay_buffer(self, path: Source) -> None:  # type: ignore[override]
+        """Saves the replay as one archive of plain arrays."""
+        write_archive(path, {"replay": self.memory.state_dict()}, suffix=".replay")
+
+    def load_replay_buffer(  # type: ignore[override]
+        self, path: Source, truncate_last_traj: bool = True
+    ) -> None:
+        """Loads what `save_replay_buffer` wrote.
+
+        Args:
+            path: File name or binary file.
+            truncate_last_traj: Whether running episodes count as cut off, because the environments
+                will start anew.
+
+        Raises:
+            CheckpointError: If the file is damaged or foreign.
+            ValueError: If it belongs to other spaces, another capacity or number of environments.
+        """
+        tree = read_archive(path, suffix=".replay")
+        if "replay" not in tree:
+            raise CheckpointError(f"{path} holds no replay; was it written by `save`?")
+        self.memory.load_state_dict(tree["replay"])
+        if truncate_last_traj:
+            self.memory.storage.cut()
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy"], []
+
+    # Reporting
+
     def dump_logs(self) -> None:
         """Writes what happened since the last time to the logger, under SB3's tags."""
-        for key, (total, count) in self._totals.items():
+        for key, (total, count) in self.totals.items():
             for name, value in zip(key.split(","), (total / count).tolist(), strict=True):
                 if not np.isfinite(value):
                     raise FloatingPointError(
@@ -441,12 +536,12 @@ class Algorithm(Persistent, OffPolicyAlgorithm):
                         f"diverged. Lower learning_rate, or resume from the last checkpoint."
                     )
                 self.logger.record(f"train/{name}", value)
-        if self._totals:
+        if self.totals:
             self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
             self.logger.record("train/learning_rate", self.learner.learning_rate.item())
             self.logger.record("rollout/random_fraction", self.random_fraction())
         self._record_hindsight()
-        self._totals = {}
+        self.totals = {}
         super().dump_logs()
 
     def _record_hindsight(self) -> None:
@@ -494,36 +589,3 @@ def _put(observation: Any, row: int, value: Any) -> None:
             column[row] = value[key]
     else:
         observation[row] = value
-
-
-def _settings(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """SB3's `policy_kwargs` as settings of the learner."""
-    names = {"net_arch": "net_arch", "n_critics": "critics"}
-    for name in policy_kwargs:
-        if name not in names:
-            raise ValueError(
-                f"policy_kwargs has no {name!r} here; supported are {sorted(names)}, "
-                f"everything else is an option of the agent itself"
-            )
-    return {names[name]: value for name, value in policy_kwargs.items() if value is not None}
-
-
-def _replay_options(
-    replay: Mapping[str, Any] | None, sb3_class: type | None, sb3_options: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    options = dict(replay or {})
-    for name in options:
-        if name not in REPLAY_OPTIONS:
-            raise ValueError(f"replay has no option {name!r}; known: {list(REPLAY_OPTIONS)}")
-    if sb3_class is None:
-        return options
-    if sb3_class is not HerReplayBuffer:
-        raise ValueError(
-            f"replay_buffer_class = {sb3_class.__name__} is not supported: this agent has a replay "
-            f"of its own; configure it with replay={{...}}"
-        )
-    given = dict(sb3_options or {})
-    strategy = given.get("goal_selection_strategy", "future")
-    share = 1 / (1 + given.get("n_sampled_goal", 4))
-    name = str(getattr(strategy, "name", strategy)).lower()
-    return {"hindsight": {name: 1 - share, "played": share}, **options}

@@ -100,7 +100,7 @@ class DQN(Algorithm):
     """
 
     learner_class = DQNLearner
-    action_spaces: ClassVar[tuple[type[spaces.Space], ...]] = (spaces.Discrete,)
+    action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (spaces.Discrete,)
     exploration_rate: float = 1.0
 
     def random_fraction(self) -> float:

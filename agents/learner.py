@@ -261,7 +261,8 @@ class Learner:
         """A gradient no longer than `max_grad_norm`."""
         if self.config.max_grad_norm is None:
             return grad
-        return grad * (self.config.max_grad_norm / (grad.norm() + 1e-6)).clamp(max=1.0)
+        excess: Tensor = self.config.max_grad_norm / (grad.norm() + 1e-6)
+        return grad * excess.clamp(max=1.0)
 
     def weights(self) -> dict[str, Tensor]:
         """Every network's parameters by name, and the input scaling; they share memory."""

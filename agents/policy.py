@@ -86,8 +86,8 @@ class LearnerPolicy(BasePolicy):
             action = action.reshape(count)
             if not deterministic:
                 action = algorithm.with_random_actions(action)
-        action = algorithm.env_actions(action.reshape(count, *self.action_space.shape))
-        return (action if vectorised else action[0]), (carry or None)
+        action = algorithm.env_actions(action.reshape(count, *(self.action_space.shape or ())))
+        return (action if vectorised else action.squeeze(axis=0)), (carry or None)
 
 
 def _batched(observation: Any, space: spaces.Space[Any], vectorised: bool) -> Any:

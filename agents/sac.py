@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -163,7 +163,8 @@ class SAC(Algorithm):
     """
 
     learner_class = SACLearner
-    action_spaces: ClassVar[tuple[type[spaces.Space], ...]] = (spaces.Box,)
+    learner: SACLearner
+    action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (spaces.Box,)
 
     @property
     def log_ent_coef(self) -> Tensor | None:

@@ -8,7 +8,7 @@ returns, a penalty on large actions as in the HER baselines.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
@@ -137,4 +137,4 @@ class TD3(Algorithm):
     """
 
     learner_class = TD3Learner
-    action_spaces: ClassVar[tuple[type[spaces.Space], ...]] = (spaces.Box,)
+    action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (spaces.Box,)

@@ -24,7 +24,7 @@ CONTROL_PERIOD = 2.0  # seconds
 START_ALTITUDES = (300.0, 600.0)  # metres
 KILOMETRE = 1000.0  # metres
 
-_LEGS, _LEG_PERIODS = 5, (3, 7)  # of the flight that yields a goal; least and most periods
+_LEGS, _LEG_PERIODS = 4, (3, 7)  # of the flight that yields a goal; least and most periods
 _MAP_SHARE = 0.84  # of the picture's width; the altitudes have the rest
 _POINTS_PER_PERIOD = 8  # where the midpoint rule evaluates the heading; its error is millimetres
 
@@ -45,7 +45,7 @@ class WaypointRule:
         terminates: Whether success ends the episode.
     """
 
-    radius: float = 75.0
+    radius: float = 100.0
     heading_tolerance: float = 0.35
     heading_weight: float = 100.0
     sparse: bool = True
@@ -136,8 +136,8 @@ class WaypointSimulation:
         flown = [state]
         for leg in range(_LEGS):
             flown.append(_flown(flown[-1], commands[:, leg], seconds, longest))
-        start, earlier, goal = _pose(state), _pose(flown[-2]), _pose(flown[-1])
-        # A flight may end where it began; one leg earlier it was at least 100 metres away.
+        start, earlier, goal = _pose(state), _pose(flown[-3]), _pose(flown[-1])
+        # A flight may end where it began; two legs earlier it was over 200 metres away.
         begun = self.rule.success(start, goal)[:, None]
         return {**state, "goal": np.where(begun, earlier, goal)}
 
@@ -273,7 +273,7 @@ class Waypoint(SimulationEnv):
 
     ## Description
 
-    An aircraft at a constant 30 m/s over flat ground has to fly through a place, within 75 m,
+    An aircraft at a constant 30 m/s over flat ground has to fly through a place, within 100 m,
     while heading in a given direction, within 0.35 rad (20°). It cannot stop or wait, so that
     whoever arrives askew has to fly round. Turns are coordinated and level off by themselves: the
     turn rate follows its command with a lag of 1 s, up to 0.12 rad/s (a circle of 250 m radius,
@@ -308,9 +308,9 @@ class Waypoint(SimulationEnv):
     ## Starting State
 
     The aircraft is at x = y = 0, level, 300 m to 600 m high, and the x axis points ahead. The
-    waypoint is where a random flight of 15 to 35 steps from this very start ends, so that it can
-    always be reached in time: five legs of equal duration, 3 to 7 steps each, under uniform
-    commands. A flight that ends where it began is cut by its last leg.
+    waypoint is where a random flight of 12 to 28 steps from this very start ends, so that it can
+    always be reached in time: four legs of equal duration, 3 to 7 steps each, under uniform
+    commands. A flight that ends where it began is cut by its last two.
 
     ## Episode End
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Iterator, Mapping
 from io import BytesIO
@@ -16,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.logger import Figure, Image, KVWriter, Logger
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
-from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import summary
@@ -69,11 +68,10 @@ class EventFile(KVWriter):
     """
 
     def __init__(self, folder: Path) -> None:
-        path = _event_file(folder)
-        is_new = path is None
-        self._file = AppendOnlyFile(path or folder / _event_name(0))
-        if is_new:
-            self._append(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        files = _event_files(folder)
+        self._file = AppendOnlyFile(files[-1] if files else folder / _event_name(0))
+        if not files:
+            self._file.append(_event_header())
 
     def write(
         self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
@@ -90,7 +88,8 @@ class EventFile(KVWriter):
 
     def add(self, summary: Summary, step: int) -> None:
         """Appends a summary protocol buffer."""
-        self._append(Event(wall_time=time.time(), step=int(step), summary=summary))
+        event = Event(wall_time=time.time(), step=int(step), summary=summary)
+        self._file.append(_event_record(event))
 
     def sync(self) -> None:
         """Forces the events onto the disk."""
@@ -99,11 +98,6 @@ class EventFile(KVWriter):
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
-
-    def _append(self, event: Event) -> None:
-        record = BytesIO()
-        RecordWriter(record).write(event.SerializeToString())
-        self._file.append(record.getvalue())
 
 
 class RunLogger(Logger):
@@ -148,23 +142,28 @@ class RunLogger(Logger):
 def rewind(folder: Path, step: int) -> None:
     """Cuts a run's curves after a step, torn last records included.
 
-    Whatever moment the process is killed at, there is one file of each kind, old or new.
+    Whatever moment the process is killed at, doing it again completes it.
 
     Raises:
-        OSError: If the disk refuses; the curves are then as before.
+        OSError: If the disk refuses.
     """
     lines = folder / METRICS
     if lines.is_file():
         kept = b"".join(_lines_until(lines, step))
         if kept != lines.read_bytes():
             replace_file(lines, kept)
-    events = _event_file(folder)
-    if events is not None:
-        kept = b"".join(_events_until(events, step))
-        if kept != events.read_bytes():
-            replace_file(events, kept)
-            # Under a new name, because a TensorBoard that is watching keeps the old file open.
-            os.replace(events, folder / _event_name(_event_number(events) + 1))
+    files = _event_files(folder)
+    if files:
+        kept = _event_header() + b"".join(_events_until(files[-1], step))
+        if len(kept) != files[-1].stat().st_size:
+            # A new name, because a TensorBoard that is watching does not look at old ones again.
+            # The newest file holds everything, so two of them do no harm for a moment.
+            files.append(folder / _event_name(_event_number(files[-1]) + 1))
+            replace_file(files[-1], kept)
+    for older in files[:-2]:
+        older.unlink()
+    for older in files[-2:-1]:
+        replace_file(older, b"")  # still there, or a watching TensorBoard would stop at it
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -189,10 +188,22 @@ def _lines_until(path: Path, step: int | None) -> Iterator[bytes]:
 def _events_until(path: Path, step: int) -> Iterator[bytes]:
     for data in RawEventFileLoader(str(path)).Load():
         event = Event.FromString(data)
-        if event.step <= step or event.HasField("file_version"):
-            record = BytesIO()
-            RecordWriter(record).write(data)
-            yield record.getvalue()
+        if event.step <= step and event.HasField("summary"):
+            yield _event_record(event)
+
+
+def _event_header() -> bytes:
+    # The start mark makes readers drop what they know of the run: this file has all of it.
+    start = SessionLog(status=SessionLog.START)
+    return _event_record(
+        Event(wall_time=time.time(), file_version="brain.Event:2")
+    ) + _event_record(Event(wall_time=time.time(), step=0, session_log=start))
+
+
+def _event_record(event: Event) -> bytes:
+    record = BytesIO()
+    RecordWriter(record).write(event.SerializeToString())
+    return record.getvalue()
 
 
 def _event_name(number: int) -> str:
@@ -204,16 +215,17 @@ def _event_number(path: Path) -> int:
     return int(path.name.split(".")[3])
 
 
-def _event_file(folder: Path) -> Path | None:
-    found = sorted(folder.glob("events.out.tfevents.*.rlkit"))
-    return found[-1] if found else None
+def _event_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("events.out.tfevents.*.rlkit"))
 
 
 def _scalars(values: Mapping[str, Any]) -> dict[str, Any]:
     """The scalars among logged values as JSON values, with null for what is not finite."""
     scalars: dict[str, Any] = {}
     for key, value in values.items():
-        if isinstance(value, torch.Tensor | np.ndarray | np.generic) and np.size(value) == 1:
+        if isinstance(value, torch.Tensor):
+            value = value.detach().cpu().numpy()
+        if isinstance(value, np.ndarray | np.generic) and value.size == 1:
             value = value.item()
         if isinstance(value, float) and not math.isfinite(value):
             value = None
@@ -229,11 +241,15 @@ def _summary(tag: str, value: Any) -> Summary:
         return png_summary(tag, figure_pixels(value.figure))
     if isinstance(value, Image):
         return encode.image(tag, value.image, dataformats=value.dataformats)
-    if isinstance(value, torch.Tensor | np.ndarray) and np.size(value) > 1:
-        return encode.histogram(tag, np.asarray(value), bins="tensorflow")
-    if tag not in _scalars({tag: value}):
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray) and value.size > 1:
+        return encode.histogram(tag, value, bins="auto")
+    scalars = _scalars({tag: value})
+    if tag not in scalars:
         return Summary()  # SB3's videos and hyper-parameters need writers of their own
-    return Summary(value=[Summary.Value(tag=tag, simple_value=float(value))])
+    number = math.nan if scalars[tag] is None else scalars[tag]
+    return Summary(value=[Summary.Value(tag=tag, simple_value=number)])
 
 
 def figure_pixels(figure: Any) -> NDArray[np.uint8]:

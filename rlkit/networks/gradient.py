@@ -105,27 +105,28 @@ def fast_float32(enabled: bool) -> Iterator[None]:
     if not (enabled and _onednn_keeps_float32()):
         yield
         return
-    settings = torch.backends.mkldnn.matmul
-    before = settings.fp32_precision
-    settings.fp32_precision = "bf16"
-    try:
+    with _bfloat16_permitted():
         yield
-    finally:
-        settings.fp32_precision = before
 
 
 @cache
 def _onednn_keeps_float32() -> bool:
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
-    settings = torch.backends.mkldnn.matmul
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(256, 256, generator=generator) for _ in range(2))
     exact = a.double() @ b.double()
-    before = settings.fp32_precision
-    settings.fp32_precision = "bf16"
-    try:
+    with _bfloat16_permitted():
         error = ((a @ b) - exact).abs().max() / exact.abs().max()
-    finally:
-        settings.fp32_precision = before
     return bool(error < 1e-5)  # bfloat16 would leave about 1e-3
+
+
+@contextmanager
+def _bfloat16_permitted() -> Iterator[None]:
+    settings: Any = torch.backends.mkldnn
+    before = settings.matmul.fp32_precision
+    settings.matmul.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        settings.matmul.fp32_precision = before

@@ -57,7 +57,7 @@ class Mlp:
     def views(self, vector: Tensor) -> dict[str, Tensor]:
         """The named parameters inside a flat vector; they share its memory."""
         shapes = self.shapes()
-        parts = vector.split([math.prod(shape) for shape in shapes.values()])
+        parts = torch.split(vector, [math.prod(shape) for shape in shapes.values()])
         return {
             name: part.view(shape)
             for (name, shape), part in zip(shapes.items(), parts, strict=True)
@@ -103,8 +103,8 @@ class Mlp:
         return _product(x, p[f"{last}.weight"]) + p[f"{last}.bias"]
 
     def _first(self, p: dict[str, Tensor], parts: Sequence[Tensor]) -> Tensor:
-        weights = p["0.weight"].split(self.inputs)
-        x = None
+        weights = torch.split(p["0.weight"], list(self.inputs))
+        x: Tensor | None = None
         for part, weight in zip(parts, weights, strict=True):
             if part.shape[-1] > 0:
                 x = part @ weight if x is None else x + part @ weight

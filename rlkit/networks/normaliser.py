@@ -64,12 +64,10 @@ class Normaliser:
         return {"count": self.count, "mean": self._mean.copy(), "square": self._square.copy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave."""
+        """Restores what `state_dict` gave; `shift` and `scale` belong to the weights."""
         self.count = float(state["count"])
         self._mean = np.array(state["mean"], np.float64)
         self._square = np.array(state["square"], np.float64)
-        if self.count > 0:
-            self._publish()
 
 
 def normalise(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

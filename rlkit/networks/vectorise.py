@@ -57,7 +57,9 @@ def vectorise(space: spaces.Space[Any], value: Any, lead: int) -> FloatArray:
         columns = [one_hot(flat[..., i], int(n)) for i, n in enumerate(space.nvec.reshape(-1))]
         return np.concatenate(columns, axis=-1)
     flat = array.reshape(*leading, -1).astype(np.float32)
-    return flat / 255 if space.dtype == np.uint8 and isinstance(space, spaces.Box) else flat
+    if space.dtype == np.uint8 and isinstance(space, spaces.Box):
+        flat /= 255
+    return flat
 
 
 def one_hot(index: NDArray[Any], size: int) -> FloatArray:

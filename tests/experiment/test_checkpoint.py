@@ -160,7 +160,7 @@ def test_truncated_empty_and_missing_members_are_detected(tmp_path, name):
     good = path.read_bytes()
     for size in (0, len(good) // 2, len(good) - 1):
         path.write_bytes(good[:size])
-        with pytest.raises(CheckpointError, match="truncated|damaged"):
+        with pytest.raises(CheckpointError, match=r"truncated|damaged"):
             read_checkpoint(tmp_path / "step-1")
     path.unlink()
     with pytest.raises(CheckpointError, match=r"is missing|holds no manifest\.json"):

@@ -1,0 +1,90 @@
+"""How an agent is configured: by its learner's fields, and by SB3's names for them."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from stable_baselines3 import HerReplayBuffer
+
+from rlkit.agents.learner import LearnerConfig
+
+SHELL_OPTIONS = frozenset(
+    {
+        "buffer_size",
+        "learning_starts",
+        "train_freq",
+        "gradient_steps",
+        "update_ratio",
+        "replay",
+        "stats_window_size",
+    }
+)
+REPLAY_OPTIONS = ("hindsight", "steps")
+
+
+def option_names(config: type[LearnerConfig]) -> set[str]:
+    """Every option of an agent with this configuration, beside SB3's own."""
+    return {field.name for field in dataclasses.fields(config)} | SHELL_OPTIONS
+
+
+def configure(agent: str, config: type[Any], options: Mapping[str, Any]) -> Any:
+    """A configuration made of options.
+
+    Raises:
+        ValueError: If an option is unknown (the message names the nearest) or out of range.
+    """
+    names = {field.name for field in dataclasses.fields(config)}
+    for name in options:
+        if name not in names:
+            near = difflib.get_close_matches(name, option_names(config), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {sorted(names)}"
+            raise ValueError(f"{agent} has no option {name!r}{hint}")
+    return config(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+
+
+def from_policy_kwargs(policy_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """SB3's `policy_kwargs` as fields of the configuration.
+
+    Raises:
+        ValueError: If one has no counterpart.
+    """
+    names = {"net_arch": "net_arch", "n_critics": "critics"}
+    given = policy_kwargs or {}
+    for name in given:
+        if name not in names:
+            raise ValueError(
+                f"policy_kwargs has no {name!r} here; supported are {sorted(names)}, "
+                f"everything else is an option of the agent itself"
+            )
+    return {names[name]: value for name, value in given.items() if value is not None}
+
+
+def replay_options(
+    replay: Mapping[str, Any] | None, sb3_class: type | None, sb3_options: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Options of the replay, SB3's `HerReplayBuffer` and its arguments translated.
+
+    Raises:
+        ValueError: If an option is unknown, or another replay class is asked for.
+    """
+    options, given = dict(replay or {}), dict(sb3_options or {})
+    if sb3_class is HerReplayBuffer:
+        strategy = given.pop("goal_selection_strategy", "future")
+        share = 1 / (1 + given.pop("n_sampled_goal", 4))
+        name = str(getattr(strategy, "name", strategy)).lower()
+        options = {"hindsight": {name: 1 - share, "played": share}, **options}
+    elif sb3_class is not None:
+        raise ValueError(
+            f"replay_buffer_class = {sb3_class.__name__} is not supported: this agent has a replay "
+            f"of its own; configure it with replay={{...}}"
+        )
+    # What SB3's buffers ask about is always so here: time limits never end a value.
+    for settled in ("handle_timeout_termination", "copy_info_dict"):
+        given.pop(settled, None)
+    for name in (*options, *given):
+        if name not in REPLAY_OPTIONS:
+            raise ValueError(f"replay has no option {name!r}; known: {list(REPLAY_OPTIONS)}")
+    return {**given, **options}
