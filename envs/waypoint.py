@@ -33,9 +33,9 @@ _POINTS_PER_PERIOD = 8  # where the midpoint rule evaluates the heading; its err
 class WaypointRule:
     """Success within a radius of the goal's place while flying in the goal's direction.
 
-    Goals are rows `(x, y, z, cos heading, sin heading)`, places in kilometres. The sparse reward is
-    -1 until success and 0 at it; the dense one is minus the distance in kilometres minus the
-    weighted heading error.
+    Goals are rows `(x, y, z, cos heading, sin heading)`, places in metres. The sparse reward is
+    -1 until success and 0 at it; the dense one is minus the distance in radii minus the weighted
+    heading error.
 
     Attributes:
         radius: Distance below which the place counts as reached, metres, > 0.
@@ -70,7 +70,7 @@ class WaypointRule:
         if self.sparse:
             return self.success(achieved, desired).astype(np.float64) - 1.0
         distance, turn = self.errors(achieved, desired)
-        return -(distance + self.heading_weight * turn) / KILOMETRE
+        return -(distance + self.heading_weight * turn) / self.radius
 
     def success(self, achieved: Array, desired: Array) -> BoolArray:
         """Whether each row met place and direction, `(N, 5), (N, 5) -> (N,)`."""
@@ -90,7 +90,7 @@ class WaypointRule:
         x, y, z = (a[:, i] - d[:, i] for i in range(3))
         along = a[:, 3] * d[:, 3] + a[:, 4] * d[:, 4]
         across = a[:, 3] * d[:, 4] - a[:, 4] * d[:, 3]
-        distance = KILOMETRE * np.sqrt(x * x + y * y + z * z)
+        distance = np.sqrt(x * x + y * y + z * z)
         return distance, np.arctan2(np.abs(across), along)
 
 
@@ -159,7 +159,9 @@ class WaypointSimulation:
 
     def draw(self, state: State, size: int) -> NDArray[np.uint8]:
         """A map, y up, and beside it the altitudes of aircraft and goal."""
-        place, goal = state["position"][0] / KILOMETRE, state["goal"][0]
+        # Pictures are in kilometres, whose numbers are of order one.
+        place, goal = state["position"][0] / KILOMETRE, state["goal"][0].copy()
+        goal[:3] /= KILOMETRE
         middle = goal[:2] / 2
         # Wide enough for start and goal from the first picture on; farther flights zoom out.
         half = max(0.3 + np.abs(middle).max(), np.abs(place[:2] - middle).max() + 0.1)
@@ -217,10 +219,10 @@ def _lagged(
 
 
 def _pose(state: State) -> NDArray[np.float64]:
-    """Goal coordinates `(x, y, z, cos heading, sin heading)`, places in kilometres, `(N, 5)`."""
+    """Goal coordinates `(x, y, z, cos heading, sin heading)`, places in metres, `(N, 5)`."""
     heading = state["heading"]
     direction = np.stack([np.cos(heading), np.sin(heading)], axis=1)
-    return np.concatenate([state["position"] / KILOMETRE, direction], axis=1)
+    return np.concatenate([state["position"], direction], axis=1)
 
 
 def _dart(
@@ -288,22 +290,22 @@ class Waypoint(SimulationEnv):
 
     ## Observation Space
 
-    A Dict, float32. Places are in kilometres, so that every number is of order one:
+    A Dict, float32:
 
     | Key | Content | Min | Max | Unit |
     |---|---|---|---|---|
-    | `observation` | x, y | -inf | inf | km |
-    | | altitude z | 0 | inf | km |
+    | `observation` | x, y | -inf | inf | m |
+    | | altitude z | 0 | inf | m |
     | | cosine, sine of the heading | -1 | 1 | |
     | | turn rate | -0.12 | 0.12 | rad/s |
     | | climb rate | -4 | 4 | m/s |
-    | `achieved_goal` | x, y, z, cosine, sine of the heading | as above | as above | km |
-    | `desired_goal` | the same of the waypoint | as above | as above | km |
+    | `achieved_goal` | x, y, z, cosine, sine of the heading | as above | as above | m |
+    | `desired_goal` | the same of the waypoint | as above | as above | m |
 
     ## Rewards
 
     `sparse`: 0 where place and direction are met after the action, else -1. `dense`: minus the
-    distance in kilometres, minus 0.1 per radian of heading error.
+    distance in units of 100 m, minus 1 per radian of heading error.
 
     ## Starting State
 

@@ -162,6 +162,7 @@ def _play_wave(
     while running.any():
         actions, carry = agent.predict(observation, carry, starts, deterministic=True)
         observation, rewards, dones, infos = venv.step(actions)
+        _require_finite(rewards, seed)
         starts = np.asarray(dones, bool)
         returns[running] += rewards[running]
         lengths[running] += 1
@@ -180,6 +181,15 @@ def _play_wave(
             goal, final = (np.array(finals[i][key]) for key in ("desired_goal", "achieved_goal"))
             episode = replace(episode, start=first[i], goal=goal, final=final)
         yield episode, bool(solved[i])
+
+
+def _require_finite(rewards: NDArray[Any], seed: int) -> None:
+    bad = np.flatnonzero(~np.isfinite(rewards))
+    if len(bad):
+        raise ValueError(
+            f"the reward {rewards[bad[0]]} of the episode with seed {seed + int(bad[0])} is not "
+            f"finite; `rlkit check-env` helps to find the place in the environment"
+        )
 
 
 def _solved_starts(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import subprocess
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import gymnasium as gym
 import numpy as np
@@ -75,34 +78,47 @@ def record(
     Raises:
         ValueError: If the environment draws no pictures.
     """
-    import imageio_ffmpeg
-
     rate = frames_per_second(env)
     path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}")
     small: list[Frame] = []
-    encoder: Any = None
-    try:
-        for number, frame in enumerate(frames_of(agent, env, episodes, seed)):
-            if number == _LONGEST_VIDEO:
-                break
-            frame = _even(frame)
-            if encoder is None:
-                height, width = frame.shape[:2]
-                encoder = imageio_ffmpeg.write_frames(
-                    str(staged), (width, height), fps=rate, quality=7, macro_block_size=2
-                )
-                encoder.send(None)
-            encoder.send(np.ascontiguousarray(frame))
+    frames = itertools.islice(frames_of(agent, env, episodes, seed), _LONGEST_VIDEO)
+    first = _even(next(frames))
+    with _encoder(path, first.shape[1], first.shape[0], rate) as stream:
+        for number, frame in enumerate(itertools.chain([first], map(_even, frames))):
+            stream.write(frame.tobytes())
             if number % max(1, round(rate / _GIF_RATE)) == 0 and len(small) < _GIF_FRAMES:
                 small.append(_shrunk(frame))
-        encoder.close()
+    return small
+
+
+@contextlib.contextmanager
+def _encoder(path: Path, width: int, height: int, rate: int) -> Iterator[IO[bytes]]:
+    """A pipe that takes raw frames and becomes an mp4 file once all of them are in."""
+    import imageio_ffmpeg
+
+    staged = path.with_name(f".{path.name}")
+    source = f"-f rawvideo -pix_fmt rgb24 -s {width}x{height} -r {rate} -i -"
+    # The pixel format that every browser plays; the index in front, so that it streams.
+    target = "-an -c:v libx264 -crf 20 -pix_fmt yuv420p -movflags +faststart -f mp4"
+    program = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error"]
+    command = [*program, *source.split(), *target.split(), str(staged)]
+    try:
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ) as process:
+            assert process.stdin is not None
+            assert process.stderr is not None
+            try:
+                yield process.stdin
+                process.stdin.close()
+            except BrokenPipeError:
+                pass  # the encoder says why
+            complaint = process.stderr.read().decode(errors="replace").strip()
+        if process.returncode != 0:
+            raise ValueError(f"{path} cannot be encoded: {complaint or 'ffmpeg failed'}")
         staged.replace(path)
     finally:
-        if encoder is not None:
-            encoder.close()
         staged.unlink(missing_ok=True)
-    return small
 
 
 def _even(frame: Frame) -> Frame:

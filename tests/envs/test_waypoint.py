@@ -172,9 +172,9 @@ def pose(x, y, z, heading):
 @pytest.mark.parametrize(
     ("achieved", "success"),
     [
-        (pose(0.099, 0.0, 0.0, 0.0), True),
-        (pose(0.101, 0.0, 0.0, 0.0), False),
-        (pose(0.06, 0.06, 0.06, 0.0), False),
+        (pose(99.0, 0.0, 0.0, 0.0), True),
+        (pose(101.0, 0.0, 0.0, 0.0), False),
+        (pose(60.0, 60.0, 60.0, 0.0), False),
         (pose(0.0, 0.0, 0.0, 0.34), True),
         (pose(0.0, 0.0, 0.0, -0.36), False),
         (pose(0.0, 0.0, 0.0, np.pi), False),
@@ -191,14 +191,14 @@ def test_success_takes_place_and_direction(achieved, success):
 
 def test_the_dense_reward_adds_distance_and_weighted_heading_error():
     rule = WaypointRule(sparse=False, heading_weight=200.0)
-    reward = rule.reward(pose(0.3, 0.0, 0.4, 3.0), pose(0.0, 0.0, 0.0, -3.0))
-    np.testing.assert_allclose(reward, [-0.5 - 0.2 * (2 * np.pi - 6.0)])
+    reward = rule.reward(pose(300.0, 0.0, 400.0, 3.0), pose(0.0, 0.0, 0.0, -3.0))
+    np.testing.assert_allclose(reward, [-5.0 - 2.0 * (2 * np.pi - 6.0)])
 
 
 def test_the_rule_obeys_its_laws():
     rng = np.random.default_rng(0)
     angle = rng.uniform(-np.pi, np.pi, (2, 301))
-    place = 0.15 * rng.random((2, 301, 3))
+    place = 150.0 * rng.random((2, 301, 3))
     goals = np.concatenate([place, np.cos(angle)[..., None], np.sin(angle)[..., None]], axis=2)
     achieved, desired = goals.astype(np.float32)
     for rule in (WaypointRule(), WaypointRule(sparse=False)):
@@ -223,13 +223,13 @@ def test_bad_arguments_are_named():
 def guidance(observation):
     """Aims at a point that lies before the waypoint on its line and moves up as one nears."""
     numbers, goal = observation["observation"].astype(float), observation["desired_goal"]
-    to_goal = 1000 * (goal[:, :2] - numbers[:, :2])
+    to_goal = goal[:, :2] - numbers[:, :2]
     distance = np.hypot(*to_goal.T)
     aim = to_goal - np.clip(0.6 * distance, 0, 450)[:, None] * goal[:, 3:]
     error = np.arctan2(aim[:, 1], aim[:, 0]) - np.arctan2(numbers[:, 4], numbers[:, 3])
     error = (error + np.pi) % (2 * np.pi) - np.pi
     turn = error / 2.5 - 0.5 * numbers[:, 5]
-    climb = 1.5 * 1000 * (goal[:, 2] - numbers[:, 2]) / np.maximum(distance / AIRSPEED, 8)
+    climb = 1.5 * (goal[:, 2] - numbers[:, 2]) / np.maximum(distance / AIRSPEED, 8)
     action = np.stack([turn / TURN_RATE, climb / CLIMB_RATE], axis=1)
     return np.clip(action, -1, 1).astype(np.float32)
 
@@ -259,7 +259,7 @@ def test_an_episode_ends_at_success_and_pays_what_the_rule_says(reward):
         if terminated:
             break
     assert terminated
-    assert value == 0.0 if reward == "sparse" else -0.1 < value < 0
+    assert value == 0.0 if reward == "sparse" else -1.4 < value < 0
 
 
 @pytest.mark.filterwarnings("ignore:.*infinity. This is probably too")  # flights have no border

@@ -23,12 +23,12 @@ def test_a_run_repeats_its_recipe(tmp_path):
 
 def test_two_runs_are_never_mixed(tmp_path):
     RunFolder.create(tmp_path, RECIPE)
-    with pytest.raises(ValueError, match="already holds a run.*rlkit resume"):
+    with pytest.raises(ValueError, match=r"already holds a run.*rlkit resume"):
         RunFolder.create(tmp_path, RECIPE)
 
 
 def test_a_folder_without_a_run_says_so(tmp_path):
-    with pytest.raises(ValueError, match="is no run: it holds no recipe.toml"):
+    with pytest.raises(ValueError, match=r"is no run: it holds no recipe\.toml"):
         RunFolder.open(tmp_path)
 
 

@@ -1,4 +1,4 @@
-import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -112,7 +112,7 @@ class Raised(BaseException):
     """The death of a process, for a test that has to go on."""
 
 
-@pytest.mark.parametrize("death", [4, 96, 100, 150, 204, 396])
+@pytest.mark.parametrize("death", [4, 96, 100, 152, 204, 396])
 def test_a_killed_run_resumes_to_the_same_end(whole, tmp_path, monkeypatch, death):
     iterate = TinyAgent.iterate
 
@@ -188,30 +188,26 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_training(tmp_path, monkeypat
 
 
 def test_a_failing_picture_costs_the_picture(tmp_path):
-    plan = recipe("pictures.video_episodes=1", "env=Pendulum-v1")
-    plan = dataclasses.replace(plan, agent="tiny_agent:TinyAgent", env=CONTENT["env"])
-    bad = {**CONTENT, "pictures": {"video_episodes": 1}}
-
     def without_pictures(env_id, **options):
         if options.pop("render_mode", None):
             raise ValueError("this environment cannot draw")
         return make(env_id, **options)
 
     with pytest.warns(UserWarning, match="no pictures at step 400: this environment cannot draw"):
-        outcome = train(make_recipe(bad), without_pictures, tmp_path / "run")
+        outcome = train(recipe("pictures.video_episodes=1"), without_pictures, tmp_path / "run")
     assert outcome["steps"] == 400
 
 
 def test_videos_go_to_the_folder_and_to_tensorboard(tmp_path):
-    plan = recipe("pictures.video_episodes=1", "pictures.every=200", "steps=300")
+    plan = recipe("pictures.video_episodes=1", "pictures.every=100", "steps=200")
     train(plan, make, tmp_path / "run")
     assert sorted(path.name for path in (tmp_path / "run" / "videos").iterdir()) == [
+        "step-100.mp4",
         "step-200.mp4",
-        "step-300.mp4",
     ]
     accumulator = EventAccumulator(str(tmp_path / "run")).Reload()
     clips = accumulator.Images("eval/video")
-    assert [clip.step for clip in clips] == [200, 300]
+    assert [clip.step for clip in clips] == [100, 200]
     assert clips[0].encoded_image_string.startswith(b"GIF89a")
 
 
@@ -241,9 +237,7 @@ def test_a_defective_environment_is_refused_before_anything_is_written(tmp_path)
     def make_liar(env_id, **options):
         return Liar(make(env_id, **options))
 
-    with pytest.raises(
-        ValueError, match=r"would spoil the training:\n.*reward.*\n.*check_env=false"
-    ):
+    with pytest.raises(ValueError, match=r"would spoil the training:\n.*reward"):
         train(recipe("check_env=true"), make_liar, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 
@@ -267,7 +261,7 @@ def test_last_best_and_numbered_checkpoints_load(whole):
         assert loaded == step
         saved = read_checkpoint(run.checkpoints / f"step-{step}")["weights"]["policy"]
         assert torch.equal(torch.from_numpy(session.agent.weight), saved)
-    with pytest.raises(ValueError, match="no checkpoint '7'. There are: last, best"):
+    with pytest.raises(ValueError, match=r"no checkpoint '7'\. There are: last, best"):
         Session.load(run, make, "7")
     with pytest.raises(ValueError, match="no checkpoint yet"):
         Session.load(RunFolder(Path("nowhere")), make)
@@ -277,9 +271,7 @@ def test_last_best_and_numbered_checkpoints_load(whole):
 def test_a_clock_strikes_once_per_period_however_it_is_resumed(every):
     steps = range(0, 1000, 24)
     strikes = [
-        now
-        for before, now in zip(steps, steps[1:], strict=False)
-        if Clock(every).strikes(before, now)
+        now for before, now in itertools.pairwise(steps) if Clock(every).strikes(before, now)
     ]
     expected = sorted(
         {min(s for s in steps if s >= tick) for tick in range(every, steps[-1] + 1, every)}
@@ -310,7 +302,7 @@ def test_kills_at_random_moments_change_nothing(tmp_path):
     train(plan, make, tmp_path / "whole")
     command = [sys.executable, "-c", KILLED, str(tmp_path / "run"), str(Path(__file__).parent)]
     rng = np.random.default_rng(1)
-    for _ in range(6):
+    for _ in range(4):
         process = subprocess.Popen(
             [*command, str(tmp_path / "recipe.toml")],
             stdout=subprocess.PIPE,

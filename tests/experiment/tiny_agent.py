@@ -1,5 +1,7 @@
 """An agent with the surface that training needs, and next to nothing inside."""
 
+import time
+
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -56,6 +58,7 @@ class TinyAgent:
                     self.successes.append(bool(info["is_success"]))
                     self.logger.record("rollout/ep_rew_mean", info["episode"]["r"])
                     self.logger.dump(self.num_timesteps)
+            time.sleep(self.pause)
             yield self.num_timesteps
 
     def state_dict(self):

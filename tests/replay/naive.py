@@ -1,0 +1,211 @@
+"""The replay's meaning in plain lists and loops, to hold the real one against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from rlkit.goals import DistanceRule, ExactRule, GoalRule
+from rlkit.replay import Batch, Replay
+
+GOALS: dict[str, spaces.Space[Any]] = {
+    "box": spaces.Box(-9, 9, (2,), np.float64),
+    "discrete": spaces.Discrete(4),
+    "bits": spaces.MultiBinary(3),
+}
+KINDS = ("plain", "image", "dict", *GOALS)
+
+
+def observation_space(kind: str) -> spaces.Space[Any]:
+    tag = spaces.Box(0, 1e6, (3,), np.float32)
+    if kind == "plain":
+        return tag
+    if kind == "image":
+        return spaces.Box(0, 255, (2, 2, 3), np.uint8)
+    if kind == "dict":
+        return spaces.Dict(
+            observation=tag, mode=spaces.Discrete(5), image=observation_space("image")
+        )
+    goal = GOALS[kind]
+    return spaces.Dict(observation=tag, achieved_goal=goal, desired_goal=goal)
+
+
+def rule_of(kind: str, terminates: bool) -> GoalRule | None:
+    if kind not in GOALS:
+        return None
+    return DistanceRule(1.5, terminates=terminates) if kind == "box" else ExactRule(terminates)
+
+
+@dataclass
+class Episode:
+    """T steps and T + 1 observations."""
+
+    observations: list[dict[str, Any]]
+    actions: list[Any] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)
+    terminated: list[bool] = field(default_factory=list)
+    truncated: list[bool] = field(default_factory=list)
+    running: bool = True
+
+    @property
+    def steps(self) -> int:
+        return len(self.actions)
+
+
+class World:
+    """Plays random interleaved episodes into a replay and remembers everything."""
+
+    def __init__(
+        self,
+        kind: str = "box",
+        num_envs: int = 2,
+        capacity: int = 30,
+        seed: int = 0,
+        terminates: bool = False,
+        end: float = 0.2,
+        new_goal: float = 0.2,
+        **options: Any,
+    ) -> None:
+        self.kind, self.num_envs, self.capacity = kind, num_envs, capacity
+        self.rng = np.random.default_rng(seed)
+        self.end, self.new_goal = end, new_goal
+        self.rule = rule_of(kind, terminates)
+        self.options = options
+        self.replay = self.new_replay()
+        self.envs: list[list[Episode]] = [[] for _ in range(num_envs)]
+
+    def new_replay(self, **changes: Any) -> Replay:
+        options = {"num_envs": self.num_envs, "rule": self.rule, "seed": 1} | self.options | changes
+        action_space = spaces.Box(-1, 1, (2,), np.float32)
+        return Replay(observation_space(self.kind), action_space, self.capacity, **options)
+
+    # Playing
+
+    def play(self, steps: int, *replays: Replay) -> None:
+        """Adds `steps` vector steps to the own replay and to any others."""
+        for _ in range(steps):
+            step = self.step()
+            for replay in (self.replay, *replays):
+                replay.add(*step)
+
+    def step(self) -> tuple[Any, ...]:
+        """One vector step, as arguments of `Replay.add`."""
+        before = [self._current(env) for env in range(self.num_envs)]
+        for env in range(self.num_envs):
+            self._advance(env)
+        episodes = [episodes[-1] for episodes in self.envs]
+        return (
+            self._stacked(before),
+            np.stack([episode.actions[-1] for episode in episodes]),
+            np.array([episode.rewards[-1] for episode in episodes]),
+            np.array([episode.terminated[-1] for episode in episodes]),
+            np.array([episode.truncated[-1] for episode in episodes]),
+            self._stacked([episode.observations[-1] for episode in episodes]),
+        )
+
+    def cut(self) -> None:
+        for episodes in self.envs:
+            if episodes and episodes[-1].running:
+                episodes[-1].running = False
+                episodes[-1].truncated[-1] = True
+        self.replay.storage.cut()
+
+    def _current(self, env: int) -> dict[str, Any]:
+        episodes = self.envs[env]
+        if not episodes or not episodes[-1].running:
+            episodes.append(Episode([self._observe(env, len(episodes), 0, None)]))
+        return episodes[-1].observations[-1]
+
+    def _advance(self, env: int) -> None:
+        episode = self.envs[env][-1]
+        before = episode.observations[-1]
+        goal = None if self.rng.random() < self.new_goal else before.get("desired_goal")
+        after = self._observe(env, len(self.envs[env]) - 1, episode.steps + 1, goal)
+        ends = self.rng.random() < self.end
+        terminated = bool(ends and self.rng.random() < 0.5)  # a fall, which no goal explains
+        truncated = bool(ends and not terminated)
+        reward = float(self.rng.integers(-3, 4))
+        if self.rule is not None:
+            pair = (
+                np.asarray(after["achieved_goal"])[None],
+                np.asarray(before["desired_goal"])[None],
+            )
+            reward = float(self.rule.reward(*pair)[0])
+            terminated |= bool(self.rule.terminated(*pair)[0])
+        episode.observations.append(after)
+        episode.actions.append(self.rng.uniform(-1, 1, 2).astype(np.float32))
+        episode.rewards.append(reward)
+        episode.terminated.append(terminated)
+        episode.truncated.append(truncated)
+        episode.running = not (terminated or truncated)
+
+    def _observe(self, env: int, episode: int, t: int, goal: Any) -> dict[str, Any]:
+        """An observation that says where it comes from."""
+        tag = np.array([env, episode, t], np.float32)
+        image = np.broadcast_to(tag.astype(np.uint8), (2, 2, 3)).copy()
+        if self.kind == "image":
+            return {"observation": image}
+        if self.kind == "dict":
+            return {"observation": tag, "mode": int(self.rng.integers(5)), "image": image}
+        if self.kind == "plain":
+            return {"observation": tag}
+        desired = self._goal() if goal is None else goal
+        return {"observation": tag, "achieved_goal": self._goal(), "desired_goal": desired}
+
+    def _goal(self) -> Any:
+        if self.kind == "box":
+            return self.rng.integers(-2, 3, 2).astype(np.float64)
+        return self.rng.integers(4) if self.kind == "discrete" else self.rng.integers(0, 2, 3)
+
+    def _stacked(self, observations: list[dict[str, Any]]) -> Any:
+        keyed = {key: np.stack([o[key] for o in observations]) for key in observations[0]}
+        return keyed["observation"] if self.kind in ("plain", "image") else keyed
+
+    # What is expected
+
+    def kept(self, env: int) -> list[tuple[int, int]]:
+        """Observations `(episode, t)` that are still stored, oldest first."""
+        every = [
+            (e, t) for e, episode in enumerate(self.envs[env]) for t in range(episode.steps + 1)
+        ]
+        slots = -(-self.capacity // self.num_envs) + 2
+        running = bool(self.envs[env]) and self.envs[env][-1].running
+        return every[-slots if running else 1 - slots :]
+
+    def stored(self) -> list[tuple[int, int, int]]:
+        """Steps `(env, episode, t)` that can be drawn."""
+        return [
+            (env, e, t)
+            for env in range(self.num_envs)
+            for e, t in self.kept(env)
+            if t < self.envs[env][e].steps
+        ]
+
+    def origins(self, batch: Batch) -> list[tuple[int, int, int]]:
+        """Where each window of a batch begins."""
+        tag = batch.observation["observation"][:, 0]
+        tag = tag[:, 0, 0] if self.kind == "image" else tag
+        return [(int(env), int(e), int(t)) for env, e, t in tag]
+
+    def check_window(self, batch: Batch, row: int, origin: tuple[int, int, int]) -> None:
+        """A window as played: contiguous, of one episode, padded with its last observation."""
+        env, e, start = origin
+        episode = self.envs[env][e]
+        for i in range(batch.mask.shape[1] + 1):
+            t = min(start + i, episode.steps)
+            for key, value in batch.observation.items():
+                np.testing.assert_array_equal(value[row, i], episode.observations[t][key], key)
+            assert batch.is_first[row, i] == (t == 0)
+        for i in range(batch.mask.shape[1]):
+            t, valid = min(start + i, episode.steps - 1), start + i < episode.steps
+            assert batch.mask[row, i] == valid
+            np.testing.assert_array_equal(batch.action[row, i], episode.actions[t])
+            assert batch.reward[row, i] == np.float32(episode.rewards[t])
+            assert batch.terminated[row, i] == (valid and episode.terminated[t])
+            assert batch.truncated[row, i] == (valid and episode.truncated[t])
+            if batch.desired_goal is not None:
+                goal = episode.observations[t]["desired_goal"]
+                np.testing.assert_array_equal(batch.desired_goal[row, i], goal)

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from naive import GOALS, World
+from scipy.stats import chi2_contingency, chisquare
+from stable_baselines3 import HerReplayBuffer
+
+from rlkit.goals import DistanceRule
+from rlkit.goals.hindsight import mixture
+from rlkit.replay import Replay
+from rlkit.replay.relabel import relabel, with_goals
+
+EVERY = ("future", "final", "episode", "random")
+goal_worlds = st.builds(
+    World,
+    kind=st.sampled_from(sorted(GOALS)),
+    num_envs=st.integers(1, 3),
+    capacity=st.integers(1, 40),
+    seed=st.integers(0, 2**32 - 1),
+    terminates=st.booleans(),
+    end=st.sampled_from([0.0, 0.1, 0.5]),
+    new_goal=st.sampled_from([0.0, 0.3]),
+)
+
+
+def windows(world, count=48, length=3):
+    env, position = world.replay.storage.sample_steps(count, np.random.default_rng(0))
+    return env, world.replay.storage.window(env, position, length)
+
+
+def relabelled(world, batch, env, weights, seed=0):
+    rng = np.random.default_rng(seed)
+    return relabel(batch, env, world.replay.storage, world.rule, mixture(weights), rng)
+
+
+def check_equal(one, two, skip=()):
+    for field in dataclasses.fields(one):
+        a, b = getattr(one, field.name), getattr(two, field.name)
+        if field.name in skip:
+            continue
+        if field.name == "observation":
+            assert a.keys() == b.keys()
+            assert all(a[key].tobytes() == b[key].tobytes() for key in a)
+        elif a is None or b is None:
+            assert a is b
+        else:
+            assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes()), field.name
+
+
+@settings(max_examples=80, deadline=None)
+@given(goal_worlds, st.integers(1, 60), st.sampled_from(EVERY), st.integers(1, 4))
+def test_goals_rewards_and_ends_equal_a_loop(world, steps, strategy, length):
+    world.play(steps)
+    env, before = windows(world, length=length)
+    after = relabelled(world, before, env, {strategy: 1.0})
+    assert (after.relabelled == after.mask).all()
+    check_equal(before, after, skip=("desired_goal", "reward", "terminated", "relabelled"))
+    for row, (e, number, start) in enumerate(world.origins(before)):
+        episode = world.envs[e][number]
+        kept = [t for which, t in world.kept(e) if which == number]
+        allowed = {
+            "future": range(start + 1, kept[-1] + 1),
+            "final": kept[-1:],
+            "episode": range(kept[0] + 1, kept[-1] + 1),
+        }.get(strategy)
+        goal = after.desired_goal[row, 0]
+        assert (after.desired_goal[row] == goal).all()
+        if allowed is not None:
+            seen = [episode.observations[t]["achieved_goal"] for t in allowed]
+            assert any(np.array_equal(goal, achieved) for achieved in seen)
+        for i in np.flatnonzero(before.mask[row]):
+            t = start + i
+            achieved = np.asarray(episode.observations[t + 1]["achieved_goal"])[None]
+            old = np.asarray(episode.observations[t]["desired_goal"])[None]
+            fell = episode.terminated[t] and not world.rule.terminated(achieved, old)[0]
+            by_goal = world.rule.terminated(achieved, goal[None])[0]
+            assert after.reward[row, i] == world.rule.reward(achieved, goal[None])[0]
+            assert after.terminated[row, i] == (fell or by_goal)
+    assert not after.terminated[~after.mask].any()
+
+
+@settings(max_examples=40, deadline=None)
+@given(goal_worlds, st.integers(1, 60))
+def test_the_original_goal_changes_nothing(world, steps):
+    world.play(steps)
+    _, before = windows(world)
+    rows = np.arange(0, len(before), 2)
+    after = with_goals(before, rows, before.desired_goal[rows], world.rule)
+    check_equal(before, after, skip=("relabelled",))
+
+
+@settings(max_examples=40, deadline=None)
+@given(goal_worlds, st.integers(1, 60), st.sampled_from(EVERY))
+def test_played_windows_stay_as_they_are(world, steps, strategy):
+    world.play(steps)
+    env, before = windows(world)
+    check_equal(before, relabelled(world, before, env, "played"))
+    mixed = relabelled(world, before, env, {strategy: 1.0, "played": 1.0})
+    kept = ~mixed.relabelled.any(axis=1)
+    for name in ("desired_goal", "reward", "terminated", "truncated"):
+        np.testing.assert_array_equal(getattr(mixed, name)[kept], getattr(before, name)[kept])
+
+
+@settings(max_examples=40, deadline=None)
+@given(goal_worlds, st.integers(1, 60), st.sampled_from(EVERY))
+def test_storage_and_input_are_only_read(world, steps, strategy):
+    world.play(steps)
+    storage = world.replay.storage
+    env, before = windows(world)
+    columns = {name: column.copy() for name, column in storage._columns().items()}
+    goals = storage.goals.rows.copy()
+    copy = dataclasses.replace(
+        before, **{n: getattr(before, n).copy() for n in ("desired_goal", "reward", "terminated")}
+    )
+    relabelled(world, before, env, strategy)
+    check_equal(before, copy)
+    np.testing.assert_array_equal(storage.goals.rows, goals)
+    for name, column in storage._columns().items():
+        np.testing.assert_array_equal(column, columns[name])
+
+
+def test_a_fall_stays_and_the_old_goal_s_end_goes():
+    space = spaces.Box(-9, 9, (1,), np.float64)
+    keyed = spaces.Dict(observation=space, achieved_goal=space, desired_goal=space)
+    replay = Replay(keyed, space, 10, rule=DistanceRule(0.5, terminates=True))
+
+    def observation(achieved, desired):
+        return {"observation": [[0.0]], "achieved_goal": [[achieved]], "desired_goal": [[desired]]}
+
+    def arrays(batch):
+        return batch.terminated[:, 0].tolist(), batch.reward[:, 0].tolist()
+
+    step = np.zeros((1, 1)), np.array([-1.0])
+    replay.add(observation(0.0, 5.0), *step, [True], [False], observation(1.0, 5.0))  # a fall
+    replay.add(observation(0.0, 1.0), *step, [True], [False], observation(1.0, 1.0))  # the goal
+    batch = replay.storage.window(np.array([0, 0]), np.array([0, 2]), 1)
+    far, reached = np.full((2, 1, 1), 9.0), np.full((2, 1, 1), 1.0)
+    rows = np.arange(2)
+    assert arrays(with_goals(batch, rows, far, replay.rule)) == ([True, False], [-1, -1])
+    assert arrays(with_goals(batch, rows, reached, replay.rule)) == ([True, True], [0, 0])
+
+
+def test_random_goals_come_from_everything_stored():
+    world = World("box", num_envs=3, capacity=60, end=0.2)
+    world.play(300)
+    # Goals that tell where they were achieved.
+    storage = world.replay.storage
+    achieved = storage.observation["achieved_goal"]
+    achieved[:] = storage.observation["observation"][:, :2] * [1000.0, 1.0]
+    achieved[:, 1] += 1000 * storage.observation["observation"][:, 2]
+    env, batch = windows(world, count=40_000, length=1)
+    goals = relabelled(world, batch, env, {"random": 1.0}).desired_goal[:, 0]
+    counts = Counter(tuple(goal) for goal in goals.tolist())
+    places = [(1000.0 * e, n + 1000.0 * (t + 1)) for e, n, t in world.stored()]
+    assert set(counts) == set(places)
+    assert chisquare([counts[place] for place in places]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("weights", ["future", {"final": 1.0, "episode": 2.0, "played": 1.0}])
+def test_shares_are_those_asked_for(weights):
+    world = World("box", capacity=200)
+    world.play(100)
+    env, batch = windows(world, count=50_000, length=1)
+    share = relabelled(world, batch, env, weights).relabelled.mean()
+    assert share == pytest.approx(1 - mixture(weights)["played"], abs=0.006)
+
+
+# Against Stable-Baselines3's buffer, on the same episodes
+
+
+class RewardOnly:
+    """As much of a vector environment as SB3's buffer asks for."""
+
+    def __init__(self, rule):
+        self.rule = rule
+
+    def env_method(self, name, achieved, desired, info, indices):
+        return [self.rule.reward(achieved, desired)]
+
+
+def both_buffers(strategy):
+    space = spaces.Box(-np.inf, np.inf, (1,), np.float64)
+    keyed = spaces.Dict(observation=space, achieved_goal=space, desired_goal=space)
+    action_space = spaces.Box(-1, 1, (1,), np.float32)
+    rule = DistanceRule(0.5)
+    ours = Replay(keyed, action_space, 500, num_envs=2, rule=rule, hindsight=strategy, seed=0)
+    theirs = HerReplayBuffer(
+        500, keyed, action_space, RewardOnly(rule), "cpu", 2, goal_selection_strategy=strategy
+    )
+    clock = 0
+    for length in (1, 2, 3, 5, 8, 13):
+        for t in range(length):
+            now, then = (
+                {
+                    "observation": np.array([[clock + u], [clock + u + 1000.0]]),
+                    "achieved_goal": np.array([[clock + u], [clock + u + 1000.0]]),
+                    "desired_goal": np.full((2, 1), -1.0),
+                }
+                for u in (t, t + 1)
+            )
+            done = np.full(2, t == length - 1)
+            reward, action = np.full(2, -1.0), np.zeros((2, 1), np.float32)
+            ours.add(now, action, reward, done & False, done, then)
+            theirs.add(now, then, action, reward, done, [{"TimeLimit.truncated": True}] * 2)
+        clock += length + 1
+    return ours, theirs
+
+
+@pytest.mark.parametrize("strategy", ["future", "final", "episode"])
+def test_choices_are_distributed_as_in_stable_baselines3(strategy):
+    ours, theirs = both_buffers(strategy)
+    np.random.seed(0)  # noqa: NPY002  their generator
+    batch, sample = ours.sample(40_000), theirs.sample(40_000)
+    one = Counter(zip(batch.observation["observation"][:, 0, 0], batch.desired_goal[:, 0, 0]))
+    two = Counter(
+        zip(
+            sample.observations["observation"][:, 0].tolist(),
+            sample.observations["desired_goal"][:, 0].tolist(),
+        )
+    )
+    assert set(one) == set(two)
+    table = [[counts[pair] for pair in sorted(one)] for counts in (one, two)]
+    assert chi2_contingency(table).pvalue > 1e-3
+    reward = {
+        (float(now), float(goal)): float(r)
+        for now, goal, r in zip(
+            sample.observations["observation"], sample.observations["desired_goal"], sample.rewards
+        )
+    }
+    for now, goal, r in zip(
+        batch.observation["observation"][:, 0, 0], batch.desired_goal[:, 0, 0], batch.reward[:, 0]
+    ):
+        assert reward[now, goal] == r

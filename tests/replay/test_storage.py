@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from rlkit.replay import EpisodeStorage
+from naive import KINDS, World
+
+worlds = st.builds(
+    World,
+    kind=st.sampled_from(KINDS),
+    num_envs=st.integers(1, 3),
+    capacity=st.integers(1, 40),
+    seed=st.integers(0, 2**32 - 1),
+    terminates=st.booleans(),
+    end=st.sampled_from([0.0, 0.05, 0.3, 1.0]),
+    new_goal=st.sampled_from([0.0, 0.2, 1.0]),
+)
+
+
+def draw(world: World, count: int, length: int):
+    rng = np.random.default_rng(0)
+    env, position = world.replay.storage.sample_steps(count, rng)
+    return env, world.replay.storage.window(env, position, length)
+
+
+@settings(max_examples=120, deadline=None)
+@given(worlds, st.lists(st.integers(1, 30), min_size=1, max_size=4), st.integers(1, 6))
+def test_windows_equal_the_naive_ones(world, plays, length):
+    for steps in plays:
+        world.play(steps)
+        env, batch = draw(world, 48, length)
+        stored = set(world.stored())
+        for row, origin in enumerate(world.origins(batch)):
+            assert origin in stored
+            assert origin[0] == env[row]
+            world.check_window(batch, row, origin)
+        assert len(world.replay) == len(stored)
+
+
+@settings(max_examples=60, deadline=None)
+@given(worlds, st.lists(st.integers(1, 12), min_size=1, max_size=6))
+def test_cutting_ends_running_episodes_and_changes_nothing_else(world, plays):
+    for steps in plays:
+        world.play(steps)
+        world.cut()
+        assert len(world.replay) == len(world.stored())
+        if len(world.replay) == 0:
+            continue
+        _, batch = draw(world, 32, 3)
+        stored = set(world.stored())
+        for row, origin in enumerate(world.origins(batch)):
+            assert origin in stored
+            world.check_window(batch, row, origin)
+
+
+@settings(max_examples=60, deadline=None)
+@given(worlds, st.integers(1, 80))
+def test_episode_bounds_are_the_stored_part_of_the_episode(world, steps):
+    world.play(steps)
+    storage = world.replay.storage
+    env, position = storage.sample_steps(48, np.random.default_rng(0))
+    batch = storage.window(env, position, 1)
+    first, last = storage.episode_bounds(env, position)
+    for row, (e, episode, t) in enumerate(world.origins(batch)):
+        kept = [u for which, u in world.kept(e) if which == episode]
+        assert (position[row] - first[row], last[row] - position[row]) == (
+            t - kept[0],
+            kept[-1] - t,
+        )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("end", [0.02, 0.4])
+def test_every_stored_step_is_drawn_equally_often(kind, end):
+    world = World(kind, num_envs=3, capacity=60, end=end)
+    for steps in (3, 200):
+        world.play(steps)
+        stored = world.stored()
+        _, batch = draw(world, 200 * len(stored), 1)
+        counts = Counter(world.origins(batch))
+        assert set(counts) == set(stored)
+        assert chisquare([counts[step] for step in stored]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_capacity_is_a_lower_bound_on_what_is_kept(num_envs):
+    world = World("plain", num_envs=num_envs, capacity=24, end=0.0)
+    world.play(24 // num_envs)
+    assert len(world.replay) == 24
+    world.play(500)
+    assert 24 <= len(world.replay) <= 24 + 2 * num_envs
+
+
+def test_an_observation_is_stored_once():
+    world = World("plain", num_envs=1, capacity=50, end=0.0)
+    world.play(40)
+    tags = world.replay.storage.observation["observation"]
+    times = tags[tags.any(axis=1)][:, 2]
+    assert sorted(times) == list(range(1, 41))  # time 0 is the one that is all zeros
+
+
+def test_a_goal_is_stored_once_and_forgotten_with_its_last_step():
+    world = World("box", num_envs=2, capacity=40, end=0.0, new_goal=0.0)
+    world.play(30)
+    goals = world.replay.storage.goals
+    assert goals.next_id == 2
+    world.new_goal = 1.0
+    world.play(3000)
+    assert len(goals.rows) == 64
+    world.capacity = 4000
+    world.replay = world.new_replay()
+    world.envs = [[] for _ in world.envs]
+    world.play(1000)
+    assert len(world.replay.storage.goals.rows) == 2048
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Tuple([spaces.Discrete(2), spaces.Discrete(3)]),
+        spaces.Dict(outer=spaces.Dict(inner=spaces.Discrete(2))),
+        spaces.Text(5),
+        spaces.Sequence(spaces.Discrete(2)),
+    ],
+)
+def test_spaces_that_are_not_arrays_are_refused(space):
+    with pytest.raises(ValueError, match="cannot store"):
+        EpisodeStorage(space, spaces.Discrete(2), 10)
+
+
+@pytest.mark.parametrize("capacity", [0, -3])
+def test_an_impossible_capacity_is_refused(capacity):
+    with pytest.raises(ValueError, match=f"got {capacity}"):
+        EpisodeStorage(spaces.Discrete(2), spaces.Discrete(2), capacity)

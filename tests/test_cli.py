@@ -1,0 +1,239 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rlkit import cli
+
+HERE = Path(__file__).parent
+QUICK = [
+    *("--set", "num_envs=4", "check_env=false", "evaluation.every=100", "evaluation.episodes=4"),
+    *("evaluation.final_episodes=5", "checkpoint.every=100", "pictures.video_episodes=0"),
+]
+TRAIN = ["train", "--env", "rlkit/PointMaze-Open-v0", "--agent", "tiny_agent:TinyAgent", *QUICK]
+
+
+@pytest.fixture
+def rlkit(monkeypatch, capsys, tmp_path):
+    """Runs the command in an empty folder: (exit code, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(HERE / "experiment")])
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["rlkit", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return ended.value.code, captured.out, captured.err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["train", "--help"], ["list", "agents"], ["list", "recipes"]]
+)
+def test_help_and_lists_answer_at_once(words):
+    seconds = []
+    for _ in range(3):
+        began = time.monotonic()
+        subprocess.run([sys.executable, "-m", "rlkit.cli", *words], check=True, capture_output=True)
+        seconds.append(time.monotonic() - began)
+    assert min(seconds) < 0.5
+
+
+def test_lists(rlkit):
+    assert rlkit("list", "agents")[1].split() == ["dqn", "sac", "td3"]
+    code, out, _ = rlkit("list", "recipes")
+    assert code == 0
+    assert "quickstart" in out
+    assert "fetch-reach" in out
+    assert "rlkit/PointMaze-U-v0" in rlkit("list", "envs")[1]
+
+
+def test_from_training_to_pictures(rlkit, tmp_path):
+    code, out, _ = rlkit(*TRAIN, "--steps", 200, "--seed", 3, "--out", "run", "--json")
+    assert code == 0
+    outcome = json.loads(out)
+    assert out.count("\n") == 1
+    assert {"run": "run", "steps": 200, "episodes": 5, "stopped": None}.items() <= outcome.items()
+    assert {"success_rate", "success_ci95", "return_mean", "wall_s"} <= outcome.keys()
+
+    code, out, _ = rlkit("eval", "run", "--json")
+    examined = json.loads(out)
+    assert (code, examined["episodes"], examined["step"]) == (0, 100, 200)
+    five = json.loads(rlkit("eval", "run", "--episodes", 5, "--json")[1])
+    assert all(outcome[key] == five[key] for key in ("success_rate", "return_mean", "success_ci95"))
+
+    code, out, _ = rlkit("resume", "run", "--steps", 300, "--json")
+    assert (code, json.loads(out)["steps"]) == (0, 300)
+    assert "over 100 held-out episodes" in rlkit("eval", "run", "--checkpoint", "best")[1]
+    assert rlkit("plot", "run", "run", "--out", "curve.png") == (0, "curve.png\n", "")
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert rlkit("record", "run", "--episodes", 1)[1] == "run/videos/step-300.mp4\n"
+    assert (tmp_path / "run" / "videos" / "step-300.mp4").stat().st_size > 1000
+
+
+def test_without_out_runs_get_folders_of_their_own(rlkit, tmp_path):
+    for name in ("run-seed0", "run-seed0-2"):
+        code, out, err = rlkit(*TRAIN, "--steps", 40)
+        assert code == 0, err
+        folder = Path("runs/out/rlkit-PointMaze-Open-v0/tiny_agent-TinyAgent") / name
+        assert (tmp_path / folder / "recipe.toml").is_file()
+        assert str(folder) in out
+
+
+def test_several_settings_may_follow_one_flag():
+    spread = cli._one_setting_per_flag
+    assert spread(["train", "x", "--set", "a=1", "b=2", "--json", "c=3"]) == [
+        *("train", "x", "--set", "a=1", "--set", "b=2", "--json", "c=3")
+    ]
+    assert spread(["--set", "a=1", "--set", "b=2", "c=3"]) == [
+        *("--set", "a=1", "--set", "b=2", "--set", "c=3")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train"], "name a recipe"),
+        (["train", "quikstart"], "Did you mean 'quickstart'?"),
+        (["train", "missing.toml"], "no recipe file 'missing.toml'"),
+        (["train", "--env", "rlkit/PointMaze-Opn-v0"], "rlkit/PointMaze-Open-v0"),
+        (["train", "--env", "no_pkg:Me-v0"], "'no_pkg', which does not import"),
+        (["train", "quickstart", "--agent", "sca"], "Did you mean 'sac'?"),
+        (["train", "quickstart", "--agent", "no_mod:Agent"], "cannot be imported"),
+        (["train", "quickstart", "--set", "step=3"], "Did you mean 'steps'?"),
+        (["train", "quickstart", "--set", "steps=many"], "steps = 'many' is a str; it must be int"),
+        (["train", "quickstart", "--set", "agent_options.lerning_rate=1"], "'learning_rate'"),
+        (["train", "quickstart", "--steps", "0"], "steps = 0 must be at least 1"),
+        (["resume", "nowhere"], "'nowhere' is no run"),
+        (["eval", "nowhere"], "'nowhere' is no run"),
+        (["eval", "nowhere", "--episodes", "0"], "--episodes 0 must be at least 1"),
+        (["record", "nowhere"], "'nowhere' is no run"),
+        (["plot", "nowhere"], "'nowhere' is no run"),
+        (["check-env", "rlkit/PointMaze-Opn-v0"], "rlkit/PointMaze-Open-v0"),
+    ],
+)
+def test_mistakes_are_one_message_and_leave_nothing(rlkit, tmp_path, words, message):
+    code, out, err = rlkit(*words)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert message in err
+    assert "Traceback" not in err
+    assert out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["trian"], ["train", "--stpes", "3"], ["train", "--steps", "x"]])
+def test_mistyped_words_end_with_code_2(rlkit, words):
+    code, out, err = rlkit(*words)
+    assert code == 2
+    assert out == ""
+    assert "Traceback" not in err
+
+
+def test_a_run_is_not_overwritten(rlkit, tmp_path):
+    assert rlkit(*TRAIN, "--steps", 40, "--out", "run")[0] == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    code, _, err = rlkit(*TRAIN, "--steps", 40, "--out", "run")
+    assert code == 2
+    assert "rlkit resume run" in err
+    assert before == {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+
+
+def test_damaged_checkpoints_are_named(rlkit, tmp_path):
+    rlkit(*TRAIN, "--steps", 100, "--out", "run")
+    weights = tmp_path / "run" / "checkpoints" / "step-100" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    code, _, err = rlkit("eval", "run")
+    assert code == 2
+    assert "weights.safetensors is truncated" in err
+    assert "Traceback" not in err
+
+
+def test_check_env_tells_good_from_bad(rlkit, tmp_path):
+    code, out, _ = rlkit("check-env", "rlkit/PointMaze-Open-v0", "--json")
+    assert (code, json.loads(out)["ok"]) == (0, True)
+    code, out, _ = rlkit("check-env", "Pendulum-v1", "--json")
+    assert (code, json.loads(out)["ok"]) == (2, False)
+    code, out, err = rlkit("check-env", "Pendulum-v1")
+    assert "[goals] no goals" in err
+    assert "breaks the laws" in out
+
+
+MY_ENV = """
+import gymnasium as gym
+import numpy as np
+from rlkit.envs.point_maze import PointMaze
+
+
+class Mine(PointMaze):
+    bad_after = None
+
+    def __init__(self, **options):
+        super().__init__(maze="Open", **options)
+        self.steps = 0
+
+    def step(self, action):
+        self.steps += 1
+        observation, reward, *rest = super().step(action)
+        if self.bad_after is not None and self.steps > self.bad_after:
+            reward = float("nan")
+        return observation, reward, *rest
+
+
+class Broken(Mine):
+    bad_after = 60
+
+
+gym.register("Mine-v0", "my_{name}:Mine", max_episode_steps=50)
+gym.register("Broken-v0", "my_{name}:Broken", max_episode_steps=50)
+"""
+
+
+def test_an_environment_and_an_agent_of_the_users_own(rlkit, tmp_path):
+    (tmp_path / "my_envs.py").write_text(MY_ENV.replace("{name}", "envs"))
+    tiny = (HERE / "experiment" / "tiny_agent.py").read_text()
+    (tmp_path / "my_agents.py").write_text(tiny.replace("TinyAgent", "MyAgent"))
+    words = ["train", "--env", "my_envs:Mine-v0", "--agent", "my_agents:MyAgent", *QUICK]
+    code, out, err = rlkit(*words, "check_env=true", "--steps", 120, "--json")
+    assert code == 0, err
+    assert json.loads(out)["steps"] == 120
+
+
+def test_a_bad_number_stops_the_run_and_keeps_the_last_good_checkpoint(rlkit, tmp_path):
+    (tmp_path / "my_broken.py").write_text(MY_ENV.replace("{name}", "broken"))
+    words = ["train", "--env", "my_broken:Broken-v0", "--agent", "tiny_agent:TinyAgent", *QUICK]
+    code, out, err = rlkit(*words, "--steps", 1000, "--out", "run", "--json")
+    assert code == 2
+    assert out == ""
+    assert "is not finite" in err
+    assert "Traceback" not in err
+    assert rlkit("record", "run", "--episodes", 1)[0] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_exit_code_tells(tmp_path, number):
+    words = [*TRAIN, "agent_options.pause=0.01", "--steps", "100000", "--out", "run", "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rlkit.cli", *words],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(HERE / "experiment"), "PATH": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list(tmp_path.glob("run/checkpoints/step-*")):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert json.loads(out)["stopped"] == signal.Signals(number).name
+    assert "continue with: rlkit resume run" in err
+    steps = json.loads(out)["steps"]
+    assert (tmp_path / "run" / "checkpoints" / f"step-{steps}" / "weights.safetensors").is_file()
