@@ -15,6 +15,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import VectorizedActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback, TrainFreq, TrainFrequencyUnit
@@ -167,15 +168,12 @@ class Algorithm(OffPolicyAlgorithm):
             action=vector_size(self.action_space),
         )
         self.rule = self._goal_rule()
-        low, high = (-np.inf, np.inf) if self.rule is None else self.rule.reward_range
-        horizon = 1 / max(1 - self.config.gamma, 1e-6)
-        bounds = (min(low * horizon, low), max(high * horizon, high))
         self.learner = self.learner_class(
             self.config,
             sizes,
             seed=learner_seed,
             device=self.device,
-            bounds=bounds if np.isfinite(bounds).all() else None,
+            bounds=self._return_bounds(),
         )
         self.memory = Replay(
             self.observation_space,
@@ -198,6 +196,20 @@ class Algorithm(OffPolicyAlgorithm):
         if self.goal_space is None or self.env is None:
             return None
         return vec_goal_rule(self.env)
+
+    def _return_bounds(self) -> tuple[float, float] | None:
+        if self.rule is None:
+            return None
+        low, high = self.rule.reward_range
+        horizon = 1 / max(1 - self.config.gamma, 1e-6)
+        bounds = (min(low * horizon, low), max(high * horizon, high))
+        return bounds if np.isfinite(bounds).all() else None
+
+    def set_env(self, env: Any, force_reset: bool = True) -> None:
+        """Goes on in another environment, as in SB3; from now on its goal rule counts."""
+        super().set_env(env, force_reset)
+        self.rule = self.memory.rule = self._goal_rule()
+        self.learner.bounds = self._return_bounds()
 
     @property
     def replay_buffer(self) -> Any:
@@ -291,6 +303,8 @@ class Algorithm(OffPolicyAlgorithm):
         Yields the number of steps after every round of collecting and updating; evaluation and
         checkpoints belong between rounds.
         """
+        if reset_num_timesteps or self._last_obs is None:
+            self.memory.storage.cut()  # the environments are about to start anew
         total_timesteps, callback = self._setup_learn(
             total_timesteps,
             callback,
@@ -362,6 +376,7 @@ class Algorithm(OffPolicyAlgorithm):
         following = new_obs
         truncated = np.zeros(self.n_envs, np.bool_)
         if dones.any():
+            check_finite("observation", new_obs)  # of new episodes, before acting on it
             following = _copy(new_obs)
             for i in np.flatnonzero(dones).tolist():
                 truncated[i] = infos[i].get("TimeLimit.truncated", False)
@@ -375,7 +390,12 @@ class Algorithm(OffPolicyAlgorithm):
         self.learner.observe(x, goal)
         self._last_obs = new_obs
         self._last_episode_starts = dones
-        if self.action_noise is not None and dones.any():
+        self._reset_noise(dones)
+
+    def _reset_noise(self, dones: NDArray[np.bool_]) -> None:
+        if isinstance(self.action_noise, VectorizedActionNoise):
+            self.action_noise.reset(np.flatnonzero(dones).tolist())
+        elif self.action_noise is not None and dones.any():
             self.action_noise.reset()
 
     def _note_goal(self, env: int, info: dict[str, Any]) -> None:
@@ -389,7 +409,7 @@ class Algorithm(OffPolicyAlgorithm):
             self._updates_due += self.update_ratio * new_steps
         else:
             self._updates_due += self.gradient_steps if self.gradient_steps >= 0 else new_steps
-        count = int(self._updates_due)
+        count = int(self._updates_due + 1e-9)  # 0.3 added ten times falls just short of 3
         self._updates_due -= count
         if count > 0:
             self.train(count, self.batch_size)
@@ -406,6 +426,7 @@ class Algorithm(OffPolicyAlgorithm):
             self.totals[key] = (total + values, count + 1)
             self._last_batch = batch
         self._n_updates += gradient_steps
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def learner_batch(self, batch: Batch) -> dict[str, NDArray[Any]]:
         """A replay batch as the learner's arrays."""
@@ -537,7 +558,6 @@ class Algorithm(OffPolicyAlgorithm):
                     )
                 self.logger.record(f"train/{name}", value)
         if self.totals:
-            self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
             self.logger.record("train/learning_rate", self.learner.learning_rate.item())
             self.logger.record("rollout/random_fraction", self.random_fraction())
         self._record_hindsight()

@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 
 Source = str | Path | BinaryIO
 
-SAVED_ATTRIBUTES = ("num_timesteps", "verbose", "seed", "_n_updates", "_episode_num")
+SAVED_ATTRIBUTES = (
+    "num_timesteps",
+    "verbose",
+    "seed",
+    "_n_updates",
+    "_episode_num",
+    "_current_progress_remaining",
+)
 COUNTERS = (
     "num_timesteps",
     "_n_updates",
@@ -40,6 +47,7 @@ def training_state(agent: Algorithm) -> dict[str, Any]:
     """Everything that the rest of a training depends on; see `Algorithm.state_dict`."""
     learner = agent.learner.state_dict()
     environments = _settle_environments(agent)
+    _settle_noise(agent)
     return {
         "weights": learner.pop("weights"),
         "optimiser": learner.pop("optimiser"),
@@ -55,7 +63,7 @@ def training_state(agent: Algorithm) -> dict[str, Any]:
             "carry": [tensor.cpu() for tensor in agent.carry],
             "recent_episodes": [dict(info) for info in agent.ep_info_buffer or ()],
             "recent_successes": [float(value) for value in agent.ep_success_buffer or ()],
-            "recent_goals": [[goal, reached] for goal, reached in agent.recent_goals],
+            "recent_goals": list(agent.goal_outcomes),
             "metric_totals": {key: [total, n] for key, (total, n) in agent.totals.items()},
         },
     }
@@ -77,10 +85,12 @@ def restore_training(agent: Algorithm, state: dict[str, Any]) -> None:
     agent.ep_info_buffer = deque(training["recent_episodes"], agent._stats_window_size)
     agent.ep_success_buffer = deque(training["recent_successes"], agent._stats_window_size)
     agent.recent_goals.clear()
-    agent.recent_goals.extend((goal, reached) for goal, reached in training["recent_goals"])
+    goals, reached = training["recent_goals"]
+    agent.recent_goals.extend(zip(goals, reached.tolist(), strict=True))
     agent.totals = {key: (total, n) for key, (total, n) in training["metric_totals"].items()}
     assert agent.env is not None
     _place_environments(agent.env, training["environments"])
+    _settle_noise(agent)
     _set_global_rng(training["global_rng"])
 
 
@@ -99,6 +109,12 @@ def _settle_environments(agent: Algorithm) -> dict[str, Any]:
         agent._last_obs = _place_environments(agent.env, settled)
         agent._last_episode_starts = np.ones(agent.n_envs, np.bool_)
     return settled
+
+
+def _settle_noise(agent: Algorithm) -> None:
+    # Correlated noise has a memory that cannot be read, only made to forget.
+    if agent.action_noise is not None:
+        agent.action_noise.reset()
 
 
 def _place_environments(env: VecEnv, settled: dict[str, Any]) -> Any:
@@ -122,6 +138,7 @@ def write_agent(agent: Algorithm, path: Source, left_out: set[str]) -> None:
             "policy": "MultiInputPolicy" if multi else "MlpPolicy",
             "observation_space": space_to_plain(agent.observation_space),
             "action_space": space_to_plain(agent.action_space),
+            "num_envs": agent.n_envs,
             "options": _plain_options(agent.options),
             "attributes": {n: getattr(agent, n) for n in SAVED_ATTRIBUTES if n not in left_out},
             "last_observation": agent._last_obs,
@@ -146,25 +163,20 @@ def read_agent(
     if not isinstance(saved, dict) or saved.get("class") != cls.__name__:
         held = f"a {saved.get('class')}" if isinstance(saved, dict) else "no agent"
         raise CheckpointError(f"{path} holds {held}, not a {cls.__name__}: load it with its class")
-    options, attributes = {**saved["options"], **changes}, saved["attributes"]
+    attributes = saved["attributes"]
+    asked = {name: attributes.pop(name) for name in ("verbose", "seed") if name in attributes}
+    options = {**asked, **saved["options"], **changes}
     if isinstance(options["train_freq"], list):
         options["train_freq"] = tuple(options["train_freq"])
     observation_space = space_from_plain(saved["observation_space"])
     action_space = space_from_plain(saved["action_space"])
-    verbose = attributes.get("verbose", 0)
     if env is not None:
-        env = cls._wrap_env(env, verbose)
+        env = cls._wrap_env(env, options.get("verbose", 0))
         check_for_correct_spaces(env, observation_space, action_space)
-    agent = cls(
-        saved["policy"],
-        env,
-        seed=attributes.get("seed"),
-        verbose=verbose,
-        device=device,
-        _init_setup_model=False,
-        **options,
-    )
+    agent = cls(saved["policy"], env, device=device, _init_setup_model=False, **options)
     agent.observation_space, agent.action_space = observation_space, action_space
+    if env is None:
+        agent.n_envs = int(saved["num_envs"])
     agent._setup_model()
     agent.learner.load_state_dict(
         {**saved["learner"], "weights": tree["weights"], "optimiser": tree["optimiser"]}

@@ -6,6 +6,7 @@ Imports wait until a command needs them, so that help and lists answer at once.
 from __future__ import annotations
 
 import contextlib
+import ctypes.util
 import json as json_
 import os
 import sys
@@ -18,7 +19,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 from tyro.extras import SubcommandApp
 
 if TYPE_CHECKING:
-    from rlkit.experiment.session import Session
+    from rlkit.experiment.session import Make, Session
 
 app = SubcommandApp()
 Json = Annotated[bool, FlagCreatePairsOff]
@@ -55,9 +56,9 @@ def train(
         settings: Any other key of the recipe, as in agent_options.gamma=0.98.
         json: Print one JSON object on standard output, and nothing else.
     """
-    from rlkit.envs.construct import make
     from rlkit.experiment import recipe as recipes
 
+    make = _make()
     flags = {"env": env, "agent": agent, "steps": steps, "seed": seed}
     if recipe is not None:
         plan = recipes.load_recipe(recipe, settings, **flags)
@@ -88,11 +89,10 @@ def resume(run: Run, steps: Number = None, json: Json = False) -> int:
         steps: New total of environment steps, to train a finished run further.
         json: Print one JSON object on standard output, and nothing else.
     """
-    from rlkit.envs.construct import make
     from rlkit.experiment.train import resume as resume_training
 
     with _quiet_output(json):
-        outcome = resume_training(run, make, steps)
+        outcome = resume_training(run, _make(), steps)
     return _tell_training(outcome, json)
 
 
@@ -174,11 +174,10 @@ def check_env(env: Annotated[str, Positional, arg(metavar="ID")], json: Json = F
         env: Id of the environment; my_pkg:Me-v0 imports my_pkg first.
         json: Print one JSON object on standard output, and nothing else.
     """
-    from rlkit.envs.construct import make
     from rlkit.goals.check import check_goal_env
 
     with _quiet_output(json):
-        problems = check_goal_env(make(env))
+        problems = check_goal_env(_make()(env))
     # Here an environment without goals fails: goals are what this command is about.
     is_fine = all(problem.note and problem.law != "goals" for problem in problems)
     if json:
@@ -218,13 +217,22 @@ def list_(what: Annotated[Literal["agents", "envs", "recipes"], Positional]) -> 
     return 0
 
 
+def _make() -> Make:
+    # Before any environment is imported: without a display MuJoCo finds OpenGL only through EGL.
+    has_display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if sys.platform == "linux" and not has_display and ctypes.util.find_library("EGL"):
+        os.environ.setdefault("MUJOCO_GL", "egl")
+    from rlkit.envs.construct import make
+
+    return make
+
+
 @contextlib.contextmanager
 def _loaded(run: Path, checkpoint: str) -> Iterator[tuple[Session, int]]:
-    from rlkit.envs.construct import make
     from rlkit.experiment.run_folder import RunFolder
     from rlkit.experiment.session import Session
 
-    session, step = Session.load(RunFolder.open(run), make, checkpoint)
+    session, step = Session.load(RunFolder.open(run), _make(), checkpoint)
     try:
         yield session, step
     finally:

@@ -7,38 +7,28 @@ last. Reading executes nothing: there is no pickle on either side.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
 import warnings
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
 import safetensors.torch
-import torch
 from numpy.lib import format as npy
-from numpy.typing import NDArray
 
 import rlkit
 from rlkit.experiment.durable import sync
+from rlkit.experiment.tree import CheckpointError as CheckpointError
+from rlkit.experiment.tree import Skeleton, fill, read_array, read_tensors
 
 FORMAT, VERSION = "rlkit-checkpoint", 1
 MANIFEST, STATE = "manifest.json", "state.json"
-TENSOR_FILES = ("weights", "optimiser")  # top-level keys with a safetensors file of their own
-INLINE_BYTES = 1024  # smaller arrays stay in state.json: many environments have many of them
 _MEMBER_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _STEP_NAME = re.compile(r"step-(\d+)")
-
-
-class CheckpointError(ValueError):
-    """A checkpoint cannot be saved or loaded; the message names the file, the cause, the fix."""
 
 
 # Saving
@@ -117,7 +107,7 @@ class _HashedFile:
 
 
 def _write_members(folder: Path, tree: Mapping[str, Any]) -> None:
-    skeleton = _Skeleton()
+    skeleton = Skeleton()
     state = json.dumps({"tree": skeleton.strip(dict(tree), ())}, allow_nan=False, indent=1)
     members: dict[str, dict[str, Any]] = {}
     contents: dict[str, bytes] = {STATE: state.encode()}
@@ -139,68 +129,6 @@ def _manifest(members: dict[str, Any], version: int, writer: str) -> bytes:
     text = json.dumps(content, sort_keys=True)
     content["sha256"] = hashlib.sha256(text.encode()).hexdigest()
     return json.dumps(content, sort_keys=True, indent=1).encode()
-
-
-class _Skeleton:
-    """What JSON can hold of a tree; arrays and tensors move out and leave a marker behind."""
-
-    def __init__(self) -> None:
-        self.tensors: dict[str, dict[str, torch.Tensor]] = {}
-        self.arrays: dict[str, NDArray[Any]] = {}
-        self._taken: set[str] = set()
-
-    def strip(self, node: Any, path: tuple[str, ...]) -> Any:
-        if isinstance(node, np.generic):
-            node = node.item()
-        if node is None or isinstance(node, bool | int | str):
-            return node
-        if isinstance(node, float):
-            return float(node) if math.isfinite(node) else {"$float": str(float(node))}
-        if isinstance(node, list):
-            return [self.strip(item, (*path, str(i))) for i, item in enumerate(node)]
-        if isinstance(node, torch.Tensor):
-            return {"$tensor": self._place_tensor(node, path)}
-        if isinstance(node, np.ndarray) and not node.dtype.hasobject:
-            return self._place_array(node, path)
-        if isinstance(node, dict):
-            for key in node:
-                if not isinstance(key, str) or key.startswith("$"):
-                    raise TypeError(
-                        f"a checkpoint cannot hold the key {key!r} at {'.'.join(path) or 'its top'}"
-                        f": keys are strings that do not begin with '$'"
-                    )
-            return {key: self.strip(item, (*path, key)) for key, item in node.items()}
-        raise TypeError(
-            f"a checkpoint cannot hold {type(node).__name__} at {'.'.join(path)}: use dict, list, "
-            f"str, int, float, bool, None, a numeric np.ndarray or a torch.Tensor"
-        )
-
-    def _place_tensor(self, tensor: torch.Tensor, path: tuple[str, ...]) -> list[str]:
-        own_file = path[0] in TENSOR_FILES and len(path) > 1
-        file = f"{path[0]}.safetensors" if own_file else "tensors.safetensors"
-        name = self._free(file, ".".join(path[1:] if own_file else path))
-        # A copy, because safetensors refuses tensors that share memory.
-        copied = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        self.tensors.setdefault(file, {})[name] = copied
-        return [file, name]
-
-    def _place_array(self, array: NDArray[Any], path: tuple[str, ...]) -> Any:
-        if array.nbytes <= INLINE_BYTES:
-            stream = BytesIO()
-            npy.write_array(stream, np.asarray(array), allow_pickle=False)
-            return {"$npy": base64.b64encode(stream.getvalue()).decode()}
-        readable = re.sub(r"[^A-Za-z0-9_-]+", "_", "-".join(path))[:80].lower()
-        file = self._free("", readable) + ".npy"
-        self.arrays[file] = np.asarray(array)
-        return {"$array": file}
-
-    def _free(self, scope: str, name: str) -> str:
-        candidate, number = name, 1
-        while f"{scope}/{candidate}" in self._taken:
-            number += 1
-            candidate = f"{name}.{number}"
-        self._taken.add(f"{scope}/{candidate}")
-        return candidate
 
 
 # Loading
@@ -248,39 +176,16 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     if not isinstance(state.get("tree"), dict):
         raise CheckpointError(f"{folder / STATE} holds no state: a foreign file.")
     tensors = {
-        name: _read_tensors(folder / name) for name in members if name.endswith(".safetensors")
+        name: read_tensors(folder / name) for name in members if name.endswith(".safetensors")
     }
-    arrays = {name: _read_array(folder / name) for name in members if name.endswith(".npy")}
+    arrays = {name: read_array(folder / name) for name in members if name.endswith(".npy")}
     try:
-        tree: dict[str, Any] = _fill(state["tree"], folder, tensors, arrays)
+        tree: dict[str, Any] = fill(state["tree"], folder / STATE, tensors, arrays)
     except (KeyError, RecursionError) as error:
         raise CheckpointError(
             f"{folder / STATE} refers to {error}, which {folder} lacks. Use another checkpoint."
         ) from None
     return tree
-
-
-def _fill(
-    node: Any,
-    folder: Path,
-    tensors: dict[str, dict[str, torch.Tensor]],
-    arrays: dict[str, NDArray[Any]],
-) -> Any:
-    match node:
-        case list():
-            return [_fill(item, folder, tensors, arrays) for item in node]
-        case {"$float": "nan" | "inf" | "-inf" as text}:
-            return float(text)
-        case {"$tensor": [str(file), str(name)]}:
-            return tensors[file][name]
-        case {"$array": str(file)}:
-            return arrays[file]
-        case {"$npy": str(text)}:
-            data = base64.b64decode(text)
-            return _parse_npy(folder / STATE, BytesIO(data), len(data))
-        case dict():
-            return {key: _fill(item, folder, tensors, arrays) for key, item in node.items()}
-    return node
 
 
 def _verified_members(folder: Path) -> dict[str, Any]:
@@ -345,44 +250,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} is foreign: it holds no JSON object.")
     return content
-
-
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        return safetensors.torch.load(path.read_bytes())
-    except Exception as error:  # safetensors raises a class of its own, and torch's, and KeyError
-        raise _foreign(path, "safetensors") from error
-
-
-def _read_array(path: Path) -> NDArray[Any]:
-    with path.open("rb") as file:
-        return _parse_npy(path, file, path.stat().st_size)
-
-
-def _parse_npy(path: Path, file: BinaryIO, size: int) -> NDArray[Any]:
-    try:
-        major, _ = npy.read_magic(file)
-        read_header = npy.read_array_header_1_0 if major == 1 else npy.read_array_header_2_0
-        shape, _, dtype = read_header(file)
-        if dtype.hasobject:
-            raise CheckpointError(
-                f"{path} carries a pickle, which could run code; it was not opened. "
-                f"Use a checkpoint you trust."
-            )
-        # Before the memory is taken: a header may claim any shape.
-        if math.prod(shape) * dtype.itemsize != size - file.tell():
-            raise ValueError(f"{size} bytes cannot be {shape} of {dtype}")
-        file.seek(0)
-        array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise error if isinstance(error, CheckpointError) else _foreign(path, "npy") from error
-    return array
-
-
-def _foreign(path: Path, expected: str) -> CheckpointError:
-    with path.open("rb") as file:
-        is_pickle = file.read(1) == b"\x80"
-    what = "carries a pickle, which could run code" if is_pickle else f"is no {expected} file"
-    return CheckpointError(
-        f"{path} {what}; nothing in it was executed. Use a checkpoint you trust."
-    )

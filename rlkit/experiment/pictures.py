@@ -17,7 +17,6 @@ from rlkit.experiment.run_folder import RunFolder
 
 _COLOURS = ("#2f6fb3", "#d9742b", "#3a9a5b", "#b0405f", "#7a5fb0", "#8a6d3b", "#4aa3a8", "#666666")
 _INK, _PALE = "#333333", "#f1f1ef"
-_BINS = 16
 Array = NDArray[np.float64]
 
 
@@ -41,7 +40,9 @@ def goal_heat_map(
     points = np.concatenate([plane, marks.reshape(-1, plane.shape[1])]) if len(marks) else plane
     if len(points) == 0 or points.shape[1] < 2 or np.isin(points, (0.0, 1.0)).all():
         return None
-    edges = [_edges(points[:, 0]), _edges(points[:, 1])]
+    # Fewer cells for fewer goals, so that most cells have some.
+    cells = int(np.clip(np.sqrt(len(goals) / 4), 6, 16))
+    edges = [_edges(points[:, 0], cells), _edges(points[:, 1], cells)]
     figure = Figure(figsize=(6.2, 5.2), dpi=100, layout="constrained")
     axes = figure.add_subplot()
     axes.set_facecolor(_PALE)
@@ -60,10 +61,10 @@ def goal_heat_map(
     return figure
 
 
-def _edges(values: Array) -> Array:
+def _edges(values: Array, cells: int) -> Array:
     low, high = values.min(), values.max()
     margin = 0.04 * (high - low) or 0.5
-    return np.linspace(low - margin, high + margin, _BINS + 1)
+    return np.linspace(low - margin, high + margin, cells + 1)
 
 
 def _success_share(goals: Array, success: NDArray[np.bool_], edges: list[Array]) -> Any:

@@ -209,8 +209,8 @@ def make_vec_env(
     if num_envs < 1:
         raise ValueError(f"num_envs must be at least 1, got {num_envs}")
     venv: VecEnv
-    if _has_vector_form(env_id):
-        vector = gym.make_vec(env_id, num_envs, "vector_entry_point", **env_kwargs)
+    vector = _native(env_id, num_envs, env_kwargs)
+    if vector is not None:
         venv = GymVecEnv(vector)
     else:
         build = functools.partial(_monitored, make, env_id, env_kwargs)
@@ -251,11 +251,20 @@ def _monitored(
     return Stateful(Monitor(make(env_id, **env_kwargs)))
 
 
-def _has_vector_form(env_id: str) -> bool:
+def _native(
+    env_id: str, num_envs: int, env_kwargs: dict[str, Any]
+) -> VectorEnv[Any, Any, Any] | None:
+    """The native vector form of an environment, if it has one that restarts in the same step."""
     try:
-        return gym.spec(env_id).vector_entry_point is not None
+        if gym.spec(env_id).vector_entry_point is None:
+            return None
     except (gym.error.Error, ImportError):  # `make` explains, or knows more ids
-        return False
+        return None
+    vector = gym.make_vec(env_id, num_envs, "vector_entry_point", **env_kwargs)
+    if vector.metadata.get("autoreset_mode") == AutoresetMode.SAME_STEP:
+        return vector
+    vector.close()  # Gymnasium's own CartPole, for one; its single form does as well
+    return None
 
 
 def _goals_of(env: VectorEnv[Any, Any, Any]) -> GoalEnv[Any] | None:

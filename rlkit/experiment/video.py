@@ -53,7 +53,13 @@ def frames_of(agent: Predicts, env: gym.Env[Any, Any], episodes: int, seed: int)
 
 
 def _frame(env: gym.Env[Any, Any]) -> Frame:
-    picture = env.render()
+    try:
+        picture: Any = env.render()
+    except Exception as error:
+        raise ValueError(
+            f"{env} cannot draw: {error}. Without a display, environments of MuJoCo need the "
+            f"variable MUJOCO_GL=egl or MUJOCO_GL=osmesa, and that library"
+        ) from error
     if not isinstance(picture, np.ndarray) or picture.ndim != 3:
         raise ValueError(
             f"{env} draws no pictures: render() gave {type(picture).__name__}. It must support "

@@ -34,9 +34,8 @@ def relabel(
         weights: The mixture, by `rlkit.goals.hindsight.mixture`.
         rng: The source of randomness.
     """
-    shares = np.cumsum([weights[name] for name in STRATEGIES])
+    shares = np.cumsum([weights[name] for name in STRATEGIES[:PLAYED]])
     strategy = np.searchsorted(shares, rng.random(len(batch)), side="right")
-    strategy = np.minimum(strategy, PLAYED)  # the last share may end a rounding error below 1
     rows = np.flatnonzero(strategy != PLAYED)
     if len(rows) == 0:
         return batch
@@ -58,7 +57,7 @@ def _hindsight_goals(
     if anywhere.any():
         other_env, other = storage.sample_steps(int(anywhere.sum()), rng)
         flat[anywhere] = storage.flat(other_env, other + 1)
-    return storage.observation["achieved_goal"][flat]
+    return storage.observation["achieved_goal"].take(flat, axis=0)
 
 
 def with_goals(batch: Batch, rows: NDArray[np.int64], goal: Array, rule: GoalRule) -> Batch:
@@ -74,21 +73,20 @@ def with_goals(batch: Batch, rows: NDArray[np.int64], goal: Array, rule: GoalRul
         rule: Judges the new goals.
     """
     assert batch.desired_goal is not None
-    achieved = batch.observation["achieved_goal"][rows, 1:]
+    achieved = batch.observation["achieved_goal"][:, 1:].take(rows, axis=0)
     shape, goal_shape = achieved.shape[:2], batch.desired_goal.shape[2:]
     flat_achieved = achieved.reshape(-1, *goal_shape)
-    flat_old = batch.desired_goal[rows].reshape(-1, *goal_shape)
-    flat_new = goal.reshape(-1, *goal_shape)
-    explained = rule.terminated(flat_achieved, flat_old).reshape(shape)
-    by_goal = rule.terminated(flat_achieved, flat_new).reshape(shape)
+    flat_goal = goal.reshape(-1, *goal_shape)
+    mask, ended = batch.mask.take(rows, axis=0), batch.terminated.take(rows, axis=0)
+    if ended.any():
+        played = batch.desired_goal.take(rows, axis=0).reshape(-1, *goal_shape)
+        ended &= ~rule.terminated(flat_achieved, played).reshape(shape)
+    ended |= rule.terminated(flat_achieved, flat_goal).reshape(shape) & mask
 
     desired, reward = batch.desired_goal.copy(), batch.reward.copy()
     terminated, relabelled = batch.terminated.copy(), batch.relabelled.copy()
-    mask = batch.mask[rows]
-    desired[rows] = goal
-    reward[rows] = rule.reward(flat_achieved, flat_new).reshape(shape)
-    terminated[rows] = ((terminated[rows] & ~explained) | by_goal) & mask
-    relabelled[rows] = mask
+    desired[rows], reward[rows] = goal, rule.reward(flat_achieved, flat_goal).reshape(shape)
+    terminated[rows], relabelled[rows] = ended, mask
     return batch.replace(
         desired_goal=desired, reward=reward, terminated=terminated, relabelled=relabelled
     )

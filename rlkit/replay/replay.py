@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from rlkit.goals.env import is_goal_space
 from rlkit.goals.hindsight import mixture
 from rlkit.goals.rule import GoalRule
 from rlkit.replay.batch import Array, Batch
@@ -59,7 +60,7 @@ class Replay:
         if not 0 <= gamma <= 1:
             raise ValueError(f"gamma must lie in [0, 1], got {gamma}")
         self.storage = EpisodeStorage(observation_space, action_space, capacity, num_envs)
-        if rule is not None and self.storage.goals is None:
+        if rule is not None and not is_goal_space(observation_space):
             raise ValueError(f"hindsight needs goal keys, but the space is {observation_space}")
         self.rule = rule
         self.weights = mixture(hindsight)
@@ -85,6 +86,8 @@ class Replay:
         """
         check_finite("reward", reward)
         check_finite("observation", next_observation)
+        if self.storage.begins.any():  # the others were another step's next observation
+            check_finite("observation", observation)
         self.storage.add(observation, action, reward, terminated, truncated, next_observation)
 
     def sample(self, count: int) -> Batch:

@@ -30,7 +30,7 @@ class EpisodeStorage:
         num_envs: Environments that add in lockstep.
 
     Raises:
-        ValueError: If the capacity is not positive, or a space cannot be stored as arrays.
+        ValueError: If a number is not positive, or a space cannot be stored as arrays.
     """
 
     def __init__(
@@ -40,8 +40,9 @@ class EpisodeStorage:
         capacity: int,
         num_envs: int = 1,
     ) -> None:
-        if capacity < 1:
-            raise ValueError(f"capacity must be at least 1, got {capacity}")
+        for name, value in (("capacity", capacity), ("num_envs", num_envs)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         self.num_envs = num_envs
         self.capacity = capacity
         # Two more: the newest observation, which has no action yet, and where the next one goes.
@@ -73,7 +74,7 @@ class EpisodeStorage:
 
     def flat(self, env: NDArray[np.int64], position: Positions) -> NDArray[np.int64]:
         """Indices into the arrays of this storage."""
-        return self._row[env] + position % self.slots
+        return env * self.slots + position % self.slots
 
     def add(
         self,
@@ -137,6 +138,7 @@ class EpisodeStorage:
 
     def _add_goal(self, here: Array, there: Array, desired: Array) -> None:
         assert self.goals is not None
+        desired = np.asarray(desired, self.goals.rows.dtype)  # as stored, or none equals its own
         current = self.goal_id[here]
         fresh = self.begins.copy()
         running = ~fresh
@@ -168,24 +170,22 @@ class EpisodeStorage:
         Raises:
             ValueError: If nothing is stored.
         """
-        if not self.cursor.any():
+        used = min(self.slots, int(self.cursor.max()))
+        if used == 0:
             raise ValueError("the replay is empty: add a step before sampling")
-        filled = np.minimum(self.cursor + ~self.begins, self.slots)
-        ends = np.cumsum(filled)
-        total = int(ends[-1])
         found = np.zeros(0, np.int64)
         while len(found) < count:
-            draw = rng.integers(0, total, size=2 * (count - len(found)) + 8)
-            env = np.searchsorted(ends, draw, side="right")
-            flat = self._row[env] + (draw - (ends[env] - filled[env]))
-            found = np.concatenate([found, flat[self.has_action[flat]]])
+            # Draws are cheap and rounds are not: the surplus makes a second round rare.
+            draw = rng.integers(0, self.num_envs * used, size=2 * (count - len(found)) + 8)
+            draw += draw // used * (self.slots - used)  # from a number of used slots to their index
+            found = np.concatenate([found, draw[self.has_action.take(draw)]])
         found = found[:count]
         env = found // self.slots
-        return env, self._position_of(env, found - self._row[env])
+        return env, self._position_of(env, found - env * self.slots)
 
     def _position_of(self, env: NDArray[np.int64], slot: NDArray[np.int64]) -> Positions:
         """The newest position not beyond the cursor that lives in a slot."""
-        cursor = self.cursor[env]
+        cursor = self.cursor.take(env)
         return cursor - (cursor - slot) % self.slots
 
     def episode_bounds(
@@ -193,9 +193,9 @@ class EpisodeStorage:
     ) -> tuple[Positions, Positions]:
         """First and last stored observation positions of the episodes around positions."""
         flat = self.flat(env, position)
-        cursor = self.cursor[env]
-        first = position - self.step_index[flat]
-        length = self.length[flat]
+        cursor = self.cursor.take(env)
+        first = position - self.step_index.take(flat)
+        length = self.length.take(flat)
         last = np.where(length > 0, first + length, cursor)
         return np.maximum(first, cursor + 1 - self.slots), last
 
@@ -207,35 +207,37 @@ class EpisodeStorage:
             position: Positions `(B,)` that hold a step.
             length: T, at least 1.
         """
-        offset = np.arange(length + 1)
+        index = position[:, None] + np.arange(length + 1)
         if length == 1:
-            index = np.stack([position, position + 1], axis=1)
             mask = np.ones((len(position), 1), np.bool_)
         else:
-            _, last = self.episode_bounds(env, position)
-            index = np.minimum(position[:, None] + offset, last[:, None])
-            mask = position[:, None] + offset[:-1] < last[:, None]
-        flat = self._row[env][:, None] + index % self.slots
-        # Padding repeats the last step's record; the mask says that it does not count.
+            last = self.episode_bounds(env, position)[1][:, None]
+            mask = index[:, :-1] < last
+            index = np.minimum(index, last)
+        flat = self.flat(env[:, None], index)
         record = flat[:, :-1]
         if length > 1:
-            record = self.flat(env[:, None], np.minimum(index[:, :-1], last[:, None] - 1))
-        desired = None if self.goals is None else self.goals.take(self.goal_id[record])
+            # Padding repeats the last step's record; the mask says that it does not count.
+            record = self.flat(env[:, None], np.minimum(index[:, :-1], last - 1))
+        # `take`, because indexing with an array takes several times as long on narrow rows.
         return Batch(
-            observation={key: column[flat] for key, column in self.observation.items()},
-            desired_goal=desired,
-            action=self.action[record],
-            reward=self.reward[record],
-            terminated=self.terminated[record] & mask,
-            truncated=self.truncated[record] & mask,
-            is_first=self.step_index[flat] == 0,
+            observation={key: part.take(flat, axis=0) for key, part in self.observation.items()},
+            desired_goal=None if self.goals is None else self.goals.take(self.goal_id.take(record)),
+            action=self.action.take(record, axis=0),
+            reward=self.reward.take(record),
+            terminated=self.terminated.take(record) & mask,
+            truncated=self.truncated.take(record) & mask,
+            is_first=self.step_index.take(flat) == 0,
             mask=mask,
             relabelled=np.zeros(mask.shape, np.bool_),
             position=position,
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The used part of the ring, as arrays and integers."""
+        """The used part of the ring, as arrays and integers.
+
+        The arrays are views, for a copy may not fit the memory: write them before adding goes on.
+        """
         used = int(min(self.slots, self.cursor.max() + 1))
         columns = {
             name: column.reshape(self.num_envs, self.slots, *column.shape[1:])[:, :used]
@@ -270,7 +272,8 @@ class EpisodeStorage:
                     f"{ring.dtype}{ring.shape}: same environments, spaces and capacity are needed"
                 )
             ring[:, :used] = saved
-            ring[:, used:] = 0
+            if name == "has_action":  # the rest of the other columns stays untouched, as it is lazy
+                ring[:, used:] = False
         self.cursor = np.array(state["cursor"], np.int64)
         self.begins = np.array(state["begins"], np.bool_)
         if self.goals is not None:
@@ -294,8 +297,7 @@ class GoalTable:
 
     def take(self, ids: Array) -> Array:
         """The goals with the given numbers, `(..., *goal)`."""
-        goals: Array = self.rows[ids % len(self.rows)]
-        return goals
+        return self.rows.take(ids % len(self.rows), axis=0)
 
     def full(self, count: int) -> bool:
         """Whether `count` more goals do not fit."""

@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.lib import format as npy
 
 from rlkit.experiment import checkpoint
+from rlkit.experiment import tree as tree_module
 from rlkit.experiment.checkpoint import (
     CheckpointError,
     load_latest,
@@ -97,7 +98,7 @@ def test_round_trip_is_exact(tmp_path, tree):
 
 @pytest.mark.parametrize("inline", [0, 10**9])
 def test_small_and_large_arrays_are_exact(tmp_path, monkeypatch, inline):
-    monkeypatch.setattr(checkpoint, "INLINE_BYTES", inline)
+    monkeypatch.setattr(tree_module, "INLINE_BYTES", inline)
     tree = example()
     write_checkpoint(tmp_path / "step-1", tree)
     assert_same(tree, read_checkpoint(tmp_path / "step-1"))
@@ -233,7 +234,14 @@ def test_links_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "state",
-    [b"[]", b"{}", b'{"tree": 3}', b'{"tree": {"a": {"$array": "x.npy"}}}', b"[" * 100_000],
+    [
+        b"[]",
+        b"{}",
+        b'{"tree": 3}',
+        b'{"tree": {"a": {"$array": "x.npy"}}}',
+        b'{"tree": {"a": {"$npy": "?"}}}',
+        b"[" * 100_000,
+    ],
 )
 def test_a_foreign_state_is_refused(tmp_path, state):
     write_checkpoint(tmp_path / "step-1", example())

@@ -57,9 +57,9 @@ def test_a_path_is_a_recipe(tmp_path):
 
 
 def test_settings_and_flags_change_a_recipe():
-    settings = ["agent_options.net_arch=[64, 64]", "evaluation.stop_at_success=1", "num_envs=2"]
+    settings = ["agent_options.net_arch=[32, 16]", "evaluation.stop_at_success=1", "num_envs=2"]
     recipe = load_recipe("quickstart", settings, steps=99, seed=None, agent="td3")
-    assert recipe.agent_options == {"net_arch": [64, 64]}
+    assert recipe.agent_options["net_arch"] == [32, 16]
     assert recipe.evaluation.stop_at_success == 1.0
     assert isinstance(recipe.evaluation.stop_at_success, float)
     assert (recipe.num_envs, recipe.steps, recipe.seed, recipe.agent) == (2, 99, 0, "td3")

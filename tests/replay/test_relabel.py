@@ -132,14 +132,15 @@ def test_a_fall_stays_and_the_old_goal_s_end_goes():
     replay = Replay(keyed, space, 10, rule=DistanceRule(0.5, terminates=True))
 
     def observation(achieved, desired):
-        return {"observation": [[0.0]], "achieved_goal": [[achieved]], "desired_goal": [[desired]]}
+        values = {"observation": 0.0, "achieved_goal": achieved, "desired_goal": desired}
+        return {key: np.array([[value]]) for key, value in values.items()}
 
     def arrays(batch):
         return batch.terminated[:, 0].tolist(), batch.reward[:, 0].tolist()
 
-    step = np.zeros((1, 1)), np.array([-1.0])
-    replay.add(observation(0.0, 5.0), *step, [True], [False], observation(1.0, 5.0))  # a fall
-    replay.add(observation(0.0, 1.0), *step, [True], [False], observation(1.0, 1.0))  # the goal
+    for goal in (5.0, 1.0):  # a fall, then a success
+        outcome = np.zeros((1, 1)), np.zeros(1), np.ones(1, bool), np.zeros(1, bool)
+        replay.add(observation(0.0, goal), *outcome, observation(1.0, goal))
     batch = replay.storage.window(np.array([0, 0]), np.array([0, 2]), 1)
     far, reached = np.full((2, 1, 1), 9.0), np.full((2, 1, 1), 1.0)
     rows = np.arange(2)
@@ -218,23 +219,13 @@ def test_choices_are_distributed_as_in_stable_baselines3(strategy):
     ours, theirs = both_buffers(strategy)
     np.random.seed(0)  # noqa: NPY002  their generator
     batch, sample = ours.sample(40_000), theirs.sample(40_000)
-    one = Counter(zip(batch.observation["observation"][:, 0, 0], batch.desired_goal[:, 0, 0]))
-    two = Counter(
-        zip(
-            sample.observations["observation"][:, 0].tolist(),
-            sample.observations["desired_goal"][:, 0].tolist(),
-        )
+    one = np.column_stack(
+        [batch.observation["observation"][:, 0], batch.desired_goal[:, 0], batch.reward]
     )
-    assert set(one) == set(two)
-    table = [[counts[pair] for pair in sorted(one)] for counts in (one, two)]
+    two = np.column_stack(
+        [sample.observations["observation"], sample.observations["desired_goal"], sample.rewards]
+    )
+    counts = [Counter(map(tuple, rows.tolist())) for rows in (one, two)]
+    assert set(counts[0]) == set(counts[1])
+    table = [[count[row] for row in sorted(counts[0])] for count in counts]
     assert chi2_contingency(table).pvalue > 1e-3
-    reward = {
-        (float(now), float(goal)): float(r)
-        for now, goal, r in zip(
-            sample.observations["observation"], sample.observations["desired_goal"], sample.rewards
-        )
-    }
-    for now, goal, r in zip(
-        batch.observation["observation"][:, 0, 0], batch.desired_goal[:, 0, 0], batch.reward[:, 0]
-    ):
-        assert reward[now, goal] == r

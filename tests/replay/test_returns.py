@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from naive import World
 
 from rlkit.replay.returns import sum_steps
-from naive import World
 
 
 def naive_sum(batch, stop, row, start, steps, gamma):

@@ -7,10 +7,10 @@ import pytest
 from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from naive import KINDS, World
 from scipy.stats import chisquare
 
 from rlkit.replay import EpisodeStorage
-from naive import KINDS, World
 
 worlds = st.builds(
     World,
@@ -119,6 +119,15 @@ def test_a_goal_is_stored_once_and_forgotten_with_its_last_step():
     world.envs = [[] for _ in world.envs]
     world.play(1000)
     assert len(world.replay.storage.goals.rows) == 2048
+
+
+def test_a_goal_is_stored_once_even_where_it_comes_with_another_type():
+    space = spaces.Box(0, 1, (1,), np.float32)
+    storage = EpisodeStorage(spaces.Dict(desired_goal=space), spaces.Discrete(2), 20)
+    goal = {"desired_goal": np.array([[0.1]])}  # has no equal among the numbers of the space
+    for _ in range(10):
+        storage.add(goal, np.zeros(1), np.zeros(1), np.zeros(1, bool), np.zeros(1, bool), goal)
+    assert storage.goals.next_id == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,68 @@
+"""Environments of a few lines, each with one property that agents must get right."""
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+
+class Recorder(gym.Env):
+    """Notes every action it is given; episodes last five steps.
+
+    Args:
+        action_space: What it accepts; anything outside raises.
+        observation_space: What it shows samples of.
+        broken_at: Step, counted over everything, that gives `broken`.
+        broken: "observation", "reward" or "restart": where NaN appears then.
+    """
+
+    def __init__(self, action_space=None, observation_space=None, broken_at=None, broken="reward"):
+        self.action_space = action_space or spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.observation_space = observation_space or spaces.Box(-1.0, 1.0, (3,), np.float32)
+        self.broken_at, self.broken = broken_at, broken
+        self.actions, self.total = [], 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        if seed is not None:
+            self.observation_space.seed(seed)
+        self.time = 0
+        is_bad = self.broken == "restart" and self.total == self.broken_at
+        return self._observe(is_bad), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        self.actions.append(np.array(action))
+        self.time += 1
+        self.total += 1
+        is_bad = self.total == self.broken_at
+        reward = np.nan if is_bad and self.broken == "reward" else 1.0
+        observation = self._observe(is_bad and self.broken == "observation")
+        return observation, reward, False, self.time == 5, {}
+
+    def _observe(self, is_bad):
+        observation = self.observation_space.sample()
+        if is_bad:
+            observation[0] = np.nan
+        return observation
+
+
+class Bandit(gym.Env):
+    """Reward for the action that the observation names: a contextual bandit of one step."""
+
+    def __init__(self, discrete=False):
+        self.observation_space = spaces.Discrete(2)
+        self.action_space = (
+            spaces.Discrete(2, start=5) if discrete else spaces.Box(0.0, 10.0, (1,), np.float32)
+        )
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.shown = int(self.np_random.integers(2))
+        return self.shown, {}
+
+    def step(self, action):
+        wanted = (
+            self.shown if isinstance(self.action_space, spaces.Discrete) else 2 + 6 * self.shown
+        )
+        given = action - 5 if isinstance(self.action_space, spaces.Discrete) else float(action[0])
+        return self.shown, -abs(float(given - wanted)), True, False, {}

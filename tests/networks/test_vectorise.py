@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from rlkit.networks import vector_size, vectorise
+
+SPACES = [
+    spaces.Box(-1, 1, (3,), np.float32),
+    spaces.Box(-1, 1, (2, 3), np.float64),
+    spaces.Box(-5, 5, (2,), np.int64),
+    spaces.Discrete(4),
+    spaces.Discrete(3, start=-1),
+    spaces.MultiBinary(5),
+    spaces.MultiBinary([2, 3]),
+    spaces.MultiDiscrete([2, 3, 4]),
+    spaces.Dict(
+        b=spaces.Box(-1, 1, (2,), np.float32), a=spaces.Discrete(3), c=spaces.MultiBinary(2)
+    ),
+    spaces.Dict(outer=spaces.Dict(inner=spaces.Discrete(2)), flat=spaces.MultiDiscrete([2, 2])),
+]
+
+
+def batch(space, samples):
+    if isinstance(space, spaces.Dict):
+        return {k: batch(part, [s[k] for s in samples]) for k, part in space.spaces.items()}
+    return np.stack([np.asarray(sample) for sample in samples])
+
+
+def reshape(value, lead):
+    if isinstance(value, dict):
+        return {key: reshape(part, lead) for key, part in value.items()}
+    return value.reshape(*lead, *value.shape[1:])
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_rows_equal_gymnasiums_flatten(space):
+    space.seed(0)
+    samples = [space.sample() for _ in range(6)]
+    expected = np.stack([spaces.flatten(space, sample) for sample in samples])
+    values = batch(space, samples)
+    vectors = vectorise(space, values, lead=1)
+    assert vectors.dtype == np.float32
+    assert vectors.shape == (6, vector_size(space))
+    np.testing.assert_allclose(vectors, expected.astype(np.float32))
+    np.testing.assert_array_equal(
+        vectorise(space, reshape(values, (2, 3)), lead=2), vectors.reshape(2, 3, -1)
+    )
+
+
+def test_multi_discrete_counts_from_its_start():
+    space = spaces.MultiDiscrete([2, 3], start=[5, -1])
+    assert vectorise(space, np.array([[6, -1]]), lead=1).tolist() == [[0, 1, 1, 0, 0]]
+
+
+def test_pixels_are_scaled_to_one():
+    space = spaces.Box(0, 255, (2, 2, 1), np.uint8)
+    pixels = np.array([[[[0], [51]], [[102], [255]]]], np.uint8)
+    np.testing.assert_allclose(vectorise(space, pixels, lead=1), [[0, 0.2, 0.4, 1]], rtol=1e-6)
+
+
+def test_arguments_are_left_alone():
+    space = spaces.Box(-1, 1, (2,), np.float32)
+    value = np.ones((3, 2), np.float32)
+    vectorise(space, value, lead=1)[:] = 0
+    assert (value == 1).all()
+
+
+def test_spaces_without_a_vector_form_are_named():
+    with pytest.raises(ValueError, match=r"Text.*no vector form"):
+        vector_size(spaces.Dict(a=spaces.Text(3)))
