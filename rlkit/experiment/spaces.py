@@ -42,7 +42,8 @@ def space_from_plain(plain: dict[str, Any]) -> spaces.Space[Any]:
     """
     match plain:
         case {"kind": "Dict", "spaces": dict() as parts}:
-            return spaces.Dict({key: space_from_plain(part) for key, part in parts.items()})
+            # As pairs, because Gymnasium sorts a dict, and the order is that of the vector's parts.
+            return spaces.Dict([(key, space_from_plain(part)) for key, part in parts.items()])
         case {"kind": "Box", "low": low, "high": high, "dtype": dtype}:
             low, high = np.asarray(low), np.asarray(high)
             return spaces.Box(low, high, low.shape, np.dtype(dtype).type)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -67,11 +68,19 @@ class UpdateFunction:
         compiled: Whether to compile it into one graph with `torch.compile`. That costs seconds at
             the first call (less when cached on disk) and needs a C++ compiler.
         width: The widest hidden layer; decides which library multiplies on a CPU.
+
+    Raises:
+        ValueError: If it is to be compiled and there is no C++ compiler.
     """
 
     def __init__(
         self, function: Callable[..., tuple[State, Metrics]], compiled: bool, width: int
     ) -> None:
+        if compiled and not any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl")):
+            raise ValueError(
+                "compile = True needs a C++ compiler, and there is none; install one (g++, say) or "
+                "set compile = False, which computes the same more slowly"
+            )
         self.compiled = compiled
         self._onednn = width >= ONEDNN_WIDTH
 

@@ -70,9 +70,9 @@ def test_a_loaded_agent_trains_on(algorithm, tmp_path):
     loaded.load_replay_buffer(tmp_path / "replay")
     assert loaded.memory.weights == agent.memory.weights
     assert loaded.memory.steps == 2
-    assert len(loaded.memory) == 60
+    assert len(loaded.memory) == len(agent.memory)
     loaded.learn(60, reset_num_timesteps=False)
-    assert loaded.num_timesteps == 120
+    assert loaded.num_timesteps >= agent.num_timesteps + 60
     assert loaded._n_updates > agent._n_updates
     assert not same(loaded, agent)
 
