@@ -60,24 +60,31 @@ def train(
 
     make = _make()
     flags = {"env": env, "agent": agent, "steps": steps, "seed": seed}
-    if recipe is not None:
-        plan = recipes.load_recipe(recipe, settings, **flags)
-    elif env is not None:
-        from gymnasium import spaces
-
-        is_discrete = isinstance(make(env).action_space, spaces.Discrete)
-        plan = recipes.make_recipe({"agent": "dqn" if is_discrete else "sac"}, settings, **flags)
-    else:
+    if recipe is None and env is None:
         raise ValueError("name a recipe (see `rlkit list recipes`) or an environment (--env ID)")
+    name = recipe or _settings_for(str(env), make, agent)
+    plan = recipes.load_recipe(name, settings, **flags)
 
     from rlkit.experiment.run_folder import default_path
     from rlkit.experiment.train import train as run_training
 
-    name = Path(recipe).stem if recipe else "run"
-    path = out or default_path(plan, name)
+    path = out or default_path(plan, Path(name).stem)
     with _quiet_output(json):
         outcome = run_training(plan, make, path)
     return _tell_training(outcome, json)
+
+
+def _settings_for(env_id: str, make: Make, agent: str | None) -> str:
+    """The recipe whose settings suit an environment that comes without one."""
+    from gymnasium import spaces
+
+    from rlkit.goals import is_goal_space
+
+    if agent not in (None, "sac", "dqn"):
+        return "plain"  # has no option that an agent of the user's may lack
+    with contextlib.closing(make(env_id)) as env:
+        kind = "-discrete" if isinstance(env.action_space, spaces.Discrete) else ""
+        return ("goal" if is_goal_space(env.observation_space) else "plain") + kind
 
 
 @app.command

@@ -31,9 +31,7 @@ def sum_steps(
         `discount` and `terminated` of the sums.
     """
     records = batch.mask.shape[1] - steps + 1
-    end = batch.terminated | batch.truncated
-    if stop is not None:
-        end = end | stop
+    end = batch.terminated if stop is None else batch.terminated | stop  # the mask ends the rest
     total = np.zeros((len(batch), records), np.float64)
     weight = np.ones((len(batch), records), np.float64)
     bootstrap = np.broadcast_to(np.arange(records), total.shape).copy()

@@ -112,7 +112,7 @@ class EpisodeStorage:
         self.truncated[here] = truncated
         step_index = np.where(self.begins, 0, self.step_index[here])
         self.step_index[here], self.step_index[there] = step_index, step_index + 1
-        self.length[here] = self.length[there] = 0
+        self.length[here] = 0
         self.has_action[here], self.has_action[there] = True, False
         ended = np.asarray(terminated) | np.asarray(truncated)
         self.cursor += 1 + ended  # an ended episode keeps its last observation in a slot of its own

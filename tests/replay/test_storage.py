@@ -121,6 +121,19 @@ def test_a_goal_is_stored_once_and_forgotten_with_its_last_step():
     assert len(world.replay.storage.goals.rows) == 2048
 
 
+@pytest.mark.parametrize("capacity", [50, 64, 90, 128, 200])
+@pytest.mark.parametrize("new_goal", [0.5, 1.0])
+def test_goals_stay_right_while_their_table_grows_and_forgets(capacity, new_goal):
+    world = World("box", 1, capacity, end=0.05, new_goal=new_goal)
+    for _ in range(40):
+        world.play(15)
+        oldest = world.kept(0)[:8]
+        _, batch = draw(world, 200, 1)
+        for row, (env, episode, t) in enumerate(world.origins(batch)):
+            if (episode, t) in oldest or row < 20:
+                world.check_window(batch, row, (env, episode, t))
+
+
 def test_a_goal_is_stored_once_even_where_it_comes_with_another_type():
     space = spaces.Box(0, 1, (1,), np.float32)
     storage = EpisodeStorage(spaces.Dict(desired_goal=space), spaces.Discrete(2), 20)

@@ -1,0 +1,182 @@
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LONGEST_FILE = 400
+
+# Which parts of the suite, and which other distributions, a part may import. Lower parts first.
+MAY_IMPORT = {
+    "rlkit": set(),
+    "rlkit.goals": {"numpy", "gymnasium"},
+    "rlkit.replay": {"rlkit.goals", "numpy", "gymnasium"},
+    "rlkit.networks": {"rlkit.goals", "numpy", "gymnasium", "torch"},
+    "rlkit.experiment": {
+        *("rlkit", "rlkit.goals", "rlkit.replay", "rlkit.networks"),
+        *("numpy", "gymnasium", "torch", "stable_baselines3", "safetensors"),
+        *("PIL", "imageio_ffmpeg", "matplotlib", "rich", "tensorboard"),
+    },
+    "rlkit.envs": {"rlkit.goals", "numpy", "gymnasium", "PIL"},
+    "rlkit.agents": {
+        *("rlkit.goals", "rlkit.replay", "rlkit.networks", "rlkit.experiment"),
+        *("numpy", "gymnasium", "torch", "stable_baselines3"),
+    },
+    "rlkit.recipes": set(),
+    "rlkit.cli": {"rlkit.goals", "rlkit.experiment", "rlkit.envs", "gymnasium", "tyro"},
+}
+# Single files that reach further than their part, and why.
+REACHES_FURTHER = {
+    "rlkit.replay.sb3": {"torch", "stable_baselines3"},  # the edge towards SB3
+    "rlkit.envs.robotics": {"mujoco", "gymnasium_robotics"},  # the extra `robotics`
+}
+FOLDERS = {
+    "rlkit": ROOT / "rlkit",
+    "rlkit.envs": ROOT / "envs",
+    "rlkit.agents": ROOT / "agents",
+    "rlkit.recipes": ROOT / "runs" / "recipes",
+}
+
+
+def source_files():
+    """Module name and path of every file that ships."""
+    for package, folder in FOLDERS.items():
+        for path in sorted(folder.rglob("*.py")):
+            parts = [package, *path.relative_to(folder).with_suffix("").parts]
+            yield ".".join(parts).removesuffix(".__init__"), path
+
+
+FILES = dict(source_files())
+
+
+def part_of(module):
+    return ".".join(module.split(".")[:2])
+
+
+def imported(path):
+    """Every module that a file imports, anywhere in it, with its line."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute here"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield (whole if node.module == "rlkit" else node.module), node.lineno
+
+
+def forbidden_imports(module, path):
+    allowed = MAY_IMPORT[part_of(module)] | REACHES_FURTHER.get(module, set())
+    for name, line in imported(path):
+        top = name.split(".")[0]
+        unit = part_of(name) if top == "rlkit" else top
+        unit = unit if top != "rlkit" or unit in MAY_IMPORT else "rlkit"
+        if top in sys.stdlib_module_names or unit in allowed or unit == part_of(module):
+            continue
+        yield f"{path.relative_to(ROOT)}:{line}: {module} must not import {name}"
+
+
+def test_every_part_has_its_row():
+    assert {part_of(module) for module in FILES} == MAY_IMPORT.keys()
+    assert REACHES_FURTHER.keys() <= FILES.keys()
+
+
+def test_lower_parts_never_import_higher_ones():
+    order = list(MAY_IMPORT)
+    for part, allowed in MAY_IMPORT.items():
+        ours = {name for name in allowed if name.startswith("rlkit")}
+        assert all(order.index(name) < order.index(part) for name in ours), part
+
+
+def test_imports_stay_inside_the_layers():
+    found = [line for module, path in FILES.items() for line in forbidden_imports(module, path)]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("rlkit.envs.point_maze", "import torch"),
+        ("rlkit.envs.point_maze", "from rlkit.replay import Replay"),
+        ("rlkit.envs.point_maze", "def late():\n    import stable_baselines3"),
+        ("rlkit.envs.point_maze", "import mujoco"),
+        ("rlkit.agents.sac", "import rlkit.envs"),
+        ("rlkit.agents.sac", "from rlkit import envs"),
+        ("rlkit.goals.rule", "import torch.nn as nn"),
+        ("rlkit.goals.rule", "from rlkit.replay.batch import Batch"),
+        ("rlkit.replay.storage", "import torch"),
+        ("rlkit.networks.mlp", "from rlkit.replay import Batch"),
+        ("rlkit.experiment.train", "from rlkit.agents.sac import SAC"),
+        ("rlkit.experiment.train", "import rlkit.cli"),
+        ("rlkit.cli", "from rlkit.agents import SAC"),
+        ("rlkit", "import numpy"),
+        ("rlkit.goals.rule", "import envs"),
+    ],
+)
+def test_the_walk_sees_a_forbidden_import(tmp_path, monkeypatch, module, line):
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    path = tmp_path / "module.py"
+    path.write_text(f"import math\nimport rlkit\nimport numpy\n{line}\n")
+    found = [text for text in forbidden_imports(module, path) if "import rlkit" != text[-12:]]
+    assert any(f"module.py:{line.count(chr(10)) + 4}:" in text for text in found)
+
+
+def test_agents_import_no_other_agent():
+    agents = {f"rlkit.agents.{name}" for name in ("sac", "td3", "dqn")}
+    assert agents <= FILES.keys()
+    for module, path in FILES.items():
+        if module.startswith("rlkit.agents."):
+            assert not {name for name, _ in imported(path)} & agents, module
+
+
+def loaded_by(statement):
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    return {name.split(".")[0] for name in result.stdout.split()}
+
+
+HEAVY = {"torch", "stable_baselines3", "matplotlib", "tensorboard", "mujoco", "gymnasium_robotics"}
+
+
+def test_importing_the_package_is_light():
+    assert not loaded_by("import rlkit") & {*HEAVY, "numpy", "gymnasium"}
+
+
+@pytest.mark.parametrize("statement", ["import rlkit.cli", "import rlkit.experiment.recipe"])
+def test_the_command_line_imports_late(statement):
+    assert not loaded_by(statement) & {*HEAVY, "numpy", "gymnasium"}
+
+
+def test_environments_live_without_torch():
+    use = "import gymnasium, rlkit.envs; gymnasium.make('rlkit/PointMaze-U-v0').reset(seed=0)"
+    loaded = loaded_by(use)
+    assert "numpy" in loaded
+    assert not loaded & HEAVY
+
+
+def test_replay_lives_without_torch():
+    assert not loaded_by("import rlkit.replay") & HEAVY
+
+
+@pytest.mark.parametrize("path", FILES.values(), ids=FILES.keys())
+def test_files_are_documented_and_short(path):
+    text = path.read_text()
+    assert ast.get_docstring(ast.parse(text)), f"{path} has no docstring"
+    lines = text.count("\n")
+    assert lines <= LONGEST_FILE, f"{path} has {lines} lines; split it at {LONGEST_FILE}"
+
+
+def test_links_for_type_checkers_are_complete():
+    """A type checker follows `.links/rlkit`; what is not linked there it does not see."""
+    links = {path.name: path.resolve() for path in (ROOT / ".links" / "rlkit").iterdir()}
+    shipped = {
+        path.name: path
+        for path in (ROOT / "rlkit").iterdir()
+        if path.suffix in (".py", ".typed") or (path / "__init__.py").is_file()
+    }
+    mapped = {name.split(".")[1]: path for name, path in FOLDERS.items() if name != "rlkit"}
+    assert links == shipped | mapped
