@@ -6,7 +6,6 @@ the learner, and answers `learn / predict / save / load`, callbacks and the logg
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
@@ -14,14 +13,14 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.noise import VectorizedActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import MaybeCallback, TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import get_system_info
 
-from rlkit.agents.learner import Carry, Learner, Sizes
+from rlkit.agents.collect import collect
+from rlkit.agents.interface import Interface
+from rlkit.agents.learner import Carry, Learner
 from rlkit.agents.options import configure, from_policy_kwargs, option_names, replay_options
 from rlkit.agents.persistence import (
     Source,
@@ -31,12 +30,12 @@ from rlkit.agents.persistence import (
     write_agent,
 )
 from rlkit.agents.policy import LearnerPolicy
+from rlkit.agents.report import Report
 from rlkit.experiment.archive import read_archive, write_archive
 from rlkit.experiment.checkpoint import CheckpointError
 from rlkit.experiment.vec_env import vec_goal_rule
 from rlkit.goals import GoalRule, is_goal_space
-from rlkit.networks import vector_size, vectorise
-from rlkit.replay import Batch, Replay, check_finite
+from rlkit.replay import Replay, check_finite
 
 
 class Algorithm(OffPolicyAlgorithm):
@@ -157,27 +156,19 @@ class Algorithm(OffPolicyAlgorithm):
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         self._convert_train_freq()
-        entropy = None if self.seed is None else self.seed
-        self.rng, learner_seed, replay_seed = _generators(entropy)
-        self.goal_space, self.input_space = _split(self.observation_space)
-        self.recent_goals: deque[tuple[NDArray[Any], bool]] = deque(maxlen=2000)
-        discrete = isinstance(self.action_space, spaces.Discrete)
-        sizes = Sizes(
-            observation=vector_size(self.input_space),
-            goal=0 if self.goal_space is None else vector_size(self.goal_space),
-            action=vector_size(self.action_space),
-        )
+        self.rng, learner_seed, replay_seed = _generators(self.seed)
+        self.interface = Interface(self.observation_space, self.action_space)
         self.rule = self._goal_rule()
         self.learner = self.learner_class(
             self.config,
-            sizes,
+            self.interface.sizes,
             seed=learner_seed,
             device=self.device,
             bounds=self._return_bounds(),
         )
         self.memory = Replay(
             self.observation_space,
-            self.action_space if discrete else _unit_box(self.action_space),
+            self.interface.stored_action,
             self.buffer_size,
             num_envs=getattr(self, "n_envs", 1),
             rule=self.rule,
@@ -188,12 +179,11 @@ class Algorithm(OffPolicyAlgorithm):
         self.policy = LearnerPolicy(self.observation_space, self.action_space, self)
         self._updates_due = 0.0
         self.carry: Carry = ()
-        self.totals: dict[str, Any] = {}
-        self._last_batch: Batch | None = None
+        self.report = Report()
         self.episodes_cut = 0
 
     def _goal_rule(self) -> GoalRule | None:
-        if self.goal_space is None or self.env is None:
+        if self.interface.goal is None or self.env is None:
             return None
         return vec_goal_rule(self.env)
 
@@ -223,10 +213,7 @@ class Algorithm(OffPolicyAlgorithm):
     @property
     def goal_outcomes(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Goals `(N, *goal)` of recent training episodes and whether each was reached `(N,)`."""
-        if not self.recent_goals:
-            return np.zeros((0, 2)), np.zeros(0, np.bool_)
-        goals, reached = zip(*self.recent_goals, strict=True)
-        return np.stack(goals), np.array(reached)
+        return self.report.goal_outcomes
 
     # Acting
 
@@ -234,58 +221,12 @@ class Algorithm(OffPolicyAlgorithm):
         self, observation: Any, carry: Carry, is_first: NDArray[np.bool_], *, explore: bool
     ) -> tuple[NDArray[Any], Carry]:
         """Actions as the replay stores them, for a batch of raw observations."""
-        x, goal = self.vectors(observation, lead=1)
+        x, goal = self.interface.vectors(observation)
         return self.learner.act(x, goal, carry, is_first, explore=explore)
-
-    def vectors(self, observation: Any, lead: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Raw observations as the learner's vectors `(..., F)` and `(..., G)`."""
-        x = vectorise(self.input_space, observation, lead)
-        if self.goal_space is None:
-            return x, np.zeros((*x.shape[:-1], 0), np.float32)
-        return x, vectorise(self.goal_space, observation["desired_goal"], lead)
 
     def random_fraction(self) -> float:
         """Share of training actions drawn at random."""
         return float(self.config.random_fraction)
-
-    def _random_actions(self, count: int) -> NDArray[Any]:
-        if isinstance(self.action_space, spaces.Discrete):
-            return self.rng.integers(0, int(self.action_space.n), size=count)
-        assert isinstance(self.action_space, spaces.Box)
-        return self.rng.uniform(-1, 1, size=(count, *self.action_space.shape)).astype(np.float32)
-
-    def _training_actions(self) -> NDArray[Any]:
-        """Actions to store: random at first, then the policy's with some random ones."""
-        n = self.n_envs
-        if self.num_timesteps < self.learning_starts:
-            return self._random_actions(n)
-        assert self._last_episode_starts is not None
-        action, self.carry = self.act(
-            self._last_obs, self.carry, self._last_episode_starts, explore=True
-        )
-        if isinstance(self.action_space, spaces.Box):
-            action = action.reshape(n, *self.action_space.shape)
-            if self.action_noise is not None:
-                action = np.clip(action + self.action_noise(), -1, 1).astype(np.float32)
-        return self.with_random_actions(action)
-
-    def with_random_actions(self, action: NDArray[Any]) -> NDArray[Any]:
-        """Actions as stored `(n, ...)`, a share of them replaced by uniform ones."""
-        chance = self.random_fraction()
-        if chance == 0:
-            return action
-        replaced = self.rng.random(len(action)) < chance
-        drawn = self._random_actions(len(action))
-        return np.where(replaced.reshape(-1, *[1] * (drawn.ndim - 1)), drawn, action)
-
-    def env_actions(self, stored: NDArray[Any]) -> NDArray[Any]:
-        """Stored actions in the environment's own range."""
-        if isinstance(self.action_space, spaces.Discrete):
-            return np.asarray(stored + self.action_space.start)
-        assert isinstance(self.action_space, spaces.Box)
-        low, high = self.action_space.low, self.action_space.high
-        scaled = low + 0.5 * (stored + 1.0) * (high - low)
-        return np.asarray(np.clip(scaled, low, high), self.action_space.dtype)
 
     # Learning
 
@@ -316,7 +257,7 @@ class Algorithm(OffPolicyAlgorithm):
         callback.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps:
             before = self.num_timesteps
-            if not self._collect(callback, log_interval):
+            if not collect(self, callback, log_interval):
                 break
             if self.num_timesteps > self.learning_starts:
                 self._learn_from(self.num_timesteps - before)
@@ -339,71 +280,6 @@ class Algorithm(OffPolicyAlgorithm):
             pass
         return self
 
-    def _collect(self, callback: BaseCallback, log_interval: int | None) -> bool:
-        """Steps the environments until the next update is due; False where a callback stops."""
-        assert self.env is not None
-        callback.on_rollout_start()
-        assert isinstance(self.train_freq, TrainFreq)
-        frequency, unit = self.train_freq
-        steps = episodes = 0
-        while (steps if unit == TrainFrequencyUnit.STEP else episodes) < frequency:
-            stored = self._training_actions()
-            new_obs, rewards, dones, infos = self.env.step(self.env_actions(stored))
-            self.num_timesteps += self.n_envs
-            steps += 1
-            callback.update_locals(locals())
-            if not callback.on_step():
-                return False
-            self._update_info_buffer(infos, dones)
-            self._remember(stored, rewards, dones, infos, new_obs)
-            self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
-            for _ in range(int(np.sum(dones))):
-                episodes += 1
-                self._episode_num += 1
-                if log_interval is not None and self._episode_num % log_interval == 0:
-                    self.dump_logs()
-        callback.on_rollout_end()
-        return True
-
-    def _remember(
-        self,
-        stored: NDArray[Any],
-        rewards: NDArray[Any],
-        dones: NDArray[np.bool_],
-        infos: list[dict[str, Any]],
-        new_obs: Any,
-    ) -> None:
-        following = new_obs
-        truncated = np.zeros(self.n_envs, np.bool_)
-        if dones.any():
-            check_finite("observation", new_obs)  # of new episodes, before acting on it
-            following = _copy(new_obs)
-            for i in np.flatnonzero(dones).tolist():
-                truncated[i] = infos[i].get("TimeLimit.truncated", False)
-                _put(following, i, infos[i]["terminal_observation"])
-                self._note_goal(i, infos[i])
-        self.memory.add(self._last_obs, stored, rewards, dones & ~truncated, truncated, following)
-        x, goal = self.vectors(following, lead=1)
-        if self.goal_space is not None:
-            achieved = vectorise(self.goal_space, following["achieved_goal"], 1)
-            goal = np.concatenate([goal, achieved])
-        self.learner.observe(x, goal)
-        self._last_obs = new_obs
-        self._last_episode_starts = dones
-        self._reset_noise(dones)
-
-    def _reset_noise(self, dones: NDArray[np.bool_]) -> None:
-        if isinstance(self.action_noise, VectorizedActionNoise):
-            self.action_noise.reset(np.flatnonzero(dones).tolist())
-        elif self.action_noise is not None and dones.any():
-            self.action_noise.reset()
-
-    def _note_goal(self, env: int, info: dict[str, Any]) -> None:
-        if self.goal_space is not None and "is_success" in info:
-            assert isinstance(self._last_obs, dict)
-            goal = np.array(self._last_obs["desired_goal"][env])
-            self.recent_goals.append((goal, bool(info["is_success"])))
-
     def _learn_from(self, new_steps: int) -> None:
         if self.update_ratio is not None:
             self._updates_due += self.update_ratio * new_steps
@@ -420,36 +296,11 @@ class Algorithm(OffPolicyAlgorithm):
         self.learner.learning_rate.fill_(rate)
         for _ in range(gradient_steps):
             batch = self.memory.sample(batch_size)
-            names, values = self.learner.update(self.learner_batch(batch))
-            key = ",".join(names)  # learners may report different metrics in different phases
-            total, count = self.totals.get(key, (0.0, 0))
-            self.totals[key] = (total + values, count + 1)
-            self._last_batch = batch
+            self.report.add_update(*self.learner.update(self.interface.batch(batch)))
+        if gradient_steps > 0:
+            self.report.add_batch(batch, self.rule)
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-
-    def learner_batch(self, batch: Batch) -> dict[str, NDArray[Any]]:
-        """A replay batch as the learner's arrays."""
-        observation = batch.observation
-        single = len(observation) == 1 and not isinstance(self.input_space, spaces.Dict)
-        x = vectorise(self.input_space, observation["observation"] if single else observation, 2)
-        if self.goal_space is None:
-            goal = np.zeros((*batch.mask.shape, 0), np.float32)
-        else:
-            goal = vectorise(self.goal_space, batch.desired_goal, 2)
-        assert batch.discount is not None
-        arrays: dict[str, NDArray[Any]] = {
-            "observation": x,
-            "goal": goal,
-            "action": batch.action,
-            "reward": batch.reward,
-            "discount": batch.discount,
-            "mask": batch.mask.astype(np.float32),
-        }
-        if self.memory.steps > 1:
-            assert batch.bootstrap is not None
-            arrays["bootstrap"] = batch.bootstrap
-        return arrays
 
     # Saving and loading
 
@@ -549,63 +400,12 @@ class Algorithm(OffPolicyAlgorithm):
 
     def dump_logs(self) -> None:
         """Writes what happened since the last time to the logger, under SB3's tags."""
-        for key, (total, count) in self.totals.items():
-            for name, value in zip(key.split(","), (total / count).tolist(), strict=True):
-                if not np.isfinite(value):
-                    raise FloatingPointError(
-                        f"{name} became {value} after {self._n_updates} updates: training has "
-                        f"diverged. Lower learning_rate, or resume from the last checkpoint."
-                    )
-                self.logger.record(f"train/{name}", value)
-        if self.totals:
-            self.logger.record("train/learning_rate", self.learner.learning_rate.item())
-            self.logger.record("rollout/random_fraction", self.random_fraction())
-        self._record_hindsight()
-        self.totals = {}
+        self.report.write(self.logger)
+        self.logger.record("train/learning_rate", self.learner.learning_rate.item())
+        self.logger.record("rollout/random_fraction", self.random_fraction())
         super().dump_logs()
-
-    def _record_hindsight(self) -> None:
-        batch, rule = self._last_batch, self.rule
-        if batch is None or rule is None or batch.desired_goal is None:
-            return
-        goal = batch.desired_goal[:, 0]
-        success = rule.success(batch.observation["achieved_goal"][:, 1], goal)
-        rows = batch.relabelled[:, 0]
-        self.logger.record("hindsight/relabelled", rows.mean())
-        if rows.any():
-            self.logger.record("hindsight/relabelled_success", success[rows].mean())
-        if not rows.all():
-            self.logger.record("hindsight/played_success", success[~rows].mean())
 
 
 def _generators(seed: int | None) -> tuple[np.random.Generator, int, np.random.SeedSequence]:
     actions, learner, replay = np.random.SeedSequence(seed).spawn(3)
     return np.random.default_rng(actions), int(learner.generate_state(1)[0]), replay
-
-
-def _split(space: spaces.Space[Any]) -> tuple[spaces.Space[Any] | None, spaces.Space[Any]]:
-    """The goal's space, and that of everything else in an observation."""
-    if not is_goal_space(space):
-        return None, space
-    assert isinstance(space, spaces.Dict)
-    rest = {key: part for key, part in space.spaces.items() if key != "desired_goal"}
-    return space["desired_goal"], spaces.Dict(rest)
-
-
-def _unit_box(space: spaces.Space[Any]) -> spaces.Box:
-    assert space.shape is not None
-    return spaces.Box(-1.0, 1.0, space.shape, np.float32)
-
-
-def _copy(observation: Any) -> Any:
-    if isinstance(observation, Mapping):
-        return {key: value.copy() for key, value in observation.items()}
-    return observation.copy()
-
-
-def _put(observation: Any, row: int, value: Any) -> None:
-    if isinstance(observation, Mapping):
-        for key, column in observation.items():
-            column[row] = value[key]
-    else:
-        observation[row] = value

@@ -63,8 +63,7 @@ def training_state(agent: Algorithm) -> dict[str, Any]:
             "carry": [tensor.cpu() for tensor in agent.carry],
             "recent_episodes": [dict(info) for info in agent.ep_info_buffer or ()],
             "recent_successes": [float(value) for value in agent.ep_success_buffer or ()],
-            "recent_goals": list(agent.goal_outcomes),
-            "metric_totals": {key: [total, n] for key, (total, n) in agent.totals.items()},
+            "report": agent.report.state_dict(),
         },
     }
 
@@ -84,10 +83,7 @@ def restore_training(agent: Algorithm, state: dict[str, Any]) -> None:
     agent.carry = tuple(tensor.to(agent.device) for tensor in training["carry"])
     agent.ep_info_buffer = deque(training["recent_episodes"], agent._stats_window_size)
     agent.ep_success_buffer = deque(training["recent_successes"], agent._stats_window_size)
-    agent.recent_goals.clear()
-    goals, reached = training["recent_goals"]
-    agent.recent_goals.extend(zip(goals, reached.tolist(), strict=True))
-    agent.totals = {key: (total, n) for key, (total, n) in training["metric_totals"].items()}
+    agent.report.load_state_dict(training["report"])
     assert agent.env is not None
     _place_environments(agent.env, training["environments"])
     _settle_noise(agent)

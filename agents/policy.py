@@ -85,8 +85,9 @@ class LearnerPolicy(BasePolicy):
         if isinstance(self.action_space, spaces.Discrete):
             action = action.reshape(count)
             if not deterministic:
-                action = algorithm.with_random_actions(action)
-        action = algorithm.env_actions(action.reshape(count, *(self.action_space.shape or ())))
+                share = algorithm.random_fraction()
+                action = algorithm.interface.mix_in_random(action, share, algorithm.rng)
+        action = algorithm.interface.to_env(action)
         return (action if vectorised else action.squeeze(axis=0)), (carry or None)
 
 

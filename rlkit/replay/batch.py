@@ -58,6 +58,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.action)
 
+    @property
+    def observation_count(self) -> int:
+        """Observations per window: T + 1, or more where n-step sums look further ahead."""
+        return int(self.is_first.shape[1])
+
     def replace(self, **changes: Any) -> Batch:
         """A copy with some fields exchanged."""
         return replace(self, **changes)

@@ -30,7 +30,7 @@ TASKS = {
         8,
         {**QUICK, "entropy_in_target": False, "initial_ent_coef": 0.14},
     ),
-    "td3": (TD3, "rlkit/PointMaze-Open-v0", {}, 2400, 8, QUICK),
+    "td3": (TD3, "rlkit/PointMaze-Open-v0", {}, 3600, 8, QUICK),
     "dqn": (
         DQN,
         "rlkit/BitFlip-v0",

@@ -1,0 +1,95 @@
+"""Collecting experience: the only place that knows how environments restart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import VectorizedActionNoise
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+
+from rlkit.agents.interface import copy_observation, put_row
+from rlkit.replay import check_finite
+
+if TYPE_CHECKING:
+    from rlkit.agents.algorithm import Algorithm
+
+
+def collect(agent: Algorithm, callback: BaseCallback, log_interval: int | None) -> bool:
+    """Steps the environments until the next update is due; False where a callback stops.
+
+    Raises:
+        NonFiniteError: If an observation or reward is NaN or infinite; nothing of it is stored.
+    """
+    assert agent.env is not None
+    assert isinstance(agent.train_freq, TrainFreq)
+    callback.on_rollout_start()
+    frequency, unit = agent.train_freq
+    steps = episodes = 0
+    while (steps if unit == TrainFrequencyUnit.STEP else episodes) < frequency:
+        stored = _actions(agent)
+        new_obs, rewards, dones, infos = agent.env.step(agent.interface.to_env(stored))
+        agent.num_timesteps += agent.n_envs
+        steps += 1
+        callback.update_locals(locals())
+        if not callback.on_step():
+            return False
+        agent._update_info_buffer(infos, dones)
+        _remember(agent, stored, rewards, dones, infos, new_obs)
+        agent._update_current_progress_remaining(agent.num_timesteps, agent._total_timesteps)
+        for _ in range(int(np.sum(dones))):
+            episodes += 1
+            agent._episode_num += 1
+            if log_interval is not None and agent._episode_num % log_interval == 0:
+                agent.dump_logs()
+    callback.on_rollout_end()
+    return True
+
+
+def _actions(agent: Algorithm) -> NDArray[Any]:
+    """Actions to store: random at first, then the policy's with some random ones."""
+    if agent.num_timesteps < agent.learning_starts:
+        return agent.interface.random_actions(agent.n_envs, agent.rng)
+    assert agent._last_episode_starts is not None
+    action, agent.carry = agent.act(
+        agent._last_obs, agent.carry, agent._last_episode_starts, explore=True
+    )
+    if isinstance(agent.action_space, spaces.Box):
+        action = action.reshape(agent.n_envs, *agent.action_space.shape)
+        if agent.action_noise is not None:
+            action = np.clip(action + agent.action_noise(), -1, 1).astype(np.float32)
+    return agent.interface.mix_in_random(action, agent.random_fraction(), agent.rng)
+
+
+def _remember(
+    agent: Algorithm,
+    stored: NDArray[Any],
+    rewards: NDArray[Any],
+    dones: NDArray[np.bool_],
+    infos: list[dict[str, Any]],
+    new_obs: Any,
+) -> None:
+    """Adds a step to the replay; where an episode ended, with its own last observation."""
+    following = new_obs
+    truncated = np.zeros(agent.n_envs, np.bool_)
+    if dones.any():
+        check_finite("observation", new_obs)  # of new episodes, before acting on it
+        following = copy_observation(new_obs)
+        for i in np.flatnonzero(dones).tolist():
+            truncated[i] = infos[i].get("TimeLimit.truncated", False)
+            put_row(following, i, infos[i]["terminal_observation"])
+            if isinstance(agent._last_obs, dict) and "is_success" in infos[i]:
+                goal = agent._last_obs.get("desired_goal")
+                if goal is not None:
+                    agent.report.add_goal(goal[i], bool(infos[i]["is_success"]))
+    agent.memory.add(agent._last_obs, stored, rewards, dones & ~truncated, truncated, following)
+    agent.learner.observe(*agent.interface.seen(following))
+    agent._last_obs = new_obs
+    agent._last_episode_starts = dones
+    if isinstance(agent.action_noise, VectorizedActionNoise):
+        agent.action_noise.reset(np.flatnonzero(dones).tolist())
+    elif agent.action_noise is not None and dones.any():
+        agent.action_noise.reset()

@@ -1,0 +1,131 @@
+"""Between an environment's spaces and a learner's vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from rlkit.agents.learner import Sizes
+from rlkit.goals import is_goal_space
+from rlkit.networks import vector_size, vectorise
+from rlkit.replay import Batch
+
+Array = NDArray[Any]
+
+
+class Interface:
+    """Translates observations, goals and actions of one environment.
+
+    Args:
+        observation_space: Space of one environment's observation.
+        action_space: Its Box or Discrete action space.
+
+    Attributes:
+        goal: Space of goals, None without goals.
+        rest: Space of everything else in an observation.
+        sizes: Widths of the vectors.
+        stored_action: Space of actions as learner and replay hold them: Boxes scaled to [-1, 1],
+            integers from 0.
+    """
+
+    def __init__(
+        self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+    ) -> None:
+        self.action = action_space
+        self.goal: spaces.Space[Any] | None = None
+        self.rest = observation_space
+        if is_goal_space(observation_space):
+            assert isinstance(observation_space, spaces.Dict)
+            parts = dict(observation_space.spaces)
+            self.goal = parts.pop("desired_goal")
+            self.rest = spaces.Dict(parts)
+        self.stored_action: spaces.Space[Any] = action_space
+        if isinstance(action_space, spaces.Box):
+            self.stored_action = spaces.Box(-1.0, 1.0, action_space.shape, np.float32)
+        self.sizes = Sizes(
+            observation=vector_size(self.rest),
+            goal=0 if self.goal is None else vector_size(self.goal),
+            action=vector_size(action_space),
+        )
+
+    def vectors(self, observation: Any, lead: int = 1) -> tuple[Array, Array]:
+        """Raw observations as vectors `(..., F)` and goals `(..., G)`."""
+        x = vectorise(self.rest, observation, lead)
+        if self.goal is None:
+            return x, np.zeros((*x.shape[:-1], 0), np.float32)
+        return x, vectorise(self.goal, observation["desired_goal"], lead)
+
+    def seen(self, observation: Any) -> tuple[Array, Array]:
+        """What normalisers learn from: observations `(n, F)`; goals asked for and achieved."""
+        x, goal = self.vectors(observation)
+        if self.goal is None:
+            return x, goal
+        return x, np.concatenate([goal, vectorise(self.goal, observation["achieved_goal"], 1)])
+
+    def batch(self, batch: Batch) -> dict[str, Array]:
+        """A replay batch as `Learner.update` takes it."""
+        observation: Any = batch.observation
+        if not isinstance(self.rest, spaces.Dict):
+            observation = observation["observation"]
+        goal = (
+            np.zeros((*batch.mask.shape, 0), np.float32)
+            if self.goal is None
+            else vectorise(self.goal, batch.desired_goal, 2)
+        )
+        assert batch.bootstrap is not None
+        assert batch.discount is not None
+        arrays = {
+            "observation": vectorise(self.rest, observation, 2),
+            "goal": goal,
+            "action": batch.action,
+            "reward": batch.reward,
+            "discount": batch.discount,
+            "mask": batch.mask.astype(np.float32),
+        }
+        if batch.observation_count > batch.mask.shape[1] + 1:  # n-step sums look further ahead
+            arrays["bootstrap"] = batch.bootstrap
+        return arrays
+
+    def to_env(self, stored: Array) -> Array:
+        """Stored actions in the environment's own range."""
+        if isinstance(self.action, spaces.Discrete):
+            return np.asarray(stored + self.action.start)
+        assert isinstance(self.action, spaces.Box)
+        low, high = self.action.low, self.action.high
+        scaled = low + 0.5 * (stored.reshape(-1, *self.action.shape) + 1.0) * (high - low)
+        return np.asarray(np.clip(scaled, low, high), self.action.dtype)
+
+    def random_actions(self, count: int, rng: np.random.Generator) -> Array:
+        """Uniform actions as stored, `(count, *action)`."""
+        if isinstance(self.action, spaces.Discrete):
+            return rng.integers(0, int(self.action.n), size=count)
+        assert isinstance(self.action, spaces.Box)
+        return rng.uniform(-1, 1, size=(count, *self.action.shape)).astype(np.float32)
+
+    def mix_in_random(self, action: Array, share: float, rng: np.random.Generator) -> Array:
+        """Stored actions `(n, ...)`, each replaced by a uniform one with probability `share`."""
+        if share == 0:
+            return action
+        replaced = rng.random(len(action)) < share
+        drawn = self.random_actions(len(action), rng)
+        return np.where(replaced.reshape(-1, *[1] * (drawn.ndim - 1)), drawn, action)
+
+
+def copy_observation(observation: Any) -> Any:
+    """A copy of an array, or of a dict of arrays."""
+    if isinstance(observation, Mapping):
+        return {key: value.copy() for key, value in observation.items()}
+    return observation.copy()
+
+
+def put_row(observation: Any, row: int, value: Any) -> None:
+    """Writes one environment's observation into a batch of them."""
+    if isinstance(observation, Mapping):
+        for key, column in observation.items():
+            column[row] = value[key]
+    else:
+        observation[row] = value

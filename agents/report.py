@@ -1,0 +1,96 @@
+"""What training says of itself: means of the learner's metrics, hindsight, goals reached."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.logger import Logger
+from torch import Tensor
+
+from rlkit.goals import GoalRule
+from rlkit.replay import Batch
+
+RECENT_GOALS = 2000
+
+
+class Report:
+    """Collects between two writings to the logger; part of the exact state of a training."""
+
+    def __init__(self) -> None:
+        # Learners may report different metrics in different phases: sums by the joined names.
+        self._sums: dict[str, tuple[Tensor, int]] = {}
+        self._hindsight = np.zeros(4)  # rows relabelled, of them successes; as played, successes
+        self._goals: deque[tuple[NDArray[Any], bool]] = deque(maxlen=RECENT_GOALS)
+
+    def add_update(self, names: list[str], values: Tensor) -> None:
+        """Takes in the metrics of one update, `values (M,)`."""
+        key = ",".join(names)
+        if key in self._sums:
+            total, count = self._sums[key]
+            self._sums[key] = (total + values, count + 1)
+        else:
+            self._sums[key] = (values, 1)
+
+    def add_batch(self, batch: Batch, rule: GoalRule | None) -> None:
+        """Notes how many of a batch's goals were relabelled, and how many are reached."""
+        if rule is None or batch.desired_goal is None:
+            return
+        success = rule.success(batch.observation["achieved_goal"][:, 1], batch.desired_goal[:, 0])
+        rows = batch.relabelled[:, 0]
+        hits = (success & rows).sum(), (success & ~rows).sum()
+        self._hindsight += [rows.sum(), hits[0], (~rows).sum(), hits[1]]
+
+    def add_goal(self, goal: NDArray[Any], reached: bool) -> None:
+        """Notes how an episode ended."""
+        self._goals.append((np.array(goal), reached))
+
+    @property
+    def goal_outcomes(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Goals `(N, *goal)` of recent episodes and whether each was reached `(N,)`."""
+        if not self._goals:
+            return np.zeros((0, 2)), np.zeros(0, np.bool_)
+        goals, reached = zip(*self._goals, strict=True)
+        return np.stack(goals), np.array(reached)
+
+    def write(self, logger: Logger) -> None:
+        """Records the means since the last time, and starts over.
+
+        Raises:
+            FloatingPointError: If a metric is not finite.
+        """
+        for key, (total, count) in self._sums.items():
+            for name, value in zip(key.split(","), (total / count).tolist(), strict=True):
+                if not np.isfinite(value):
+                    raise FloatingPointError(
+                        f"{name} became {value}: training has diverged. Lower learning_rate, or "
+                        f"resume from the last checkpoint with other settings."
+                    )
+                logger.record(f"train/{name}", value)
+        relabelled, hits, played, played_hits = self._hindsight
+        if relabelled + played > 0:
+            logger.record("hindsight/relabelled", relabelled / (relabelled + played))
+        if relabelled > 0:
+            logger.record("hindsight/relabelled_success", hits / relabelled)
+        if played > 0:
+            logger.record("hindsight/played_success", played_hits / played)
+        self._sums = {}
+        self._hindsight = np.zeros(4)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it."""
+        return {
+            "sums": {key: [total, count] for key, (total, count) in self._sums.items()},
+            "hindsight": self._hindsight.copy(),
+            "goals": list(self.goal_outcomes),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` gave."""
+        self._sums = {key: (total, int(count)) for key, (total, count) in state["sums"].items()}
+        self._hindsight = np.array(state["hindsight"])
+        goals, reached = state["goals"]
+        self._goals.clear()
+        self._goals.extend(zip(goals, reached.tolist(), strict=True))

@@ -1,0 +1,264 @@
+"""Kills trainings at random moments and compares what their resumption ends with.
+
+    python runs/bench/kill_resume.py --runs 20 --out kill_resume.json
+
+For each agent and environment one run goes through undisturbed. The others are started with
+`rlkit train`, killed with SIGKILL up to three times, half of the times in the middle of saving a
+checkpoint, and continued with `rlkit resume` until they finish. Their weights, optimiser state and
+replay must then equal the undisturbed run's byte for byte, and their curves point for point. A last
+run of each kind finds the disk full halfway. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.compat.proto.event_pb2 import Event
+
+HERE = Path(__file__).resolve().parent
+QUICK = {
+    "device": "cpu",
+    "check_env": False,
+    "evaluation.episodes": 4,
+    "evaluation.final_episodes": 4,
+    "pictures.video_episodes": 0,
+    "agent_options.net_arch": [16],
+    "agent_options.batch_size": 32,
+    "agent_options.learning_starts": 100,
+    "agent_options.buffer_size": 20_000,
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is trained.
+
+    Attributes:
+        agent: Name of the agent.
+        env: Id of the environment.
+        num_envs: Environments side by side.
+        steps: Environment steps in total; a tenth of them lies between checkpoints.
+    """
+
+    agent: str
+    env: str
+    num_envs: int
+    steps: int
+
+    def command(self, path: Path) -> list[str]:
+        """The command that trains it into a folder."""
+        settings = {
+            **QUICK,
+            "num_envs": self.num_envs,
+            "checkpoint.every": self.steps // 10,
+            "evaluation.every": self.steps // 4,
+            "agent_options.update_ratio": 0.25,
+        }
+        pairs = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+        names = ["--agent", self.agent, "--env", self.env, "--out", str(path)]
+        return ["train", *names, "--steps", str(self.steps), "--seed", "1", "--set", *pairs]
+
+
+KINDS = (
+    Kind("sac", "rlkit/PointMaze-U-v0", 8, 4000),
+    Kind("td3", "rlkit/PointMaze-U-v0", 8, 4000),
+    Kind("dqn", "rlkit/BitFlip-v0", 8, 8000),
+    Kind("sac", "FetchReach-v4", 2, 600),
+    Kind("td3", "FetchReach-v4", 2, 600),
+    Kind("dqn", "discrete_fetch:DiscreteFetchReach-v0", 2, 600),
+)
+
+
+def start(arguments: list[str], largest_file: int | None = None) -> subprocess.Popen[bytes]:
+    """Starts the command line; no file it writes can grow beyond `largest_file` bytes."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rlkit.cli", *arguments],
+        cwd=HERE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    if largest_file is not None:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    return process
+
+
+def finish(process: subprocess.Popen[bytes]) -> tuple[int, str]:
+    """Waits for the end; exit code and what was said."""
+    _, said = process.communicate(timeout=300)
+    return process.returncode, said.decode()
+
+
+def next_command(kind: Kind, path: Path) -> list[str]:
+    """What a user types after a crash: resume, or train again where nothing had begun."""
+    return ["resume", str(path)] if (path / "recipe.toml").is_file() else kind.command(path)
+
+
+def kill(process: subprocess.Popen[bytes], path: Path, rng: random.Random, seconds: float) -> str:
+    """Kills a run at a random moment; says where it was hit.
+
+    Args:
+        process: The run.
+        path: Its folder.
+        rng: Chooses the moment.
+        seconds: About how long the run would take.
+    """
+    aims_at_saving = rng.random() < 0.5
+    moment = time.monotonic() + rng.uniform(0.1, 0.9) * seconds
+    while process.poll() is None:
+        is_saving = any(path.glob("checkpoints/.step-*"))
+        if time.monotonic() > moment and (is_saving or not aims_at_saving):
+            time.sleep(rng.uniform(0, 0.003) if aims_at_saving else 0)
+            break
+        time.sleep(0.0002 if time.monotonic() > moment else 0.005)
+    process.send_signal(signal.SIGKILL)
+    finish(process)
+    if process.returncode != -signal.SIGKILL:
+        return "finished before"
+    if any(path.glob("checkpoints/.step-*")):
+        return "while saving"
+    if any(path.glob("checkpoints/step-*")):
+        return "between checkpoints"
+    return "before the first checkpoint"
+
+
+def disturbed(kind: Kind, path: Path, seed: int, seconds: float) -> Counter[str]:
+    """Trains with up to three kills to the end; counts where they hit."""
+    rng = random.Random(seed)
+    hits: Counter[str] = Counter()
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        hits[kill(start(next_command(kind, path)), path, rng, seconds)] += 1
+    code, said = finish(start(next_command(kind, path)))
+    if code != 0:
+        raise RuntimeError(f"{path} did not finish: exit code {code}\n{said}")
+    return hits
+
+
+def with_a_full_disk(kind: Kind, path: Path, reference: Path) -> dict[str, Any]:
+    """Trains while large files are refused, then to the end with room again."""
+    largest = max(file.stat().st_size for file in newest_checkpoint(reference).iterdir())
+    code, said = finish(start(kind.command(path), largest_file=largest // 2))
+    leftover = [str(entry.name) for entry in (path / "checkpoints").glob(".*")]
+    resumed, _ = finish(start(["resume", str(path)]))
+    return {
+        "exit_code_when_full": code,
+        "message": next((line for line in said.splitlines() if line.startswith("error")), ""),
+        "leftovers": leftover,
+        "exit_code_resumed": resumed,
+        "differences": differences(path, reference),
+    }
+
+
+def newest_checkpoint(path: Path) -> Path:
+    """The folder of a run's last checkpoint."""
+    found = (path / "checkpoints").glob("step-*")
+    return max(found, key=lambda folder: int(folder.name.removeprefix("step-")))
+
+
+def differences(path: Path, reference: Path) -> list[str]:
+    """What is not as in the undisturbed run."""
+    here, there = newest_checkpoint(path), newest_checkpoint(reference)
+    found = [] if here.name == there.name else [f"ends at {here.name}"]
+    members = {file.name for folder in (here, there) for file in folder.iterdir()}
+    for name in sorted(members - {"state.json", "manifest.json"}):  # these hold seconds
+        if not (here / name).is_file() or (here / name).read_bytes() != (there / name).read_bytes():
+            found.append(name)
+    if evaluations(path) != evaluations(reference):
+        found.append("evaluations.json")
+    if curves(path) != curves(reference):
+        found.append("metrics.jsonl")
+    if events(path) != events(reference):
+        found.append("TensorBoard events")
+    return found
+
+
+def evaluations(path: Path) -> Any:
+    """The evaluations of a run."""
+    return json.loads((path / "evaluations.json").read_text())
+
+
+def curves(path: Path) -> list[dict[str, Any]]:
+    """The metrics of a run, without what a clock measured."""
+    rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [{key: row[key] for key in row if not key.startswith("time/")} for row in rows]
+
+
+def events(path: Path) -> list[tuple[int, str, float]]:
+    """Step, tag and value of every scalar that TensorBoard shows, in order."""
+    files = sorted(path.glob("events.out.tfevents.*"))
+    found = []
+    for data in RawEventFileLoader(str(files[-1])).Load():
+        event = Event.FromString(data)
+        for value in event.summary.value:
+            if not value.tag.startswith("time/"):
+                found.append((event.step, value.tag, value.simple_value))
+    return found
+
+
+def examine(kind: Kind, runs: int, folder: Path, workers: int) -> dict[str, Any]:
+    """All runs of one kind."""
+    folder.mkdir(parents=True)
+    reference = folder / "reference"
+    began = time.monotonic()
+    code, said = finish(start(kind.command(reference)))
+    if code != 0:
+        raise RuntimeError(f"the undisturbed run ended with exit code {code}\n{said}")
+    seconds = time.monotonic() - began
+    paths = [folder / f"run-{i}" for i in range(runs)]
+    with ThreadPoolExecutor(workers) as pool:
+        jobs = [pool.submit(disturbed, kind, path, i, seconds) for i, path in enumerate(paths)]
+        hits = sum((job.result() for job in jobs), Counter())
+    wrong = {path.name: found for path in paths if (found := differences(path, reference))}
+    return {
+        "agent": kind.agent,
+        "env": kind.env,
+        "runs": runs,
+        "kills": dict(hits),
+        "identical": runs - len(wrong),
+        "differences": wrong,
+        "full_disk": with_a_full_disk(kind, folder / "full", reference),
+    }
+
+
+def main() -> None:
+    """Runs the comparison from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=20, help="disturbed runs of each kind")
+    parser.add_argument("--workers", type=int, default=2, help="runs at the same time")
+    parser.add_argument("--kinds", type=int, nargs="*", help="numbers of the kinds, from 0")
+    parser.add_argument("--out", type=Path, help="file for the JSON object")
+    options = parser.parse_args()
+    chosen = range(len(KINDS)) if options.kinds is None else options.kinds
+    with tempfile.TemporaryDirectory() as folder:
+        results = []
+        for i in chosen:
+            results.append(examine(KINDS[i], options.runs, Path(folder, str(i)), options.workers))
+            print(json.dumps(results[-1]), file=sys.stderr, flush=True)
+    summary = {
+        "runs": sum(result["runs"] for result in results),
+        "identical": sum(result["identical"] for result in results),
+        "kinds": results,
+    }
+    text = json.dumps(summary, indent=1)
+    print(text)
+    if options.out:
+        options.out.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

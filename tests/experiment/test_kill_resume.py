@@ -1,0 +1,71 @@
+"""`runs/bench/kill_resume.py` in small: two kills of one agent, and a full disk."""
+
+import importlib.util
+import random
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "runs" / "bench" / "kill_resume.py"
+
+
+@pytest.fixture(scope="module")
+def bench():
+    spec = importlib.util.spec_from_file_location("kill_resume", SCRIPT)
+    sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+@pytest.fixture(scope="module")
+def reference(bench, tmp_path_factory):
+    """The kind of run, its undisturbed run, and how many seconds that took."""
+    kind = bench.Kind("sac", "rlkit/PointMaze-U-v0", 8, 1600)
+    path = tmp_path_factory.mktemp("undisturbed") / "run"
+    began = time.monotonic()
+    assert bench.finish(bench.start(kind.command(path)))[0] == 0
+    return kind, path, time.monotonic() - began
+
+
+def test_a_run_killed_while_saving_and_in_between_ends_the_same(bench, reference, tmp_path):
+    kind, whole, seconds = reference
+    path = tmp_path / "run"
+    process = bench.start(kind.command(path))
+    while not any(path.glob("checkpoints/.step-*.staged")):
+        assert process.poll() is None
+        time.sleep(0.0002)
+    process.send_signal(signal.SIGKILL)
+    bench.finish(process)
+    bench.kill(bench.start(bench.next_command(kind, path)), path, random.Random(1), seconds)
+    code, said = bench.finish(bench.start(bench.next_command(kind, path)))
+    assert code == 0, said
+    assert bench.differences(path, whole) == []
+
+
+def test_a_run_that_found_the_disk_full_ends_the_same(bench, reference, tmp_path):
+    kind, whole, _ = reference
+    outcome = bench.with_a_full_disk(kind, tmp_path / "run", whole)
+    assert outcome["exit_code_when_full"] == 2
+    assert "File too large. Earlier checkpoints are untouched" in outcome["message"]
+    assert outcome["leftovers"] == []
+    assert outcome["exit_code_resumed"] == 0
+    assert outcome["differences"] == []
+
+
+def test_differences_would_be_noticed(bench, reference, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(reference[1], path)
+    assert bench.differences(path, reference[1]) == []
+    (curves,) = path.glob("events.out.tfevents.*")
+    curves.write_bytes(curves.read_bytes() * 2)
+    lines = (path / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (path / "metrics.jsonl").write_text("".join([*lines[:-2], lines[-1]]))
+    weights = path / "checkpoints" / "step-1600" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    expected = ["weights.safetensors", "metrics.jsonl", "TensorBoard events"]
+    assert bench.differences(path, reference[1]) == expected
