@@ -89,8 +89,9 @@ class DistanceRule:
 
     def terminated(self, achieved: Array, desired: Array) -> BoolArray:
         """Whether each row ends its episode, `(N, G), (N, G) -> (N,)`."""
-        reached = self.success(achieved, desired)
-        return reached if self.terminates else np.zeros_like(reached)
+        if not self.terminates:
+            return np.zeros(len(achieved), np.bool_)
+        return self.success(achieved, desired)
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,9 @@ class ExactRule:
 
     def terminated(self, achieved: Array, desired: Array) -> BoolArray:
         """Whether each row ends its episode, `(N, *G), (N, *G) -> (N,)`."""
-        reached = self.success(achieved, desired)
-        return reached if self.terminates else np.zeros_like(reached)
+        if not self.terminates:
+            return np.zeros(len(achieved), np.bool_)
+        return self.success(achieved, desired)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ clock counts collecting and learning, not examining. One thread each, one after 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import platform
 import sys
@@ -36,7 +37,7 @@ from rlkit.goals import goal_rule
 ENV, EPISODES, SUCCESS = "FetchReach-v4", 100, 0.95
 
 
-class Solved(Exception):
+class SolvedError(Exception):
     """Training may end."""
 
 
@@ -51,6 +52,11 @@ class Examiner:
         self.began = time.perf_counter()
 
     def look(self, step: int, agent: Any, scale: VecNormalize | None = None) -> None:
+        """Examines the agent if it is time to.
+
+        Raises:
+            SolvedError: If it reaches the success rate.
+        """
         if step < self.next:
             return
         self.next += self.every
@@ -61,7 +67,7 @@ class Examiner:
         self.curve.append({"step": step, "success": success, "seconds": round(self.spent, 3)})
         print(f"  step {step:6,} {success:6.1%} {self.spent:7.2f} s", file=sys.stderr)
         if success >= SUCCESS:
-            raise Solved
+            raise SolvedError
         self.began = time.perf_counter()
 
 
@@ -72,6 +78,7 @@ class Scaled:
         self.agent, self.scale = agent, scale
 
     def predict(self, observation: Any, **arguments: Any) -> Any:
+        """The peer's actions for raw observations."""
         return self.agent.predict(self.scale.normalize_obs(observation), **arguments)
 
 
@@ -106,10 +113,8 @@ def train_peer(seed: int, steps: int, every: int) -> dict[str, Any]:
         seed=seed,
     )
     examiner = Examiner(seed, every)
-    try:
+    with contextlib.suppress(SolvedError):
         agent.learn(steps, callback=Look(examiner, scale))
-    except Solved:
-        pass
     return _summary("sb3", seed, examiner)
 
 
@@ -120,11 +125,9 @@ def train_ours(seed: int, every: int) -> dict[str, Any]:
     agent = load_agent(recipe.agent)("MultiInputPolicy", env, seed=seed, **recipe.agent_options)
     examiner = Examiner(seed, every)
     rounds: Iterator[int] = agent.iterate(recipe.steps)
-    try:
+    with contextlib.suppress(SolvedError):
         for step in rounds:
             examiner.look(step, agent)
-    except Solved:
-        pass
     return _summary("ours", seed, examiner)
 
 
