@@ -69,6 +69,8 @@ class Algorithm(OffPolicyAlgorithm):
 
     learner_class: ClassVar[type[Learner]]
     action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]]
+    evolving: ClassVar[tuple[str, ...]] = ()
+    """Numbers of the subclass that change in training, to be saved with it."""
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": LearnerPolicy,
         "MultiInputPolicy": LearnerPolicy,

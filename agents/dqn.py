@@ -102,15 +102,17 @@ class DQN(Algorithm):
     learner_class = DQNLearner
     action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (spaces.Discrete,)
 
-    @property
-    def exploration_rate(self) -> float:
+    evolving = ("exploration_rate",)
+    exploration_rate: float = 1.0
+
+    def random_fraction(self) -> float:
         """Share of random actions now: a line down to its final value, then constant."""
+        return self.exploration_rate
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        super()._update_current_progress_remaining(num_timesteps, total_timesteps)
         c = self.config
         done = 1.0 - self._current_progress_remaining
         share = 1.0 if c.exploration_fraction == 0 else min(1.0, done / c.exploration_fraction)
         start, end = c.exploration_initial_eps, c.exploration_final_eps
-        return float(start + share * (end - start))
-
-    def random_fraction(self) -> float:
-        """The exploration rate."""
-        return self.exploration_rate
+        self.exploration_rate = start + share * (end - start)

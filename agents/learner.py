@@ -71,20 +71,19 @@ class LearnerConfig:
     def __post_init__(self) -> None:
         """Refuses values out of range, by name."""
         checks = {
-            "learning_rate": callable(self.learning_rate) or self.learning_rate > 0,
-            "batch_size": self.batch_size >= 1,
-            "gamma": 0 <= self.gamma <= 1,
-            "tau": 0 < self.tau <= 1,
-            "target_update_interval": self.target_update_interval >= 1,
-            "net_arch": all(width >= 1 for width in self.net_arch),
-            "critics": self.critics >= 1,
-            "random_fraction": 0 <= self.random_fraction <= 1,
-            "max_grad_norm": self.max_grad_norm is None or self.max_grad_norm > 0,
+            "learning_rate": ("> 0", callable(self.learning_rate) or self.learning_rate > 0),
+            "batch_size": (">= 1", self.batch_size >= 1),
+            "gamma": ("in [0, 1]", 0 <= self.gamma <= 1),
+            "tau": ("in (0, 1]", 0 < self.tau <= 1),
+            "target_update_interval": (">= 1", self.target_update_interval >= 1),
+            "net_arch": ("a list of widths >= 1", all(width >= 1 for width in self.net_arch)),
+            "critics": (">= 1", self.critics >= 1),
+            "random_fraction": ("in [0, 1]", 0 <= self.random_fraction <= 1),
+            "max_grad_norm": ("> 0 or None", self.max_grad_norm is None or self.max_grad_norm > 0),
         }
-        for name, fine in checks.items():
+        for name, (allowed, fine) in checks.items():
             if not fine:
-                meaning = "see the range in the configuration's documentation"
-                raise ValueError(f"{name} = {getattr(self, name)!r} is out of range; {meaning}")
+                raise ValueError(f"{name} = {getattr(self, name)!r} must be {allowed}")
 
 
 class Learner:

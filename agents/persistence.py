@@ -31,7 +31,6 @@ SAVED_ATTRIBUTES = (
     "seed",
     "_n_updates",
     "_episode_num",
-    "_current_progress_remaining",
 )
 COUNTERS = (
     "num_timesteps",
@@ -55,7 +54,7 @@ def training_state(agent: Algorithm) -> dict[str, Any]:
         "training": {
             "learner": learner,
             "environments": environments,
-            "counters": {name: getattr(agent, name) for name in COUNTERS},
+            "counters": {name: getattr(agent, name) for name in (*COUNTERS, *agent.evolving)},
             "actions_rng": agent.rng.bit_generator.state,
             "global_rng": _global_rng(),
             "last_observation": agent._last_obs,
@@ -75,7 +74,7 @@ def restore_training(agent: Algorithm, state: dict[str, Any]) -> None:
         {**training["learner"], "weights": state["weights"], "optimiser": state["optimiser"]}
     )
     agent.memory.load_state_dict(state["replay"])
-    for name in COUNTERS:
+    for name in (*COUNTERS, *agent.evolving):
         setattr(agent, name, training["counters"][name])
     agent.rng.bit_generator.state = training["actions_rng"]
     agent._last_obs = training["last_observation"]
@@ -136,7 +135,11 @@ def write_agent(agent: Algorithm, path: Source, left_out: set[str]) -> None:
             "action_space": space_to_plain(agent.action_space),
             "num_envs": agent.n_envs,
             "options": _plain_options(agent.options),
-            "attributes": {n: getattr(agent, n) for n in SAVED_ATTRIBUTES if n not in left_out},
+            "attributes": {
+                name: getattr(agent, name)
+                for name in (*SAVED_ATTRIBUTES, *agent.evolving)
+                if name not in left_out
+            },
             "last_observation": agent._last_obs,
             "last_episode_starts": agent._last_episode_starts,
             "learner": learner,
@@ -177,7 +180,7 @@ def read_agent(
     agent.learner.load_state_dict(
         {**saved["learner"], "weights": tree["weights"], "optimiser": tree["optimiser"]}
     )
-    for name in SAVED_ATTRIBUTES:
+    for name in (*SAVED_ATTRIBUTES, *agent.evolving):
         if name in attributes:
             setattr(agent, name, attributes[name])
     if env is not None and not force_reset:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes.util
+import dataclasses
 import json as json_
 import os
 import sys
@@ -62,29 +63,37 @@ def train(
     flags = {"env": env, "agent": agent, "steps": steps, "seed": seed}
     if recipe is None and env is None:
         raise ValueError("name a recipe (see `rlkit list recipes`) or an environment (--env ID)")
-    name = recipe or _settings_for(str(env), make, agent)
-    plan = recipes.load_recipe(name, settings, **flags)
+    if recipe is None:
+        name, content = _settings_for(str(env), make, agent)
+        plan = recipes.make_recipe(content, settings, **flags)
+    else:
+        name, plan = Path(recipe).stem, recipes.load_recipe(recipe, settings, **flags)
 
     from rlkit.experiment.run_folder import default_path
     from rlkit.experiment.train import train as run_training
 
-    path = out or default_path(plan, Path(name).stem)
+    path = out or default_path(plan, name)
     with _quiet_output(json):
         outcome = run_training(plan, make, path)
     return _tell_training(outcome, json)
 
 
-def _settings_for(env_id: str, make: Make, agent: str | None) -> str:
-    """The recipe whose settings suit an environment that comes without one."""
+def _settings_for(env_id: str, make: Make, agent: str | None) -> tuple[str, dict[str, Any]]:
+    """Name and content of the recipe that suits an environment which comes without one."""
     from gymnasium import spaces
 
-    from rlkit.goals import is_goal_space
+    from rlkit.experiment.plugins import load_agent
+    from rlkit.experiment.recipe import load_recipe
 
-    if agent not in (None, "sac", "dqn"):
-        return "plain"  # has no option that an agent of the user's may lack
     with contextlib.closing(make(env_id)) as env:
-        kind = "-discrete" if isinstance(env.action_space, spaces.Discrete) else ""
-        return ("goal" if is_goal_space(env.observation_space) else "plain") + kind
+        discrete = isinstance(env.action_space, spaces.Discrete)
+    name = "goal-discrete" if discrete else "goal"
+    content = dataclasses.asdict(load_recipe(name))
+    if agent is not None:  # what was written for another agent counts as far as it applies
+        known: set[str] = getattr(load_agent(agent), "option_names", set)()
+        options = content["agent_options"]
+        content["agent_options"] = {key: options[key] for key in options if key in known}
+    return name, content
 
 
 @app.command

@@ -78,7 +78,7 @@ def test_from_training_to_pictures(rlkit, tmp_path):
 
 
 def test_without_out_runs_get_folders_of_their_own(rlkit, tmp_path):
-    for name in ("run-seed0", "run-seed0-2"):
+    for name in ("goal-seed0", "goal-seed0-2"):
         code, out, err = rlkit(*TRAIN, "--steps", 40)
         assert code == 0, err
         folder = Path("runs/out/rlkit-PointMaze-Open-v0/tiny_agent-TinyAgent") / name

@@ -31,8 +31,9 @@ LIGHT = {"pictures.video_episodes": 0, "evaluation.final_episodes": 8}
 
 
 def snippets(page):
-    """Language and text of what can be run."""
-    return [(found[2], found[3]) for found in FENCE.finditer(page.read_text()) if not found[1]]
+    """Language and text of what can be run; plain text is a drawing."""
+    found = FENCE.finditer(page.read_text())
+    return [(match[2], match[3]) for match in found if not match[1] and match[2] != "text"]
 
 
 def commands(text):

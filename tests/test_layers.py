@@ -1,6 +1,9 @@
 import ast
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -131,6 +134,21 @@ def test_agents_import_no_other_agent():
     for module, path in FILES.items():
         if module.startswith("rlkit.agents."):
             assert not {name for name, _ in imported(path)} & agents, module
+
+
+def test_what_is_imported_is_declared():
+    """A fresh machine has what pyproject.toml names, and nothing that happens to come along."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    declared = {re.match(r"[\w-]+", text)[0].lower() for names in lists for text in names}
+    distributions = packages_distributions()
+    beside = {path.stem for path in ROOT.glob("tests/**/*.py")}
+    for path in [*FILES.values(), *ROOT.glob("tests/**/*.py")]:
+        for name, line in imported(path):
+            top = name.split(".")[0]
+            if top not in sys.stdlib_module_names and top not in beside:
+                found = {one.lower().replace("_", "-") for one in distributions[top]}
+                assert found & declared, f"{path}:{line}: {top} is in no list of pyproject.toml"
 
 
 def loaded_by(statement):

@@ -67,6 +67,8 @@ class Recipe:
     """Torch device of the agent."""
     threads: int = 1
     """Torch threads; one is fastest for small networks, and the results depend on it."""
+    goals: bool = True
+    """Whether the environment must have goals; without them there is no hindsight."""
     check_env: bool = True
     """Whether the environment is checked first; a defect then stops the run before it starts."""
     description: str = ""

@@ -71,8 +71,10 @@ class Session:
             agent = agent_class(
                 policy, venv, seed=recipe.seed, device=recipe.device, **recipe.agent_options
             )
-        except TypeError as error:
-            raise ValueError(f"agent {recipe.agent!r} cannot be built: {error}") from error
+        except (TypeError, AssertionError) as error:  # SB3 asserts what its users may get wrong
+            raise ValueError(
+                f"agent {recipe.agent!r} cannot be built for {recipe.env}: {error}"
+            ) from error
         return cls(recipe, make, venv, agent, rule)
 
     @classmethod
@@ -159,7 +161,14 @@ def _inspect(recipe: Recipe, make: Make, *, check: bool) -> GoalRule | None:
         raise ValueError(
             f"{recipe.env} does not take env_options {recipe.env_options}: {error}"
         ) from error
+    has_goals = is_goal_space(env.observation_space)
     try:
+        if recipe.goals and not has_goals:
+            raise ValueError(
+                f"{recipe.env} has no goals: its observation space is {env.observation_space}. "
+                f"Give it goals with rlkit.goals.GoalWrapper, or train without hindsight: "
+                f"the recipes plain and plain-discrete, or --set goals=false"
+            )
         if check:
             problems = [p for p in check_goal_env(env, episodes=1) if not p.note]
             if problems:
@@ -168,7 +177,7 @@ def _inspect(recipe: Recipe, make: Make, *, check: bool) -> GoalRule | None:
                     f"{recipe.env} would spoil the training:\n{found}\n"
                     f"`rlkit check-env` looks closer; --set check_env=false trains all the same."
                 )
-        return goal_rule(env) if is_goal_space(env.observation_space) else None
+        return goal_rule(env) if has_goals else None
     finally:
         env.close()
 

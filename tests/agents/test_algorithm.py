@@ -203,6 +203,19 @@ def test_discrete_actions_are_numbers_of_the_space():
     assert all(env.action_space.contains(action) for action in some)
 
 
+def test_exploration_fades_and_can_be_set():
+    agent = build(DQN, exploration_fraction=0.5, exploration_final_eps=0.1)
+    rates = {}
+    for step in agent.iterate(100):
+        rates[step] = agent.exploration_rate
+    assert (rates[1], rates[25], rates[50], rates[100]) == pytest.approx((0.982, 0.55, 0.1, 0.1))
+    x = Recorder().observation_space.sample()
+    agent.exploration_rate = 0.0
+    assert len({int(agent.predict(x)[0]) for _ in range(50)}) == 1
+    agent.exploration_rate = 1.0
+    assert len({int(agent.predict(x)[0]) for _ in range(50)}) == 3
+
+
 @pytest.mark.parametrize("algorithm", [SAC, TD3])
 def test_actions_are_scaled_to_the_range_of_the_environment(algorithm):
     low, high = np.array([-3, 100], np.float32), np.array([-1, 500], np.float32)

@@ -1,6 +1,6 @@
 """Agents learn tasks with sparse rewards, and hindsight is why: margins over the same without it.
 
-Measured with seeds 0 to 2: with hindsight every agent reaches 1.0, without it 0.15 at most.
+Measured with four seeds each: with hindsight 0.97 to 1.0, without it 0.08 at most.
 """
 
 import pytest
@@ -30,7 +30,8 @@ TASKS = {
         8,
         {**QUICK, "entropy_in_target": False, "initial_ent_coef": 0.14},
     ),
-    "td3": (TD3, "rlkit/PointMaze-Open-v0", {}, 3600, 8, QUICK),
+    # Without the penalty its tanh saturates with every third seed.
+    "td3": (TD3, "rlkit/PointMaze-Open-v0", {}, 3200, 8, {**QUICK, "action_penalty": 0.1}),
     "dqn": (
         DQN,
         "rlkit/BitFlip-v0",
