@@ -124,7 +124,7 @@ class Algorithm(OffPolicyAlgorithm):
             buffer_size=buffer_size,
             learning_starts=learning_starts,
             batch_size=self.config.batch_size,
-            tau=self.config.tau,
+            tau=self.config.refresh_share,
             gamma=self.config.gamma,
             train_freq=train_freq,
             gradient_steps=gradient_steps,

@@ -46,8 +46,9 @@ class LearnerConfig:
     """Windows per update, >= 1."""
     gamma: float = 0.99
     """Discount of one step, in [0, 1]."""
-    tau: float = 0.005
-    """Share of the way that the target goes at each refresh, in (0, 1]."""
+    tau: float | None = None
+    """Share of the way that the target goes at each refresh, in (0, 1]; None is 0.005 where every
+    update refreshes it, and all of the way where refreshes are rarer."""
     target_update_interval: int = 1
     """Updates between refreshes of the target, >= 1."""
     net_arch: tuple[int, ...] = (256, 256)
@@ -74,7 +75,7 @@ class LearnerConfig:
             "learning_rate": ("> 0", callable(self.learning_rate) or self.learning_rate > 0),
             "batch_size": (">= 1", self.batch_size >= 1),
             "gamma": ("in [0, 1]", 0 <= self.gamma <= 1),
-            "tau": ("in (0, 1]", 0 < self.tau <= 1),
+            "tau": ("in (0, 1] or None", self.tau is None or 0 < self.tau <= 1),
             "target_update_interval": (">= 1", self.target_update_interval >= 1),
             "net_arch": ("a list of widths >= 1", all(width >= 1 for width in self.net_arch)),
             "critics": (">= 1", self.critics >= 1),
@@ -84,6 +85,13 @@ class LearnerConfig:
         for name, (allowed, fine) in checks.items():
             if not fine:
                 raise ValueError(f"{name} = {getattr(self, name)!r} must be {allowed}")
+
+    @property
+    def refresh_share(self) -> float:
+        """`tau`, or what None stands for."""
+        if self.tau is not None:
+            return self.tau
+        return 0.005 if self.target_update_interval == 1 else 1.0
 
 
 class Learner:
@@ -209,7 +217,9 @@ class Learner:
         """
         rows = batch["reward"].size
         refresh = (self.updates + 1) % self.config.target_update_interval == 0
-        target_rate = torch.tensor(self.config.tau if refresh else 0.0, device=self.device)
+        target_rate = torch.tensor(
+            self.config.refresh_share if refresh else 0.0, device=self.device
+        )
         result = self._update(
             self.state, self.prepare(batch), self.draw_noise(rows), target_rate, self.phase()
         )

@@ -44,7 +44,10 @@ class SACConfig(LearnerConfig):
         if self.ent_coef != "auto" and not (
             isinstance(self.ent_coef, float | int) and self.ent_coef >= 0
         ):
-            raise ValueError(f'ent_coef must be "auto" or a number >= 0, got {self.ent_coef!r}')
+            raise ValueError(
+                f'ent_coef must be "auto" or a number >= 0, got {self.ent_coef!r}; '
+                f"a learned weight starts from initial_ent_coef"
+            )
         if not self.initial_ent_coef > 0:
             raise ValueError(f"initial_ent_coef must be > 0, got {self.initial_ent_coef}")
 

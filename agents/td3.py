@@ -32,16 +32,21 @@ class TD3Config(LearnerConfig):
     """Largest such noise, >= 0."""
     exploration_noise: float = 0.1
     """Deviation of the Gaussian noise on training actions, whose range is [-1, 1]; >= 0."""
-    action_penalty: float = 0.0
-    """Weight of the mean squared pre-activation of the policy, which keeps tanh from saturating;
-    >= 0."""
+    action_penalty: float = 0.03
+    """Weight of the mean squared pre-activation of the policy, >= 0. The paper has none (0), and in
+    sparse tasks tanh then saturates on some seeds and learning stops."""
 
     def __post_init__(self) -> None:
         """Refuses values out of range, by name."""
         super().__post_init__()
         if self.policy_delay < 1:
             raise ValueError(f"policy_delay must be >= 1, got {self.policy_delay}")
-        for name in ("target_policy_noise", "target_noise_clip", "exploration_noise"):
+        for name in (
+            "target_policy_noise",
+            "target_noise_clip",
+            "exploration_noise",
+            "action_penalty",
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
 
