@@ -19,20 +19,20 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import get_system_info
 
 from rlkit.agents.collect import collect
-from rlkit.agents.interface import Interface
+from rlkit.agents.interface import Interface, return_bounds
 from rlkit.agents.learner import Carry, Learner
 from rlkit.agents.options import configure, from_policy_kwargs, option_names, replay_options
 from rlkit.agents.persistence import (
     Source,
     read_agent,
+    read_replay,
     restore_training,
     training_state,
     write_agent,
+    write_replay,
 )
 from rlkit.agents.policy import LearnerPolicy
 from rlkit.agents.report import Report
-from rlkit.experiment.archive import read_archive, write_archive
-from rlkit.experiment.checkpoint import CheckpointError
 from rlkit.experiment.vec_env import vec_goal_rule
 from rlkit.goals import GoalRule, is_goal_space
 from rlkit.replay import Replay, check_finite
@@ -166,7 +166,7 @@ class Algorithm(OffPolicyAlgorithm):
             self.interface.sizes,
             seed=learner_seed,
             device=self.device,
-            bounds=self._return_bounds(),
+            bounds=return_bounds(self.rule, self.config.gamma),
         )
         self.memory = Replay(
             self.observation_space,
@@ -189,19 +189,11 @@ class Algorithm(OffPolicyAlgorithm):
             return None
         return vec_goal_rule(self.env)
 
-    def _return_bounds(self) -> tuple[float, float] | None:
-        if self.rule is None:
-            return None
-        low, high = self.rule.reward_range
-        horizon = 1 / max(1 - self.config.gamma, 1e-6)
-        bounds = (min(low * horizon, low), max(high * horizon, high))
-        return bounds if np.isfinite(bounds).all() else None
-
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """Goes on in another environment, as in SB3; from now on its goal rule counts."""
         super().set_env(env, force_reset)
         self.rule = self.memory.rule = self._goal_rule()
-        self.learner.bounds = self._return_bounds()
+        self.learner.bounds = return_bounds(self.rule, self.config.gamma)
 
     @property
     def replay_buffer(self) -> Any:
@@ -372,7 +364,7 @@ class Algorithm(OffPolicyAlgorithm):
 
     def save_replay_buffer(self, path: Source) -> None:  # type: ignore[override]
         """Saves the replay as one archive of plain arrays."""
-        write_archive(path, {"replay": self.memory.state_dict()}, suffix=".replay")
+        write_replay(self, path)
 
     def load_replay_buffer(  # type: ignore[override]
         self, path: Source, truncate_last_traj: bool = True
@@ -388,12 +380,7 @@ class Algorithm(OffPolicyAlgorithm):
             CheckpointError: If the file is damaged or foreign.
             ValueError: If it belongs to other spaces, another capacity or number of environments.
         """
-        tree = read_archive(path, suffix=".replay")
-        if "replay" not in tree:
-            raise CheckpointError(f"{path} holds no replay; was it written by `save`?")
-        self.memory.load_state_dict(tree["replay"])
-        if truncate_last_traj:
-            self.memory.storage.cut()
+        read_replay(self, path, truncate_last_traj)
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy"], []

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rlkit.agents.learner import Sizes
-from rlkit.goals import is_goal_space
+from rlkit.goals import GoalRule, is_goal_space
 from rlkit.networks import vector_size, vectorise
 from rlkit.replay import Batch
 
@@ -113,6 +113,19 @@ class Interface:
         replaced = rng.random(len(action)) < share
         drawn = self.random_actions(len(action), rng)
         return np.where(replaced.reshape(-1, *[1] * (drawn.ndim - 1)), drawn, action)
+
+
+def return_bounds(rule: GoalRule | None, gamma: float) -> tuple[float, float] | None:
+    """Lowest and highest return that a rule's rewards allow, None where that is unbounded.
+
+    An episode may end at once, so one reward alone is possible, too.
+    """
+    if rule is None:
+        return None
+    low, high = rule.reward_range
+    horizon = 1 / max(1 - gamma, 1e-6)
+    bounds = (min(low * horizon, low), max(high * horizon, high))
+    return bounds if np.isfinite(bounds).all() else None
 
 
 def copy_observation(observation: Any) -> Any:

@@ -189,6 +189,21 @@ def read_agent(
     return agent
 
 
+def write_replay(agent: Algorithm, path: Source) -> None:
+    """Saves an agent's replay; see `Algorithm.save_replay_buffer`."""
+    write_archive(path, {"replay": agent.memory.state_dict()}, suffix=".replay")
+
+
+def read_replay(agent: Algorithm, path: Source, cut: bool) -> None:
+    """Loads what `write_replay` wrote; see `Algorithm.load_replay_buffer`."""
+    tree = read_archive(path, suffix=".replay")
+    if "replay" not in tree:
+        raise CheckpointError(f"{path} holds no replay; was it written by `save`?")
+    agent.memory.load_state_dict(tree["replay"])
+    if cut:
+        agent.memory.storage.cut()
+
+
 def _plain_options(options: dict[str, Any]) -> dict[str, Any]:
     plain = {}
     for name, value in options.items():

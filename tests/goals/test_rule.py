@@ -29,7 +29,7 @@ RULES: list[GoalRule] = [
 ]
 
 
-@pytest.mark.parametrize("rule", RULES, ids=repr)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
 @given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 9), width=st.integers(1, 5))
 @settings(max_examples=25, deadline=None)
 def test_a_batch_equals_a_loop(rule: GoalRule, seed: int, rows: int, width: int) -> None:
@@ -42,14 +42,14 @@ def test_a_batch_equals_a_loop(rule: GoalRule, seed: int, rows: int, width: int)
         np.testing.assert_array_equal(batch, loop)
 
 
-@pytest.mark.parametrize("rule", RULES, ids=repr)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
 def test_a_pickled_rule_judges_alike(rule: GoalRule) -> None:
     achieved, desired = np.random.default_rng(0).integers(0, 2, (2, 7, 3)).astype(float)
     copied: GoalRule = pickle.loads(pickle.dumps(rule))
     np.testing.assert_array_equal(copied.reward(achieved, desired), rule.reward(achieved, desired))
 
 
-@pytest.mark.parametrize("rule", RULES, ids=repr)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
 def test_standing_on_the_goal_is_success_and_earns_most(rule: GoalRule) -> None:
     goals = np.random.default_rng(1).integers(0, 2, (20, 3)).astype(float)
     others = 1.0 - goals
