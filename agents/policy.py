@@ -45,6 +45,20 @@ class LearnerPolicy(BasePolicy):
         """Where the learner lives."""
         return self.device_
 
+    def save(self, path: Any) -> None:
+        """Saves the whole agent, in its own format: SB3's policies are pickles."""
+        (algorithm,) = self._owner
+        algorithm.save(path)
+
+    @classmethod
+    def load(cls, path: Any, device: torch.device | str = "auto") -> Any:
+        """Always refused: a policy is loaded as part of its agent.
+
+        Raises:
+            ValueError: Always; the message says how.
+        """
+        raise ValueError(f"load {path} with the agent's class, as in SAC.load({str(path)!r})")
+
     def forward(self, observation: Any, deterministic: bool = False) -> Tensor:
         """Actions for raw observations; see `predict`."""
         return torch.as_tensor(self.predict(observation, deterministic=deterministic)[0])

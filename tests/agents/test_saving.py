@@ -265,3 +265,18 @@ def test_plain_observations_are_saved_too(tmp_path):
     loaded = SAC.load(tmp_path / "agent", Recorder(), device="cpu")
     assert same(agent, loaded)
     assert loaded.learn(30)._n_updates == 40
+
+
+def test_a_policy_is_saved_and_loaded_as_part_of_its_agent(tmp_path):
+    agent = SAC("MlpPolicy", "Pendulum-v1", net_arch=[8], seed=0)
+    agent.policy.save(tmp_path / "policy")
+    observation = np.array([0.5, 0.5, 0.1], np.float32)
+    loaded = SAC.load(tmp_path / "policy.zip")
+    for one, other in zip(
+        agent.predict(observation, deterministic=True)[:1],
+        loaded.predict(observation, deterministic=True)[:1],
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match=r"SAC\.load"):
+        type(agent.policy).load(tmp_path / "policy.zip")
