@@ -37,6 +37,8 @@ from rlkit.experiment.vec_env import vec_goal_rule
 from rlkit.goals import GoalRule, is_goal_space
 from rlkit.replay import Replay, check_finite
 
+SAMPLED_AT_ONCE = 8  # batches
+
 
 class Algorithm(OffPolicyAlgorithm):
     """An off-policy agent.
@@ -147,8 +149,6 @@ class Algorithm(OffPolicyAlgorithm):
         if _init_setup_model:
             self._setup_model()
 
-    # Settings
-
     @classmethod
     def option_names(cls) -> set[str]:
         """Every option of the constructor, beside SB3's own."""
@@ -185,9 +185,7 @@ class Algorithm(OffPolicyAlgorithm):
         self.episodes_cut = 0
 
     def _goal_rule(self) -> GoalRule | None:
-        if self.interface.goal is None or self.env is None:
-            return None
-        return vec_goal_rule(self.env)
+        return None if self.env is None or self.interface.goal is None else vec_goal_rule(self.env)
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """Goes on in another environment, as in SB3; from now on its goal rule counts."""
@@ -281,18 +279,21 @@ class Algorithm(OffPolicyAlgorithm):
             self._updates_due += self.gradient_steps if self.gradient_steps >= 0 else new_steps
         count = int(self._updates_due + 1e-9)  # 0.3 added ten times falls just short of 3
         self._updates_due -= count
-        if count > 0:
-            self.train(count, self.batch_size)
+        self.train(count, self.batch_size)
 
     def train(self, gradient_steps: int, batch_size: int) -> None:
         """Makes `gradient_steps` updates on batches of `batch_size` windows."""
         rate = self.lr_schedule(self._current_progress_remaining)
         self.learner.learning_rate.fill_(rate)
-        for _ in range(gradient_steps):
-            batch = self.memory.sample(batch_size)
-            self.report.add_update(*self.learner.update(self.interface.batch(batch)))
-        if gradient_steps > 0:
-            self.report.add_batch(batch, self.rule)
+        remaining = gradient_steps
+        while remaining > 0:
+            # Several batches at once: most of a sample's time does not depend on its size.
+            drawn = min(remaining, SAMPLED_AT_ONCE)
+            batches = self.memory.sample(drawn * batch_size).split(batch_size)
+            for batch in batches:
+                self.report.add_update(*self.learner.update(self.interface.batch(batch)))
+            self.report.add_batch(batches[-1], self.rule)
+            remaining -= drawn
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
@@ -324,7 +325,7 @@ class Algorithm(OffPolicyAlgorithm):
         """Saves the agent (not its replay) as one zip archive of safetensors and JSON.
 
         Args:
-            path: File name (".zip" is added where there is no suffix) or binary file.
+            path: File name (".zip" is added where it has no suffix) or binary file.
             exclude: Attributes to leave out, of `num_timesteps`, `verbose`, `seed`.
             include: Attributes to keep although excluded.
         """
@@ -347,8 +348,7 @@ class Algorithm(OffPolicyAlgorithm):
             path: File name or binary file.
             env: Environment to go on training in; None for `predict` alone.
             device: Where to put it.
-            custom_objects: Options in place of the saved ones; unknown names are ignored, as in
-                SB3.
+            custom_objects: Options in place of the saved ones; unknown names are ignored.
             print_system_info: Whether to print versions and hardware.
             force_reset: Whether training begins with a reset of `env`.
             **kwargs: Options to change.
@@ -373,8 +373,7 @@ class Algorithm(OffPolicyAlgorithm):
 
         Args:
             path: File name or binary file.
-            truncate_last_traj: Whether running episodes count as cut off, because the environments
-                will start anew.
+            truncate_last_traj: Whether running episodes count as cut off.
 
         Raises:
             CheckpointError: If the file is damaged or foreign.

@@ -117,7 +117,13 @@ class Session:
                     f"{self.recipe.env} now has {here}. Load it with the environment, and its "
                     f"options, as they were."
                 )
-        self.agent.load_state_dict({key: tree[key] for key in tree if key != "driver"})
+        try:
+            self.agent.load_state_dict({key: tree[key] for key in tree if key != "driver"})
+        except KeyError as error:
+            raise CheckpointError(
+                f"the checkpoint lacks {error}: it was written by rlkit {driver.get('rlkit')} and "
+                f"this is {rlkit.__version__}. Load it with the version that wrote it."
+            ) from error
         return driver
 
     def evaluate(self, episodes: int, seed: int) -> EvaluationResult:

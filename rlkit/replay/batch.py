@@ -13,7 +13,7 @@ Conventions:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,22 @@ class Batch:
     def observation_count(self) -> int:
         """Observations per window: T + 1, or more where n-step sums look further ahead."""
         return int(self.is_first.shape[1])
+
+    def split(self, count: int) -> list[Batch]:
+        """Batches of `count` windows each, in order; B must be a multiple of `count`."""
+        arrays = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name != "observation" and getattr(self, field.name) is not None
+        }
+
+        def part(rows: slice) -> Batch:
+            return self.replace(
+                observation={key: value[rows] for key, value in self.observation.items()},
+                **{name: array[rows] for name, array in arrays.items()},
+            )
+
+        return [part(slice(i, i + count)) for i in range(0, len(self), count)]
 
     def replace(self, **changes: Any) -> Batch:
         """A copy with some fields exchanged."""

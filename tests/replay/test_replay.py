@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from naive import GOALS, KINDS, World
 from test_relabel import check_equal
 
-from rlkit.goals import DistanceRule
+from rlkit.goals import GOAL_KEYS, DistanceRule
 from rlkit.replay import NonFiniteError, Replay, check_finite
 
 worlds = st.builds(
@@ -193,3 +193,24 @@ def test_hindsight_needs_goal_keys(missing):
     del keyed[missing]
     with pytest.raises(ValueError, match="hindsight needs goal keys"):
         Replay(spaces.Dict(keyed), spaces.Discrete(2), 10, rule=DistanceRule(1.0))
+
+
+def test_a_batch_splits_into_consecutive_ones():
+    space = spaces.Dict({key: spaces.Box(-9, 9, (2,)) for key in GOAL_KEYS})
+    replay = Replay(space, spaces.Discrete(3), 50, rule=DistanceRule(0.5), steps=2, seed=0)
+    for step in range(20):
+        here, there = (
+            {key: np.full((1, 2), value, np.float32) for key in GOAL_KEYS}
+            for value in (step % 7, step % 7 + 1)
+        )
+        ended = np.array([step % 7 == 6])
+        replay.add(here, np.array([step % 3]), np.zeros(1), ended, np.zeros(1, bool), there)
+    whole = replay.sample(12)
+    parts = whole.split(4)
+    assert [len(part) for part in parts] == [4, 4, 4]
+    for name in ("action", "reward", "discount", "bootstrap", "desired_goal", "relabelled"):
+        joined = np.concatenate([getattr(part, name) for part in parts])
+        np.testing.assert_array_equal(joined, getattr(whole, name))
+    for key, value in whole.observation.items():
+        joined = np.concatenate([part.observation[key] for part in parts])
+        np.testing.assert_array_equal(joined, value)
