@@ -194,9 +194,9 @@ class Learner:
             Actions `(n, A)` in [-1, 1], or integers `(n,)`; and the memory after the step.
         """
         with torch.no_grad():
-            x = normalise(self._tensor(observation), *self._scaling("observation"))
-            g = normalise(self._tensor(goal), *self._scaling("goal"))
-            action = self.policy(x, g, explore)
+            inputs = self.prepare({"observation": observation, "goal": goal})
+            x = self._scaled(inputs, "observation", inputs["observation"])
+            action = self.policy(x, self._scaled(inputs, "goal", inputs["goal"]), explore)
         return action.cpu().numpy(), carry
 
     def observe(self, observation: NDArray[Any], goals: NDArray[Any]) -> None:
@@ -241,24 +241,28 @@ class Learner:
             `observation`, `following (R, F)`, `goal (R, G)`, `action`, and `reward`, `discount`,
             `weight (R,)`, where weights are 1 over the number of valid steps.
         """
-        x = normalise(batch["observation"], batch["observation_shift"], batch["observation_scale"])
-        steps = batch["reward"].shape[1]
+        x, steps = batch["observation"], batch["reward"].shape[1]
         if "bootstrap" in batch:
             index = batch["bootstrap"].unsqueeze(-1).expand(-1, -1, x.shape[-1])
             following = x.gather(1, index)
         else:
             following = x[:, 1:]
-        goal = normalise(batch["goal"], batch["goal_shift"], batch["goal_scale"])
         rows = {
-            "observation": x[:, :steps],
-            "following": following,
-            "goal": goal,
+            # Scaled after cutting, so that the parts are contiguous: products are faster then.
+            "observation": self._scaled(batch, "observation", x[:, :steps]),
+            "following": self._scaled(batch, "observation", following),
+            "goal": self._scaled(batch, "goal", batch["goal"]),
             "action": batch["action"],
             "reward": batch["reward"],
             "discount": batch["discount"],
             "weight": batch["mask"] / batch["mask"].sum(),
         }
         return {name: value.flatten(0, 1) for name, value in rows.items()}
+
+    def _scaled(self, batch: State, name: str, x: Tensor) -> Tensor:
+        if not self.config.normalise:
+            return x
+        return normalise(x, batch[f"{name}_shift"], batch[f"{name}_scale"])
 
     def bound(self, target: Tensor) -> Tensor:
         """Value targets clipped to the returns that are possible."""

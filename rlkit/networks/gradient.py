@@ -33,19 +33,23 @@ def gradient(loss: Loss, vector: Tensor) -> tuple[Tensor, Metrics]:
 
 
 def adam(state: State, name: str, grad: Tensor, learning_rate: Tensor | float) -> State:
-    """One Adam step for `state[name]`, with moments `name.m`, `name.v` and the count `name.t`.
+    """One Adam step for `state[name]`, with moments `name.m` and `name.v`.
+
+    `name.decay1` and `name.decay2` are the decays to the power of the step count: kept as products,
+    because a compiled loop would take the powers anew for every parameter.
 
     Source: Kingma and Ba 2015, algorithm 1, with its default decays 0.9 and 0.999 and epsilon 1e-8.
     """
-    t = state[f"{name}.t"] + 1
+    decay1, decay2 = state[f"{name}.decay1"] * 0.9, state[f"{name}.decay2"] * 0.999
     m = torch.lerp(state[f"{name}.m"], grad, 0.1)
     v = torch.lerp(state[f"{name}.v"], grad * grad, 0.001)
-    step = (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
+    step = (m / (1 - decay1)) / ((v / (1 - decay2)).sqrt() + 1e-8)
     return {
         name: state[name] - learning_rate * step,
         f"{name}.m": m,
         f"{name}.v": v,
-        f"{name}.t": t,
+        f"{name}.decay1": decay1,
+        f"{name}.decay2": decay2,
     }
 
 
@@ -56,7 +60,8 @@ def adam_state(name: str, vector: Tensor) -> State:
         name: vector,
         f"{name}.m": zeros,
         f"{name}.v": zeros.clone(),
-        f"{name}.t": torch.zeros((), device=vector.device),
+        f"{name}.decay1": torch.ones((), device=vector.device),
+        f"{name}.decay2": torch.ones((), device=vector.device),
     }
 
 
@@ -98,7 +103,7 @@ class UpdateFunction:
 
     def __call__(self, state: State, *inputs: Any) -> tuple[list[str], Tensor]:
         """Updates `state` in place; returns the metrics' names and their values `(M,)`."""
-        with torch.no_grad(), fast_float32(self._onednn):
+        with torch.no_grad(), fast_float32(self._onednn), _denormals_flushed():
             names, values = self._step(state, *inputs)
         return names, values
 
@@ -116,6 +121,16 @@ def fast_float32(enabled: bool) -> Iterator[None]:
         return
     with _bfloat16_permitted():
         yield
+
+
+@contextmanager
+def _denormals_flushed() -> Iterator[None]:
+    """Takes numbers below 1e-38 for 0: moments of idle units decay into them, and they are slow."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 @cache

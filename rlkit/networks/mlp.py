@@ -96,7 +96,7 @@ class Mlp:
                 x = _product(x, p[f"{i}.weight"]) + p[f"{i}.bias"]
             if self.layer_norm:
                 x = F.layer_norm(x, x.shape[-1:]) * p[f"{i}.norm_scale"] + p[f"{i}.norm_shift"]
-            x = F.relu(x)
+            x = F.relu(x).contiguous()
         if not self.hidden:
             return x
         last = len(self.hidden)

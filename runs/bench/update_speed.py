@@ -59,7 +59,9 @@ def measure(name: str, width: int, seconds: float) -> dict[str, float]:
         from rlkit.agents import SAC as Ours
 
         compiled = name == "ours compiled"
-        model = Ours("MlpPolicy", Noise(), net_arch=arch, compile=compiled, **common)
+        # SB3 does not scale observations, so that neither do we here.
+        options = {"net_arch": arch, "compile": compiled, "normalise": False}
+        model = Ours("MlpPolicy", Noise(), **options, **common)
     model.learn(FILL)
     began = time.perf_counter()
     model.train(1, BATCH)
