@@ -77,9 +77,9 @@ class Scaled:
     def __init__(self, agent: Any, scale: VecNormalize) -> None:
         self.agent, self.scale = agent, scale
 
-    def predict(self, observation: Any, **arguments: Any) -> Any:
+    def predict(self, observation: Any, *arguments: Any, **named: Any) -> Any:
         """The peer's actions for raw observations."""
-        return self.agent.predict(self.scale.normalize_obs(observation), **arguments)
+        return self.agent.predict(self.scale.normalize_obs(observation), *arguments, **named)
 
 
 class Look(BaseCallback):
