@@ -23,9 +23,8 @@ RUNS = Path(__file__).resolve().parent
 PACKAGES = ("torch", "numpy", "gymnasium", "stable-baselines3", "gymnasium-robotics", "mujoco")
 
 
-def train_seed(recipe: str, seed: int, settings: list[str]) -> dict[str, Any]:
+def train_seed(recipe: str, seed: int, settings: list[str], folder: Path) -> dict[str, Any]:
     """One training and its outcome, with the success curve on held-out episodes."""
-    folder = RUNS / "out" / "evidence" / recipe / f"seed-{seed}"
     flags = [flag for setting in settings for flag in ("--set", setting)]
     command = [
         "rlkit",
@@ -48,7 +47,7 @@ def train_seed(recipe: str, seed: int, settings: list[str]) -> dict[str, Any]:
     outcome = json.loads(answer.stdout)
     evaluations = json.loads((folder / "evaluations.json").read_text())
     curve = [[e["step"], e["success_rate"]] for e in evaluations if not e["final"]]
-    return {"seed": seed, "folder": folder, "outcome": outcome, "curve": curve}
+    return {"outcome": outcome, "curve": curve}
 
 
 def main() -> None:
@@ -63,12 +62,14 @@ def main() -> None:
     from rlkit.experiment.recipe import load_recipe
 
     recipe = load_recipe(args.recipe, args.settings)
-    path = RUNS / "results" / f"{args.name or args.recipe}.json"
+    name = args.name or args.recipe
+    path = RUNS / "results" / f"{name}.json"
     result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else _empty(recipe, args)
     for seed in args.seeds:
         if seed in result["seeds"]:
             continue
-        found = train_seed(args.recipe, seed, args.settings)
+        folder = RUNS / "out" / "evidence" / name / f"seed-{seed}"
+        found = train_seed(args.recipe, seed, args.settings, folder)
         outcome = found["outcome"]
         result["seeds"].append(seed)
         result["success"].append(outcome["success_rate"])
