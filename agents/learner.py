@@ -98,7 +98,7 @@ class Learner:
     """Parameters, their update, and a policy. Subclasses write the learning rule.
 
     A subclass names its networks, creates them in `initial_state`, and gives the pure function
-    `update_function(state, batch, noise, flags)`; see `agents/sac.py`.
+    `update_function`; see `agents/sac.py`.
 
     Args:
         config: The settings.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,8 @@ def success_curves(runs: Sequence[Path]) -> Figure:
     """Success over environment steps; runs of one environment and agent share a curve.
 
     One run is a line; two show their mean and range; from three on it is the interquartile mean
-    with a 95 % bootstrap interval over runs. A run that stopped early keeps its last value.
+    with a 95 % bootstrap interval over runs. A finished run keeps its last value; a curve ends
+    where one of its runs was interrupted.
 
     Args:
         runs: Folders of runs.
@@ -116,6 +118,7 @@ def success_curves(runs: Sequence[Path]) -> Figure:
         ValueError: If a folder is no run, or no run has been evaluated yet.
     """
     groups: dict[str, list[tuple[Array, Array]]] = {}
+    ends: dict[str, float] = {}
     is_success = True
     for path in runs:
         run = RunFolder.open(path)
@@ -124,12 +127,16 @@ def success_curves(runs: Sequence[Path]) -> Figure:
             raise ValueError(f"{str(path)!r} has no evaluations to plot yet")
         recipe = run.recipe()
         is_success = is_success and rows[-1]["success_rate"] is not None
-        groups.setdefault(f"{recipe.env}, {recipe.agent}", []).append(_curve(rows))
+        name = f"{recipe.env}, {recipe.agent}"
+        groups.setdefault(name, []).append(_curve(rows))
+        if not rows[-1]["final"]:
+            ends[name] = min(ends.get(name, math.inf), rows[-1]["step"])
     key = "success rate" if is_success else "return"
     figure = Figure(figsize=(7.2, 4.4), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     for (name, curves), colour in zip(groups.items(), _cycle(len(groups)), strict=True):
-        _draw_group(axes, name, [(x, y[:, 0 if is_success else 1]) for x, y in curves], colour)
+        chosen = [(x, y[:, 0 if is_success else 1]) for x, y in curves]
+        _draw_group(axes, name, chosen, ends.get(name, math.inf), colour)
     axes.set(xlabel="environment steps", ylabel=f"{key}, held-out episodes", xlim=(0, None))
     if is_success:
         axes.set_ylim(-0.02, 1.03)
@@ -147,8 +154,11 @@ def _curve(rows: Sequence[Mapping[str, Any]]) -> tuple[Array, Array]:
     return np.array(list(by_step), float), np.array(list(by_step.values()), float)
 
 
-def _draw_group(axes: Axes, name: str, curves: list[tuple[Array, Array]], colour: str) -> None:
+def _draw_group(
+    axes: Axes, name: str, curves: list[tuple[Array, Array]], end: float, colour: str
+) -> None:
     steps = np.unique(np.concatenate([x for x, _ in curves]))
+    steps = steps[steps <= end]
     values = np.stack([np.interp(steps, x, y) for x, y in curves])
     if len(curves) >= 3:
         centre = interquartile_mean(values)

@@ -107,13 +107,15 @@ def test_goals_that_are_no_points_of_a_plane_give_no_map(goals):
     assert goal_heat_map(goals, np.ones(len(goals), bool)) is None
 
 
-def write_run(path, successes, agent="sac", every=10):
+def write_run(path, successes, agent="sac", every=10, finished=True):
     path.mkdir()
     (path / "recipe.toml").write_text(make_recipe({"env": "E", "agent": agent}).to_toml())
     rows = [
         {"step": every * (i + 1), "success_rate": value, "return_mean": -1.0 - i, "final": False}
         for i, value in enumerate(successes)
     ]
+    if rows:
+        rows[-1]["final"] = finished
     (path / "evaluations.json").write_text(json.dumps(rows))
     return path
 
@@ -133,6 +135,15 @@ def test_runs_of_one_env_and_agent_share_a_curve(tmp_path):
 def test_a_run_that_stopped_early_keeps_its_last_value(tmp_path):
     runs = [write_run(tmp_path / "a", [0.2, 1.0]), write_run(tmp_path / "b", [0.2, 0.2, 0.6])]
     assert lines(success_curves(runs))["E, sac (mean and range of 2)"][-1] == [30, 0.8]
+
+
+def test_a_curve_ends_where_one_of_its_runs_was_interrupted(tmp_path):
+    runs = [
+        write_run(tmp_path / "a", [0.2, 0.4], finished=False),
+        write_run(tmp_path / "b", [0.2, 0.2, 0.6]),
+    ]
+    drawn = lines(success_curves(runs))["E, sac (mean and range of 2)"]
+    assert drawn == [[10, 0.2], [20, pytest.approx(0.3)]]
 
 
 def test_without_success_returns_are_drawn(tmp_path):
