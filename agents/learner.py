@@ -337,7 +337,7 @@ class Learner:
 
 def with_target(name: str, mlp: Mlp, generator: torch.Generator) -> State:
     """A trained network and its slowly following copy `<name>_target`."""
-    vector = mlp.initial(generator)
+    vector = mlp.initial_parameters(generator)
     return {**adam_state(name, vector), f"{name}_target": vector.clone()}
 
 

@@ -75,7 +75,7 @@ class SACLearner(Learner):
             -float(s.action) if c.target_entropy == "auto" else float(c.target_entropy)
         )
         return {
-            **adam_state("actor", self.actor.initial(generator)),
+            **adam_state("actor", self.actor.initial_parameters(generator)),
             **with_target("critic", self.critic, generator),
             **adam_state("log_ent_coef", torch.tensor([math.log(max(start, 1e-30))])),
         }

@@ -1,8 +1,4 @@
-"""A multi-layer perceptron, or an ensemble of them, as a pure function of one flat vector.
-
-One contiguous vector per network makes the optimiser, the target average and a checkpoint one
-operation each, whatever the depth, and lets a whole update compile into one graph.
-"""
+"""A multi-layer perceptron, or an ensemble of them, as a pure function of one flat vector."""
 
 from __future__ import annotations
 
@@ -14,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rlkit.networks.parameters import Parametric
+
 
 @dataclass(frozen=True)
-class Mlp:
+class Mlp(Parametric):
     """ReLU perceptrons that share their inputs.
 
     The inputs stay separate, because a product per part is cheaper than concatenating them, and
@@ -49,25 +47,10 @@ class Mlp:
             width = out
         return shapes
 
-    @property
-    def size(self) -> int:
-        """Length of the flat vector."""
-        return sum(math.prod(shape) for shape in self.shapes().values())
-
-    def views(self, vector: Tensor) -> dict[str, Tensor]:
-        """The named parameters inside a flat vector; they share its memory."""
-        shapes = self.shapes()
-        parts = torch.split(vector, [math.prod(shape) for shape in shapes.values()])
-        return {
-            name: part.view(shape)
-            for (name, shape), part in zip(shapes.items(), parts, strict=True)
-        }
-
-    def initial(self, generator: torch.Generator) -> Tensor:
-        """A fresh parameter vector, uniform within one over the root of the fan-in."""
-        vector = torch.empty(self.size)
+    def fill(self, views: dict[str, Tensor], generator: torch.Generator) -> None:
+        """Fresh values, uniform within one over the root of the fan-in."""
         width = sum(self.inputs)
-        for name, view in self.views(vector).items():
+        for name, view in views.items():
             if name.endswith("norm_scale"):
                 view.fill_(1.0)
             elif name.endswith("norm_shift"):
@@ -77,7 +60,6 @@ class Mlp:
                 view.uniform_(-bound, bound, generator=generator)
             if name.endswith("bias"):
                 width = view.shape[-1]
-        return vector
 
     def __call__(self, vector: Tensor, parts: Sequence[Tensor]) -> Tensor:
         """Outputs of every member.

@@ -25,12 +25,12 @@ def regress(state, batch, rate):
 
 
 def fresh_state():
-    return adam_state("net", MLP.initial(torch.Generator().manual_seed(1)))
+    return adam_state("net", MLP.initial_parameters(torch.Generator().manual_seed(1)))
 
 
 def test_a_gradient_is_that_of_autograd():
     x, y = data()
-    vector = MLP.initial(torch.Generator().manual_seed(1))
+    vector = MLP.initial_parameters(torch.Generator().manual_seed(1))
     grad, metrics = gradient(lambda v: loss(v, x, y), vector)
     leaf = vector.clone().requires_grad_()
     value, _ = loss(leaf, x, y)
@@ -42,7 +42,7 @@ def test_a_gradient_is_that_of_autograd():
 
 def test_a_gradient_is_that_of_torch_modules():
     mlp = Mlp((3,), (8,), 1)
-    vector = mlp.initial(torch.Generator().manual_seed(1))
+    vector = mlp.initial_parameters(torch.Generator().manual_seed(1))
     p = mlp.views(vector)
     first, second = nn.Linear(3, 8), nn.Linear(8, 1)
     first.weight.data, first.bias.data = p["0.weight"].T.clone(), p["0.bias"][0, 0].clone()

@@ -91,9 +91,9 @@ def test_a_network_without_any_input_is_refused():
 
 def test_the_start_is_seeded_and_bounded_by_the_fan_in():
     mlp = Mlp((3, 1), (100,), 50, members=2, layer_norm=True)
-    vector = mlp.initial(torch.Generator().manual_seed(3))
-    assert torch.equal(vector, mlp.initial(torch.Generator().manual_seed(3)))
-    assert not torch.equal(vector, mlp.initial(torch.Generator().manual_seed(4)))
+    vector = mlp.initial_parameters(torch.Generator().manual_seed(3))
+    assert torch.equal(vector, mlp.initial_parameters(torch.Generator().manual_seed(3)))
+    assert not torch.equal(vector, mlp.initial_parameters(torch.Generator().manual_seed(4)))
     p = mlp.views(vector)
     for name, fan_in in {"0.weight": 4, "0.bias": 4, "1.weight": 100, "1.bias": 100}.items():
         bound = fan_in**-0.5

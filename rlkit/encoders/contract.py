@@ -1,0 +1,84 @@
+"""What memory is to an agent: a function from a sequence of inputs to a sequence of features.
+
+Laws, checked for every encoder by `tests/encoders/test_laws.py`: a scan equals repeated steps; two
+chunks equal one whole; a reset inside a window equals a fresh start; what comes out at time t
+depends on nothing after t.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, Self, runtime_checkable
+
+import torch
+from torch import Tensor
+
+Carry = tuple[Tensor, ...]
+"""Memory between steps: tensors with a leading batch axis. Empty for agents without memory."""
+
+
+@runtime_checkable
+class SequenceEncoder(Protocol):
+    """A recurrent, convolutional or attending network as a pure function of one flat vector.
+
+    An encoder is configured without knowing what it will read; `with_inputs` completes it.
+    """
+
+    @property
+    def inputs(self) -> int:
+        """I, the width of one input; 0 before `with_inputs`."""
+
+    @property
+    def features(self) -> int:
+        """D, the width of one output."""
+
+    @property
+    def size(self) -> int:
+        """P, the length of the parameter vector."""
+
+    def with_inputs(self, inputs: int) -> Self:
+        """The same encoder for inputs of a width."""
+
+    def views(self, vector: Tensor) -> dict[str, Tensor]:
+        """The named parameters inside a vector `(P,)`; they share its memory."""
+
+    def initial_parameters(self, generator: torch.Generator) -> Tensor:
+        """A fresh parameter vector `(P,)`."""
+
+    def initial(self, count: int, device: torch.device | str = "cpu") -> Carry:
+        """Memory of `count` fresh episodes."""
+
+    def step(
+        self, vector: Tensor, x: Tensor, carry: Carry, is_first: Tensor
+    ) -> tuple[Tensor, Carry]:
+        """One step, for acting.
+
+        Args:
+            vector: Parameters `(P,)`.
+            x: Inputs `(B, I)`.
+            carry: Memory from the step before, never written to.
+            is_first: Where an episode begins, `(B,)`: memory is fresh there, before `x` is read.
+
+        Returns:
+            Features `(B, D)` and the memory after the step.
+        """
+
+    def scan(
+        self,
+        vector: Tensor,
+        x: Tensor,
+        carry: Carry,
+        is_first: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Carry]:
+        """A window of steps, for learning.
+
+        Args:
+            vector: Parameters `(P,)`; gradients flow to it.
+            x: Inputs `(B, T, I)`; gradients flow to it.
+            carry: Memory before the window; no gradient flows to it.
+            is_first: Where an episode begins, `(B, T)`.
+            generator: Source of dropout in training; None switches dropout off.
+
+        Returns:
+            Features `(B, T, D)` and the memory after the window.
+        """
