@@ -5,11 +5,11 @@ from rlkit.agents.dqn import DQN as DQN
 from rlkit.agents.dqn import DQNConfig as DQNConfig
 from rlkit.agents.dqn import DQNLearner as DQNLearner
 from rlkit.agents.learner import Learner as Learner
-from rlkit.agents.learner import LearnerConfig as LearnerConfig
-from rlkit.agents.learner import Sizes as Sizes
 from rlkit.agents.sac import SAC as SAC
 from rlkit.agents.sac import SACConfig as SACConfig
 from rlkit.agents.sac import SACLearner as SACLearner
+from rlkit.agents.settings import LearnerConfig as LearnerConfig
+from rlkit.agents.settings import Sizes as Sizes
 from rlkit.agents.td3 import TD3 as TD3
 from rlkit.agents.td3 import TD3Config as TD3Config
 from rlkit.agents.td3 import TD3Learner as TD3Learner

@@ -20,8 +20,15 @@ from stable_baselines3.common.utils import get_system_info
 
 from rlkit.agents.collect import collect
 from rlkit.agents.interface import Interface, return_bounds
-from rlkit.agents.learner import Carry, Learner
-from rlkit.agents.options import configure, from_policy_kwargs, option_names, replay_options
+from rlkit.agents.learner import Learner
+from rlkit.agents.options import (
+    configure,
+    option_names,
+    plain_options,
+    replay_options,
+    sequence_options,
+    settle_memory,
+)
 from rlkit.agents.persistence import (
     Source,
     read_agent,
@@ -33,6 +40,7 @@ from rlkit.agents.persistence import (
 )
 from rlkit.agents.policy import LearnerPolicy
 from rlkit.agents.report import Report
+from rlkit.encoders import Carry
 from rlkit.experiment.vec_env import vec_goal_rule
 from rlkit.goals import GoalRule, is_goal_space
 from rlkit.replay import Replay, check_finite
@@ -104,7 +112,7 @@ class Algorithm(OffPolicyAlgorithm):
         _init_setup_model: bool = True,
         **options: Any,
     ) -> None:
-        options = {**options, **from_policy_kwargs(policy_kwargs)}
+        options = plain_options(options, policy_kwargs)
         self.config = configure(type(self).__name__, self.learner_class.config_class, options)
         self.options = {
             "buffer_size": buffer_size,
@@ -125,7 +133,7 @@ class Algorithm(OffPolicyAlgorithm):
             learning_rate=self.config.learning_rate,
             buffer_size=buffer_size,
             learning_starts=learning_starts,
-            batch_size=self.config.batch_size,
+            batch_size=self.config.windows,
             tau=self.config.refresh_share,
             gamma=self.config.gamma,
             train_freq=train_freq,
@@ -158,13 +166,15 @@ class Algorithm(OffPolicyAlgorithm):
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         self._convert_train_freq()
-        self.rng, learner_seed, replay_seed = _generators(self.seed)
-        self.interface = Interface(self.observation_space, self.action_space)
+        actions, learner, replay = np.random.SeedSequence(self.seed).spawn(3)
+        self.rng = np.random.default_rng(actions)
+        self.interface = Interface(self.observation_space, self.action_space, self.config)
+        self.config = settle_memory(self.config, self.interface)
         self.rule = self._goal_rule()
         self.learner = self.learner_class(
             self.config,
             self.interface.sizes,
-            seed=learner_seed,
+            seed=int(learner.generate_state(1)[0]),
             device=self.device,
             bounds=return_bounds(self.rule, self.config.gamma),
         )
@@ -175,12 +185,13 @@ class Algorithm(OffPolicyAlgorithm):
             num_envs=getattr(self, "n_envs", 1),
             rule=self.rule,
             gamma=self.config.gamma,
-            seed=replay_seed,
+            seed=replay,
+            **sequence_options(self.learner),
             **self.options["replay"],
         )
         self.policy = LearnerPolicy(self.observation_space, self.action_space, self)
         self._updates_due = 0.0
-        self.carry: Carry = ()
+        self.carry = self.learner.initial(getattr(self, "n_envs", 1))
         self.report = Report()
         self.episodes_cut = 0
 
@@ -207,20 +218,18 @@ class Algorithm(OffPolicyAlgorithm):
         """Goals `(N, *goal)` of recent training episodes and whether each was reached `(N,)`."""
         return self.report.goal_outcomes
 
-    # Acting
-
     def act(
         self, observation: Any, carry: Carry, is_first: NDArray[np.bool_], *, explore: bool
     ) -> tuple[NDArray[Any], Carry]:
         """Actions as the replay stores them, for a batch of raw observations."""
         x, goal = self.interface.vectors(observation)
-        return self.learner.act(x, goal, carry, is_first, explore=explore)
+        rule = self.rule if self.config.previous_reward else None
+        context = self.interface.context(observation, rule)
+        return self.learner.act(x, goal, carry, is_first, explore=explore, **context)
 
     def random_fraction(self) -> float:
         """Share of training actions drawn at random."""
         return float(self.config.random_fraction)
-
-    # Learning
 
     def iterate(
         self,
@@ -288,7 +297,7 @@ class Algorithm(OffPolicyAlgorithm):
         remaining = gradient_steps
         while remaining > 0:
             # Several batches at once: most of a sample's time does not depend on its size.
-            drawn = min(remaining, SAMPLED_AT_ONCE)
+            drawn = min(remaining, 1 if self.config.has_memory else SAMPLED_AT_ONCE)
             batches = self.memory.sample(drawn * batch_size).split(batch_size)
             for batch in batches:
                 self.report.add_update(*self.learner.update(self.interface.batch(batch)))
@@ -296,8 +305,6 @@ class Algorithm(OffPolicyAlgorithm):
             remaining -= drawn
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-
-    # Saving and loading
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on, as a tree of plain data.
@@ -384,16 +391,9 @@ class Algorithm(OffPolicyAlgorithm):
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy"], []
 
-    # Reporting
-
     def dump_logs(self) -> None:
         """Writes what happened since the last time to the logger, under SB3's tags."""
         self.report.write(self.logger)
         self.logger.record("train/learning_rate", self.learner.learning_rate.item())
         self.logger.record("rollout/random_fraction", self.random_fraction())
         super().dump_logs()
-
-
-def _generators(seed: int | None) -> tuple[np.random.Generator, int, np.random.SeedSequence]:
-    actions, learner, replay = np.random.SeedSequence(seed).spawn(3)
-    return np.random.default_rng(actions), int(learner.generate_state(1)[0]), replay

@@ -12,6 +12,7 @@ from stable_baselines3.common.noise import VectorizedActionNoise
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
 from rlkit.agents.interface import copy_observation, put_row
+from rlkit.encoders import Carry
 from rlkit.replay import check_finite
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def collect(agent: Algorithm, callback: BaseCallback, log_interval: int | None) 
     frequency, unit = agent.train_freq
     steps = episodes = 0
     while (steps if unit == TrainFrequencyUnit.STEP else episodes) < frequency:
+        carry = agent.carry
         stored = _actions(agent)
         new_obs, rewards, dones, infos = agent.env.step(agent.interface.to_env(stored))
         agent.num_timesteps += agent.n_envs
@@ -38,7 +40,7 @@ def collect(agent: Algorithm, callback: BaseCallback, log_interval: int | None) 
         if not callback.on_step():
             return False
         agent._update_info_buffer(infos, dones)
-        _remember(agent, stored, rewards, dones, infos, new_obs)
+        _remember(agent, carry, stored, rewards, dones, infos, new_obs)
         agent._update_current_progress_remaining(agent.num_timesteps, agent._total_timesteps)
         for _ in range(int(np.sum(dones))):
             episodes += 1
@@ -51,7 +53,8 @@ def collect(agent: Algorithm, callback: BaseCallback, log_interval: int | None) 
 
 def _actions(agent: Algorithm) -> NDArray[Any]:
     """Actions to store: random at first, then the policy's with some random ones."""
-    if agent.num_timesteps < agent.learning_starts:
+    blind = agent.num_timesteps < agent.learning_starts
+    if blind and not agent.carry:
         return agent.interface.random_actions(agent.n_envs, agent.rng)
     assert agent._last_episode_starts is not None
     action, agent.carry = agent.act(
@@ -61,11 +64,15 @@ def _actions(agent: Algorithm) -> NDArray[Any]:
         action = action.reshape(agent.n_envs, *agent.action_space.shape)
         if agent.action_noise is not None:
             action = np.clip(action + agent.action_noise(), -1, 1).astype(np.float32)
-    return agent.interface.mix_in_random(action, agent.random_fraction(), agent.rng)
+    share = 1.0 if blind else agent.random_fraction()
+    action = agent.interface.mix_in_random(action, share, agent.rng)
+    agent.carry = agent.learner.acted(agent.carry, action)
+    return action
 
 
 def _remember(
     agent: Algorithm,
+    carry: Carry,
     stored: NDArray[Any],
     rewards: NDArray[Any],
     dones: NDArray[np.bool_],
@@ -85,7 +92,18 @@ def _remember(
                 goal = agent._last_obs.get("desired_goal")
                 if goal is not None:
                     agent.report.add_goal(goal[i], bool(infos[i]["is_success"]))
-    agent.memory.add(agent._last_obs, stored, rewards, dones & ~truncated, truncated, following)
+    agent.memory.add(
+        agent._last_obs,
+        stored,
+        rewards,
+        dones & ~truncated,
+        truncated,
+        following,
+        carry=agent.learner.to_store(carry),
+    )
+    for i, info in enumerate(infos):
+        if "worker_lost" in info:  # the step was never taken
+            agent.memory.storage.retract(i)
     agent.learner.observe(*agent.interface.seen(following))
     agent._last_obs = new_obs
     agent._last_episode_starts = dones

@@ -16,8 +16,10 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rlkit.agents.algorithm import Algorithm
-from rlkit.agents.learner import Learner, LearnerConfig, weighted_mean, with_target
-from rlkit.networks import Mlp, adam, gradient
+from rlkit.agents.learner import Learner, weighted_mean, with_target
+from rlkit.agents.memory import Recall
+from rlkit.agents.settings import LearnerConfig
+from rlkit.networks import gradient
 from rlkit.networks.gradient import Metrics, State
 
 
@@ -27,8 +29,7 @@ class DQNConfig(LearnerConfig):
 
     learning_rate: float = 1e-3
     """Adam's step size, > 0."""
-    batch_size: int = 128
-    """Windows per update, >= 1."""
+    default_batch_size: ClassVar[int] = 128
     net_arch: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers."""
     critics: int = 1
@@ -48,33 +49,41 @@ class DQNLearner(Learner):
 
     config_class = DQNConfig
     config: DQNConfig
+    acting = "critic"
 
     def initial_state(self, generator: torch.Generator) -> State:
         """The network and its target."""
         c, s = self.config, self.sizes
-        self.critic = Mlp((s.observation, s.goal), c.net_arch, s.action, c.critics, c.layer_norm)
+        inputs = (s.observation, s.goal)
+        self.critic = self.network(inputs, s.action, c.critics, c.layer_norm)
         self.networks = {"critic": self.critic, "critic_target": self.critic}
         return with_target("critic", self.critic, generator)
 
-    def policy(self, observation: Tensor, goal: Tensor, explore: bool) -> Tensor:
+    def policy(self, memory: Tensor, observation: Tensor, goal: Tensor, explore: bool) -> Tensor:
         """The action of highest mean value, `(n,)`; the algorithm mixes in random ones."""
-        return self.critic(self.state["critic"], (observation, goal)).mean(0).argmax(-1)
+        return self.critic(self.state["critic"], (memory, observation, goal)).mean(0).argmax(-1)
 
     def update_function(
         self, state: State, batch: State, noise: Tensor, target_rate: Tensor, step: int
     ) -> tuple[State, Metrics]:
         """The network, then its target."""
         t = self.transitions(batch)
-        target = self._target(state, t)
-        grad, metrics = gradient(lambda v: self.critic_loss(v, t, target), state["critic"])
-        changes = adam(state, "critic", self.clip(grad), batch["learning_rate"])
+        memory = self.recall(state, batch, "critic", "critic_target")
+        target = self._target(state, memory, t)
+        grad, metrics = gradient(
+            lambda v: self.critic_loss(v, memory, t, target), memory["critic"].vector
+        )
+        metrics |= self.encoder_norm("critic", grad)
+        changes = self.descend(state, "critic", grad, batch)
         old = state["critic_target"]
         changes["critic_target"] = torch.lerp(old, changes["critic"], target_rate)
         return changes, metrics
 
-    def critic_loss(self, critic: Tensor, t: State, target: Tensor) -> tuple[Tensor, Metrics]:
+    def critic_loss(
+        self, critic: Tensor, memory: dict[str, Recall], t: State, target: Tensor
+    ) -> tuple[Tensor, Metrics]:
         """Huber error of the actions taken."""
-        values = self.critic(critic, (t["observation"], t["goal"]))
+        values = self.critic(critic, (memory["critic"].here, t["observation"], t["goal"]))
         taken = t["action"].reshape(1, -1, 1).expand(len(values), -1, -1)
         q = values.gather(-1, taken).squeeze(-1)
         error = F.smooth_l1_loss(q, target.expand_as(q), reduction="none")
@@ -82,11 +91,14 @@ class DQNLearner(Learner):
         mean = weighted_mean(q, t["weight"]).mean()
         return loss, {"critic_loss": loss, "q_mean": mean, "q_max": q.max(), "q_min": q.min()}
 
-    def _target(self, state: State, t: State) -> Tensor:
-        inputs = (t["following"], t["goal"])
-        values = self.critic(state["critic_target"], inputs).amin(0)
+    def _target(self, state: State, memory: dict[str, Recall], t: State) -> Tensor:
+        seen = (t["following"], t["following_goal"])
+        values = self.critic(
+            state["critic_target"], (memory["critic_target"].following, *seen)
+        ).amin(0)
         if self.config.double:
-            chosen = self.critic(state["critic"], inputs).mean(0).argmax(-1, keepdim=True)
+            online = self.critic(state["critic"], (memory["critic"].following, *seen))
+            chosen = online.mean(0).argmax(-1, keepdim=True)
             following = values.gather(-1, chosen).squeeze(-1)
         else:
             following = values.amax(-1)

@@ -9,12 +9,13 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from rlkit.agents.learner import Sizes
+from rlkit.agents.settings import LearnerConfig, Sizes
 from rlkit.goals import GoalRule, is_goal_space
 from rlkit.networks import vector_size, vectorise
 from rlkit.replay import Batch
 
 Array = NDArray[Any]
+VISIBLE = "goal_visible"
 
 
 class Interface:
@@ -23,9 +24,11 @@ class Interface:
     Args:
         observation_space: Space of one environment's observation.
         action_space: Its Box or Discrete action space.
+        config: The learner's settings; with memory, batches hold what it reads.
 
     Attributes:
         goal: Space of goals, None without goals.
+        hides_goal: Whether an observation says by its key `goal_visible` if the goal may be seen.
         rest: Space of everything else in an observation.
         sizes: Widths of the vectors.
         stored_action: Space of actions as learner and replay hold them: Boxes scaled to [-1, 1],
@@ -33,16 +36,24 @@ class Interface:
     """
 
     def __init__(
-        self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        config: LearnerConfig,
     ) -> None:
         self.action = action_space
+        self.has_memory = config.has_memory
+        self.hides_goal = False
         self.goal: spaces.Space[Any] | None = None
         self.rest = observation_space
         if is_goal_space(observation_space):
             assert isinstance(observation_space, spaces.Dict)
             parts = dict(observation_space.spaces)
             self.goal = parts.pop("desired_goal")
+            if not config.observe_achieved:
+                parts.pop("achieved_goal")
             self.rest = spaces.Dict(parts)
+            self.hides_goal = VISIBLE in parts
         self.stored_action: spaces.Space[Any] = action_space
         if isinstance(action_space, spaces.Box):
             self.stored_action = spaces.Box(-1.0, 1.0, action_space.shape, np.float32)
@@ -58,6 +69,21 @@ class Interface:
         if self.goal is None:
             return x, np.zeros((*x.shape[:-1], 0), np.float32)
         return x, vectorise(self.goal, observation["desired_goal"], lead)
+
+    def visible(self, observation: Any, lead: int = 1) -> Array | None:
+        """1 where the goal may be seen, else 0, `(...)`; None where it always may."""
+        if not self.hides_goal:
+            return None
+        flag = np.asarray(observation[VISIBLE], np.float32)
+        return flag.reshape(flag.shape[:lead])
+
+    def context(self, observation: Any, rule: GoalRule | None) -> dict[str, Array | None]:
+        """What acting needs beside the vectors: `visible (n,)`, and by a rule `reward (n,)`."""
+        found = {"visible": self.visible(observation)}
+        if rule is not None:
+            achieved, desired = observation["achieved_goal"], observation["desired_goal"]
+            found["reward"] = np.asarray(rule.reward(achieved, desired), np.float32)
+        return found
 
     def seen(self, observation: Any) -> tuple[Array, Array]:
         """What normalisers learn from: observations `(n, F)`; goals asked for and achieved."""
@@ -78,7 +104,7 @@ class Interface:
         )
         assert batch.bootstrap is not None
         assert batch.discount is not None
-        arrays = {
+        arrays: dict[str, Any] = {
             "observation": vectorise(self.rest, observation, 2),
             "goal": goal,
             "action": batch.action,
@@ -86,6 +112,10 @@ class Interface:
             "discount": batch.discount,
             "mask": batch.mask.astype(np.float32),
         }
+        if self.hides_goal:
+            arrays["visible"] = self.visible(batch.observation, 2)
+        if self.has_memory:
+            arrays |= _remembered(batch)
         if batch.observation_count > batch.mask.shape[1] + 1:  # n-step sums look further ahead
             arrays["bootstrap"] = batch.bootstrap
         return arrays
@@ -113,6 +143,16 @@ class Interface:
         replaced = rng.random(len(action)) < share
         drawn = self.random_actions(len(action), rng)
         return np.where(replaced.reshape(-1, *[1] * (drawn.ndim - 1)), drawn, action)
+
+
+def _remembered(batch: Batch) -> dict[str, Array]:
+    """What a memory reads beside the observation, by the names of `Learner.update`."""
+    arrays: dict[str, Array] = {"is_first": batch.is_first}
+    if batch.previous_action is not None:
+        arrays["previous_action"] = batch.previous_action
+    if batch.previous_reward is not None:
+        arrays["previous_reward"] = batch.previous_reward
+    return arrays | {f"carry.{i}": part for i, part in enumerate(batch.carry or ())}
 
 
 def return_bounds(rule: GoalRule | None, gamma: float) -> tuple[float, float] | None:

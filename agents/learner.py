@@ -6,7 +6,6 @@ the learning rule can be read, tested and compiled without either.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,91 +13,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlkit.networks import Mlp, Normaliser, UpdateFunction, adam_state, normalise
+from rlkit.agents.memory import Memory, Recall
+from rlkit.agents.settings import LearnerConfig, Sizes
+from rlkit.encoders import Carry, Network
+from rlkit.networks import Normaliser, UpdateFunction, adam, adam_state, normalise
 from rlkit.networks.gradient import Metrics, State
-
-Carry = tuple[Tensor, ...]
-"""Memory between steps: tensors with a leading batch axis. Empty for feed-forward agents."""
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Widths of what a learner sees and does.
-
-    Attributes:
-        observation: F, of the observation vector.
-        goal: G, of the goal vector; 0 without goals.
-        action: A: dimensions of a continuous action in [-1, 1], or number of discrete ones.
-    """
-
-    observation: int
-    goal: int
-    action: int
-
-
-@dataclass(frozen=True)
-class LearnerConfig:
-    """Settings that every learner has."""
-
-    learning_rate: float = 3e-4
-    """Adam's step size, > 0."""
-    batch_size: int = 256
-    """Windows per update, >= 1."""
-    gamma: float = 0.99
-    """Discount of one step, in [0, 1]."""
-    tau: float | None = None
-    """Share of the way that the target goes at each refresh, in (0, 1]; None is 0.005 where every
-    update refreshes it, and all of the way where refreshes are rarer."""
-    target_update_interval: int = 1
-    """Updates between refreshes of the target, >= 1."""
-    net_arch: tuple[int, ...] = (256, 256)
-    """Widths of the hidden layers of every network."""
-    critics: int = 2
-    """Critics in the ensemble; the target takes their minimum (Fujimoto et al. 2018), >= 1."""
-    layer_norm: bool = False
-    """Layer norm in the critics (Ball et al. 2023, section 4.2)."""
-    normalise: bool = True
-    """Scale observations and goals by running moments (Plappert et al. 2018, appendix)."""
-    bound_targets: bool = True
-    """Clip value targets to the returns that the goal rule's rewards allow (Andrychowicz et al.
-    2017, appendix A); without effect where those are unbounded."""
-    random_fraction: float = 0.0
-    """Share of training actions drawn uniformly at random, in [0, 1]."""
-    max_grad_norm: float | None = None
-    """Longest gradient of one network, > 0; None does not clip."""
-    compile: bool = False
-    """Compile the update into one graph; pays off from some 20,000 updates on."""
-
-    def __post_init__(self) -> None:
-        """Refuses values out of range, by name."""
-        checks = {
-            "learning_rate": ("> 0", callable(self.learning_rate) or self.learning_rate > 0),
-            "batch_size": (">= 1", self.batch_size >= 1),
-            "gamma": ("in [0, 1]", 0 <= self.gamma <= 1),
-            "tau": ("in (0, 1] or None", self.tau is None or 0 < self.tau <= 1),
-            "target_update_interval": (">= 1", self.target_update_interval >= 1),
-            "net_arch": ("a list of widths >= 1", all(width >= 1 for width in self.net_arch)),
-            "critics": (">= 1", self.critics >= 1),
-            "random_fraction": ("in [0, 1]", 0 <= self.random_fraction <= 1),
-            "max_grad_norm": ("> 0 or None", self.max_grad_norm is None or self.max_grad_norm > 0),
-        }
-        for name, (allowed, fine) in checks.items():
-            if not fine:
-                raise ValueError(f"{name} = {getattr(self, name)!r} must be {allowed}")
-
-    @property
-    def refresh_share(self) -> float:
-        """`tau`, or what None stands for."""
-        if self.tau is not None:
-            return self.tau
-        return 0.005 if self.target_update_interval == 1 else 1.0
 
 
 class Learner:
     """Parameters, their update, and a policy. Subclasses write the learning rule.
 
     A subclass names its networks, creates them in `initial_state`, and gives the pure function
-    `update_function`; see `agents/sac.py`.
+    `update_function`; see `agents/sac.py`. Networks made by `network` read a memory first, which
+    is empty for an agent without.
 
     Args:
         config: The settings.
@@ -108,8 +35,10 @@ class Learner:
         bounds: Lowest and highest return that is possible, None where unbounded.
     """
 
-    networks: dict[str, Mlp]
+    networks: dict[str, Network]
     config_class: ClassVar[type[LearnerConfig]] = LearnerConfig
+    acting: ClassVar[str] = "actor"
+    """The network that acts."""
 
     def __init__(
         self,
@@ -122,6 +51,7 @@ class Learner:
         self.config, self.sizes, self.bounds = config, sizes, bounds
         self.device = torch.device(device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.memory = Memory(config, sizes, self.generator)
         self.observation_normaliser = Normaliser(sizes.observation, device, config.normalise)
         self.goal_normaliser = Normaliser(sizes.goal, device, config.normalise)
         self.updates = 0
@@ -131,7 +61,8 @@ class Learner:
             name: value.to(self.device)
             for name, value in self.initial_state(torch.Generator().manual_seed(seed)).items()
         }
-        width = max(config.net_arch, default=0)
+        self.memory.attach(self.networks, self.acting)
+        width = max((*config.net_arch, self.memory.features), default=0)
         self._update = UpdateFunction(self.update_function, config.compile, width)
 
     # What a subclass writes
@@ -162,15 +93,15 @@ class Learner:
         """The static `step` argument of the next update."""
         return 0
 
-    def policy(self, observation: Tensor, goal: Tensor, explore: bool) -> Tensor:
-        """Actions `(n, A)` in [-1, 1], or integers `(n,)`, for normalised inputs."""
+    def policy(self, memory: Tensor, observation: Tensor, goal: Tensor, explore: bool) -> Tensor:
+        """Actions `(n, A)` in [-1, 1], or integers `(n,)`, given memory `(n, D)`, scaled inputs."""
         raise TypeError(f"{type(self).__name__} must define policy")
 
-    # What they share
+    # Acting
 
     def initial(self, count: int) -> Carry:
-        """Memory of `count` fresh episodes; empty for a feed-forward agent."""
-        return ()
+        """Memory of `count` fresh episodes; empty for an agent without."""
+        return self.memory.initial(count)
 
     def act(
         self,
@@ -180,6 +111,8 @@ class Learner:
         is_first: NDArray[np.bool_],
         *,
         explore: bool,
+        visible: NDArray[np.float32] | None = None,
+        reward: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[Any], Carry]:
         """Actions for a batch of environments.
 
@@ -189,15 +122,40 @@ class Learner:
             carry: Memory from the step before.
             is_first: Where an episode begins, `(n,)`: memory is fresh there.
             explore: Whether to act as in training.
+            visible: 1 where the goal may be seen, else 0, `(n,)`; None: everywhere.
+            reward: The previous step's reward `(n,)`, where the memory reads it.
 
         Returns:
             Actions `(n, A)` in [-1, 1], or integers `(n,)`; and the memory after the step.
         """
         with torch.no_grad():
-            inputs = self.prepare({"observation": observation, "goal": goal})
-            x = self._scaled(inputs, "observation", inputs["observation"])
-            action = self.policy(x, self._scaled(inputs, "goal", inputs["goal"]), explore)
-        return action.cpu().numpy(), carry
+            seen = self.prepare({"observation": observation, "goal": goal})
+            x = self._scaled(seen, "observation", seen["observation"])
+            g = self._scaled(seen, "goal", seen["goal"])
+            if visible is not None:
+                g = g * self._tensor(visible).unsqueeze(-1)
+            if self.memory.encoder is None:
+                action = self.policy(x.new_zeros(len(x), 0), x, g, explore)
+                return action.cpu().numpy(), carry
+            first = self._tensor(is_first)
+            read = {"observation": x, "goal": g, "is_first": first, "previous_action": carry[0]}
+            if reward is not None:
+                read["previous_reward"] = self._tensor(reward)
+            memory, carry = self.memory.step(self.state, read, carry)
+            action = self.policy(memory, x, g, explore)
+            return action.cpu().numpy(), self.memory.acted(carry, action)
+
+    def acted(self, carry: Carry, action: NDArray[Any]) -> Carry:
+        """The memory after actions `(n, ...)` that were taken instead of those it had chosen."""
+        return self.memory.acted(carry, self._tensor(action)) if carry else carry
+
+    def to_store(self, carry: Carry) -> tuple[NDArray[np.float32], ...] | None:
+        """What the replay keeps of a carry; None where windows start with a fresh memory."""
+        if not self.memory.stored_carry:
+            return None
+        return tuple(part.cpu().numpy() for part in carry[1:])
+
+    # Learning
 
     def observe(self, observation: NDArray[Any], goals: NDArray[Any]) -> None:
         """Takes collected observations `(n, F)` and goals `(m, G)` into the running moments."""
@@ -208,14 +166,16 @@ class Learner:
         """Learns from one batch.
 
         Args:
-            batch: Arrays `observation (B, T + 1, F)`, `goal (B, T, G)`, `action (B, T, ...)`,
-                `reward`, `discount`, `mask (B, T)`, and `bootstrap (B, T)` where the value does
-                not follow from the next observation.
+            batch: Arrays `observation (B, L, F)` with L = T + 1 or more, `goal (B, T, G)`,
+                `action (B, T, ...)`, `reward`, `discount`, `mask (B, T)`; `bootstrap (B, T)` where
+                the value does not follow from the next observation; `visible (B, L)` where goals
+                are hidden; for a memory also `is_first (B, L)`, and `previous_action`,
+                `previous_reward (B, L)` and carries `carry.0 (B, ...)` as the settings ask.
 
         Returns:
             Names and values `(M,)` of the metrics.
         """
-        rows = batch["reward"].size
+        rows = batch["reward"][:, self.memory.warm :].size
         refresh = (self.updates + 1) % self.config.target_update_interval == 0
         target_rate = torch.tensor(
             self.config.refresh_share if refresh else 0.0, device=self.device
@@ -235,29 +195,67 @@ class Learner:
         return tensors
 
     def transitions(self, batch: State) -> State:
-        """Every valid step as a row: windows are cut up, because this agent has no memory.
+        """Every step that is learned from as a row; what came before it is in `recall`.
 
         Returns:
-            `observation`, `following (R, F)`, `goal (R, G)`, `action`, and `reward`, `discount`,
-            `weight (R,)`, where weights are 1 over the number of valid steps.
+            `observation`, `following (R, F)`, `goal`, `following_goal (R, G)`, `action`, and
+            `reward`, `discount`, `weight (R,)`, where weights are 1 over the number of valid steps.
         """
         x, steps = batch["observation"], batch["reward"].shape[1]
-        if "bootstrap" in batch:
-            index = batch["bootstrap"].unsqueeze(-1).expand(-1, -1, x.shape[-1])
-            following = x.gather(1, index)
-        else:
-            following = x[:, 1:]
+        part = slice(self.memory.warm, steps)
+        goal = self._scaled(batch, "goal", batch["goal"][:, part])
+        following_goal = goal
+        if "visible" in batch:
+            visible = batch["visible"].unsqueeze(-1)
+            following_goal = goal * self.memory.following(batch, visible)
+            goal = goal * visible[:, part]
+        mask = batch["mask"][:, part]
         rows = {
             # Scaled after cutting, so that the parts are contiguous: products are faster then.
-            "observation": self._scaled(batch, "observation", x[:, :steps]),
-            "following": self._scaled(batch, "observation", following),
-            "goal": self._scaled(batch, "goal", batch["goal"]),
-            "action": batch["action"],
-            "reward": batch["reward"],
-            "discount": batch["discount"],
-            "weight": batch["mask"] / batch["mask"].sum(),
+            "observation": self._scaled(batch, "observation", x[:, part]),
+            "following": self._scaled(batch, "observation", self.memory.following(batch, x)),
+            "goal": goal,
+            "following_goal": following_goal,
+            "action": batch["action"][:, part],
+            "reward": batch["reward"][:, part],
+            "discount": batch["discount"][:, part],
+            "weight": mask / mask.sum(),
         }
         return {name: value.flatten(0, 1) for name, value in rows.items()}
+
+    def recall(self, state: State, batch: State, *names: str) -> dict[str, Recall]:
+        """What networks remember at every row of `transitions`; see `Memory.recall`."""
+        if self.memory.encoder is None:
+            nothing = batch["reward"].new_zeros(batch["reward"].numel(), 0)
+            return {name: Recall(state[name], nothing, nothing) for name in names}
+        read = dict(batch)
+        for name in ("observation", "goal"):
+            read[name] = self._scaled(batch, name, batch[name])
+        return self.memory.recall(state, read, names)
+
+    def network(
+        self,
+        inputs: tuple[int, ...],
+        outputs: int,
+        members: int = 1,
+        layer_norm: bool = False,
+        *,
+        borrows: bool = False,
+    ) -> Network:
+        """A network that reads the memory and then `inputs`; see `Memory.network`."""
+        return self.memory.network(inputs, outputs, members, layer_norm, borrows)
+
+    def descend(self, state: State, name: str, grad: Tensor, batch: State) -> State:
+        """One step of Adam for a network: clipped, encoders at their own rate."""
+        rate = batch["learning_rate"]
+        if name in self.memory.rate_scale:
+            rate = rate * self.memory.rate_scale[name]
+        return adam(state, name, self.clip(grad), rate)
+
+    def encoder_norm(self, name: str, grad: Tensor) -> Metrics:
+        """The length of the encoder's part of a network's gradient, as a metric."""
+        size = self.networks[name].memory_size
+        return {f"encoder_grad_norm_{name}": grad[:size].norm()} if size else {}
 
     def _scaled(self, batch: State, name: str, x: Tensor) -> Tensor:
         if not self.config.normalise:
@@ -281,8 +279,8 @@ class Learner:
         """Every network's parameters by name, and the input scaling; they share memory."""
         named = {
             f"{network}.{name}": view
-            for network, mlp in self.networks.items()
-            for name, view in mlp.views(self.state[network]).items()
+            for network, function in self.networks.items()
+            for name, view in function.views(self.state[network]).items()
         }
         for name in ("observation", "goal"):
             shift, scale = self._scaling(name)
@@ -335,9 +333,9 @@ class Learner:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
 
-def with_target(name: str, mlp: Mlp, generator: torch.Generator) -> State:
+def with_target(name: str, network: Network, generator: torch.Generator) -> State:
     """A trained network and its slowly following copy `<name>_target`."""
-    vector = mlp.initial_parameters(generator)
+    vector = network.initial_parameters(generator)
     return {**adam_state(name, vector), f"{name}_target": vector.clone()}
 
 

@@ -9,7 +9,10 @@ from typing import Any
 
 from stable_baselines3 import HerReplayBuffer
 
-from rlkit.agents.learner import LearnerConfig
+from rlkit.agents.interface import Interface
+from rlkit.agents.learner import Learner
+from rlkit.agents.settings import LearnerConfig
+from rlkit.encoders import SequenceEncoder, describe_encoder
 
 SHELL_OPTIONS = frozenset(
     {
@@ -45,11 +48,13 @@ def configure(agent: str, config: type[Any], options: Mapping[str, Any]) -> Any:
     return config(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
 
 
-def from_policy_kwargs(policy_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
-    """SB3's `policy_kwargs` as fields of the configuration.
+def plain_options(
+    options: Mapping[str, Any], policy_kwargs: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Fields of the configuration in a form that a file can hold, SB3's `policy_kwargs` included.
 
     Raises:
-        ValueError: If one has no counterpart.
+        ValueError: If one of those has no counterpart.
     """
     names = {"net_arch": "net_arch", "n_critics": "critics"}
     given = policy_kwargs or {}
@@ -59,7 +64,11 @@ def from_policy_kwargs(policy_kwargs: Mapping[str, Any] | None) -> dict[str, Any
                 f"policy_kwargs has no {name!r} here; supported are {sorted(names)}, "
                 f"everything else is an option of the agent itself"
             )
-    return {names[name]: value for name, value in given.items() if value is not None}
+    plain = {names[name]: value for name, value in given.items() if value is not None}
+    encoder = options.get("encoder")
+    if isinstance(encoder, SequenceEncoder):
+        plain["encoder"] = describe_encoder(encoder)
+    return {**options, **plain}
 
 
 def replay_options(
@@ -88,3 +97,37 @@ def replay_options(
         if name not in REPLAY_OPTIONS:
             raise ValueError(f"replay has no option {name!r}; known: {list(REPLAY_OPTIONS)}")
     return {**given, **options}
+
+
+def settle_memory(config: Any, interface: Interface) -> Any:
+    """The learner's configuration with what depends on the environment decided.
+
+    Raises:
+        ValueError: If the memory is to read rewards, and they do not follow from goals.
+    """
+    if not config.has_memory:
+        return config
+    if config.previous_reward and interface.goal is None:
+        raise ValueError(
+            "previous_reward = True needs an environment with goals, whose rewards `predict` can "
+            "work out; wrap this one in rlkit.envs.partial.PreviousStep(env, reward=True) instead"
+        )
+    mode = config.goal_mode or (
+        "early" if interface.hides_goal or config.previous_reward else "late"
+    )
+    return dataclasses.replace(config, goal_mode=mode)
+
+
+def sequence_options(learner: Learner) -> dict[str, Any]:
+    """Options of the replay that follow from how a learner remembers."""
+    config = learner.config
+    if not config.has_memory:
+        return {}
+    return {
+        "window": config.window or None,
+        "burn_in": config.burn_in,
+        "goals": "window" if config.goal_mode == "early" else "step",
+        "previous_action": config.previous_action,
+        "previous_reward": config.previous_reward,
+        "carry": learner.memory.stored_carry,
+    }

@@ -101,6 +101,7 @@ class LearnerPolicy(BasePolicy):
             if not deterministic:
                 share = algorithm.random_fraction()
                 action = algorithm.interface.mix_in_random(action, share, algorithm.rng)
+                carry = algorithm.learner.acted(carry, action)
         action = algorithm.interface.to_env(action)
         return (action if vectorised else action.squeeze(axis=0)), (carry or None)
 

@@ -38,8 +38,10 @@ class Report:
         """Notes how many of a batch's goals were relabelled, and how many are reached."""
         if rule is None or batch.desired_goal is None:
             return
-        success = rule.success(batch.observation["achieved_goal"][:, 1], batch.desired_goal[:, 0])
-        rows = batch.relabelled[:, 0]
+        learned = batch.mask
+        achieved = batch.observation["achieved_goal"][:, 1 : learned.shape[1] + 1][learned]
+        success = rule.success(achieved, batch.desired_goal[learned])
+        rows = batch.relabelled[learned]
         hits = (success & rows).sum(), (success & ~rows).sum()
         self._hindsight += [rows.sum(), hits[0], (~rows).sum(), hits[1]]
 

@@ -17,10 +17,13 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rlkit.agents.algorithm import Algorithm
-from rlkit.agents.learner import Learner, LearnerConfig, weighted_mean, with_target
-from rlkit.networks import Mlp, adam, adam_state, gradient
+from rlkit.agents.learner import Learner, weighted_mean, with_target
+from rlkit.agents.memory import Recall
+from rlkit.agents.settings import LearnerConfig
+from rlkit.networks import adam, adam_state, gradient
 from rlkit.networks.gradient import Metrics, State
 
+Inputs = tuple[Tensor, ...]
 LOG_STD_RANGE = (-20.0, 2.0)
 
 
@@ -62,8 +65,8 @@ class SACLearner(Learner):
         """Actor, critics with their target, and the logarithm of the entropy weight."""
         c, s = self.config, self.sizes
         inputs = (s.observation, s.goal)
-        self.actor = Mlp(inputs, c.net_arch, 2 * s.action)
-        self.critic = Mlp((*inputs, s.action), c.net_arch, 1, c.critics, c.layer_norm)
+        self.actor = self.network(inputs, 2 * s.action, borrows=True)
+        self.critic = self.network((*inputs, s.action), 1, c.critics, c.layer_norm)
         self.networks = {
             "actor": self.actor,
             "critic": self.critic,
@@ -85,9 +88,9 @@ class SACLearner(Learner):
         shape = (2, rows, self.sizes.action)
         return torch.randn(shape, generator=self.generator, device=self.device)
 
-    def policy(self, observation: Tensor, goal: Tensor, explore: bool) -> Tensor:
+    def policy(self, memory: Tensor, observation: Tensor, goal: Tensor, explore: bool) -> Tensor:
         """The mode of the policy, or a sample of it."""
-        mean, log_std = self._gaussian(self.state["actor"], observation, goal)
+        mean, log_std = self._gaussian(self.state["actor"], (memory, observation, goal))
         if explore:
             noise = torch.randn(mean.shape, generator=self.generator, device=self.device)
             mean = mean + log_std.exp() * noise
@@ -98,60 +101,83 @@ class SACLearner(Learner):
     ) -> tuple[State, Metrics]:
         """Critics, actor, entropy weight, target, in this order."""
         t = self.transitions(batch)
-        rate = batch["learning_rate"]
+        memory = self.recall(state, batch, "actor", "critic", "critic_target")
         ent_coef = state["log_ent_coef"].exp()
 
-        target = self._target(state, t, ent_coef, noise[0])
-        grad, metrics = gradient(lambda v: self.critic_loss(v, t, target), state["critic"])
-        changes = adam(state, "critic", self.clip(grad), rate)
+        target = self._target(state, memory, t, ent_coef, noise[0])
+        grad, metrics = gradient(
+            lambda v: self.critic_loss(v, memory, t, target), memory["critic"].vector
+        )
+        if self.config.encoder_sharing == "joint" and self.memory.encoder is not None:
+            with torch.enable_grad():
+                loss, _ = self.actor_loss(
+                    state["actor"], state["critic"], memory, t, ent_coef, noise[1]
+                )
+            grad = grad + self.memory.pull(loss, memory["critic"])
+        metrics |= self.encoder_norm("critic", grad)
+        changes = self.descend(state, "critic", grad, batch)
 
+        # The memory is the critic's from before its step: another unroll would change little.
         critic = changes["critic"]
         grad, more = gradient(
-            lambda v: self.actor_loss(v, critic, t, ent_coef, noise[1]), state["actor"]
+            lambda v: self.actor_loss(v, critic, memory, t, ent_coef, noise[1]),
+            memory["actor"].vector,
         )
-        changes |= adam(state, "actor", self.clip(grad), rate)
-        metrics |= more
+        metrics |= more | self.encoder_norm("actor", grad)
+        changes |= self.descend(state, "actor", grad, batch)
         if self.learned:
             # Equation 18 has the weight itself; its logarithm is what everybody descends.
             surplus = metrics["entropy"] - self.target_entropy
-            changes |= adam(state, "log_ent_coef", surplus.reshape(1), rate)
+            changes |= adam(state, "log_ent_coef", surplus.reshape(1), batch["learning_rate"])
         metrics["ent_coef"] = ent_coef[0]
         changes["critic_target"] = torch.lerp(state["critic_target"], critic, target_rate)
         return changes, metrics
 
-    def critic_loss(self, critic: Tensor, t: State, target: Tensor) -> tuple[Tensor, Metrics]:
+    def critic_loss(
+        self, critic: Tensor, memory: dict[str, Recall], t: State, target: Tensor
+    ) -> tuple[Tensor, Metrics]:
         """Squared error of every critic (equation 5)."""
-        q = self.critic(critic, (t["observation"], t["goal"], t["action"])).squeeze(-1)
+        inputs = (memory["critic"].here, t["observation"], t["goal"], t["action"])
+        q = self.critic(critic, inputs).squeeze(-1)
         loss = 0.5 * weighted_mean((q - target) ** 2, t["weight"]).sum()
         mean = weighted_mean(q, t["weight"]).mean()
         return loss, {"critic_loss": loss, "q_mean": mean, "q_max": q.max(), "q_min": q.min()}
 
     def actor_loss(
-        self, actor: Tensor, critic: Tensor, t: State, ent_coef: Tensor, noise: Tensor
+        self,
+        actor: Tensor,
+        critic: Tensor,
+        memory: dict[str, Recall],
+        t: State,
+        ent_coef: Tensor,
+        noise: Tensor,
     ) -> tuple[Tensor, Metrics]:
         """Expected value and entropy of the policy's own actions (equation 9)."""
-        action, log_prob = self._sample(actor, t["observation"], t["goal"], noise)
-        q = self.critic(critic, (t["observation"], t["goal"], action)).squeeze(-1).amin(0)
+        seen = (t["observation"], t["goal"])
+        action, log_prob = self._sample(actor, (memory["actor"].here, *seen), noise)
+        inputs = (memory["critic"].here.detach(), *seen, action)
+        q = self.critic(critic, inputs).squeeze(-1).amin(0)
         loss = weighted_mean(ent_coef * log_prob - q, t["weight"])
         return loss, {"actor_loss": loss, "entropy": -weighted_mean(log_prob, t["weight"])}
 
-    def _target(self, state: State, t: State, ent_coef: Tensor, noise: Tensor) -> Tensor:
-        action, log_prob = self._sample(state["actor"], t["following"], t["goal"], noise)
-        inputs = (t["following"], t["goal"], action)
+    def _target(
+        self, state: State, memory: dict[str, Recall], t: State, ent_coef: Tensor, noise: Tensor
+    ) -> Tensor:
+        seen = (t["following"], t["following_goal"])
+        action, log_prob = self._sample(state["actor"], (memory["actor"].following, *seen), noise)
+        inputs = (memory["critic_target"].following, *seen, action)
         q = self.critic(state["critic_target"], inputs).squeeze(-1).amin(0)
         if self.config.entropy_in_target:
             return t["reward"] + t["discount"] * (q - ent_coef * log_prob)
         return self.bound(t["reward"] + t["discount"] * q)
 
-    def _gaussian(self, actor: Tensor, observation: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_std = self.actor(actor, (observation, goal))[0].chunk(2, dim=-1)
+    def _gaussian(self, actor: Tensor, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        mean, log_std = self.actor(actor, inputs)[0].chunk(2, dim=-1)
         return mean, log_std.clamp(*LOG_STD_RANGE)
 
-    def _sample(
-        self, actor: Tensor, observation: Tensor, goal: Tensor, noise: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _sample(self, actor: Tensor, inputs: Inputs, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Reparameterised actions and their log-probability (appendix C)."""
-        mean, log_std = self._gaussian(actor, observation, goal)
+        mean, log_std = self._gaussian(actor, inputs)
         raw = mean + log_std.exp() * noise
         # log(1 - tanh(x)^2) written so that it does not underflow.
         squash = 2 * (math.log(2) - raw - F.softplus(-2 * raw))

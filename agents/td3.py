@@ -15,8 +15,10 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rlkit.agents.algorithm import Algorithm
-from rlkit.agents.learner import Learner, LearnerConfig, weighted_mean, with_target
-from rlkit.networks import Mlp, adam, gradient
+from rlkit.agents.learner import Learner, weighted_mean, with_target
+from rlkit.agents.memory import Recall
+from rlkit.agents.settings import LearnerConfig
+from rlkit.networks import gradient
 from rlkit.networks.gradient import Metrics, State
 
 
@@ -61,8 +63,8 @@ class TD3Learner(Learner):
         """Actor and critics with their targets."""
         c, s = self.config, self.sizes
         inputs = (s.observation, s.goal)
-        self.actor = Mlp(inputs, c.net_arch, s.action)
-        self.critic = Mlp((*inputs, s.action), c.net_arch, 1, c.critics, c.layer_norm)
+        self.actor = self.network(inputs, s.action, borrows=True)
+        self.critic = self.network((*inputs, s.action), 1, c.critics, c.layer_norm)
         self.networks = {
             "actor": self.actor,
             "critic": self.critic,
@@ -83,9 +85,9 @@ class TD3Learner(Learner):
         """1 where the policy is updated, else 0."""
         return int((self.updates + 1) % self.config.policy_delay == 0)
 
-    def policy(self, observation: Tensor, goal: Tensor, explore: bool) -> Tensor:
+    def policy(self, memory: Tensor, observation: Tensor, goal: Tensor, explore: bool) -> Tensor:
         """The policy's action, with Gaussian noise in training."""
-        action = self.actor(self.state["actor"], (observation, goal))[0].tanh()
+        action = self.actor(self.state["actor"], (memory, observation, goal))[0].tanh()
         if explore:
             noise = torch.randn(action.shape, generator=self.generator, device=self.device)
             action = (action + self.config.exploration_noise * noise).clamp(-1, 1)
@@ -96,41 +98,59 @@ class TD3Learner(Learner):
     ) -> tuple[State, Metrics]:
         """Critics; with `step` 1 also the actor and the targets."""
         t = self.transitions(batch)
-        rate = batch["learning_rate"]
-        target = self._target(state, t, noise)
-        grad, metrics = gradient(lambda v: self.critic_loss(v, t, target), state["critic"])
-        changes = adam(state, "critic", self.clip(grad), rate)
+        trained = ("critic", "actor") if step == 1 else ("critic",)
+        memory = self.recall(state, batch, *trained, "actor_target", "critic_target")
+        target = self._target(state, memory, t, noise)
+        grad, metrics = gradient(
+            lambda v: self.critic_loss(v, memory, t, target), memory["critic"].vector
+        )
+        if step == 1 and self.config.encoder_sharing == "joint" and self.memory.encoder is not None:
+            with torch.enable_grad():
+                loss, _ = self.actor_loss(state["actor"], state["critic"], memory, t)
+            grad = grad + self.memory.pull(loss, memory["critic"])
+        metrics |= self.encoder_norm("critic", grad)
+        changes = self.descend(state, "critic", grad, batch)
         if step == 1:
             critic = changes["critic"]
-            grad, more = gradient(lambda v: self.actor_loss(v, critic, t), state["actor"])
-            changes |= adam(state, "actor", self.clip(grad), rate)
-            metrics |= more
+            grad, more = gradient(
+                lambda v: self.actor_loss(v, critic, memory, t), memory["actor"].vector
+            )
+            metrics |= more | self.encoder_norm("actor", grad)
+            changes |= self.descend(state, "actor", grad, batch)
             for name in ("actor", "critic"):
                 old = state[f"{name}_target"]
                 changes[f"{name}_target"] = torch.lerp(old, changes[name], target_rate)
         return changes, metrics
 
-    def critic_loss(self, critic: Tensor, t: State, target: Tensor) -> tuple[Tensor, Metrics]:
+    def critic_loss(
+        self, critic: Tensor, memory: dict[str, Recall], t: State, target: Tensor
+    ) -> tuple[Tensor, Metrics]:
         """Squared error of every critic."""
-        q = self.critic(critic, (t["observation"], t["goal"], t["action"])).squeeze(-1)
+        inputs = (memory["critic"].here, t["observation"], t["goal"], t["action"])
+        q = self.critic(critic, inputs).squeeze(-1)
         loss = weighted_mean((q - target) ** 2, t["weight"]).sum()
         mean = weighted_mean(q, t["weight"]).mean()
         return loss, {"critic_loss": loss, "q_mean": mean, "q_max": q.max(), "q_min": q.min()}
 
-    def actor_loss(self, actor: Tensor, critic: Tensor, t: State) -> tuple[Tensor, Metrics]:
+    def actor_loss(
+        self, actor: Tensor, critic: Tensor, memory: dict[str, Recall], t: State
+    ) -> tuple[Tensor, Metrics]:
         """The first critic's value of the policy's action (section 4.2)."""
-        raw = self.actor(actor, (t["observation"], t["goal"]))[0]
-        q = self.critic(critic, (t["observation"], t["goal"], raw.tanh()))[0].squeeze(-1)
+        seen = (t["observation"], t["goal"])
+        raw = self.actor(actor, (memory["actor"].here, *seen))[0]
+        inputs = (memory["critic"].here.detach(), *seen, raw.tanh())
+        q = self.critic(critic, inputs)[0].squeeze(-1)
         loss = -weighted_mean(q, t["weight"])
         penalty = weighted_mean((raw**2).mean(-1), t["weight"])
         return loss + self.config.action_penalty * penalty, {"actor_loss": loss}
 
-    def _target(self, state: State, t: State, noise: Tensor) -> Tensor:
+    def _target(self, state: State, memory: dict[str, Recall], t: State, noise: Tensor) -> Tensor:
         c = self.config
         smoothing = (c.target_policy_noise * noise).clamp(-c.target_noise_clip, c.target_noise_clip)
-        raw = self.actor(state["actor_target"], (t["following"], t["goal"]))[0]
+        seen = (t["following"], t["following_goal"])
+        raw = self.actor(state["actor_target"], (memory["actor_target"].following, *seen))[0]
         action = (raw.tanh() + smoothing).clamp(-1, 1)
-        inputs = (t["following"], t["goal"], action)
+        inputs = (memory["critic_target"].following, *seen, action)
         q = self.critic(state["critic_target"], inputs).squeeze(-1).amin(0)
         return self.bound(t["reward"] + t["discount"] * q)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.envs.registration import WrapperSpec
 
 
 def _register(name: str, entry_point: str, steps: int | None, **kwargs: Any) -> None:
@@ -32,3 +33,78 @@ _register("PlanarReach", "planar_reach:PlanarReach", 50, links=2)
 _register("PlanarReach3", "planar_reach:PlanarReach", 50, links=3)
 _register("PlanarPush", "planar_push:PlanarPush", 50)
 _register("Waypoint", "waypoint:Waypoint", 100)
+_register("HiddenGoalReach", "hidden_goal_reach:HiddenGoalReach", 50)
+
+# CueMaze counts its own steps too: its limit follows from the length.
+for _suffix, _length in (("", 10), ("-50", 50), ("-100", 100), ("-200", 200)):
+    gym.register(
+        id=f"rlkit/CueMaze{_suffix}-v0",
+        entry_point="rlkit.envs.cue_maze:CueMaze",
+        vector_entry_point="rlkit.envs.cue_maze:CueMazeVector",
+        kwargs={"length": _length},
+    )
+
+
+# Partially observable variants. Their time limits are those of the environments that they vary.
+
+
+def _register_masked(
+    name: str, entry_point: str, steps: int, hidden: tuple[int, ...], **kwargs: Any
+) -> None:
+    """Registers a variant of the suite's own, native vector form included."""
+    gym.register(
+        id=f"rlkit/{name}-v0",
+        entry_point="rlkit.envs.partial_simulation:MaskedEnv",
+        vector_entry_point="rlkit.envs.partial_simulation:MaskedEnvVector",
+        max_episode_steps=steps,
+        kwargs=kwargs | {"family": f"rlkit.envs.{entry_point}", "hidden": hidden},
+    )
+
+
+def _register_wrapped(
+    name: str,
+    entry_point: str,
+    steps: int,
+    hidden: tuple[int, ...],
+    delay: int = 0,
+    kwargs: dict[str, Any] | None = None,
+) -> None:
+    """Registers a variant of an environment from elsewhere, as wrappers around it."""
+    wrappers = [WrapperSpec("HideIndices", "rlkit.envs.partial:HideIndices", {"indices": hidden})]
+    if delay:
+        wrappers.append(WrapperSpec("Delay", "rlkit.envs.partial:Delay", {"steps": delay}))
+    gym.register(
+        id=f"rlkit/{name}-v0",
+        entry_point=f"rlkit.envs.{entry_point}",
+        max_episode_steps=steps,
+        additional_wrappers=tuple(wrappers),
+        kwargs=kwargs or {},
+    )
+
+
+_register_masked("PointMaze-U-HiddenVelocity", "point_maze:PointMaze", 100, (2, 3), maze="U")
+_register_masked("PlanarReach-HiddenVelocity", "planar_reach:PlanarReach", 50, (4, 5), links=2)
+_register_masked("PlanarPush-HiddenVelocity", "planar_push:PlanarPush", 50, (2, 3, 6, 7))
+
+# Pendulum: cosine, sine, angular velocity. CartPole: position and velocity of cart, then of pole.
+_register_wrapped("Pendulum-HiddenVelocity", "classic_control:Pendulum", 200, (2,))
+_register_wrapped("Pendulum-HiddenAngle", "classic_control:Pendulum", 200, (0, 1))
+_register_wrapped("CartPole-HiddenVelocity", "classic_control:CartPole", 500, (1, 3))
+_register_wrapped(
+    "MountainCarContinuous-HiddenVelocity", "classic_control:MountainCarContinuous", 999, (1,)
+)
+
+# Fetch-v4 with every velocity hidden, of gripper, fingers and object, and what is left two steps
+# late. They need the extra `robotics`.
+for _task, _hidden in (("Reach", range(5, 10)), ("Push", range(14, 25))):
+    _register_wrapped(
+        f"Fetch{_task}-Masked",
+        "robotics:load",
+        50,
+        tuple(_hidden),
+        delay=2,
+        kwargs={
+            "entry_point": (f"gymnasium_robotics.envs.fetch.{_task.lower()}:MujocoFetch{_task}Env"),
+            "reward_type": "sparse",
+        },
+    )

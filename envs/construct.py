@@ -15,6 +15,7 @@ from gymnasium.envs.registration import EnvSpec
 import rlkit.envs  # noqa: F401  registers the suite's ids
 
 _ROBOTICS_NAME = re.compile(r"(Fetch|HandReach|HandManipulate|PointMaze_|AntMaze_|Adroit|Franka)")
+_ROBOTICS_ENTRY = "rlkit.envs.robotics:load"
 _GOAL_FAMILIES = tuple(
     f"gymnasium_robotics.envs.{family}." for family in ("fetch", "shadow_dexterous_hand", "maze")
 )
@@ -60,7 +61,10 @@ def find_spec(env_id: str) -> EnvSpec:
         has_robotics = _import_robotics()
         if name not in gym.registry:
             raise ValueError(_unknown(env_id, name, has_robotics))
-    return _with_rule(gym.registry[name])
+    spec = gym.registry[name]
+    if spec.entry_point == _ROBOTICS_ENTRY and not _import_robotics():
+        raise ValueError(_without_robotics(env_id))
+    return _with_rule(spec)
 
 
 def _import_robotics() -> bool:
@@ -79,17 +83,14 @@ def _with_rule(spec: EnvSpec) -> EnvSpec:
     if not isinstance(entry_point, str) or not entry_point.startswith(_GOAL_FAMILIES):
         return spec
     adapted = copy.deepcopy(spec)
-    adapted.entry_point = "rlkit.envs.robotics:load"
+    adapted.entry_point = _ROBOTICS_ENTRY
     adapted.kwargs["entry_point"] = entry_point
     return adapted
 
 
 def _unknown(env_id: str, name: str, has_robotics: bool) -> str:
     if _ROBOTICS_NAME.match(name) and not has_robotics:
-        return (
-            f"{env_id!r} belongs to Gymnasium-Robotics, which does not import here: "
-            f'pip install "rlkit-suite[robotics]"'
-        )
+        return _without_robotics(env_id)
     spelled = {known.lower(): known for known in gym.registry}
     near = difflib.get_close_matches(name.lower(), spelled, n=3, cutoff=0.6)
     hint = f"Nearest: {', '.join(spelled[match] for match in near)}." if near else ""
@@ -98,3 +99,10 @@ def _unknown(env_id: str, name: str, has_robotics: bool) -> str:
         f"An environment of your own is written module:Id-v0, where importing the module "
         f"registers the id with gymnasium.register."
     ).replace("  ", " ")
+
+
+def _without_robotics(env_id: str) -> str:
+    return (
+        f"{env_id!r} belongs to Gymnasium-Robotics, which does not import here: "
+        f'pip install "rlkit-suite[robotics]"'
+    )

@@ -39,6 +39,7 @@ def train(
     agent: Name = None,
     steps: Number = None,
     seed: Number = None,
+    encoder: Name = None,
     out: Annotated[Path | None, arg(metavar="RUN_FOLDER")] = None,
     settings: Annotated[
         UseAppendAction[tuple[str, ...]], arg(name="set", metavar="KEY=VALUE")
@@ -53,6 +54,7 @@ def train(
         agent: Name of an agent, or my_pkg.mod:Class.
         steps: Environment steps in total.
         seed: Seed of everything random.
+        encoder: Memory: gru, lstm, ... (see `rlkit list encoders`), my_pkg.mod:Class, or none.
         out: The run's folder; runs/out/<env>/<agent>/<name> without it.
         settings: Any other key of the recipe, as in agent_options.gamma=0.98.
         json: Print one JSON object on standard output, and nothing else.
@@ -61,6 +63,8 @@ def train(
 
     make = _make()
     flags = {"env": env, "agent": agent, "steps": steps, "seed": seed}
+    if encoder is not None:
+        settings = (*settings, f"agent_options.encoder={encoder}")
     if recipe is None and env is None:
         raise ValueError("name a recipe (see `rlkit list recipes`) or an environment (--env ID)")
     if recipe is None:
@@ -207,17 +211,17 @@ def check_env(env: Annotated[str, Positional, arg(metavar="ID")], json: Json = F
 
 
 @app.command(name="list")
-def list_(what: Annotated[Literal["agents", "envs", "recipes"], Positional]) -> int:
+def list_(what: Annotated[Literal["agents", "encoders", "envs", "recipes"], Positional]) -> int:
     """List what is installed.
 
     Args:
-        what: agents, envs or recipes.
+        what: agents, encoders, envs or recipes.
     """
     rows: Iterable[tuple[str, str]]
-    if what == "agents":
-        from rlkit.experiment.plugins import agent_names
+    if what in ("agents", "encoders"):
+        from importlib.metadata import entry_points
 
-        rows = [(name, "") for name in agent_names()]
+        rows = [(name, "") for name in sorted(entry_points(group=f"rlkit.{what}").names)]
     elif what == "recipes":
         from rlkit.experiment.recipe import describe_recipes
 

@@ -14,17 +14,23 @@ LONGEST_FILE = 400
 # Which parts of the suite, and which other distributions, a part may import. Lower parts first.
 MAY_IMPORT = {
     "rlkit": set(),
+    "rlkit.plugins": set(),
     "rlkit.goals": {"numpy", "gymnasium"},
     "rlkit.replay": {"rlkit.goals", "numpy", "gymnasium"},
     "rlkit.networks": {"rlkit.goals", "numpy", "gymnasium", "torch"},
+    "rlkit.encoders": {
+        *("rlkit.plugins", "rlkit.goals", "rlkit.networks"),
+        *("numpy", "gymnasium", "torch"),
+    },
     "rlkit.experiment": {
-        *("rlkit", "rlkit.goals", "rlkit.replay", "rlkit.networks"),
+        *("rlkit", "rlkit.plugins", "rlkit.goals", "rlkit.replay", "rlkit.networks"),
         *("numpy", "gymnasium", "torch", "stable_baselines3", "safetensors"),
         *("PIL", "imageio_ffmpeg", "matplotlib", "rich", "tensorboard"),
     },
     "rlkit.envs": {"rlkit.goals", "numpy", "gymnasium", "PIL"},
     "rlkit.agents": {
-        *("rlkit.goals", "rlkit.replay", "rlkit.networks", "rlkit.experiment"),
+        *("rlkit.goals", "rlkit.replay", "rlkit.networks", "rlkit.encoders"),
+        *("rlkit.plugins", "rlkit.experiment"),
         *("numpy", "gymnasium", "torch", "stable_baselines3"),
     },
     "rlkit.recipes": set(),
@@ -111,6 +117,10 @@ def test_imports_stay_inside_the_layers():
         ("rlkit.goals.rule", "from rlkit.replay.batch import Batch"),
         ("rlkit.replay.storage", "import torch"),
         ("rlkit.networks.mlp", "from rlkit.replay import Batch"),
+        ("rlkit.networks.mlp", "from rlkit.encoders import GRU"),
+        ("rlkit.encoders.registry", "from rlkit.experiment.plugins import nearest"),
+        ("rlkit.encoders.registry", "from rlkit.replay import Batch"),
+        ("rlkit.plugins", "import torch"),
         ("rlkit.experiment.train", "from rlkit.agents.sac import SAC"),
         ("rlkit.experiment.train", "import rlkit.cli"),
         ("rlkit.cli", "from rlkit.agents import SAC"),

@@ -61,6 +61,11 @@ class Recipe:
     """Environment steps to train for, counted over all environments."""
     num_envs: int = 1
     """Environments that run side by side."""
+    subprocess: bool = False
+    """Whether each environment gets a process of its own, replaced when it crashes or hangs;
+    environments with a native vector form need none."""
+    worker_timeout_s: float = 60.0
+    """Seconds that such a process may take for one step."""
     seed: int = 0
     """Seed of everything random."""
     device: str = "auto"
@@ -228,6 +233,8 @@ def _check_ranges(recipe: Recipe) -> None:
     for key, value in from_zero.items():
         if value < 0:
             raise ValueError(f"{key} = {value} must not be negative")
+    if not recipe.worker_timeout_s > 0:
+        raise ValueError(f"worker_timeout_s = {recipe.worker_timeout_s} must be positive")
     if plan.stop_at_success is not None and not 0 < plan.stop_at_success <= 1:
         raise ValueError(
             f"evaluation.stop_at_success = {plan.stop_at_success} must lie in (0, 1]; "

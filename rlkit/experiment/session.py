@@ -63,7 +63,7 @@ class Session:
         _require_options(agent_class, recipe)
         torch.set_num_threads(recipe.threads)
         rule = _inspect(recipe, make, check=check)
-        venv = make_vec_env(make, recipe.env, recipe.num_envs, recipe.seed, **recipe.env_options)
+        venv = _environments(recipe, make, recipe.num_envs, recipe.seed)
         policy = (
             "MultiInputPolicy" if isinstance(venv.observation_space, spaces.Dict) else "MlpPolicy"
         )
@@ -132,8 +132,7 @@ class Session:
             # Vector environments are nearly free; others pay for each environment that is built.
             native = isinstance(self.venv, GymVecEnv)
             count = min(episodes, _NATIVE_EVALUATION_ENVS if native else _EVALUATION_ENVS)
-            options = self.recipe.env_options
-            self._examination = make_vec_env(self.make, self.recipe.env, count, **options)
+            self._examination = _environments(self.recipe, self.make, count)
         return evaluate(self.agent, self._examination, episodes, seed + self.recipe.seed, self.rule)
 
     def close(self) -> None:
@@ -147,6 +146,18 @@ class Session:
             "observation": str(self.venv.observation_space),
             "action": str(self.venv.action_space),
         }
+
+
+def _environments(recipe: Recipe, make: Make, count: int, seed: int | None = None) -> VecEnv:
+    return make_vec_env(
+        make,
+        recipe.env,
+        count,
+        seed,
+        subprocess=recipe.subprocess,
+        worker_timeout_s=recipe.worker_timeout_s,
+        **recipe.env_options,
+    )
 
 
 def _require_options(agent_class: type[Any], recipe: Recipe) -> None:

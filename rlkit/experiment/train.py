@@ -182,6 +182,9 @@ class Training:
         logger.record("eval/mean_ep_length", summary["length_mean"])
         if summary["success_rate"] is not None:
             logger.record("eval/success_rate", summary["success_rate"])
+        lost = getattr(self._session.venv, "workers_lost", None)
+        if lost is not None:
+            logger.record("env/workers_lost", lost)
         logger.dump(self._step)
         self._run.add_evaluation({"step": self._step, "final": final, **summary})
         self._report.report(result)

@@ -13,9 +13,10 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from rlkit.experiment.env_state import HasState, State, Stateful
+from rlkit.experiment.workers import ResilientVecEnv
 from rlkit.goals import ComputedRule, GoalEnv, GoalRule, is_goal_space
 
 Observation = NDArray[Any] | dict[str, NDArray[Any]]
@@ -190,6 +191,7 @@ def make_vec_env(
     seed: int | None = None,
     *,
     subprocess: bool = False,
+    worker_timeout_s: float = 60.0,
     **env_kwargs: Any,
 ) -> VecEnv:
     """Many monitored environments of one id, whose state can be saved.
@@ -200,7 +202,9 @@ def make_vec_env(
         env_id: The id. An environment with a native vector form uses it.
         num_envs: How many, N.
         seed: Environment i is seeded with `seed + i` at the first reset; None for entropy.
-        subprocess: Whether each environment gets a process; native vector forms need none.
+        subprocess: Whether each environment gets a process, which is replaced when it crashes or
+            hangs; native vector forms need none.
+        worker_timeout_s: Seconds that such a process may take for one step.
         env_kwargs: Arguments of the environment.
 
     Raises:
@@ -214,7 +218,8 @@ def make_vec_env(
         venv = GymVecEnv(vector)
     else:
         build = functools.partial(_monitored, make, env_id, env_kwargs)
-        venv = (SubprocVecEnv if subprocess else DummyVecEnv)([build] * num_envs)
+        builds: list[Callable[[], gym.Env[Any, Any]]] = [build] * num_envs
+        venv = ResilientVecEnv(builds, worker_timeout_s) if subprocess else DummyVecEnv(builds)
     if seed is not None:
         venv.seed(seed)
     return venv

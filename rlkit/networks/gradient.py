@@ -20,15 +20,20 @@ ONEDNN_WIDTH = 128
 
 
 def gradient(loss: Loss, vector: Tensor) -> tuple[Tensor, Metrics]:
-    """Gradient of a loss `vector -> (loss, metrics)` at a flat vector, and the metrics."""
+    """Gradient of a loss `vector -> (loss, metrics)` at a flat vector, and the metrics.
+
+    A vector that requires a gradient may be part of the loss through what was computed of it
+    before, such as a memory; that graph is kept for the next loss.
+    """
     if torch.compiler.is_compiling():
         grad, (_, metrics) = torch.func.grad_and_value(loss, has_aux=True)(vector)
         return grad, metrics
     # The same by plain autograd: torch.func doubles the cost of small operations run eagerly.
-    leaf = vector.detach().requires_grad_()
+    unrolled = vector.requires_grad
+    leaf = vector if unrolled else vector.detach().requires_grad_()
     with torch.enable_grad():
         value, metrics = loss(leaf)
-    (grad,) = torch.autograd.grad(value, leaf)
+    (grad,) = torch.autograd.grad(value, leaf, retain_graph=unrolled)
     return grad, {name: metric.detach() for name, metric in metrics.items()}
 
 

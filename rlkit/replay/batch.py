@@ -7,8 +7,17 @@ Conventions:
 - A window of T records carries T + 1 observations, so the last next-observation always exists.
 - A window lies inside one episode. Where the episode is shorter, the rest is padding under `mask`;
   a loss divides by `mask.sum()`. Padding repeats the last valid observation.
+- The first `burn_in` of the T records are context: memory reads them, and `mask` is False on them.
+  Those before the episode's start are padding that repeats the first observation, `is_first` on
+  each, so that memory is fresh when the episode truly starts.
+- In windows for memory an episode whose beginning is overwritten starts with the oldest
+  observation that is left: `is_first` is True there, for memory can reach no further back.
+- `previous_action_t` and `previous_reward_t` led to `observation_t`; zero where `is_first_t`.
+- `carry` is the memory as it was when the step was played. Relabelling cannot rewrite it: where
+  goals or rewards enter the memory, it still knows the old ones.
 - Only `terminated` stops a bootstrap; `truncated` never does.
 - Reward and termination of step t are those of the achieved goal after the action, at t + 1.
+- What follows a termination by a goal of hindsight never happened under that goal: `mask` is False.
 """
 
 from __future__ import annotations
@@ -34,12 +43,18 @@ class Batch:
         terminated: `(B, T)`, whether no value follows (within the summed steps).
         truncated: `(B, T)`.
         is_first: `(B, T + 1)`, whether an observation is its episode's first.
-        mask: `(B, T)`, False on padding.
-        relabelled: `(B, T)`, whether hindsight replaced the goal.
+        mask: `(B, T)`, whether a record counts: False on padding and burn-in.
+        relabelled: `(B, T)`, whether hindsight replaced the goal; False on padding.
+        position: `(B,)` storage positions of the windows' first records after the burn-in.
         bootstrap: `(B, T)` integers: which of the T + 1 observations the value follows from.
         discount: `(B, T)` weight of that value: gamma to the number of summed steps, 0 where
             `terminated`. None until n-step summing has set both.
-        position: `(B,)` storage positions of the windows' first records.
+        burn_in: K, how many of the T records only prepare the memory.
+        previous_action: `(B, T + 1, *action)`; None unless asked for.
+        previous_reward: `(B, T + 1)`, of one step and under the window's goal; None unless asked
+            for.
+        carry: Memory before the window's first observation, `(B, *shape)` each, zero where that
+            observation is an episode's first; None unless stored.
     """
 
     observation: dict[str, Array]
@@ -54,6 +69,10 @@ class Batch:
     position: NDArray[np.int64]
     bootstrap: NDArray[np.int64] | None = None
     discount: NDArray[np.float32] | None = None
+    burn_in: int = 0
+    previous_action: Array | None = None
+    previous_reward: NDArray[np.float32] | None = None
+    carry: tuple[Array, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.action)
@@ -65,20 +84,20 @@ class Batch:
 
     def split(self, count: int) -> list[Batch]:
         """Batches of `count` windows each, in order; B must be a multiple of `count`."""
-        arrays = {
-            field.name: getattr(self, field.name)
-            for field in fields(self)
-            if field.name != "observation" and getattr(self, field.name) is not None
-        }
-
-        def part(rows: slice) -> Batch:
-            return self.replace(
-                observation={key: value[rows] for key, value in self.observation.items()},
-                **{name: array[rows] for name, array in arrays.items()},
-            )
-
-        return [part(slice(i, i + count)) for i in range(0, len(self), count)]
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return [
+            Batch(**{name: _rows(value, slice(i, i + count)) for name, value in values.items()})
+            for i in range(0, len(self), count)
+        ]
 
     def replace(self, **changes: Any) -> Batch:
         """A copy with some fields exchanged."""
         return replace(self, **changes)
+
+
+def _rows(value: Any, rows: slice) -> Any:
+    if isinstance(value, dict):
+        return {key: part[rows] for key, part in value.items()}
+    if isinstance(value, tuple):
+        return tuple(part[rows] for part in value)
+    return value[rows] if isinstance(value, np.ndarray) else value

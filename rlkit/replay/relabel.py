@@ -23,7 +23,8 @@ def relabel(
 ) -> Batch:
     """Gives each window one goal drawn by a mixture of strategies.
 
-    The goal is drawn for the window's first step and holds for all of it. Storage is only read;
+    The goal is drawn for the window's first step after the burn-in and holds for all of it, burn-in
+    included. Storage is only read;
     with weight 1 on "played" the batch comes back as it is.
 
     Args:
@@ -61,10 +62,11 @@ def _hindsight_goals(
 
 
 def with_goals(batch: Batch, rows: NDArray[np.int64], goal: Array, rule: GoalRule) -> Batch:
-    """Replaces the goals of some windows, and with them reward and termination.
+    """Replaces the goals of some windows, and with them rewards and terminations.
 
     A recorded termination that the old goal does not explain (a fall, say) stays; one that it
-    explains goes, and the new goal's own comes in.
+    explains goes, and the new goal's own comes in. What follows it never happened under the new
+    goal, so it is masked.
 
     Args:
         batch: B windows.
@@ -74,19 +76,45 @@ def with_goals(batch: Batch, rows: NDArray[np.int64], goal: Array, rule: GoalRul
     """
     assert batch.desired_goal is not None
     achieved = batch.observation["achieved_goal"][:, 1:].take(rows, axis=0)
-    shape, goal_shape = achieved.shape[:2], batch.desired_goal.shape[2:]
+    shape, goal_shape = goal.shape[:2], batch.desired_goal.shape[2:]
     flat_achieved = achieved.reshape(-1, *goal_shape)
     flat_goal = goal.reshape(-1, *goal_shape)
-    mask, ended = batch.mask.take(rows, axis=0), batch.terminated.take(rows, axis=0)
+    happened, ended = _happened(batch, rows), batch.terminated.take(rows, axis=0)
     if ended.any():
         played = batch.desired_goal.take(rows, axis=0).reshape(-1, *goal_shape)
         ended &= ~rule.terminated(flat_achieved, played).reshape(shape)
-    ended |= rule.terminated(flat_achieved, flat_goal).reshape(shape) & mask
+    ended |= rule.terminated(flat_achieved, flat_goal).reshape(shape) & happened
+    earned = rule.reward(flat_achieved, flat_goal).reshape(shape)
 
     desired, reward = batch.desired_goal.copy(), batch.reward.copy()
     terminated, relabelled = batch.terminated.copy(), batch.relabelled.copy()
-    desired[rows], reward[rows] = goal, rule.reward(flat_achieved, flat_goal).reshape(shape)
-    terminated[rows], relabelled[rows] = ended, mask
-    return batch.replace(
-        desired_goal=desired, reward=reward, terminated=terminated, relabelled=relabelled
+    desired[rows], terminated[rows], relabelled[rows] = goal, ended, happened
+    # Padding before an episode's start has no reward to replace.
+    reward[rows] = np.where(happened, earned, reward[rows]) if batch.burn_in else earned
+    mask = batch.mask
+    if shape[1] > 1 and ended.any():
+        over = np.zeros(mask.shape, np.bool_)
+        over[rows, 1:] = np.logical_or.accumulate(ended, axis=1)[:, :-1]
+        mask = mask & ~over
+    changed = batch.replace(
+        desired_goal=desired, reward=reward, terminated=terminated, relabelled=relabelled, mask=mask
     )
+    if batch.previous_reward is None:
+        return changed
+    previous = batch.previous_reward.copy()
+    earlier = batch.observation["achieved_goal"][rows, 0]
+    before = rule.reward(earlier, goal[:, 0])[:, None]
+    fresh = batch.is_first.take(rows, axis=0)
+    previous[rows] = np.where(fresh, 0.0, np.concatenate([before, earned], axis=1))
+    return changed.replace(previous_reward=previous)
+
+
+def _happened(batch: Batch, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Records that are no padding, `(R, T)`, of windows as played."""
+    happened = batch.mask.take(rows, axis=0)
+    if batch.burn_in == 0:
+        return happened
+    # Burn-in before an episode's start is followed by an observation that begins it; a step is not.
+    part = slice(1, batch.burn_in + 1)
+    happened[:, : batch.burn_in] = ~batch.is_first[:, part].take(rows, axis=0)
+    return happened

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
 from gymnasium import spaces
@@ -12,9 +12,13 @@ from rlkit.goals.env import is_goal_space
 from rlkit.goals.hindsight import mixture
 from rlkit.goals.rule import GoalRule
 from rlkit.replay.batch import Array, Batch
+from rlkit.replay.each import put_together, take_apart
 from rlkit.replay.relabel import relabel
 from rlkit.replay.returns import sum_steps
-from rlkit.replay.storage import EpisodeStorage
+from rlkit.replay.storage import EpisodeStorage, Positions
+from rlkit.replay.window import cut_sequences, place
+
+Goals = Literal["step", "window"]
 
 
 class NonFiniteError(ValueError):
@@ -32,7 +36,14 @@ class Replay:
         rule: Judges relabelled goals; None switches hindsight off.
         hindsight: A strategy's name (with a fifth of the goals as played) or weights, for example
             `{"future": 0.8, "played": 0.2}`. See `rlkit.goals.hindsight`.
-        window: T, records per sampled window.
+        window: T, records per sampled window; None for whole episodes, as far as they are stored.
+        burn_in: Records before each window that only prepare an agent's memory.
+        goals: Whether hindsight draws one goal for the "window", burn-in included, or one for each
+            "step". A goal per step is right for memory that reads no goals, and for no other.
+        previous_action: Whether batches hold the actions that led to their observations.
+        previous_reward: Whether they hold the rewards that came with them; rewritten by hindsight.
+        carry: Shapes of the arrays of an agent's memory. With them `add` takes the memory of every
+            step, and batches hold that of their windows' beginnings, as it was then.
         steps: n of the n-step sums.
         gamma: Discount of one step, used by the n-step sums.
         seed: Seed of the replay's own generator.
@@ -50,21 +61,41 @@ class Replay:
         num_envs: int = 1,
         rule: GoalRule | None = None,
         hindsight: Mapping[str, float] | str = "future",
-        window: int = 1,
+        window: int | None = 1,
+        burn_in: int = 0,
+        goals: Goals = "window",
+        previous_action: bool = False,
+        previous_reward: bool = False,
+        carry: Sequence[tuple[int, ...]] = (),
         steps: int = 1,
         gamma: float = 0.99,
         seed: int | np.random.SeedSequence | None = None,
     ) -> None:
-        if window < 1 or steps < 1:
+        if (window is not None and window < 1) or steps < 1:
             raise ValueError(f"window and steps must be at least 1, got {window} and {steps}")
+        if burn_in < 0 or (burn_in and window is None):
+            raise ValueError(
+                f"burn_in must be at least 0, and 0 with window=None, whose episodes have nothing "
+                f"before them; got {burn_in} with window={window}"
+            )
+        if goals not in get_args(Goals):
+            raise ValueError(f"goals must be one of {get_args(Goals)}, got {goals!r}")
         if not 0 <= gamma <= 1:
             raise ValueError(f"gamma must lie in [0, 1], got {gamma}")
-        self.storage = EpisodeStorage(observation_space, action_space, capacity, num_envs)
+        self.storage = EpisodeStorage(observation_space, action_space, capacity, num_envs, carry)
         if rule is not None and not is_goal_space(observation_space):
             raise ValueError(f"hindsight needs goal keys, but the space is {observation_space}")
         self.rule = rule
         self.weights = mixture(hindsight)
-        self.window, self.steps, self.gamma = window, steps, gamma
+        if previous_reward and goals == "step" and rule is not None and self.weights["played"] < 1:
+            raise ValueError(
+                'previous_reward needs goals="window": rewards that memory reads depend on the '
+                'goal, so a window of relabelled ones must have one goal. Or set hindsight="played"'
+            )
+        self.window, self.burn_in, self.goals = window, burn_in, goals
+        self.inputs = {"previous_action": previous_action, "previous_reward": previous_reward}
+        self.for_memory = window != 1 or burn_in > 0 or any(self.inputs.values()) or bool(carry)
+        self.steps, self.gamma = steps, gamma
         self.rng = np.random.default_rng(seed)
 
     def __len__(self) -> int:
@@ -78,31 +109,56 @@ class Replay:
         terminated: Array,
         truncated: Array,
         next_observation: Any,
+        carry: Sequence[Array] | None = None,
     ) -> None:
         """Appends one step of every environment; see `EpisodeStorage.add`.
 
         Raises:
             NonFiniteError: If an observation or reward is NaN or infinite. Nothing is stored then.
+            ValueError: If the memory is not of the shapes that this replay keeps.
         """
         check_finite("reward", reward)
         check_finite("observation", next_observation)
         if self.storage.begins.any():  # the others were another step's next observation
             check_finite("observation", observation)
-        self.storage.add(observation, action, reward, terminated, truncated, next_observation)
+        self.storage.add(
+            observation, action, reward, terminated, truncated, next_observation, carry
+        )
 
     def sample(self, count: int) -> Batch:
-        """Draws `count` windows, uniformly over the stored steps that they begin with.
+        """Draws `count` windows around steps drawn uniformly from all that are stored.
+
+        A window of one record is the step itself. Longer ones lie anywhere around it, and whole
+        episodes are drawn as often as they have steps.
 
         Returns:
-            A batch `(count, window, ...)`, relabelled, with `bootstrap` and `discount` set.
+            A batch `(count, burn_in + window, ...)`, relabelled, with `bootstrap` and `discount`.
 
         Raises:
             ValueError: If nothing is stored yet.
         """
-        env, position = self.storage.sample_steps(count, self.rng)
-        batch = self.storage.window(env, position, self.window + self.steps - 1)
+        env, step = self.storage.sample_steps(count, self.rng)
+        batch = self._windows(env, step)
         if self.rule is None:
             return sum_steps(batch, self.gamma, self.steps)
+        if self.goals == "window":
+            return self._hindsight(batch, env)
+        alone, places = take_apart(batch, self.steps)
+        alone = self._hindsight(alone, env[places[0]])
+        return put_together(sum_steps(batch, self.gamma, self.steps), alone, places)
+
+    def _windows(self, env: Array, step: Positions) -> Batch:
+        if not self.for_memory:
+            return self.storage.window(env, step, self.steps)
+        bounds = self.storage.episode_bounds(env, step)
+        start, length = place(step, bounds, self.window, self.rng)
+        length += self.steps - 1
+        return cut_sequences(
+            self.storage, env, start, bounds, length, burn_in=self.burn_in, **self.inputs
+        )
+
+    def _hindsight(self, batch: Batch, env: Array) -> Batch:
+        assert self.rule is not None
         batch = relabel(batch, env, self.storage, self.rule, self.weights, self.rng)
         return sum_steps(batch, self.gamma, self.steps, self._successes(batch))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rlkit.replay.batch import Array, Batch
+from rlkit.replay.goal_table import GoalTable, empty_rows
 
 Positions = NDArray[np.int64]
 
@@ -28,6 +29,7 @@ class EpisodeStorage:
         action_space: Space of one environment's action as stored.
         capacity: Slots over all environments, at least; the oldest steps go first.
         num_envs: Environments that add in lockstep.
+        carry: Shapes of the arrays of an agent's memory, kept with every step; none by default.
 
     Raises:
         ValueError: If a number is not positive, or a space cannot be stored as arrays.
@@ -39,6 +41,7 @@ class EpisodeStorage:
         action_space: spaces.Space[Any],
         capacity: int,
         num_envs: int = 1,
+        carry: Sequence[tuple[int, ...]] = (),
     ) -> None:
         for name, value in (("capacity", capacity), ("num_envs", num_envs)):
             if value < 1:
@@ -54,9 +57,9 @@ class EpisodeStorage:
         )
         goal_space = keyed.pop("desired_goal", None)
         size = num_envs * self.slots
-        # np.zeros is lazy: memory is taken as the ring fills.
-        self.observation = {key: _zeros(size, space) for key, space in keyed.items()}
-        self.action = _zeros(size, action_space)
+        self.observation = {key: empty_rows(size, space) for key, space in keyed.items()}
+        self.action = empty_rows(size, action_space)
+        self.carry = tuple(np.zeros((size, *shape), np.float32) for shape in carry)
         self.reward = np.zeros(size, np.float32)
         self.terminated = np.zeros(size, np.bool_)
         self.truncated = np.zeros(size, np.bool_)
@@ -84,6 +87,7 @@ class EpisodeStorage:
         terminated: Array,
         truncated: Array,
         next_observation: Any,
+        carry: Sequence[Array] | None = None,
     ) -> None:
         """Appends one step of every environment.
 
@@ -95,10 +99,16 @@ class EpisodeStorage:
             truncated: Whether it was cut off, `(num_envs,)`.
             next_observation: Observations after the step; at an episode's end the last one, not
                 the next episode's first.
+            carry: The agent's memory before it read `observation`, `(num_envs, *shape)` each.
+
+        Raises:
+            ValueError: If the memory is not of the shapes that this storage keeps.
         """
         if not isinstance(observation, Mapping):
             observation = {"observation": observation}
             next_observation = {"observation": next_observation}
+        if self.carry or carry is not None:
+            self._check_carry(carry)
         here = self._row + self.cursor % self.slots
         there = self._row + (self.cursor + 1) % self.slots
         if self.goals is not None:
@@ -107,6 +117,8 @@ class EpisodeStorage:
             column[here] = observation[key]
             column[there] = next_observation[key]
         self.action[here] = action
+        for column, part in zip(self.carry, carry or (), strict=True):
+            column[here] = part
         self.reward[here] = reward
         self.terminated[here] = terminated
         self.truncated[here] = truncated
@@ -119,6 +131,20 @@ class EpisodeStorage:
         self.begins = ended
         for env in np.flatnonzero(ended):
             self._close(int(env), int(step_index[env]) + 1)
+
+    def retract(self, env: int) -> None:
+        """Takes back an environment's newest step, which ended its episode.
+
+        The step never happened (its worker was lost, say); the one before it becomes the episode's
+        last, as truncated.
+        """
+        slot = self._row[env] + (self.cursor[env] - 2) % self.slots
+        self.has_action[slot] = False
+        length = int(self.step_index[slot])
+        self.cursor[env] -= 1 if length else 2
+        if length:
+            self.truncated[self._row[env] + (self.cursor[env] - 2) % self.slots] = True
+            self._close(env, length)
 
     def cut(self) -> None:
         """Ends every running episode as truncated after its last step."""
@@ -135,6 +161,15 @@ class EpisodeStorage:
         self.length[self._row[env] + positions % self.slots] = length
         # The cursor's slot still holds the ring's oldest step, which no position names any more.
         self.has_action[self._row[env] + self.cursor[env] % self.slots] = False
+
+    def _check_carry(self, carry: Sequence[Array] | None) -> None:
+        given = [] if carry is None else [part.shape for part in carry]
+        kept = [(self.num_envs, *column.shape[1:]) for column in self.carry]
+        if given != kept:
+            raise ValueError(
+                f"the memory to store has shapes {given}, this replay keeps {kept}: pass `carry` "
+                f"to `add` as its own argument `carry` describes it"
+            )
 
     def _add_goal(self, here: Array, there: Array, desired: Array) -> None:
         assert self.goals is not None
@@ -214,22 +249,39 @@ class EpisodeStorage:
             last = self.episode_bounds(env, position)[1][:, None]
             mask = index[:, :-1] < last
             index = np.minimum(index, last)
-        flat = self.flat(env[:, None], index)
-        record = flat[:, :-1]
+        seen = self.flat(env[:, None], index)
+        record = seen[:, :-1]
         if length > 1:
             # Padding repeats the last step's record; the mask says that it does not count.
             record = self.flat(env[:, None], np.minimum(index[:, :-1], last - 1))
+        return self.gather(seen, record, mask, position)
+
+    def gather(
+        self,
+        seen: NDArray[np.int64],
+        record: NDArray[np.int64],
+        happened: NDArray[np.bool_],
+        position: Positions,
+    ) -> Batch:
+        """Windows put together from slots, as `flat` numbers them.
+
+        Args:
+            seen: Slots of the observations, `(B, T + 1)`.
+            record: Slots of the steps, `(B, T)`.
+            happened: Which of the steps are no padding, `(B, T)`.
+            position: Positions `(B,)` to note in the batch.
+        """
         # `take`, because indexing with an array takes several times as long on narrow rows.
         return Batch(
-            observation={key: part.take(flat, axis=0) for key, part in self.observation.items()},
+            observation={key: part.take(seen, axis=0) for key, part in self.observation.items()},
             desired_goal=None if self.goals is None else self.goals.take(self.goal_id.take(record)),
             action=self.action.take(record, axis=0),
             reward=self.reward.take(record),
-            terminated=self.terminated.take(record) & mask,
-            truncated=self.truncated.take(record) & mask,
-            is_first=self.step_index.take(flat) == 0,
-            mask=mask,
-            relabelled=np.zeros(mask.shape, np.bool_),
+            terminated=self.terminated.take(record) & happened,
+            truncated=self.truncated.take(record) & happened,
+            is_first=self.step_index.take(seen) == 0,
+            mask=happened,
+            relabelled=np.zeros(happened.shape, np.bool_),
             position=position,
         )
 
@@ -260,7 +312,7 @@ class EpisodeStorage:
         if own.keys() != state["columns"].keys():
             raise ValueError(
                 f"the saved replay holds {sorted(state['columns'])}, this one {sorted(own)}: "
-                f"it belongs to another environment"
+                f"it belongs to another environment, or to an agent with another memory"
             )
         for name, column in own.items():
             ring = column.reshape(self.num_envs, self.slots, *column.shape[1:])
@@ -284,58 +336,5 @@ class EpisodeStorage:
         columns = {name: getattr(self, name) for name in (*named, "length")}
         if self.goals is not None:
             columns["goal_id"] = self.goal_id
+        columns |= {f"carry.{i}": column for i, column in enumerate(self.carry)}
         return columns | {f"observation.{key}": value for key, value in self.observation.items()}
-
-
-class GoalTable:
-    """Goals by ever-growing number, kept while a stored step pursues them."""
-
-    def __init__(self, space: spaces.Space[Any], capacity: int = 64) -> None:
-        self.rows = _zeros(capacity, space)
-        self.first_id = 0
-        self.next_id = 0
-
-    def take(self, ids: Array) -> Array:
-        """The goals with the given numbers, `(..., *goal)`."""
-        return self.rows.take(ids % len(self.rows), axis=0)
-
-    def full(self, count: int) -> bool:
-        """Whether `count` more goals do not fit."""
-        return self.next_id + count - self.first_id > len(self.rows)
-
-    def forget(self, oldest: int) -> None:
-        """Gives up the goals before number `oldest`."""
-        self.first_id = max(self.first_id, oldest)
-
-    def append(self, goals: Array) -> Array:
-        """Stores goals `(N, *goal)` and returns their numbers, growing where it must."""
-        ids = np.arange(self.next_id, self.next_id + len(goals))
-        if self.full(len(goals)):
-            alive = np.arange(self.first_id, self.next_id)
-            size = len(self.rows)
-            while len(alive) + len(goals) > size:
-                size *= 2
-            grown = np.zeros((size, *self.rows.shape[1:]), self.rows.dtype)
-            grown[alive % size] = self.rows[alive % len(self.rows)]
-            self.rows = grown
-        self.rows[ids % len(self.rows)] = goals
-        self.next_id += len(goals)
-        return ids
-
-    def state_dict(self) -> dict[str, Any]:
-        """All of it."""
-        return {"rows": self.rows, "first_id": self.first_id, "next_id": self.next_id}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave."""
-        self.rows = np.array(state["rows"], self.rows.dtype)
-        self.first_id, self.next_id = int(state["first_id"]), int(state["next_id"])
-
-
-def _zeros(size: int, space: spaces.Space[Any]) -> Array:
-    if space.shape is None or space.dtype is None:
-        raise ValueError(
-            f"cannot store {space}: it is not one array. Flatten it with "
-            f"gymnasium.wrappers.FlattenObservation or split it into a Dict of simple spaces."
-        )
-    return np.zeros((size, *space.shape), space.dtype)

@@ -1,39 +1,182 @@
-"""The README's tables, made of the measurements in this folder.
+"""The tables of the README and of `docs/`, made of the measurements in this folder.
 
     python runs/results/table.py            prints them
-    python runs/results/table.py --write    puts them into the README
+    python runs/results/table.py --write    puts them where the documents have a place for them
 
-`<name>.json` comes from `runs/evidence.py`. `bench_<name>.json` is what the script of that name in
-`runs/bench/` printed.
+`<recipe>.json` comes from `runs/evidence.py`, `ablation.json` and `<recipe>-ladder.json` from the
+scripts of these names. `bench_<name>.json` is what that script in `runs/bench/` printed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
+from rlkit.experiment.evaluate import wilson
+
 HERE = Path(__file__).resolve().parent
-README = HERE.parents[1] / "README.md"
+ROOT = HERE.parents[1]
+AGENT = "agent"  # the one arm of a recipe without controls
+Runs = Sequence[Mapping[str, Any]]
+
+# Student's t, 97.5 %, for 1, 2, ... degrees of freedom; the last is wide enough for any more.
+_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+
+
+def documents() -> list[Path]:
+    """Where tables may stand."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def arms_of(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """A recipe's runs by arm: `{arm: {"plan": ..., "runs": [...]}}`.
+
+    Results of the time before arms have one list per fact; they become the runs of one arm.
+    """
+    if "arms" in result:
+        arms: dict[str, dict[str, Any]] = result["arms"]
+        return arms
+    runs = [
+        {
+            "seed": seed,
+            "success_rate": result["success"][i],
+            "success_ci95": result["success_ci95"][i],
+            "return_mean": None,
+            "return_std": None,
+            "episodes": result["episodes"][i],
+            "steps": result["steps"][i],
+            "minutes": result["minutes"][i],
+            "stopped": False,
+            "curve": [[step, share, None] for step, share in result["curves"][i]],
+        }
+        for i, seed in enumerate(result["seeds"])
+    ]
+    return {AGENT: {"plan": None, "runs": runs}}
+
+
+def change_of(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str | None:
+    """The first difference between two plans, None between equal ones."""
+    for key in sorted({*old, *new}):
+        was, now = old.get(key), new.get(key)
+        if isinstance(was, Mapping) and isinstance(now, Mapping):
+            change = change_of(was, now, f"{prefix}{key}.")
+            if change:
+                return change
+        elif was != now:
+            return f"{prefix}{key} was {was!r} and is {now!r}"
+    return None
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean and 95 % interval by Student's t; the interval of a single value is that value."""
+    mean, count = fmean(values), len(values)
+    if count == 1:
+        return mean, mean, mean
+    t = _STUDENT[min(count - 1, len(_STUDENT)) - 1]
+    half = t * stdev(values) / math.sqrt(count)
+    return mean, mean - half, mean + half
+
+
+def pooled_success(runs: Runs) -> tuple[float, float, float]:
+    """Share of successes over the episodes of all runs, with its 95 % score interval."""
+    trials = sum(run["episodes"] for run in runs)
+    successes = sum(round(run["success_rate"] * run["episodes"]) for run in runs)
+    return successes / trials, *wilson(successes, trials)
+
+
+def reached(runs: Runs) -> str:
+    """What runs reached, with its interval: success where it is known, else the return."""
+    if all(run["success_rate"] is not None for run in runs):
+        share, low, high = (100 * value for value in pooled_success(runs))
+        return f"{share:.0f} % [{low:.0f}, {high:.0f}]"
+    mean, low, high = mean_interval([run["return_mean"] for run in runs])
+    interval = f" [{low:.0f}, {high:.0f}]" if len(runs) > 1 else ""
+    return f"{mean:.0f}{interval}"
+
+
+def _recipes(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path in sorted(folder.glob("*.json")):
+        result = json.loads(path.read_text())
+        if not path.stem.startswith("bench_") and "kind" not in result:
+            yield path.stem, result
 
 
 def recipe_rows(folder: Path) -> Iterator[list[str]]:
-    """One row per trained recipe."""
-    for path in sorted(folder.glob("*.json")):
-        if path.stem.startswith("bench_"):
-            continue
+    """One row per trained recipe without controls."""
+    for name, result in _recipes(folder):
+        arms = arms_of(result)
+        if [*arms] == [AGENT]:
+            runs = arms[AGENT]["runs"]
+            yield [
+                f"`{name}`",
+                f"`{result['env']}`, {result['agent'].upper()}",
+                _steps(runs),
+                _one_by_one(runs),
+                _minutes(runs),
+            ]
+
+
+def memory_rows(folder: Path) -> Iterator[list[str]]:
+    """One row per recipe and arm."""
+    for name, result in _recipes(folder):
+        arms = arms_of(result)
+        for arm, known in arms.items() if [*arms] != [AGENT] else ():
+            runs = known["runs"]
+            task = f"`{known['plan']['env']}`, {result['agent'].upper()}"
+            counts = [str(len(runs)), _steps(runs), _minutes(runs)]
+            yield [f"`{name}`", arm, task, reached(runs), *counts]
+
+
+def ladder_rows(folder: Path) -> Iterator[list[str]]:
+    """One row per encoder that climbed."""
+    for path in sorted(folder.glob("*-ladder.json")):
         result = json.loads(path.read_text())
-        minutes = result["minutes"]
-        yield [
-            f"`{path.stem}`",
-            f"`{result['env']}`, {result['agent'].upper()}",
-            _range([f"{steps:,}" for steps in sorted(result["steps"])]),
-            " ".join(f"{100 * share:.0f}" for share in result["success"]) + " %",
-            _range([f"{value:.1f}" for value in sorted(minutes)]),
-        ]
+        for encoder, climbs in result["climbs"].items():
+            best = [str(longest(rungs, result["solved"]) or "none") for rungs in climbs.values()]
+            rungs = [rung for climb in climbs.values() for rung in climb]
+            missed = [rung for rung in rungs if rung["success_rate"] < result["solved"]]
+            shares = [f"{rung['length']}: {100 * rung['success_rate']:.0f} %" for rung in missed]
+            yield [encoder, " ".join(best), ", ".join(shares) or "none", _minutes(rungs)]
+
+
+def longest(rungs: Runs, solved: float) -> int | None:
+    """The longest length of a climb that was solved, None where the first was not."""
+    lengths = [rung["length"] for rung in rungs if rung["success_rate"] >= solved]
+    return max(lengths, default=None)
+
+
+def ablation_rows(folder: Path) -> Iterator[list[str]]:
+    """One row per choice of each axis."""
+    path = folder / "ablation.json"
+    for row in json.loads(path.read_text())["rows"] if path.is_file() else ():
+        runs = row["runs"]
+        if runs:
+            counts = [str(len(runs)), _steps(runs), _minutes(runs)]
+            yield [row["axis"], row["choice"], f"`{row['recipe']}`", reached(runs), *counts]
+
+
+def acting_rows(folder: Path) -> Iterator[list[str]]:
+    """One row per encoder: microseconds of one step."""
+    for encoder, found in _memory_speed(folder).get("acting_us", {}).items():
+        yield [encoder, *(f"{value:,.0f}" for value in found.values())]
+
+
+def scan_rows(folder: Path) -> Iterator[list[str]]:
+    """One row per window length: milliseconds forwards and backwards."""
+    for steps, found in _memory_speed(folder).get("scan_ms", {}).items():
+        yield [steps, *(f"{found[cell]:.1f}" for cell in ("torch.nn.GRU", "gru", "mingru", "lru"))]
+
+
+def _memory_speed(folder: Path) -> dict[str, Any]:
+    path = folder / "bench_memory_speed.json"
+    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return found
 
 
 def bench_rows(folder: Path) -> Iterator[list[str]]:
@@ -94,33 +237,107 @@ def _point_maze_speed(result: dict[str, Any]) -> Iterator[list[str]]:
     ]
 
 
+def _recurrent(result: dict[str, Any]) -> Iterator[list[str]]:
+    for name, found in result.get("update", {}).items():
+        for floor, title in (("encoders", "encoders alone"), ("networks", "encoders and heads")):
+            ours, bare = found["ours"], found[f"floor_{floor}"]
+            yield [
+                f"Recurrent SAC update, {name.upper()}, tokens per second",
+                f"{ours:,.0f}",
+                f"{bare:,.0f} (bare `torch.nn.{name.upper()}`, {title})",
+                f"{ours / bare:.2f} x",
+            ]
+    found = result.get("training")
+    if found and found["recurrent_ppo"] is not None:
+        ours, theirs = found["ours"], found["recurrent_ppo"]
+        yield [
+            f"Steps per second while training, `{found['env']}`, recurrent SAC",
+            f"{ours:,.0f}",
+            f"{theirs:,.0f} (sb3-contrib RecurrentPPO)",
+            f"{ours / theirs:.1f} x",
+        ]
+
+
 _BENCHES = {
     "fetch_reach": _fetch_reach,
     "update_speed": _update_speed,
     "replay_speed": _replay_speed,
     "point_maze_speed": _point_maze_speed,
+    "memory_speed": _recurrent,
 }
-_HEADS = {
-    "recipes": ["recipe", "task", "steps", "success, one number per seed", "minutes"],
-    "bench": ["one thread", "here", "peer", "ratio"],
+_COUNTS = ["seeds", "steps", "minutes"]
+_REACHED = "success or return, 95 % interval"
+_TABLES: dict[str, tuple[list[str], Callable[[Path], Iterator[list[str]]]]] = {
+    "recipes": (
+        ["recipe", "task", "steps", "success, one number per seed", "minutes"],
+        recipe_rows,
+    ),
+    "memory": (["recipe", "arm", "task", _REACHED, *_COUNTS], memory_rows),
+    "ladder": (
+        ["encoder", "longest corridor solved, per seed", "not solved", "minutes per corridor"],
+        ladder_rows,
+    ),
+    "ablation": (["axis", "choice", "recipe", _REACHED, *_COUNTS], ablation_rows),
+    "bench": (["one thread", "here", "peer", "ratio"], bench_rows),
+    "acting": (["one step, µs", "batch 1", "batch 8"], acting_rows),
+    "scan": (
+        ["steps", "`torch.nn.GRU`, ms", "GRU, ms", "min-GRU, ms", "LRU, ms"],
+        scan_rows,
+    ),
 }
 
 
 def tables(folder: Path = HERE) -> dict[str, str]:
     """Every table as Markdown, by name."""
-    rows = {"recipes": list(recipe_rows(folder)), "bench": list(bench_rows(folder))}
-    return {name: _markdown(_HEADS[name], rows[name]) for name in rows}
+    return {name: _markdown(head, [*rows(folder)]) for name, (head, rows) in _TABLES.items()}
 
 
 def filled(text: str, folder: Path = HERE) -> str:
-    """A document with the tables between its marks `<!-- table: NAME -->`, `<!-- end -->`."""
-    for name, table in tables(folder).items():
-        mark = f"<!-- table: {name} -->"
-        if mark not in text:
-            raise ValueError(f"the document has no place for the table {name!r}: add {mark}")
-        place = re.compile(f"({re.escape(mark)}\n).*?(<!-- end -->)", re.DOTALL)
-        text = place.sub(lambda found, table=table: f"{found[1]}{table}{found[2]}", text)
+    """A document with the tables between its marks `<!-- table: NAME -->`, `<!-- end -->`.
+
+    Raises:
+        ValueError: If a mark names no table.
+    """
+    known = tables(folder)
+    for name in marks(text):
+        if name not in known:
+            raise ValueError(f"there is no table {name!r}; known: {', '.join(known)}")
+        place = re.compile(
+            f"({re.escape(f'<!-- table: {name} -->')}\n).*?(<!-- end -->)", re.DOTALL
+        )
+        table = known[name].replace("\\", r"\\")  # else the start of a reference to a group
+        text = place.sub(rf"\g<1>{table}\g<2>", text)
     return text
+
+
+def marks(text: str) -> list[str]:
+    """Names of the tables that a document has a place for."""
+    return re.findall(r"^<!-- table: (.*) -->$", text, re.MULTILINE)
+
+
+def homeless(folder: Path = HERE) -> list[str]:
+    """Tables with content that no document has a place for."""
+    placed = {name for path in documents() for name in marks(path.read_text())}
+    return [
+        name
+        for name, (_, rows) in _TABLES.items()
+        if name not in placed and next(rows(folder), None)
+    ]
+
+
+def _one_by_one(runs: Runs) -> str:
+    if all(run["success_rate"] is not None for run in runs):
+        return " ".join(f"{100 * run['success_rate']:.0f}" for run in runs) + " %"
+    return " ".join(f"{run['return_mean']:.0f}" for run in runs) + " (return)"
+
+
+def _steps(runs: Runs) -> str:
+    steps = _range([f"{steps:,}" for steps in sorted(run["steps"] for run in runs)])
+    return f"{steps} (time was up)" if any(run["stopped"] for run in runs) else steps
+
+
+def _minutes(runs: Runs) -> str:
+    return _range([f"{value:.1f}" for value in sorted(run["minutes"] for run in runs)])
 
 
 def _range(values: list[str]) -> str:
@@ -135,13 +352,18 @@ def _markdown(head: list[str], rows: list[list[str]]) -> str:
 
 
 def main() -> None:
-    """Prints the tables, or writes them into the README."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="change the README")
-    if parser.parse_args().write:
-        README.write_text(filled(README.read_text()))
-    else:
-        print("\n".join(tables().values()), end="")
+    """Prints the tables, or writes them into the documents."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--write", action="store_true", help="change the documents")
+    if not parser.parse_args().write:
+        print("\n".join(f"{name}:\n\n{table}" for name, table in tables().items()), end="")
+        return
+    for path in documents():
+        path.write_text(filled(path.read_text()))
+    for name in homeless():
+        print(f"no document has a place for the table {name!r}: <!-- table: {name} -->")
 
 
 if __name__ == "__main__":

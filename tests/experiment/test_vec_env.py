@@ -9,11 +9,12 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stable_baselines3 import SAC, HerReplayBuffer
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from rlkit.envs.construct import make
 from rlkit.experiment.env_state import Stateful
 from rlkit.experiment.vec_env import GymVecEnv, make_vec_env
+from rlkit.experiment.workers import ResilientVecEnv
 from rlkit.goals import GoalEnv
 
 SUITE = ["rlkit/BitFlip-v0", "rlkit/PointMaze-U-v0", "rlkit/PointMaze-Open-Dense-v0"]
@@ -169,7 +170,7 @@ def test_the_native_form_is_preferred_and_others_are_monitored() -> None:
     assert isinstance(venv.envs[0], Stateful)
     assert venv.env_is_wrapped(Monitor) == [True, True]
     processes = make_vec_env(make, "Pendulum-v1", 2, 0, subprocess=True)
-    assert isinstance(processes, SubprocVecEnv)
+    assert isinstance(processes, ResilientVecEnv)
     np.testing.assert_array_equal(processes.reset(), venv.reset())
     processes.close()
 

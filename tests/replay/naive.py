@@ -39,6 +39,12 @@ def rule_of(kind: str, terminates: bool) -> GoalRule | None:
     return DistanceRule(1.5, terminates=terminates) if kind == "box" else ExactRule(terminates)
 
 
+def memory(place: tuple[int, int, int], part: int, shape: tuple[int, ...]) -> Any:
+    """One array of an agent's memory before a step, which says where it comes from."""
+    env, episode, t = place
+    return np.full(shape, 1 + part + 10 * t + 1e4 * episode + 1e6 * env, np.float32)
+
+
 @dataclass
 class Episode:
     """T steps and T + 1 observations."""
@@ -89,7 +95,7 @@ class World:
         for _ in range(steps):
             step = self.step()
             for replay in (self.replay, *replays):
-                replay.add(*step)
+                replay.add(*step, self.carry(replay))
 
     def step(self) -> tuple[Any, ...]:
         """One vector step, as arguments of `Replay.add`."""
@@ -104,6 +110,18 @@ class World:
             np.array([episode.terminated[-1] for episode in episodes]),
             np.array([episode.truncated[-1] for episode in episodes]),
             self._stacked([episode.observations[-1] for episode in episodes]),
+        )
+
+    def carry(self, replay: Replay) -> tuple[Any, ...] | None:
+        """What an agent remembered before the newest step, in the shapes that a replay keeps."""
+        places = [(env, len(e) - 1, e[-1].steps - 1) for env, e in enumerate(self.envs)]
+        shapes = [column.shape[1:] for column in replay.storage.carry]
+        return (
+            tuple(
+                np.stack([memory(place, i, shape) for place in places])
+                for i, shape in enumerate(shapes)
+            )
+            or None
         )
 
     def cut(self) -> None:
@@ -185,8 +203,8 @@ class World:
         ]
 
     def origins(self, batch: Batch) -> list[tuple[int, int, int]]:
-        """Where each window of a batch begins."""
-        tag = batch.observation["observation"][:, 0]
+        """Where each window of a batch begins, after its burn-in."""
+        tag = batch.observation["observation"][:, batch.burn_in]
         tag = tag[:, 0, 0] if self.kind == "image" else tag
         return [(int(env), int(e), int(t)) for env, e, t in tag]
 
@@ -209,3 +227,42 @@ class World:
             if batch.desired_goal is not None:
                 goal = episode.observations[t]["desired_goal"]
                 np.testing.assert_array_equal(batch.desired_goal[row, i], goal)
+
+    def first_kept(self, env: int, episode: int) -> int:
+        """Time of an episode's oldest observation that is still stored."""
+        return next(t for e, t in self.kept(env) if e == episode)
+
+    def check_sequence(self, batch: Batch, row: int, origin: tuple[int, int, int]) -> None:
+        """A window as played, with its burn-in and what memory reads."""
+        env, e, start = origin
+        episode, first = self.envs[env][e], self.first_kept(env, e)
+        for i in range(batch.observation_count):
+            t = min(max(start - batch.burn_in + i, first), episode.steps)
+            for key, value in batch.observation.items():
+                np.testing.assert_array_equal(value[row, i], episode.observations[t][key], key)
+            assert batch.is_first[row, i] == (t == first)
+            if batch.previous_action is not None:
+                action = episode.actions[t - 1] if t > first else np.zeros(2)
+                np.testing.assert_array_equal(batch.previous_action[row, i], action)
+            if batch.previous_reward is not None:
+                reward = episode.rewards[t - 1] if t > first else 0.0
+                assert batch.previous_reward[row, i] == np.float32(reward)
+        for i in range(batch.mask.shape[1]):
+            t = start - batch.burn_in + i
+            happened = first <= t < episode.steps
+            assert batch.mask[row, i] == (happened and i >= batch.burn_in)
+            if not happened:
+                continue
+            np.testing.assert_array_equal(batch.action[row, i], episode.actions[t])
+            assert batch.truncated[row, i] == episode.truncated[t]
+            if i >= batch.burn_in:
+                assert batch.reward[row, i] == np.float32(episode.rewards[t])
+                assert batch.terminated[row, i] == episode.terminated[t]
+            if batch.desired_goal is not None:
+                goal = episode.observations[t]["desired_goal"]
+                np.testing.assert_array_equal(batch.desired_goal[row, i], goal)
+        begin = max(start - batch.burn_in, first)
+        for part, value in enumerate(batch.carry or ()):
+            shape = value.shape[1:]
+            expected = memory((env, e, begin), part, shape) if begin > first else np.zeros(shape)
+            np.testing.assert_array_equal(value[row], expected)

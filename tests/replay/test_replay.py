@@ -21,7 +21,10 @@ worlds = st.builds(
     seed=st.integers(0, 2**32 - 1),
     terminates=st.booleans(),
     end=st.sampled_from([0.0, 0.1, 0.5]),
-    window=st.integers(1, 3),
+    window=st.sampled_from([None, 1, 2, 3]),
+    goals=st.sampled_from(["step", "window"]),
+    previous_action=st.booleans(),
+    carry=st.sampled_from([(), ((2,), (3, 1))]),
     steps=st.integers(1, 3),
     gamma=st.just(0.9),
     hindsight=st.sampled_from(
@@ -31,8 +34,10 @@ worlds = st.builds(
 
 
 @settings(max_examples=60, deadline=None)
-@given(worlds, st.integers(1, 60))
-def test_samples_equal_naive_sums_over_the_sampled_goals(world, steps):
+@given(worlds, st.integers(1, 60), st.integers(0, 4))
+def test_samples_equal_naive_sums_over_the_sampled_goals(world, steps, burn_in):
+    if world.options["window"] is not None:
+        world.replay = world.new_replay(burn_in=burn_in)
     world.play(steps)
     replay = world.replay
     batch = replay.sample(24)
@@ -40,9 +45,16 @@ def test_samples_equal_naive_sums_over_the_sampled_goals(world, steps):
         assert batch.desired_goal is None or not batch.relabelled.any()
     for row, (e, number, start) in enumerate(world.origins(batch)):
         episode = world.envs[e][number]
-        for i in range(replay.window):
-            assert batch.mask[row, i] == (start + i < episode.steps)
+        records, start = batch.mask.shape[1], start - batch.burn_in
+        over = False
+        for i in range(records):
+            t = start + i
+            happened = world.first_kept(e, number) <= t < episode.steps
+            assert batch.mask[row, i] == (happened and i >= batch.burn_in and not over)
+            if happened and batch.relabelled[row, i] and replay.goals == "window":
+                over |= outcome(world, episode, t, batch.desired_goal[row, i], True)[1]
             if not batch.mask[row, i]:
+                assert batch.reward[row, i] == batch.terminated[row, i] == 0
                 continue
             total, weight, t, terminated = 0.0, 1.0, start + i, False
             goal = None if batch.desired_goal is None else batch.desired_goal[row, i]

@@ -1,0 +1,161 @@
+"""Settings that every learner has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from rlkit.encoders import SequenceEncoder
+
+Sharing = Literal["separate", "detached", "joint"]
+GoalMode = Literal["late", "early", "mixed"]
+Start = Literal["zero", "stored"]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Widths of what a learner sees and does.
+
+    Attributes:
+        observation: F, of the observation vector.
+        goal: G, of the goal vector; 0 without goals.
+        action: A: dimensions of a continuous action in [-1, 1], or number of discrete ones.
+    """
+
+    observation: int
+    goal: int
+    action: int
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """Settings that every learner has."""
+
+    learning_rate: float = 3e-4
+    """Adam's step size, > 0."""
+    batch_size: int | None = None
+    """Windows per update, >= 1; None is 32 with an encoder and 256 (DQN: 128) without."""
+    gamma: float = 0.99
+    """Discount of one step, in [0, 1]."""
+    tau: float | None = None
+    """Share of the way that the target goes at each refresh, in (0, 1]; None is 0.005 where every
+    update refreshes it, and all of the way where refreshes are rarer."""
+    target_update_interval: int = 1
+    """Updates between refreshes of the target, >= 1."""
+    net_arch: tuple[int, ...] = (256, 256)
+    """Widths of the hidden layers of every network."""
+    critics: int = 2
+    """Critics in the ensemble; the target takes their minimum (Fujimoto et al. 2018), >= 1."""
+    layer_norm: bool = False
+    """Layer norm in the critics (Ball et al. 2023, section 4.2)."""
+    normalise: bool = True
+    """Scale observations and goals by running moments (Plappert et al. 2018, appendix)."""
+    observe_achieved: bool = True
+    """Whether networks read the achieved goal beside the observation; switch it off where it would
+    show what the observation hides, delays or blurs."""
+    bound_targets: bool = True
+    """Clip value targets to the returns that the goal rule's rewards allow (Andrychowicz et al.
+    2017, appendix A); without effect where those are unbounded."""
+    random_fraction: float = 0.0
+    """Share of training actions drawn uniformly at random, in [0, 1]."""
+    max_grad_norm: float | None = None
+    """Longest gradient of one network, > 0; None does not clip."""
+    compile: bool = False
+    """Compile the update into one graph; pays off from some 20,000 updates on. Not with memory."""
+
+    encoder: str | Mapping[str, Any] | SequenceEncoder | None = None
+    """Memory: a name such as "gru", a table `{name = "gru", hidden = 128}`, "my_pkg.mod:Class", an
+    encoder, or None (also "none") for an agent without. What follows matters only with memory."""
+    encoder_lr: float | None = None
+    """Adam's step size for the encoders, > 0; None is `learning_rate`."""
+    encoder_sharing: Sharing = "separate"
+    """Whether actor and critic have encoders of their own ("separate"), or the actor reads the
+    critic's without bending it ("detached"; Yarats et al. 2021) or bending it, too ("joint": the
+    common mistake, here for comparison)."""
+    goal_mode: GoalMode | None = None
+    """Where goals join: after the memory ("late": one goal per step, carries stay valid), or as its
+    input ("early": one goal per window). None is early where the environment hides its goal for a
+    while, else late. "mixed" has one goal per step as its input: a mistake, here for comparison."""
+    window: int = 32
+    """Steps per training window, >= 1; 0 takes whole episodes."""
+    burn_in: int = 0
+    """Steps before each window that only warm the memory up (Kapturowski et al. 2019), >= 0."""
+    start: Start = "zero"
+    """Memory at the beginning of a window: fresh, or as it was when the step was taken."""
+    previous_action: bool = True
+    """Whether the memory reads the previous action."""
+    previous_reward: bool = False
+    """Whether the memory reads the previous reward; needs goals that join early."""
+
+    default_batch_size: ClassVar[int] = 256
+
+    def __post_init__(self) -> None:
+        """Refuses values out of range, by name."""
+        checks = {
+            "learning_rate": ("> 0", callable(self.learning_rate) or self.learning_rate > 0),
+            "batch_size": (">= 1 or None", self.batch_size is None or self.batch_size >= 1),
+            "gamma": ("in [0, 1]", 0 <= self.gamma <= 1),
+            "tau": ("in (0, 1] or None", self.tau is None or 0 < self.tau <= 1),
+            "target_update_interval": (">= 1", self.target_update_interval >= 1),
+            "net_arch": ("a list of widths >= 1", all(width >= 1 for width in self.net_arch)),
+            "critics": (">= 1", self.critics >= 1),
+            "random_fraction": ("in [0, 1]", 0 <= self.random_fraction <= 1),
+            "max_grad_norm": ("> 0 or None", self.max_grad_norm is None or self.max_grad_norm > 0),
+            "encoder_lr": ("> 0 or None", self.encoder_lr is None or self.encoder_lr > 0),
+            "encoder_sharing": _one_of(self.encoder_sharing, "separate", "detached", "joint"),
+            "goal_mode": _one_of(self.goal_mode, "late", "early", "mixed", None),
+            "window": (">= 0, where 0 takes whole episodes", self.window >= 0),
+            "burn_in": (">= 0", self.burn_in >= 0),
+            "start": _one_of(self.start, "zero", "stored"),
+        }
+        for name, (allowed, fine) in checks.items():
+            if not fine:
+                raise ValueError(f"{name} = {getattr(self, name)!r} must be {allowed}")
+        if self.has_memory:
+            self._check_memory()
+
+    def _check_memory(self) -> None:
+        if self.compile:
+            raise ValueError(
+                "compile = True does not go with an encoder: a graph of every step of a window "
+                "would take minutes to build; set compile = False"
+            )
+        if self.window == 0 and self.burn_in > 0:
+            raise ValueError(
+                f"burn_in = {self.burn_in} does not go with window = 0: whole episodes begin where "
+                f"memory does; set one of them"
+            )
+        if self.previous_reward and self.goal_mode in ("late", "mixed"):
+            raise ValueError(
+                f'previous_reward = True does not go with goal_mode = "{self.goal_mode}": rewards '
+                f'depend on the goal, and so would the memory; set goal_mode = "early"'
+            )
+        if self.start == "stored" and self.goal_mode in ("early", "mixed"):
+            raise ValueError(
+                f'start = "stored" does not go with goal_mode = "{self.goal_mode}": stored memory '
+                f'depends on the goal as played, and hindsight exchanges it; set start = "zero"'
+            )
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether there is an encoder."""
+        return self.encoder is not None and self.encoder != "none"
+
+    @property
+    def windows(self) -> int:
+        """`batch_size`, or what None stands for."""
+        if self.batch_size is not None:
+            return self.batch_size
+        return 32 if self.has_memory else self.default_batch_size
+
+    @property
+    def refresh_share(self) -> float:
+        """`tau`, or what None stands for."""
+        if self.tau is not None:
+            return self.tau
+        return 0.005 if self.target_update_interval == 1 else 1.0
+
+
+def _one_of(value: Any, *allowed: Any) -> tuple[str, bool]:
+    return f"one of {list(allowed)}", value in allowed

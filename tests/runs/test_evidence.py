@@ -1,0 +1,149 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from rlkit.experiment.recipe import load_recipe, recipe_names
+
+SCRIPTS = Path(__file__).parents[2] / "runs"
+RECIPE = """
+env = "rlkit/BitFlip-v0"
+agent = "dqn"
+steps = 60
+num_envs = 2
+env_options = { bits = 3 }
+agent_options = { net_arch = [8], learning_starts = 20 }
+evaluation = { every = 30, episodes = 4, final_episodes = 6 }
+pictures = { video_episodes = 0 }
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(RECIPE)
+    return str(path)
+
+
+@pytest.fixture
+def words(tmp_path, recipe):
+    """The arguments of a series whose files lie in the test's folder."""
+    places = ["--results", str(tmp_path / "results"), "--out", str(tmp_path / "out")]
+    return [recipe, "--arms", "agent", *places]
+
+
+def result_of(tmp_path):
+    return json.loads((tmp_path / "results" / "tiny.json").read_text())
+
+
+def test_every_recurrent_recipe_has_its_controls():
+    arms = import_module("arms")
+    recurrent = [name for name in recipe_names() if "encoder" in load_recipe(name).agent_options]
+    assert arms.FULL_STATE.keys() == set(recurrent)
+    for name in recurrent:
+        assert arms.arm_names(name) == ("recurrent", "memoryless", "oracle")
+        own, blind, full = (
+            load_recipe(name, arms.arm_settings(name, arm)) for arm in arms.arm_names(name)
+        )
+        assert own == load_recipe(name)
+        assert blind.env == own.env
+        assert blind.agent_options["encoder"] == full.agent_options["encoder"] == "none"
+        assert (full.env, full.env_options) != (own.env, own.env_options)
+        assert own.steps == blind.steps == full.steps
+
+
+def test_controls_learn_from_as_many_steps_as_agents_without_memory_do(recipe):
+    arms = import_module("arms")
+    path = Path(recipe)
+    assert arms.arm_settings(recipe, "memoryless") == ("agent_options.encoder=none",)
+    path.write_text(RECIPE.replace("[8],", "[8], batch_size = 32,"))
+    # A number of windows says nothing about a number of single steps.
+    assert "agent_options.batch_size=128" in arms.arm_settings(recipe, "memoryless")
+
+
+def test_an_arm_that_nobody_knows_is_named(recipe):
+    arms = import_module("arms")
+    with pytest.raises(ValueError, match=r"unknown arm 'orakel'; known: agent, recurrent, "):
+        arms.arm_settings(recipe, "orakel")
+    with pytest.raises(ValueError, match=r"no oracle is known.*FULL_STATE in runs/arms\.py"):
+        arms.arm_settings(recipe, "oracle")
+
+
+def test_only_what_is_missing_is_trained(tmp_path, words, capsys):
+    main = import_module("evidence").main
+    assert main([*words, "--seeds", "1"]) == 0
+    first = result_of(tmp_path)["arms"]["agent"]["runs"][0]
+    assert main([*words, "--seeds", "1", "0", "--jobs", "2"]) == 0
+    result = result_of(tmp_path)
+    runs = result["arms"]["agent"]["runs"]
+    assert [run["seed"] for run in runs] == [0, 1]
+    assert runs[1] == first
+    assert [row[0] for row in first["curve"]] == [30, 60]
+    assert first["curve"][-1][1:] == [first["success_rate"], first["return_mean"]]
+    assert (first["episodes"], first["steps"], first["stopped"]) == (6, 60, False)
+    assert result["arms"]["agent"]["plan"]["steps"] == 60
+    assert (tmp_path / "results" / "tiny.png").stat().st_size > 1_000
+    assert capsys.readouterr().err.count("tiny, agent, seed") == 2
+
+
+def test_results_of_other_settings_are_not_mixed(tmp_path, recipe):
+    Evidence = import_module("evidence").Evidence
+    path = tmp_path / "results" / "tiny.json"
+    facts = {"seed": 0, "success_rate": 0.5, "curve": [[30, 0.5, -1.0]], "stopped": False}
+    evidence = Evidence(path, recipe)
+    assert [one.seed for one in evidence.missing("agent", [1, 0], tmp_path)] == [1, 0]
+    evidence.add("agent", facts)
+    assert [one.seed for one in Evidence(path, recipe).missing("agent", [1, 0], tmp_path)] == [1]
+    with pytest.raises(ValueError, match=r"holds settings = \[\], not \['steps=70'\].*--name"):
+        Evidence(path, recipe, ["steps=70"])
+    Path(recipe).write_text(RECIPE.replace("[8]", "[9]"))
+    evidence = Evidence(path, recipe)
+    with pytest.raises(ValueError, match=r"net_arch was \[8\] and is \[9\]\); --anew"):
+        evidence.missing("agent", [1], tmp_path)
+    folder = tmp_path / "agent" / "seed-0"
+    folder.mkdir(parents=True)
+    evidence.forget("agent", tmp_path)
+    assert not folder.exists()
+    assert [one.seed for one in evidence.missing("agent", [0], tmp_path)] == [0]
+
+
+def test_a_training_that_takes_too_long_is_examined_as_it_is(tmp_path, words, recipe):
+    Path(recipe).write_text(RECIPE.replace("60", "1_000_000"))
+    assert import_module("evidence").main([*words, "--seeds", "0", "--minutes", "0.15"]) == 0
+    run = result_of(tmp_path)["arms"]["agent"]["runs"][0]
+    assert run["stopped"]
+    assert 0 < run["steps"] < 1_000_000
+    assert run["curve"][-1] == [run["steps"], run["success_rate"], run["return_mean"]]
+    assert run["episodes"] == 6
+
+
+def test_an_interrupted_series_saves_and_goes_on(tmp_path, words, recipe):
+    Path(recipe).write_text(RECIPE.replace("60", "1_000_000"))
+    command = [sys.executable, str(SCRIPTS / "evidence.py"), *words, "--seeds", "0"]
+    folder = tmp_path / "out" / "tiny" / "agent" / "seed-0"
+    series = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    while not (folder / "evaluations.json").exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    series.send_signal(signal.SIGTERM)
+    assert series.wait() == 128 + signal.SIGTERM
+    saved = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    assert saved
+    assert not (tmp_path / "results").exists()
+    training = import_module("series").Training(recipe, 0, (), folder)
+    assert training.words() == ["resume", str(folder), "--json"]
+    other = import_module("series").Training(recipe, 0, ("steps=70",), folder)
+    assert other.words()[0] == "train"
+
+
+def test_a_training_that_fails_does_not_stop_the_others(tmp_path, words, recipe, capfd):
+    Path(recipe).write_text(RECIPE.replace("bits = 3", "bits = -3"))
+    assert import_module("evidence").main([*words, "--seeds", "0", "1", "--jobs", "2"]) == 1
+    assert capfd.readouterr().err.count("bits") >= 2
+    assert not os.path.exists(tmp_path / "results")
