@@ -19,6 +19,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import get_system_info
 
 from rlkit.agents.collect import collect
+from rlkit.agents.diagnostics import record_memory
 from rlkit.agents.interface import Interface, return_bounds
 from rlkit.agents.learner import Learner
 from rlkit.agents.options import (
@@ -292,8 +293,7 @@ class Algorithm(OffPolicyAlgorithm):
 
     def train(self, gradient_steps: int, batch_size: int) -> None:
         """Makes `gradient_steps` updates on batches of `batch_size` windows."""
-        rate = self.lr_schedule(self._current_progress_remaining)
-        self.learner.learning_rate.fill_(rate)
+        self.learner.learning_rate.fill_(self.lr_schedule(self._current_progress_remaining))
         remaining = gradient_steps
         while remaining > 0:
             # Several batches at once: most of a sample's time does not depend on its size.
@@ -393,6 +393,7 @@ class Algorithm(OffPolicyAlgorithm):
 
     def dump_logs(self) -> None:
         """Writes what happened since the last time to the logger, under SB3's tags."""
+        record_memory(self)
         self.report.write(self.logger)
         self.logger.record("train/learning_rate", self.learner.learning_rate.item())
         self.logger.record("rollout/random_fraction", self.random_fraction())

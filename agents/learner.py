@@ -228,10 +228,11 @@ class Learner:
         if self.memory.encoder is None:
             nothing = batch["reward"].new_zeros(batch["reward"].numel(), 0)
             return {name: Recall(state[name], nothing, nothing) for name in names}
-        read = dict(batch)
-        for name in ("observation", "goal"):
-            read[name] = self._scaled(batch, name, batch[name])
-        return self.memory.recall(state, read, names)
+        return self.memory.recall(state, self._all_scaled(batch), names)
+
+    def memory_inputs(self, batch: State) -> Tensor:
+        """What the memory reads at all observations of a prepared batch, `(B, L, I)`."""
+        return self.memory.window_inputs(self._all_scaled(batch))
 
     def network(
         self,
@@ -261,6 +262,10 @@ class Learner:
         if not self.config.normalise:
             return x
         return normalise(x, batch[f"{name}_shift"], batch[f"{name}_scale"])
+
+    def _all_scaled(self, batch: State) -> State:
+        scaled = {name: self._scaled(batch, name, batch[name]) for name in ("observation", "goal")}
+        return {**batch, **scaled}
 
     def bound(self, target: Tensor) -> Tensor:
         """Value targets clipped to the returns that are possible."""

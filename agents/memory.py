@@ -180,7 +180,7 @@ class Memory:
             batch: As `Learner.update` takes it, with observation and goal scaled.
             names: The networks.
         """
-        x = self._window_inputs(batch)
+        x = self.window_inputs(batch)
         unrolled: dict[str, Recall] = {}
         found: dict[str, Recall] = {}
         for name in names:
@@ -194,6 +194,17 @@ class Memory:
             found[name] = own
         return found
 
+    def window_inputs(self, batch: State) -> Tensor:
+        """What the memory reads at all observations of a window, `(B, L, I)`; see `recall`."""
+        if self.reads_goal:
+            goal, length = batch["goal"], batch["observation"].shape[1]
+            last = goal[:, -1:].expand(-1, length - goal.shape[1], -1)
+            goal = torch.cat([goal, last], dim=1)
+            if "visible" in batch:
+                goal = goal * batch["visible"].unsqueeze(-1)
+            batch = {**batch, "goal": goal}
+        return self.inputs(batch)
+
     def following(self, batch: State, x: Tensor) -> Tensor:
         """Of values at all observations `(B, L, W)` those that each step's value follows from."""
         steps = batch["reward"].shape[1]
@@ -201,6 +212,11 @@ class Memory:
             return x[:, self.warm + 1 : steps + 1]
         index = batch["bootstrap"][:, self.warm :].unsqueeze(-1)
         return x.gather(1, index.expand(-1, -1, x.shape[-1]))
+
+    def stored(self, batch: State, name: str) -> Carry:
+        """The carry of a network, or its target, that the replay kept for a window's beginning."""
+        parts = tuple(batch[f"carry.{i}"] for i in range(len(self.stored_carry)))
+        return self._parts(parts)[self._remembering.index(name.removesuffix("_target"))]
 
     def attach(self, networks: dict[str, Network], acting: str) -> None:
         """Takes note of the learner's networks, and of the one that acts."""
@@ -256,16 +272,4 @@ class Memory:
         assert self.encoder is not None
         if self.config.start == "zero":
             return self.encoder.initial(len(batch["reward"]), self.device)
-        stored = tuple(batch[f"carry.{i}"] for i in range(len(self.stored_carry)))
-        return self._parts(stored)[self._remembering.index(name.removesuffix("_target"))]
-
-    def _window_inputs(self, batch: State) -> Tensor:
-        """What the memory reads at all observations of a window, `(B, L, I)`."""
-        if self.reads_goal:
-            goal, length = batch["goal"], batch["observation"].shape[1]
-            last = goal[:, -1:].expand(-1, length - goal.shape[1], -1)
-            goal = torch.cat([goal, last], dim=1)
-            if "visible" in batch:
-                goal = goal * batch["visible"].unsqueeze(-1)
-            batch = {**batch, "goal": goal}
-        return self.inputs(batch)
+        return self.stored(batch, name)

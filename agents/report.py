@@ -57,6 +57,11 @@ class Report:
         goals, reached = zip(*self._goals, strict=True)
         return np.stack(goals), np.array(reached)
 
+    @property
+    def updates(self) -> int:
+        """Updates since the last writing."""
+        return sum(count for _, count in self._sums.values())
+
     def write(self, logger: Logger) -> None:
         """Records the means since the last time, and starts over.
 

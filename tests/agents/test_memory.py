@@ -117,7 +117,9 @@ def test_actions_depend_on_what_was_seen_before(algorithm):
     changed[0] += 3
     _, carries = play(learner, x, goal, resets)
     _, others = play(learner, changed, goal, resets)
-    assert all((a != b).any(dim=-1).all() for a, b in zip(carries[-1][1:], others[-1][1:]))
+    assert all(
+        (a != b).any(dim=-1).all() for a, b in zip(carries[-1][1:], others[-1][1:], strict=True)
+    )
 
 
 @ALGORITHMS
