@@ -224,8 +224,7 @@ class Algorithm(OffPolicyAlgorithm):
     ) -> tuple[NDArray[Any], Carry]:
         """Actions as the replay stores them, for a batch of raw observations."""
         x, goal = self.interface.vectors(observation)
-        rule = self.rule if self.config.previous_reward else None
-        context = self.interface.context(observation, rule)
+        context = self.interface.context(observation, self.rule)
         return self.learner.act(x, goal, carry, is_first, explore=explore, **context)
 
     def random_fraction(self) -> float:

@@ -43,6 +43,7 @@ class Interface:
     ) -> None:
         self.action = action_space
         self.has_memory = config.has_memory
+        self.reads_reward = config.has_memory and config.previous_reward
         self.hides_goal = False
         self.goal: spaces.Space[Any] | None = None
         self.rest = observation_space
@@ -78,9 +79,19 @@ class Interface:
         return flag.reshape(flag.shape[:lead])
 
     def context(self, observation: Any, rule: GoalRule | None) -> dict[str, Array | None]:
-        """What acting needs beside the vectors: `visible (n,)`, and by a rule `reward (n,)`."""
+        """What acting needs beside the vectors: `visible (n,)`, and by the rule `reward (n,)`.
+
+        Raises:
+            ValueError: If the memory reads rewards, and there is no rule to work them out.
+        """
         found = {"visible": self.visible(observation)}
-        if rule is not None:
+        if self.reads_reward:
+            if rule is None:
+                raise ValueError(
+                    "previous_reward = True: this memory reads rewards, which follow from the "
+                    "environment's goal rule, and the agent has no environment; load it with one, "
+                    "load(path, env), or give it one with set_env(env)"
+                )
             achieved, desired = observation["achieved_goal"], observation["desired_goal"]
             found["reward"] = np.asarray(rule.reward(achieved, desired), np.float32)
         return found

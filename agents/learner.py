@@ -55,6 +55,7 @@ class Learner:
         self.observation_normaliser = Normaliser(sizes.observation, device, config.normalise)
         self.goal_normaliser = Normaliser(sizes.goal, device, config.normalise)
         self.updates = 0
+        self._noise = torch.zeros(0, device=self.device)
         rate = config.learning_rate
         self.learning_rate = torch.tensor(1.0 if callable(rate) else rate, device=self.device)
         self.state = {
@@ -144,6 +145,16 @@ class Learner:
             memory, carry = self.memory.step(self.state, read, carry)
             action = self.policy(memory, x, g, explore)
             return action.cpu().numpy(), self.memory.acted(carry, action)
+
+    def exploration_noise(self, like: Tensor) -> Tensor:
+        """Standard normal numbers of a shape, correlated with those of the step before."""
+        noise = torch.randn(like.shape, generator=self.generator, device=self.device)
+        share = self.config.noise_correlation
+        if share > 0:
+            if self._noise.shape == noise.shape:
+                noise = share * self._noise + (1 - share**2) ** 0.5 * noise
+            self._noise = noise
+        return noise
 
     def acted(self, carry: Carry, action: NDArray[Any]) -> Carry:
         """The memory after actions `(n, ...)` that were taken instead of those it had chosen."""
@@ -301,6 +312,7 @@ class Learner:
             "observation_moments": self.observation_normaliser.state_dict(),
             "goal_moments": self.goal_normaliser.state_dict(),
             "generator": self.generator.get_state().numpy(),
+            "noise": self._noise.cpu().numpy(),
             "updates": self.updates,
         }
 
@@ -311,7 +323,8 @@ class Learner:
             ValueError: If names or shapes belong to another learner.
         """
         rest = {k: v for k, v in self.state.items() if k not in self.networks}
-        for mine, saved in ((self.weights(), state["weights"]), (rest, state["optimiser"])):
+        parts = (self.weights(), state["weights"]), (rest, state["optimiser"])
+        for mine, saved in parts:
             if mine.keys() != saved.keys():
                 odd = sorted(mine.keys() ^ saved.keys())
                 raise ValueError(
@@ -322,12 +335,15 @@ class Learner:
                 if tensor.shape != saved[name].shape:
                     raise ValueError(
                         f"the saved {name} has shape {tuple(saved[name].shape)}, this agent needs "
-                        f"{tuple(tensor.shape)}: the spaces or net_arch differ"
+                        f"{tuple(tensor.shape)}: the spaces, encoder or net_arch differ"
                     )
+        for mine, saved in parts:  # only now, so that what is refused changes nothing
+            for name, tensor in mine.items():
                 tensor.copy_(saved[name])
         self.observation_normaliser.load_state_dict(state["observation_moments"])
         self.goal_normaliser.load_state_dict(state["goal_moments"])
         self.generator.set_state(torch.from_numpy(np.array(state["generator"], np.uint8)))
+        self._noise = self._tensor(state["noise"])
         self.updates = int(state["updates"])
 
     def _scaling(self, name: str) -> tuple[Tensor, Tensor]:

@@ -162,6 +162,11 @@ class Memory:
             return ()
         return tuple(tuple(part.shape[1:]) for part in self.initial(1)[1:])
 
+    @cached_property
+    def _carry_kinds(self) -> tuple[torch.dtype, ...]:
+        # The replay keeps numbers as float32; an encoder may count in integers.
+        return tuple(part.dtype for part in self.initial(1)[1:])
+
     def _parts(self, carries: Carry) -> list[Carry]:
         """The carries of each network that remembers."""
         width = len(carries) // len(self._remembering)
@@ -215,7 +220,8 @@ class Memory:
 
     def stored(self, batch: State, name: str) -> Carry:
         """The carry of a network, or its target, that the replay kept for a window's beginning."""
-        parts = tuple(batch[f"carry.{i}"] for i in range(len(self.stored_carry)))
+        kinds = self._carry_kinds
+        parts = tuple(batch[f"carry.{i}"].to(kind) for i, kind in enumerate(kinds))
         return self._parts(parts)[self._remembering.index(name.removesuffix("_target"))]
 
     def attach(self, networks: dict[str, Network], acting: str) -> None:
@@ -232,7 +238,13 @@ class Memory:
         rate, own = self.config.learning_rate, self.config.encoder_lr
         if own is None:
             return
-        ratio = own / (rate(1.0) if callable(rate) else rate)
+        start = rate(1.0) if callable(rate) else rate
+        if start == 0:
+            raise ValueError(
+                f"encoder_lr = {own} is kept in proportion to learning_rate, which begins at 0 "
+                f"here; let it begin above 0, or leave encoder_lr out"
+            )
+        ratio = own / start
         for name, network in networks.items():
             scale = torch.ones(network.size, device=self.device)
             scale[: network.memory_size] = ratio

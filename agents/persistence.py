@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -13,6 +14,7 @@ from gymnasium import spaces
 from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv
 
+from rlkit.encoders import Carry
 from rlkit.experiment.archive import read_archive, write_archive
 from rlkit.experiment.checkpoint import CheckpointError
 from rlkit.experiment.env_state import set_vec_env_state, vec_env_state
@@ -142,6 +144,7 @@ def write_agent(agent: Algorithm, path: Source, left_out: set[str]) -> None:
             },
             "last_observation": agent._last_obs,
             "last_episode_starts": agent._last_episode_starts,
+            "carry": [tensor.cpu() for tensor in agent.carry],
             "learner": learner,
         },
     }
@@ -186,7 +189,18 @@ def read_agent(
     if env is not None and not force_reset:
         agent._last_obs = saved["last_observation"]
         agent._last_episode_starts = saved["last_episode_starts"]
+        agent.carry = _fitting_carry(agent, saved["carry"])
     return agent
+
+
+def _fitting_carry(agent: Algorithm, saved: list[torch.Tensor]) -> Carry:
+    shapes = [[tuple(part.shape) for part in carry] for carry in (saved, agent.carry)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"the saved memory has shapes {shapes[0]}, this agent's {shapes[1]}: start, encoder or "
+            f"number of environments differ; load with force_reset=True to begin new episodes"
+        )
+    return tuple(part.to(agent.device) for part in saved)
 
 
 def write_replay(agent: Algorithm, path: Source) -> None:
@@ -212,8 +226,15 @@ def _plain_options(options: dict[str, Any]) -> dict[str, Any]:
                 f"{name} is a function, and files hold plain data only; pass a number, or set it "
                 f"again when loading: load(path, {name}=...)"
             )
-        plain[name] = list(value) if isinstance(value, tuple) else value
+        plain[name] = _plain(value)
     return plain
+
+
+def _plain(value: Any) -> Any:
+    """Tables and sequences as files hold them."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def _global_rng() -> dict[str, Any]:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor, nn
 
+from rlkit.encoders import Carry
+
 if TYPE_CHECKING:
     from rlkit.agents.algorithm import Algorithm
 
@@ -82,7 +84,8 @@ class LearnerPolicy(BasePolicy):
             deterministic: Whether to act without exploring.
 
         Raises:
-            ValueError: If the observation does not fit the observation space.
+            ValueError: If the observation does not fit the observation space, or the memory is
+                not that of so many observations.
         """
         if isinstance(observation, tuple) and len(observation) == 2:
             raise ValueError(
@@ -93,8 +96,9 @@ class LearnerPolicy(BasePolicy):
         _, vectorised = self.obs_to_tensor(observation)
         batch = _batched(observation, self.observation_space, vectorised)
         count = len(next(iter(batch.values())) if isinstance(batch, dict) else batch)
-        carry = algorithm.learner.initial(count) if state is None else state
+        carry = _continued(state, algorithm.learner.initial(count))
         start = np.zeros(count, np.bool_) if episode_start is None else np.asarray(episode_start)
+        start = np.broadcast_to(start.astype(np.bool_), (count,)).copy()
         action, carry = algorithm.act(batch, carry, start, explore=not deterministic)
         if isinstance(self.action_space, spaces.Discrete):
             action = action.reshape(count)
@@ -104,6 +108,21 @@ class LearnerPolicy(BasePolicy):
                 carry = algorithm.learner.acted(carry, action)
         action = algorithm.interface.to_env(action)
         return (action if vectorised else action.squeeze(axis=0)), (carry or None)
+
+
+def _continued(state: Any, fresh: Carry) -> Carry:
+    """The memory of the last step, which must have the shapes of a fresh one."""
+    if state is None:
+        return fresh
+    shapes = [[tuple(np.shape(part)) for part in carry] for carry in (state, fresh)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"state has shapes {shapes[0]}, these observations need {shapes[1]}: pass what the "
+            f"last `predict` of as many environments returned, or None to begin anew"
+        )
+    return tuple(
+        torch.as_tensor(part).to(own) for part, own in zip(state, fresh, strict=True)
+    )
 
 
 def _batched(observation: Any, space: spaces.Space[Any], vectorised: bool) -> Any:

@@ -92,8 +92,7 @@ class SACLearner(Learner):
         """The mode of the policy, or a sample of it."""
         mean, log_std = self._gaussian(self.state["actor"], (memory, observation, goal))
         if explore:
-            noise = torch.randn(mean.shape, generator=self.generator, device=self.device)
-            mean = mean + log_std.exp() * noise
+            mean = mean + log_std.exp() * self.exploration_noise(mean)
         return mean.tanh()
 
     def update_function(

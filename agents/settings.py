@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
 from rlkit.encoders import SequenceEncoder
@@ -59,6 +60,9 @@ class LearnerConfig:
     2017, appendix A); without effect where those are unbounded."""
     random_fraction: float = 0.0
     """Share of training actions drawn uniformly at random, in [0, 1]."""
+    noise_correlation: float = 0.0
+    """Correlation of Gaussian exploration noise from one step to the next, in [0, 1): above 0 an
+    agent keeps trying in one direction for a while (Eberhard et al. 2023 on why that helps)."""
     max_grad_norm: float | None = None
     """Longest gradient of one network, > 0; None does not clip."""
     compile: bool = False
@@ -92,6 +96,7 @@ class LearnerConfig:
 
     def __post_init__(self) -> None:
         """Refuses values out of range, by name."""
+        self._check_kinds()
         checks = {
             "learning_rate": ("> 0", callable(self.learning_rate) or self.learning_rate > 0),
             "batch_size": (">= 1 or None", self.batch_size is None or self.batch_size >= 1),
@@ -101,6 +106,7 @@ class LearnerConfig:
             "net_arch": ("a list of widths >= 1", all(width >= 1 for width in self.net_arch)),
             "critics": (">= 1", self.critics >= 1),
             "random_fraction": ("in [0, 1]", 0 <= self.random_fraction <= 1),
+            "noise_correlation": ("in [0, 1)", 0 <= self.noise_correlation < 1),
             "max_grad_norm": ("> 0 or None", self.max_grad_norm is None or self.max_grad_norm > 0),
             "encoder_lr": ("> 0 or None", self.encoder_lr is None or self.encoder_lr > 0),
             "encoder_sharing": _one_of(self.encoder_sharing, "separate", "detached", "joint"),
@@ -114,6 +120,20 @@ class LearnerConfig:
                 raise ValueError(f"{name} = {getattr(self, name)!r} must be {allowed}")
         if self.has_memory:
             self._check_memory()
+
+    def _check_kinds(self) -> None:
+        # A string is true and 1.5 is >= 1: what a recipe misspells would be taken for something.
+        kinds = {
+            bool: ("true or false", bool),
+            int: ("a whole number", Integral),
+            float: ("a number", Real),
+        }
+        for field in fields(self):
+            value, kind = getattr(self, field.name), type(field.default)
+            allowed, kept = kinds.get(kind, ("", object))
+            fine = isinstance(value, kept) and isinstance(value, bool) == (kind is bool)
+            if allowed and not (fine or callable(value)):
+                raise ValueError(f"{field.name} = {value!r} must be {allowed}")
 
     def _check_memory(self) -> None:
         if self.compile:
@@ -140,7 +160,9 @@ class LearnerConfig:
     @property
     def has_memory(self) -> bool:
         """Whether there is an encoder."""
-        return self.encoder is not None and self.encoder != "none"
+        chosen = self.encoder
+        name = chosen.get("name", "") if isinstance(chosen, Mapping) else chosen
+        return name is not None and not (isinstance(name, str) and name.lower() == "none")
 
     @property
     def windows(self) -> int:

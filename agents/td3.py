@@ -89,8 +89,8 @@ class TD3Learner(Learner):
         """The policy's action, with Gaussian noise in training."""
         action = self.actor(self.state["actor"], (memory, observation, goal))[0].tanh()
         if explore:
-            noise = torch.randn(action.shape, generator=self.generator, device=self.device)
-            action = (action + self.config.exploration_noise * noise).clamp(-1, 1)
+            noise = self.config.exploration_noise * self.exploration_noise(action)
+            action = (action + noise).clamp(-1, 1)
         return action
 
     def update_function(

@@ -187,10 +187,30 @@ class GRU(Recurrent):
 
     Beside the bias of r, z and n there is the candidate's own, inside the reset gate.
 
-    Source: Cho et al. 2014.
+    Source: Cho et al. 2014; `time_scale` after Tallec and Ollivier 2018, section 2.2, with scales
+    spread evenly over their logarithm.
+
+    Attributes:
+        time_scale: Longest memory at the start, in steps, > 2: the gates' biases spread memories
+            from 2 steps up to it. None starts them at zero, where memory fades within a few steps
+            until training has opened them.
     """
 
+    time_scale: float | None = None
+
     gates: ClassVar[int] = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_time_scale(self, self.time_scale)
+
+    def fill(self, views: dict[str, Tensor], generator: torch.Generator) -> None:
+        """Fresh values, with gates as open as `time_scale` says."""
+        super().fill(views, generator)
+        if self.time_scale is not None:
+            for i in range(self.layers):
+                update = views[f"{i}.bias"][self.hidden : 2 * self.hidden]
+                update.uniform_(0.0, math.log(self.time_scale - 1), generator=generator)
 
     def _further_shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
         return {f"{layer}.recurrent.bias": (self.hidden,)}
@@ -214,16 +234,31 @@ class LSTM(Recurrent):
 
     The forget gate's bias starts at one instead of zero, so that a fresh network remembers
     (Jozefowicz et al. 2015, section 2.1).
+
+    Attributes:
+        time_scale: As in `GRU`, for the forget gate; the input gate starts at its opposite (Tallec
+            and Ollivier 2018, equation 16). None is the forget bias of one.
     """
+
+    time_scale: float | None = None
 
     gates: ClassVar[int] = 4
     states: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_time_scale(self, self.time_scale)
 
     def fill(self, views: dict[str, Tensor], generator: torch.Generator) -> None:
         """Fresh values, with an open forget gate."""
         super().fill(views, generator)
         for i in range(self.layers):
-            views[f"{i}.bias"][self.hidden : 2 * self.hidden] = 1.0
+            admit, forget = views[f"{i}.bias"].split(self.hidden)[:2]
+            if self.time_scale is None:
+                forget.fill_(1.0)
+            else:
+                forget.uniform_(0.0, math.log(self.time_scale - 1), generator=generator)
+                admit.copy_(-forget)
 
     def _step(self, p: dict[str, Tensor], i: int, x: Tensor, before: list[Tensor]) -> list[Tensor]:
         return list(torch.lstm_cell(x, before, *_weights(p, i)))
@@ -235,6 +270,14 @@ class LSTM(Recurrent):
         second = torch.zeros_like(weights[-1])
         y, h, c = scan_lstm(x, [*weights, second], before[0], before[1], first)
         return y, [h, c]
+
+
+def _check_time_scale(encoder: Recurrent, time_scale: float | None) -> None:
+    if time_scale is not None and not time_scale > 2:
+        raise ValueError(
+            f"{type(encoder).__name__}: time_scale must be more than 2 steps, got {time_scale!r}; "
+            f"a gate that is half open remembers 2"
+        )
 
 
 def _weights(p: dict[str, Tensor], layer: int) -> tuple[Tensor, Tensor, Tensor]:

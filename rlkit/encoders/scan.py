@@ -109,7 +109,7 @@ class MinGRU(Parametric):
     """
 
     hidden: int = 64
-    layers: int = 1
+    layers: int = 2
     layer_norm: bool = True
     dropout: float = 0.0
     time_scale: float = 64.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,9 +58,12 @@ class EpisodeStorage:
         )
         goal_space = keyed.pop("desired_goal", None)
         size = num_envs * self.slots
-        self.observation = {key: empty_rows(size, space) for key, space in keyed.items()}
-        self.action = empty_rows(size, action_space)
-        self.carry = tuple(np.zeros((size, *shape), np.float32) for shape in carry)
+        try:
+            self.observation = {key: empty_rows(size, space) for key, space in keyed.items()}
+            self.action = empty_rows(size, action_space)
+            self.carry = tuple(np.zeros((size, *shape), np.float32) for shape in carry)
+        except MemoryError as error:
+            raise _too_large(capacity, size, (*keyed.values(), action_space), carry) from error
         self.reward = np.zeros(size, np.float32)
         self.terminated = np.zeros(size, np.bool_)
         self.truncated = np.zeros(size, np.bool_)
@@ -317,12 +321,17 @@ class EpisodeStorage:
         for name, column in own.items():
             ring = column.reshape(self.num_envs, self.slots, *column.shape[1:])
             saved = state["columns"][name]
-            used = saved.shape[1]
-            if ring[:, :used].shape != saved.shape or ring.dtype != saved.dtype:
+            if ring[:, : saved.shape[1]].shape != saved.shape or ring.dtype != saved.dtype:
+                memory = ", and the same memory" if name.startswith("carry.") else ""
                 raise ValueError(
                     f"the saved replay's {name!r} is {saved.dtype}{saved.shape}, this replay holds "
                     f"{ring.dtype}{ring.shape}: same environments, spaces and capacity are needed"
+                    f"{memory}"
                 )
+        for name, column in own.items():  # only now, so that what is refused changes nothing
+            ring = column.reshape(self.num_envs, self.slots, *column.shape[1:])
+            saved = state["columns"][name]
+            used = saved.shape[1]
             ring[:, :used] = saved
             if name == "has_action":  # the rest of the other columns stays untouched, as it is lazy
                 ring[:, used:] = False
@@ -338,3 +347,21 @@ class EpisodeStorage:
             columns["goal_id"] = self.goal_id
         columns |= {f"carry.{i}": column for i, column in enumerate(self.carry)}
         return columns | {f"observation.{key}": value for key, value in self.observation.items()}
+
+
+def _too_large(
+    capacity: int,
+    slots: int,
+    arrays: Sequence[spaces.Space[Any]],
+    carry: Sequence[tuple[int, ...]],
+) -> ValueError:
+    """The error of a storage that the memory does not hold."""
+    memory = slots * 4 * sum(math.prod(shape) for shape in carry)
+    rest = slots * sum(empty_rows(1, space).nbytes for space in arrays)
+    told = f"a replay of {capacity:,} steps (buffer_size) would take {memory + rest:,} bytes"
+    if not carry:
+        return ValueError(f"{told}, which are not to be had: lower buffer_size")
+    return ValueError(
+        f"{told}, {memory:,} of them for an agent's memory at every step, which are not to be had: "
+        f'lower buffer_size, or set start = "zero" to keep no memory'
+    )
