@@ -1,8 +1,8 @@
 """What an agent senses of an environment: entries hidden, values noisy, late or missing.
 
 The wrappers take any environment whose observation is an array, or a goal dict, of which they
-change the key `observation` alone. `achieved_goal` stays the truth, because hindsight judges by it:
-the agents of this suite do not sense it, but Stable-Baselines3's `MultiInputPolicy` does.
+change the key `observation` alone. `achieved_goal` stays the truth, because hindsight judges by it.
+An agent that senses it sees past the wrapper: switch it off with `observe_achieved=False`.
 
 Wrappers that draw random numbers have a generator of their own, seeded by `reset(seed=...)`: the
 environment inside starts and moves as it would without them. Their `get_state` and `set_state`

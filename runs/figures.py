@@ -54,9 +54,13 @@ def arm_curves(result: Mapping[str, Any]) -> Figure:
             linewidth=2,
             marker=marker if len(steps) <= 30 else None,
             markersize=4.5,
-            label=f"{name} (mean, range of {len(runs)})" if len(runs) > 1 else name,
+            label=name,
         )
-    axes.set(xlabel="environment steps", xlim=(0, None), title=result["env"])
+    seeds = max(len(runs) for runs in arms.values())
+    label = (
+        f"environment steps (mean and range of {seeds} seeds)" if seeds > 1 else "environment steps"
+    )
+    axes.set(xlabel=label, xlim=(0, None), title=result["env"])
     if is_success:
         axes.set_ylabel("success rate, held-out episodes")
         axes.set_ylim(-0.02, 1.03)

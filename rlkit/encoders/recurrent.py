@@ -253,7 +253,7 @@ class LSTM(Recurrent):
         """Fresh values, with an open forget gate."""
         super().fill(views, generator)
         for i in range(self.layers):
-            admit, forget = views[f"{i}.bias"].split(self.hidden)[:2]
+            admit, forget, *_ = torch.split(views[f"{i}.bias"], self.hidden)
             if self.time_scale is None:
                 forget.fill_(1.0)
             else:

@@ -124,7 +124,7 @@ def test_dropout_needs_a_generator_and_repeats_with_its_seed():
         (MinGRU, {"layers": 1.5}, "layers must be a whole number >= 1, got 1.5"),
         (MinGRU, {"time_scale": 2.0}, "time_scale must be more than 2 steps, got 2.0"),
         (MinGRU, {"dropout": 1.0, "layers": 2}, r"dropout must be in \[0, 1\), got 1.0"),
-        (MinGRU, {"dropout": 0.1}, "acts between layers .* set layers = 2"),
+        (MinGRU, {"dropout": 0.1, "layers": 1}, "acts between layers .* set layers = 2"),
         (LRU, {"inputs": -1}, "LRU: inputs must be a whole number >= 0, got -1"),
         (LRU, {"slowest": 1.0}, "0 <= fastest < slowest < 1, got .* slowest = 1.0"),
         (LRU, {"fastest": 0.995}, "0 <= fastest < slowest < 1, got fastest = 0.995"),
