@@ -202,7 +202,11 @@ class GRU(Recurrent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_time_scale(self, self.time_scale)
+        if self.time_scale is not None and not self.time_scale > 2:
+            raise ValueError(
+                f"GRU: time_scale must be more than 2 steps, got {self.time_scale!r}; a gate that "
+                f"is half open remembers 2"
+            )
 
     def fill(self, views: dict[str, Tensor], generator: torch.Generator) -> None:
         """Fresh values, with gates as open as `time_scale` says."""
@@ -234,31 +238,16 @@ class LSTM(Recurrent):
 
     The forget gate's bias starts at one instead of zero, so that a fresh network remembers
     (Jozefowicz et al. 2015, section 2.1).
-
-    Attributes:
-        time_scale: As in `GRU`, for the forget gate; the input gate starts at its opposite (Tallec
-            and Ollivier 2018, equation 16). None is the forget bias of one.
     """
-
-    time_scale: float | None = None
 
     gates: ClassVar[int] = 4
     states: ClassVar[int] = 2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_time_scale(self, self.time_scale)
 
     def fill(self, views: dict[str, Tensor], generator: torch.Generator) -> None:
         """Fresh values, with an open forget gate."""
         super().fill(views, generator)
         for i in range(self.layers):
-            admit, forget, *_ = torch.split(views[f"{i}.bias"], self.hidden)
-            if self.time_scale is None:
-                forget.fill_(1.0)
-            else:
-                forget.uniform_(0.0, math.log(self.time_scale - 1), generator=generator)
-                admit.copy_(-forget)
+            views[f"{i}.bias"][self.hidden : 2 * self.hidden] = 1.0
 
     def _step(self, p: dict[str, Tensor], i: int, x: Tensor, before: list[Tensor]) -> list[Tensor]:
         return list(torch.lstm_cell(x, before, *_weights(p, i)))
@@ -270,14 +259,6 @@ class LSTM(Recurrent):
         second = torch.zeros_like(weights[-1])
         y, h, c = scan_lstm(x, [*weights, second], before[0], before[1], first)
         return y, [h, c]
-
-
-def _check_time_scale(encoder: Recurrent, time_scale: float | None) -> None:
-    if time_scale is not None and not time_scale > 2:
-        raise ValueError(
-            f"{type(encoder).__name__}: time_scale must be more than 2 steps, got {time_scale!r}; "
-            f"a gate that is half open remembers 2"
-        )
 
 
 def _weights(p: dict[str, Tensor], layer: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -29,6 +29,8 @@ class Evaluation:
     """Episodes of the evaluation at the end."""
     stop_at_success: float | None = None
     """Training ends once an evaluation reaches this success rate, in (0, 1]."""
+    stop_at_return: float | None = None
+    """Training ends once an evaluation reaches this mean return."""
 
 
 @dataclass(frozen=True)

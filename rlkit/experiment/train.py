@@ -161,10 +161,14 @@ class Training:
 
     def _is_solved(self) -> bool:
         """Whether an evaluation at this very step calls for the final one."""
-        goal, last = self._session.recipe.evaluation.stop_at_success, self._run.last_evaluation()
-        if goal is None or last is None or last["final"] or last["step"] != self._step:
+        plan, last = self._session.recipe.evaluation, self._run.last_evaluation()
+        if last is None or last["final"] or last["step"] != self._step:
             return False
-        return last["success_rate"] is not None and last["success_rate"] >= goal
+        asked = {"success_rate": plan.stop_at_success, "return_mean": plan.stop_at_return}
+        return any(
+            goal is not None and last[name] is not None and last[name] >= goal
+            for name, goal in asked.items()
+        )
 
     def _finish(self) -> dict[str, Any]:
         plan = self._session.recipe.evaluation

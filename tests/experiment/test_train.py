@@ -158,14 +158,15 @@ def test_a_signal_ends_the_round_and_saves(whole, tmp_path, monkeypatch, number,
     assert curves(tmp_path / "run") == curves(whole[0])
 
 
-def test_training_stops_when_solved_and_can_go_on(tmp_path, monkeypatch):
+@pytest.mark.parametrize("asked", ["success=0.5", "return=-30"])
+def test_training_stops_when_solved_and_can_go_on(asked, tmp_path, monkeypatch):
     def homing(self, observation, state=None, episode_start=None, deterministic=True):
         gap = observation["desired_goal"] - observation["achieved_goal"]
         velocity = np.asarray(observation["observation"])[..., -2:]
         return np.clip(6 * gap - 2 * velocity, -1, 1).astype(np.float32), None
 
     monkeypatch.setattr(TinyAgent, "predict", homing)
-    plan = recipe("evaluation.stop_at_success=0.5")
+    plan = recipe(f"evaluation.stop_at_{asked}")
     outcome = train(plan, make, tmp_path / "run")
     assert outcome["steps"] == 100
     assert outcome["episodes"] == 6
