@@ -6,6 +6,7 @@ the learning rule can be read, tested and compiled without either.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -264,6 +265,17 @@ class Learner:
             rate = rate * self.memory.rate_scale[name]
         return adam(state, name, self.clip(grad), rate)
 
+    def bend(
+        self, grad: Tensor, actor_loss: Callable[[], tuple[Tensor, Any]], memory: dict[str, Recall]
+    ) -> Tensor:
+        """The critic's gradient with the actor's pull on their memory, where that is joint."""
+        if self.memory.encoder is None or self.config.encoder_sharing != "joint":
+            return grad
+        with torch.enable_grad():
+            loss, _ = actor_loss()
+        (pull,) = torch.autograd.grad(loss, memory["critic"].vector, retain_graph=True)
+        return grad + pull
+
     def encoder_norm(self, name: str, grad: Tensor) -> Metrics:
         """The length of the encoder's part of a network's gradient, as a metric."""
         size = self.networks[name].memory_size
@@ -343,7 +355,7 @@ class Learner:
         self.observation_normaliser.load_state_dict(state["observation_moments"])
         self.goal_normaliser.load_state_dict(state["goal_moments"])
         self.generator.set_state(torch.from_numpy(np.array(state["generator"], np.uint8)))
-        self._noise = self._tensor(state["noise"])
+        self._noise = self._tensor(state.get("noise", np.zeros(0, np.float32)))
         self.updates = int(state["updates"])
 
     def _scaling(self, name: str) -> tuple[Tensor, Tensor]:

@@ -189,7 +189,7 @@ def read_agent(
     if env is not None and not force_reset:
         agent._last_obs = saved["last_observation"]
         agent._last_episode_starts = saved["last_episode_starts"]
-        agent.carry = _fitting_carry(agent, saved["carry"])
+        agent.carry = _fitting_carry(agent, saved.get("carry", []))
     return agent
 
 

@@ -120,9 +120,7 @@ def _continued(state: Any, fresh: Carry) -> Carry:
             f"state has shapes {shapes[0]}, these observations need {shapes[1]}: pass what the "
             f"last `predict` of as many environments returned, or None to begin anew"
         )
-    return tuple(
-        torch.as_tensor(part).to(own) for part, own in zip(state, fresh, strict=True)
-    )
+    return tuple(torch.as_tensor(part).to(own) for part, own in zip(state, fresh, strict=True))
 
 
 def _batched(observation: Any, space: spaces.Space[Any], vectorised: bool) -> Any:

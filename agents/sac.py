@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -107,12 +108,9 @@ class SACLearner(Learner):
         grad, metrics = gradient(
             lambda v: self.critic_loss(v, memory, t, target), memory["critic"].vector
         )
-        if self.config.encoder_sharing == "joint" and self.memory.encoder is not None:
-            with torch.enable_grad():
-                loss, _ = self.actor_loss(
-                    state["actor"], state["critic"], memory, t, ent_coef, noise[1]
-                )
-            grad = grad + self.memory.pull(loss, memory["critic"])
+        drawn = (memory, t, ent_coef, noise[1])
+        loss = partial(self.actor_loss, state["actor"], state["critic"], *drawn)
+        grad = self.bend(grad, loss, memory)
         metrics |= self.encoder_norm("critic", grad)
         changes = self.descend(state, "critic", grad, batch)
 

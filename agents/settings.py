@@ -124,15 +124,17 @@ class LearnerConfig:
     def _check_kinds(self) -> None:
         # A string is true and 1.5 is >= 1: what a recipe misspells would be taken for something.
         kinds = {
-            bool: ("true or false", bool),
-            int: ("a whole number", Integral),
-            float: ("a number", Real),
+            "bool": ("true or false", bool),
+            "int": ("a whole number", Integral),
+            "float": ("a number", Real),
         }
         for field in fields(self):
-            value, kind = getattr(self, field.name), type(field.default)
-            allowed, kept = kinds.get(kind, ("", object))
-            fine = isinstance(value, kept) and isinstance(value, bool) == (kind is bool)
-            if allowed and not (fine or callable(value)):
+            value = getattr(self, field.name)
+            kind, or_none, _ = str(field.type).partition(" | None")
+            if kind not in kinds or callable(value) or (value is None and or_none):
+                continue
+            allowed, kept = kinds[kind]
+            if not isinstance(value, kept) or isinstance(value, bool) != (kind == "bool"):
                 raise ValueError(f"{field.name} = {value!r} must be {allowed}")
 
     def _check_memory(self) -> None:

@@ -8,6 +8,7 @@ returns, a penalty on large actions as in the HER baselines.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -104,10 +105,9 @@ class TD3Learner(Learner):
         grad, metrics = gradient(
             lambda v: self.critic_loss(v, memory, t, target), memory["critic"].vector
         )
-        if step == 1 and self.config.encoder_sharing == "joint" and self.memory.encoder is not None:
-            with torch.enable_grad():
-                loss, _ = self.actor_loss(state["actor"], state["critic"], memory, t)
-            grad = grad + self.memory.pull(loss, memory["critic"])
+        if step == 1:
+            loss = partial(self.actor_loss, state["actor"], state["critic"], memory, t)
+            grad = self.bend(grad, loss, memory)
         metrics |= self.encoder_norm("critic", grad)
         changes = self.descend(state, "critic", grad, batch)
         if step == 1:

@@ -237,3 +237,139 @@ def test_a_signal_saves_and_the_exit_code_tells(tmp_path, number):
     assert "continue with: rlkit resume run" in err
     steps = json.loads(out)["steps"]
     assert (tmp_path / "run" / "checkpoints" / f"step-{steps}" / "weights.safetensors").is_file()
+
+
+# Agents with memory
+
+MEMORY = [
+    *(*QUICK, "agent_options.net_arch=[8]", "agent_options.batch_size=4"),
+    *(
+        "agent_options.window=6",
+        "agent_options.learning_starts=40",
+        "agent_options.buffer_size=900",
+    ),
+]
+GRU = '{name = "gru", hidden = 6}'
+
+
+def python_in_docs(page, name):
+    """The block of a page that begins with a file's name."""
+    text = (HERE.parent / "docs" / page).read_text()
+    return text.split(f"```python\n# {name}\n")[1].split("```")[0]
+
+
+def test_an_agent_with_memory_from_training_to_pictures(rlkit, tmp_path):
+    words = ["train", "quickstart", "--encoder", GRU, *MEMORY, "--out", "run", "--json"]
+    code, out, err = rlkit(*words, "--steps", 600)
+    assert code == 0, err
+    assert json.loads(out)["steps"] == 600
+    code, out, err = rlkit("resume", "run", "--steps", 700, "--json")
+    assert (code, json.loads(out)["steps"]) == (0, 700), err
+    five = [json.loads(rlkit("eval", "run", "--episodes", 5, "--json")[1]) for _ in range(2)]
+    assert five[0] == five[1]
+    assert rlkit("record", "run", "--episodes", 1)[0] == 0
+    assert (tmp_path / "run" / "videos" / "step-700.mp4").stat().st_size > 1000
+
+    recipe = tmp_path / "run" / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace("hidden = 6", "hidden = 7"))
+    for words in (["resume", "run", "--steps", 800], ["eval", "run"], ["record", "run"]):
+        code, _, err = rlkit(*words)
+        assert code == 2
+        assert "the spaces, encoder or net_arch differ" in err
+        assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("name", "env_id"), [("harbour.py", "harbour:Boat-v0"), ("swing.py", "swing:Swing-v0")]
+)
+def test_memory_in_an_environment_of_the_users_own(rlkit, tmp_path, monkeypatch, name, env_id):
+    (tmp_path / name).write_text(python_in_docs("custom_env.md", name))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    early = ("agent_options.previous_reward=true", "check_env=true")
+    words = ["train", "--env", env_id, "--encoder", GRU, *MEMORY, *early, "--out", "run"]
+    code, _, err = rlkit(*words, "--steps", 200)
+    assert code == 0, err
+    assert rlkit("resume", "run", "--steps", 240)[0] == 0
+    assert rlkit("eval", "run", "--episodes", 3)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("encoder", "setting", "message"),
+    [
+        ("gruu", "seed=1", "unknown encoder 'gruu'. Did you mean 'gru'?"),
+        ('{name = "gru", hiden = 8}', "seed=1", "no setting 'hiden'. Did you mean 'hidden'?"),
+        ('{name = "gru", hidden = 0}', "seed=1", "hidden must be a whole number >= 1, got 0"),
+        ("bidirectional", "seed=1", "reads the future, so it cannot act"),
+        ("7", "seed=1", "7 is no sequence encoder"),
+        ("no_mod:Encoder", "seed=1", "'no_mod:Encoder' cannot be imported"),
+        ("my_encoders:Missing", "seed=1", "it lacks step, scan"),
+        ("my_encoders:Missin", "seed=1", "Did you mean 'Missing'?"),
+        ("my_encoders:Nothing", "seed=1", "encoder Nothing breaks the contract: AttributeError"),
+        ("my_encoders:Wide", "seed=1", "step's features are [(2, 4)] and should be [(2, 5)]"),
+        ("gru", "agent_options.compile=true", "compile = True does not go with an encoder"),
+        ("gru", "agent_options.window=-1", "window = -1 must be >= 0"),
+        ("gru", "agent_options.window=2.5", "window = 2.5 must be a whole number"),
+        ("gru", "agent_options.previous_action=no", "must be true or false"),
+        ("gru", "agent_options.encoder_lr=slow", "encoder_lr = 'slow' must be a number"),
+        ("gru", "agent_options.windw=3", "Did you mean 'window'?"),
+    ],
+)
+def test_mistakes_about_memory_are_one_message(rlkit, tmp_path, encoder, setting, message):
+    (tmp_path / "my_encoders.py").write_text(BROKEN)
+    code, out, err = rlkit("train", "quickstart", "--encoder", encoder, "--set", setting)
+    sys.modules.pop("my_encoders", None)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("error: ") == 1
+    assert "Traceback" not in err
+    assert {path.name for path in tmp_path.iterdir()} <= {"my_encoders.py", "__pycache__"}
+
+
+BROKEN = """
+import torch
+
+
+class Missing:
+    inputs, features, size = 0, 4, 4
+    def with_inputs(self, inputs): return self if inputs else None
+    def views(self, vector): return {"all": vector}
+    def initial_parameters(self, generator): return torch.zeros(4)
+    def initial(self, count, device="cpu"): return (torch.zeros(count, 4, device=device),)
+
+
+class Wide(Missing):
+    features = 5
+    def step(self, vector, x, carry, is_first): return carry[0], carry
+    def scan(self, vector, x, carry, is_first, generator=None): return x[..., :5], carry
+
+
+class Nothing(Wide):
+    def with_inputs(self, inputs): return None
+"""
+
+
+def test_rewards_cannot_be_read_where_no_goal_explains_them(rlkit):
+    words = [
+        "train",
+        "plain",
+        "--env",
+        "MountainCarContinuous-v0",
+        "--encoder",
+        "gru",
+        "--steps",
+        9,
+    ]
+    code, _, err = rlkit(*words, "--set", "agent_options.previous_reward=true")
+    assert code == 2
+    assert "needs an environment with goals" in err
+
+
+def test_a_bad_number_stops_an_agent_with_memory(rlkit, tmp_path):
+    (tmp_path / "my_failing.py").write_text(MY_ENV.replace("{name}", "failing"))
+    words = ["train", "--env", "my_failing:Broken-v0", "--encoder", GRU, *MEMORY]
+    words += ["checkpoint.every=40", "--out", "run", "--steps", 1000]
+    code, _, err = rlkit(*words)
+    assert code == 2
+    assert "is not finite" in err
+    assert "Traceback" not in err
+    assert rlkit("eval", "run", "--episodes", 2)[0] == 0

@@ -1,6 +1,7 @@
 """Kills trainings at random moments and compares what their resumption ends with.
 
     python runs/bench/kill_resume.py --runs 20 --out kill_resume.json
+    python runs/bench/kill_resume.py --runs 20 --encoder gru --out kill_resume_memory.json
 
 For each agent and environment one run goes through undisturbed. The others are started with
 `rlkit train`, killed with SIGKILL up to three times, half of the times in the middle of saving a
@@ -23,7 +24,7 @@ import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,12 @@ QUICK = {
     "agent_options.learning_starts": 100,
     "agent_options.buffer_size": 20_000,
 }
+MEMORY = {
+    "agent_options.batch_size": 8,
+    "agent_options.window": 16,
+    "agent_options.burn_in": 4,
+    "agent_options.start": "stored",
+}
 
 
 @dataclass(frozen=True)
@@ -53,12 +60,14 @@ class Kind:
         env: Id of the environment.
         num_envs: Environments side by side.
         steps: Environment steps in total; a tenth of them lies between checkpoints.
+        encoder: Name of the agent's memory; None for an agent without.
     """
 
     agent: str
     env: str
     num_envs: int
     steps: int
+    encoder: str | None = None
 
     def command(self, path: Path) -> list[str]:
         """The command that trains it into a folder."""
@@ -68,9 +77,11 @@ class Kind:
             "checkpoint.every": self.steps // 10,
             "evaluation.every": self.steps // 4,
             "agent_options.update_ratio": 0.25,
+            **({} if self.encoder is None else MEMORY),
         }
         pairs = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
         names = ["--agent", self.agent, "--env", self.env, "--out", str(path)]
+        names += [] if self.encoder is None else ["--encoder", self.encoder]
         return ["train", *names, "--steps", str(self.steps), "--seed", "1", "--set", *pairs]
 
 
@@ -227,6 +238,7 @@ def examine(kind: Kind, runs: int, folder: Path, workers: int) -> dict[str, Any]
     return {
         "agent": kind.agent,
         "env": kind.env,
+        **({} if kind.encoder is None else {"encoder": kind.encoder}),
         "runs": runs,
         "kills": dict(hits),
         "identical": runs - len(wrong),
@@ -241,13 +253,15 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=20, help="disturbed runs of each kind")
     parser.add_argument("--workers", type=int, default=2, help="runs at the same time")
     parser.add_argument("--kinds", type=int, nargs="*", help="numbers of the kinds, from 0")
+    parser.add_argument("--encoder", help="memory of all agents, gru say; none without it")
     parser.add_argument("--out", type=Path, help="file for the JSON object")
     options = parser.parse_args()
     chosen = range(len(KINDS)) if options.kinds is None else options.kinds
     with tempfile.TemporaryDirectory() as folder:
         results = []
         for i in chosen:
-            results.append(examine(KINDS[i], options.runs, Path(folder, str(i)), options.workers))
+            kind = replace(KINDS[i], encoder=options.encoder)
+            results.append(examine(kind, options.runs, Path(folder, str(i)), options.workers))
             print(json.dumps(results[-1]), file=sys.stderr, flush=True)
     summary = {
         "runs": sum(result["runs"] for result in results),

@@ -326,3 +326,15 @@ if "td3" in ALGORITHMS:
     def test_td3_refuses_its_own_settings_out_of_range(option):
         with pytest.raises(ValueError, match=rf"{option} must be >= .*-1"):
             new(ALGORITHMS["td3"], **{option: -1})
+
+
+@pytest.mark.parametrize("share", [0.0, 0.9])
+def test_exploration_noise_is_as_correlated_as_asked(share):
+    learner = new(ALGORITHMS["sac"], noise_correlation=share)
+    like = torch.zeros(500, A)
+    steps = torch.stack([learner.exploration_noise(like) for _ in range(40)])
+    assert steps.std() == pytest.approx(1, abs=0.05)
+    assert (steps[1:] * steps[:-1]).mean() == pytest.approx(share, abs=0.05)
+    other = new(ALGORITHMS["sac"], noise_correlation=share)
+    other.load_state_dict(copy.deepcopy(learner.state_dict()))
+    assert torch.equal(learner.exploration_noise(like), other.exploration_noise(like))

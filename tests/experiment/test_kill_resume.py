@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,12 @@ def test_differences_would_be_noticed(bench, reference, tmp_path):
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     expected = ["weights.safetensors", "metrics.jsonl", "TensorBoard events"]
     assert bench.differences(path, reference[1]) == expected
+
+
+def test_agents_with_memory_are_another_kind_of_run(bench):
+    """Kills and resumptions of such agents take minutes; in small, tests/agents has them."""
+    for kind in bench.KINDS:
+        plain, gru = (replace(kind, encoder=name).command(Path("run")) for name in (None, "gru"))
+        assert gru[gru.index("--encoder") + 1] == "gru"
+        assert 'agent_options.start="stored"' in gru
+        assert not {"--encoder", 'agent_options.start="stored"'} & set(plain)
