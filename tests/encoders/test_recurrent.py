@@ -1,6 +1,6 @@
 import pytest
 import torch
-from naive import scan as naive_scan
+from naive_recurrent import scan as naive_scan
 from torch import nn
 
 from rlkit.encoders import GRU, LSTM, RNN

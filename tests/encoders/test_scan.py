@@ -7,7 +7,7 @@ from naive_parallel import check_against_loops, check_laws, example, naive_lru, 
 from rlkit.encoders.scan import LRU, MinGRU, linear_scan
 
 CASES = [
-    (naive_min_gru, MinGRU(hidden=6)),
+    (naive_min_gru, MinGRU(hidden=6, layers=1)),
     (naive_min_gru, MinGRU(hidden=6, layers=3, layer_norm=False)),
     (naive_min_gru, MinGRU(hidden=6, layers=2)),
     (naive_lru, LRU(hidden=6)),
@@ -15,7 +15,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("naive", "encoder"), CASES, ids=str)
+@pytest.mark.parametrize(("naive", "encoder"), CASES, ids=range(len(CASES)))
 def test_a_window_equals_plain_loops_over_episodes(naive, encoder):
     check_against_loops(naive, encoder)
 

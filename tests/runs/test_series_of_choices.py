@@ -122,4 +122,5 @@ def test_every_arm_has_a_curve_of_its_own_look(success):
     assert axes.get_ylabel().startswith("success" if success else "return")
     looks = {(line.get_color(), line.get_linestyle()) for line in axes.get_lines()}
     assert len(looks) == 3
-    assert axes.get_lines()[0].get_label() == "recurrent (mean, range of 3)"
+    assert axes.get_lines()[0].get_label() == "recurrent"
+    assert "range of 3 seeds" in axes.get_xlabel()
