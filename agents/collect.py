@@ -66,7 +66,8 @@ def _actions(agent: Algorithm) -> NDArray[Any]:
             action = np.clip(action + agent.action_noise(), -1, 1).astype(np.float32)
     share = 1.0 if blind else agent.random_fraction()
     action = agent.interface.mix_in_random(action, share, agent.rng)
-    agent.carry = agent.learner.acted(agent.carry, action)
+    if blind or share > 0 or agent.action_noise is not None:
+        agent.carry = agent.learner.acted(agent.carry, action)
     return action
 
 
@@ -101,8 +102,8 @@ def _remember(
         following,
         carry=agent.learner.to_store(carry),
     )
-    for i, info in enumerate(infos):
-        if "worker_lost" in info:  # the step was never taken
+    for i in np.flatnonzero(dones).tolist():
+        if "worker_lost" in infos[i]:  # the step was never taken
             agent.memory.storage.retract(i)
     agent.learner.observe(*agent.interface.seen(following))
     agent._last_obs = new_obs

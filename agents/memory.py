@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rlkit.agents.settings import LearnerConfig, Sizes
-from rlkit.encoders import Carry, Network, SequenceEncoder, make_encoder
+from rlkit.encoders import Carry, Network, SequenceEncoder, complete_encoder, make_encoder
 from rlkit.networks import Mlp
 from rlkit.networks.gradient import State
 
@@ -76,7 +76,7 @@ class Memory:
         if chosen is not None:
             width = sizes.observation + (sizes.goal if self.reads_goal else 0)
             width += (sizes.action if config.previous_action else 0) + int(config.previous_reward)
-            self.encoder = _complete(chosen, width)
+            self.encoder = complete_encoder(chosen, width)
             self.features = self.encoder.features
             self.warm = config.burn_in
 
@@ -250,11 +250,6 @@ class Memory:
             scale[: network.memory_size] = ratio
             self.rate_scale[name] = scale
 
-    def pull(self, loss: Tensor, memory: Recall) -> Tensor:
-        """How a loss would bend a memory: its gradient by that network's parameters `(size,)`."""
-        (grad,) = torch.autograd.grad(loss, memory.vector, retain_graph=True)
-        return grad
-
     def _owner(self, name: str) -> str:
         """The network whose memory a network reads: its own, or the critic's."""
         if self._networks[name].encoder is not None:
@@ -285,43 +280,3 @@ class Memory:
         if self.config.start == "zero":
             return self.encoder.initial(len(batch["reward"]), self.device)
         return self.stored(batch, name)
-
-
-def _complete(chosen: SequenceEncoder, width: int) -> SequenceEncoder:
-    """An encoder for inputs of a width, tried out.
-
-    What a user's encoder promises and does not keep is said here, not in the middle of a training.
-    """
-    name, rows, steps = type(chosen).__name__, 2, 3
-    try:
-        encoder = chosen.with_inputs(width)
-        vector = encoder.initial_parameters(torch.Generator().manual_seed(0))
-        carry, x = encoder.initial(rows), torch.zeros(rows, steps, width)
-        never = torch.zeros(rows, steps, dtype=torch.bool)
-        with torch.no_grad():
-            one, stepped = encoder.step(vector, x[:, 0], carry, never[:, 0])
-            each, scanned = encoder.scan(vector, x, carry, never)
-        memory = _shapes(*carry)
-        found = {
-            "initial_parameters": (_shapes(vector), [(encoder.size,)]),
-            "step's features": (_shapes(one), [(rows, encoder.features)]),
-            "scan's features": (_shapes(each), [(rows, steps, encoder.features)]),
-            "step's carry": (_shapes(*stepped), memory),
-            "scan's carry": (_shapes(*scanned), memory),
-        }
-    except Exception as error:  # whatever the user's class raises, it is the reason
-        raise ValueError(
-            f"encoder {name} breaks the contract: {type(error).__name__}: {error}. "
-            f"rlkit.encoders.check_encoder finds out more"
-        ) from error
-    for what, (shapes, promised) in found.items():
-        if shapes != promised:
-            raise ValueError(
-                f"encoder {name} breaks the contract: shapes of {what} are {shapes} and should be "
-                f"{promised}. rlkit.encoders.check_encoder finds out more"
-            )
-    return encoder
-
-
-def _shapes(*parts: Tensor) -> list[tuple[int, ...]]:
-    return [tuple(part.shape) for part in parts]

@@ -305,7 +305,7 @@ def test_memory_in_an_environment_of_the_users_own(rlkit, tmp_path, monkeypatch,
         ("my_encoders:Missing", "seed=1", "it lacks step, scan"),
         ("my_encoders:Missin", "seed=1", "Did you mean 'Missing'?"),
         ("my_encoders:Nothing", "seed=1", "encoder Nothing breaks the contract: AttributeError"),
-        ("my_encoders:Wide", "seed=1", "step's features are [(2, 4)] and should be [(2, 5)]"),
+        ("my_encoders:Wide", "seed=1", "features of a step (2, 4) are not (2, 5)"),
         ("gru", "agent_options.compile=true", "compile = True does not go with an encoder"),
         ("gru", "agent_options.window=-1", "window = -1 must be >= 0"),
         ("gru", "agent_options.window=2.5", "window = 2.5 must be a whole number"),
@@ -331,7 +331,9 @@ import torch
 
 class Missing:
     inputs, features, size = 0, 4, 4
-    def with_inputs(self, inputs): return self if inputs else None
+    def with_inputs(self, inputs):
+        self.inputs = inputs
+        return self
     def views(self, vector): return {"all": vector}
     def initial_parameters(self, generator): return torch.zeros(4)
     def initial(self, count, device="cpu"): return (torch.zeros(count, 4, device=device),)

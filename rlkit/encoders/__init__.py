@@ -2,6 +2,7 @@
 
 from rlkit.encoders.bidirectional import Bidirectional as Bidirectional
 from rlkit.encoders.check import check_encoder as check_encoder
+from rlkit.encoders.check import complete_encoder as complete_encoder
 from rlkit.encoders.contract import Carry as Carry
 from rlkit.encoders.contract import SequenceEncoder as SequenceEncoder
 from rlkit.encoders.convolution import CausalConv as CausalConv

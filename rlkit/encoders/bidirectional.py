@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar, NoReturn, Self
+from dataclasses import dataclass
+from typing import ClassVar, NoReturn
 
 import torch
 from torch import Tensor
 
 from rlkit.encoders.contract import Carry
-from rlkit.encoders.layers import Views
+from rlkit.encoders.layers import Encoder, Views
 from rlkit.encoders.recurrent import GRU
-from rlkit.networks import Parametric
 
 
 @dataclass(frozen=True)
-class Bidirectional(Parametric):
+class Bidirectional(Encoder):
     """Two GRUs, one forward and one backward in time; their features lie side by side.
 
     An episode's end blocks the backward one as its start blocks the forward one. The backward one
@@ -54,10 +53,6 @@ class Bidirectional(Parametric):
     @property
     def _direction(self) -> GRU:
         return GRU(self.hidden, self.layers, self.layer_norm, self.dropout, self.inputs)
-
-    def with_inputs(self, inputs: int) -> Self:
-        """The same encoder for inputs of a width."""
-        return replace(self, inputs=inputs)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every parameter, in the flat vector's order."""

@@ -90,6 +90,31 @@ def check_encoder(encoder: SequenceEncoder, sequences: Sequences | None = None) 
             raise ValueError(f"{type(encoder).__name__} breaks the law {name!r}: {wrong}")
 
 
+def complete_encoder(encoder: SequenceEncoder, inputs: int) -> SequenceEncoder:
+    """An encoder for inputs of a width, tried out on shapes alone.
+
+    What a user's encoder promises and does not keep is said here, not in the middle of a training.
+
+    Raises:
+        ValueError: If it fails, or gives other shapes than it promises; the message says what.
+    """
+    name = type(encoder).__name__
+    try:
+        case = Sequences(encoder, rows=2, steps=3, inputs=inputs)
+        wrong = _has_the_shapes_it_promises(case)
+    except Exception as error:  # whatever the user's class raises, it is the reason
+        raise ValueError(
+            f"encoder {name} breaks the contract: {type(error).__name__}: {error}. "
+            f"rlkit.encoders.check_encoder finds out more"
+        ) from error
+    if wrong is not None:
+        raise ValueError(
+            f"encoder {name} breaks the contract: {wrong}. rlkit.encoders.check_encoder finds out "
+            f"more"
+        )
+    return case.encoder
+
+
 def _has_the_shapes_it_promises(case: Sequences) -> str | None:
     encoder, (rows, steps) = case.encoder, case.is_first.shape
     named = encoder.views(case.vector)
@@ -104,10 +129,15 @@ def _has_the_shapes_it_promises(case: Sequences) -> str | None:
         )
     if y.shape != (rows, steps, encoder.features):
         return f"features {tuple(y.shape)} are not {(rows, steps, encoder.features)}"
-    before = encoder.initial(rows)
-    shapes = [[tuple(part.shape) for part in memory] for memory in (before, carry)]
-    if shapes[0] != shapes[1] or any(shape[0] != rows for shape in shapes[0]):
-        return f"memory has shapes {shapes[0]} before and {shapes[1]} after {rows} rows"
+    memories = [encoder.initial(rows), carry]
+    if getattr(encoder, "causal", True):
+        one, stepped = case.step(case.x[:, 0], memories[0], case.is_first[:, 0])
+        memories.append(stepped)
+        if one.shape != (rows, encoder.features):
+            return f"features of a step {tuple(one.shape)} are not {(rows, encoder.features)}"
+    before, *after = [[tuple(part.shape) for part in memory] for memory in memories]
+    if any(shapes != before for shapes in after) or any(shape[0] != rows for shape in before):
+        return f"memory has shapes {before} before and {after} after {rows} rows"
     return None
 
 

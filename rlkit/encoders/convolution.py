@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from rlkit.encoders.contract import Carry
 from rlkit.encoders.layers import (
+    Encoder,
     Views,
     dropout,
     fill_layers,
@@ -21,11 +21,10 @@ from rlkit.encoders.layers import (
     steps_since_reset,
     tanh,
 )
-from rlkit.networks import Parametric
 
 
 @dataclass(frozen=True)
-class CausalConv(Parametric):
+class CausalConv(Encoder):
     """Gated residual blocks of causal convolutions, with the dilation doubling from block to block.
 
     A block adds `(tanh(f) * sigmoid(g)) W`, where f and g are convolutions of what it reads. What
@@ -63,18 +62,9 @@ class CausalConv(Parametric):
         require_dropout(self, self.dropout)
 
     @property
-    def features(self) -> int:
-        """D, the width of one output."""
-        return self.hidden
-
-    @property
     def receptive_field(self) -> int:
         """Number of steps, this one included, that an output depends on."""
         return 1 + sum(self._reach(i) for i in range(self.layers))
-
-    def with_inputs(self, inputs: int) -> Self:
-        """The same encoder for inputs of a width."""
-        return replace(self, inputs=inputs)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every parameter, in the flat vector's order."""

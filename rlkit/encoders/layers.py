@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rlkit.networks import Parametric
+
 Views = dict[str, Tensor]
+
+
+class Encoder(Parametric):
+    """What our encoders share: dataclasses with a width of features and one of inputs."""
+
+    hidden: int
+    inputs: int
+
+    @property
+    def features(self) -> int:
+        """D, the width of one output."""
+        return self.hidden
+
+    def with_inputs(self, inputs: int) -> Self:
+        """The same encoder for inputs of a width."""
+        changed: Self = replace(self, inputs=inputs)  # type: ignore[type-var]
+        return changed
 
 
 def fill_layers(views: Views, generator: torch.Generator) -> None:
@@ -70,8 +91,27 @@ def require_whole(owner: object, name: str, least: int) -> None:
 
 def require_dropout(owner: object, rate: float) -> None:
     """Raises a ValueError unless a dropout rate is in [0, 1)."""
-    if not 0 <= rate < 1:
+    if not isinstance(rate, (int, float)) or not 0 <= rate < 1:
         raise ValueError(f"{type(owner).__name__}: dropout must be in [0, 1), got {rate!r}")
+
+
+def require_dropout_between(owner: object, rate: float, layers: int) -> None:
+    """Raises a ValueError unless a dropout rate is in [0, 1) and has layers to act between."""
+    require_dropout(owner, rate)
+    if rate > 0 and layers == 1:
+        raise ValueError(
+            f"{type(owner).__name__}: dropout = {rate} acts between layers and there is only one; "
+            f"set layers = 2 or more, or dropout = 0"
+        )
+
+
+def require_time_scale(owner: object, time_scale: float) -> None:
+    """Raises a ValueError unless a longest memory is more than 2 steps."""
+    if not time_scale > 2:
+        raise ValueError(
+            f"{type(owner).__name__}: time_scale must be more than 2 steps, got {time_scale!r}; a "
+            f"gate that is half open remembers 2"
+        )
 
 
 def require_width(owner: object, x: Tensor, width: int) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +13,19 @@ from torch import Tensor
 
 from rlkit.encoders.cells import GruScan, RnnScan, scan_lstm
 from rlkit.encoders.contract import Carry
-from rlkit.networks import Parametric
+from rlkit.encoders.layers import (
+    Encoder,
+    dropout,
+    layer_norm,
+    require_dropout_between,
+    require_time_scale,
+    require_whole,
+    require_width,
+)
 
 
 @dataclass(frozen=True)
-class Recurrent(Parametric):
+class Recurrent(Encoder):
     """Layers of a recurrent cell; what the three have in common.
 
     Recurrent weights start orthogonal, gate by gate, and biases at zero (Ni et al. 2022 find
@@ -47,27 +55,10 @@ class Recurrent(Parametric):
     states: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        kind = type(self).__name__
-        for name, least in (("hidden", 1), ("layers", 1), ("inputs", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"{kind}: {name} must be a whole number >= {least}, got {value!r}")
-        if not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1:
-            raise ValueError(f"{kind}: dropout must be in [0, 1), got {self.dropout!r}")
-        if self.dropout > 0 and self.layers == 1:
-            raise ValueError(
-                f"{kind}: dropout={self.dropout} acts between layers and there is only one; "
-                f"set layers=2 or more, or dropout=0"
-            )
-
-    @property
-    def features(self) -> int:
-        """D, the width of one output."""
-        return self.hidden
-
-    def with_inputs(self, inputs: int) -> Self:
-        """The same encoder for inputs of a width."""
-        return replace(self, inputs=inputs)
+        require_whole(self, "hidden", 1)
+        require_whole(self, "layers", 1)
+        require_whole(self, "inputs", 0)
+        require_dropout_between(self, self.dropout, self.layers)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every parameter, in the flat vector's order."""
@@ -104,7 +95,7 @@ class Recurrent(Parametric):
         self, vector: Tensor, x: Tensor, carry: Carry, is_first: Tensor
     ) -> tuple[Tensor, Carry]:
         """One step, for acting; see `SequenceEncoder.step`."""
-        self._check(x)
+        require_width(self, x, self.inputs)
         p = self.views(vector)
         fresh, after = is_first.unsqueeze(1), []
         for i in range(self.layers):
@@ -122,29 +113,19 @@ class Recurrent(Parametric):
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Carry]:
         """A window of steps, for learning; see `SequenceEncoder.scan`."""
-        self._check(x)
+        require_width(self, x, self.inputs)
         p, after = self.views(vector), []
         x, first = x.transpose(0, 1), is_first.t()
         for i in range(self.layers):
-            if i > 0 and generator is not None and self.dropout > 0:
-                kept = torch.empty_like(x).bernoulli_(1 - self.dropout, generator=generator)
-                x = x * kept.div_(1 - self.dropout)
+            if i > 0:
+                x = dropout(x, self.dropout, generator)
             before = carry[i * self.states : (i + 1) * self.states]
             x, states = self._scan(p, i, x, [state.detach() for state in before], first)
             after += [state.detach() for state in states]
         return self._normalise(p, x).transpose(0, 1), tuple(after)
 
-    def _check(self, x: Tensor) -> None:
-        if x.shape[-1] != self.inputs:
-            raise ValueError(
-                f"inputs have width {x.shape[-1]}, {type(self).__name__} is configured for "
-                f"{self.inputs}: use encoder.with_inputs({x.shape[-1]})"
-            )
-
     def _normalise(self, p: dict[str, Tensor], x: Tensor) -> Tensor:
-        if not self.layer_norm:
-            return x
-        return F.layer_norm(x, (self.hidden,), p["norm.scale"], p["norm.shift"])
+        return layer_norm(p, "norm", x) if self.layer_norm else x
 
     def _further_shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
         """Parameters of a layer that only this cell has."""
@@ -202,11 +183,8 @@ class GRU(Recurrent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.time_scale is not None and not self.time_scale > 2:
-            raise ValueError(
-                f"GRU: time_scale must be more than 2 steps, got {self.time_scale!r}; a gate that "
-                f"is half open remembers 2"
-            )
+        if self.time_scale is not None:
+            require_time_scale(self, self.time_scale)
 
     def fill(self, views: dict[str, Tensor], generator: torch.Generator) -> None:
         """Fresh values, with gates as open as `time_scale` says."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,17 +18,19 @@ from torch.autograd.function import once_differentiable
 
 from rlkit.encoders.contract import Carry
 from rlkit.encoders.layers import (
+    Encoder,
     Views,
     dropout,
     fill_layers,
     layer_norm,
     linear,
     require_dropout,
+    require_dropout_between,
+    require_time_scale,
     require_whole,
     require_width,
     tanh,
 )
-from rlkit.networks import Parametric
 
 Recurrence = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -85,7 +87,7 @@ def _one_step(decay: Tensor, x: Tensor, start: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class MinGRU(Parametric):
+class MinGRU(Encoder):
     """A GRU whose gate and candidate read the input only, so that its memory is linear.
 
     `h = (1 - z) * h + z * tanh(c)` with `z = sigmoid(x W_z + b_z)` and `c = x W_c + b_c`. Layers
@@ -119,26 +121,8 @@ class MinGRU(Parametric):
         require_whole(self, "hidden", 1)
         require_whole(self, "layers", 1)
         require_whole(self, "inputs", 0)
-        require_dropout(self, self.dropout)
-        if self.dropout > 0 and self.layers == 1:
-            raise ValueError(
-                f"MinGRU: dropout = {self.dropout} acts between layers and there is only one; set "
-                "layers = 2 or more, or dropout = 0"
-            )
-        if not self.time_scale > 2:
-            raise ValueError(
-                f"MinGRU: time_scale must be more than 2 steps, got {self.time_scale!r}; "
-                "a gate that is half open remembers 2"
-            )
-
-    @property
-    def features(self) -> int:
-        """D, the width of one output."""
-        return self.hidden
-
-    def with_inputs(self, inputs: int) -> Self:
-        """The same encoder for inputs of a width."""
-        return replace(self, inputs=inputs)
+        require_dropout_between(self, self.dropout, self.layers)
+        require_time_scale(self, self.time_scale)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every parameter, in the flat vector's order."""
@@ -206,7 +190,7 @@ class MinGRU(Parametric):
 
 
 @dataclass(frozen=True)
-class LRU(Parametric):
+class LRU(Encoder):
     """Linear recurrent units: diagonal complex recurrences, then gated layers, in residual blocks.
 
     `h = lambda * h + gamma * B u` with `lambda = exp(-exp(nu) + i exp(theta))`, read out as
@@ -252,15 +236,6 @@ class LRU(Parametric):
             raise ValueError(
                 f"LRU: phase must be in (0, 2 pi] radians per step, got {self.phase!r}"
             )
-
-    @property
-    def features(self) -> int:
-        """D, the width of one output."""
-        return self.hidden
-
-    def with_inputs(self, inputs: int) -> Self:
-        """The same encoder for inputs of a width."""
-        return replace(self, inputs=inputs)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every parameter, in the flat vector's order."""

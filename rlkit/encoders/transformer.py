@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from rlkit.encoders.contract import Carry
 from rlkit.encoders.layers import (
+    Encoder,
     Views,
     dropout,
     fill_layers,
@@ -22,11 +22,10 @@ from rlkit.encoders.layers import (
     require_width,
     steps_since_reset,
 )
-from rlkit.networks import Parametric
 
 
 @dataclass(frozen=True)
-class CausalTransformer(Parametric):
+class CausalTransformer(Encoder):
     """Each layer attends to the last `context` steps of the same episode, this one included.
 
     Attention knows distances only (a penalty per step, other for each head), so that cached keys
@@ -70,18 +69,9 @@ class CausalTransformer(Parametric):
             )
 
     @property
-    def features(self) -> int:
-        """D, the width of one output."""
-        return self.hidden
-
-    @property
     def receptive_field(self) -> int:
         """Steps, this one included, that an output depends on: every layer adds a context."""
         return 1 + self.layers * (self.context - 1)
-
-    def with_inputs(self, inputs: int) -> Self:
-        """The same encoder for inputs of a width."""
-        return replace(self, inputs=inputs)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every parameter, in the flat vector's order."""

@@ -194,7 +194,7 @@ def test_the_carry_is_the_states_of_each_layer(kind):
         ({"inputs": -1}, "inputs must be a whole number >= 0, got -1"),
         ({"dropout": 1.0, "layers": 2}, r"dropout must be in \[0, 1\), got 1.0"),
         ({"dropout": "half", "layers": 2}, r"dropout must be in \[0, 1\), got 'half'"),
-        ({"dropout": 0.1}, r"dropout=0.1 acts between layers.*set layers=2"),
+        ({"dropout": 0.1}, r"dropout = 0.1 acts between layers.*set layers = 2"),
     ],
 )
 def test_wrong_settings_are_named(settings, message):
