@@ -41,15 +41,17 @@ def next_length(
 
 
 def encoder_settings(encoder: str, length: int) -> tuple[str, ...]:
-    """The encoder at the recipe's width, and where its reach is a setting, reach for an episode."""
+    """The encoder at the recipe's width; where its reach is a setting, it covers an episode."""
     episode = length + max(5, length // 4) + 1  # observations
-    settings: tuple[str, ...] = (f"agent_options.encoder.name={encoder}",)
-    if encoder == "transformer":
-        settings += (f"agent_options.encoder.context={episode}",)
-    if encoder == "conv":
+    reach = {
+        "gru": f", time_scale = {episode}",
+        "mingru": f", time_scale = {episode}",
+        "transformer": f", context = {episode}",
         # Every layer of two taps doubles the reach.
-        settings += (f"agent_options.encoder.layers={math.ceil(math.log2(episode))}",)
-    return settings
+        "conv": f", layers = {math.ceil(math.log2(episode))}",
+    }
+    table = f'{{name = "{encoder}", hidden = 64{reach.get(encoder, "")}}}'
+    return (f"agent_options.encoder={table}",)
 
 
 class Ladder:
