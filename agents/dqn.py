@@ -43,6 +43,15 @@ class DQNConfig(LearnerConfig):
     exploration_final_eps: float = 0.05
     """Share of random actions afterwards, in [0, 1]."""
 
+    def __post_init__(self) -> None:
+        """Refuses values out of range, by name."""
+        super().__post_init__()
+        if self.critic_sees_goal:
+            raise ValueError(
+                "critic_sees_goal = True does not go with DQN, whose critic acts and would show "
+                "the goal that is hidden; leave it out"
+            )
+
 
 class DQNLearner(Learner):
     """An ensemble of action-value networks and its target."""

@@ -210,17 +210,20 @@ class Learner:
         """Every step that is learned from as a row; what came before it is in `recall`.
 
         Returns:
-            `observation`, `following (R, F)`, `goal`, `following_goal (R, G)`, `action`, and
-            `reward`, `discount`, `weight (R,)`, where weights are 1 over the number of valid steps.
+            `observation`, `following (R, F)`, `goal`, `following_goal`, `critic_goal`,
+            `following_critic_goal (R, G)`, `action`, and `reward`, `discount`, `weight (R,)`, where
+            weights are 1 over the number of valid steps.
         """
         x, steps = batch["observation"], batch["reward"].shape[1]
         part = slice(self.memory.warm, steps)
         goal = self._scaled(batch, "goal", batch["goal"][:, part])
-        following_goal = goal
+        following_goal = critic_goal = following_critic_goal = goal
         if "visible" in batch:
             visible = batch["visible"].unsqueeze(-1)
             following_goal = goal * self.memory.following(batch, visible)
             goal = goal * visible[:, part]
+            if not self.config.critic_sees_goal:
+                critic_goal, following_critic_goal = goal, following_goal
         mask = batch["mask"][:, part]
         rows = {
             # Scaled after cutting, so that the parts are contiguous: products are faster then.
@@ -228,6 +231,8 @@ class Learner:
             "following": self._scaled(batch, "observation", self.memory.following(batch, x)),
             "goal": goal,
             "following_goal": following_goal,
+            "critic_goal": critic_goal,
+            "following_critic_goal": following_critic_goal,
             "action": batch["action"][:, part],
             "reward": batch["reward"][:, part],
             "discount": batch["discount"][:, part],

@@ -134,7 +134,7 @@ class SACLearner(Learner):
         self, critic: Tensor, memory: dict[str, Recall], t: State, target: Tensor
     ) -> tuple[Tensor, Metrics]:
         """Squared error of every critic (equation 5)."""
-        inputs = (memory["critic"].here, t["observation"], t["goal"], t["action"])
+        inputs = (memory["critic"].here, t["observation"], t["critic_goal"], t["action"])
         q = self.critic(critic, inputs).squeeze(-1)
         loss = 0.5 * weighted_mean((q - target) ** 2, t["weight"]).sum()
         mean = weighted_mean(q, t["weight"]).mean()
@@ -150,9 +150,9 @@ class SACLearner(Learner):
         noise: Tensor,
     ) -> tuple[Tensor, Metrics]:
         """Expected value and entropy of the policy's own actions (equation 9)."""
-        seen = (t["observation"], t["goal"])
-        action, log_prob = self._sample(actor, (memory["actor"].here, *seen), noise)
-        inputs = (memory["critic"].here.detach(), *seen, action)
+        seen = (memory["actor"].here, t["observation"], t["goal"])
+        action, log_prob = self._sample(actor, seen, noise)
+        inputs = (memory["critic"].here.detach(), t["observation"], t["critic_goal"], action)
         q = self.critic(critic, inputs).squeeze(-1).amin(0)
         loss = weighted_mean(ent_coef * log_prob - q, t["weight"])
         return loss, {"actor_loss": loss, "entropy": -weighted_mean(log_prob, t["weight"])}
@@ -160,9 +160,10 @@ class SACLearner(Learner):
     def _target(
         self, state: State, memory: dict[str, Recall], t: State, ent_coef: Tensor, noise: Tensor
     ) -> Tensor:
-        seen = (t["following"], t["following_goal"])
-        action, log_prob = self._sample(state["actor"], (memory["actor"].following, *seen), noise)
-        inputs = (memory["critic_target"].following, *seen, action)
+        seen = (memory["actor"].following, t["following"], t["following_goal"])
+        action, log_prob = self._sample(state["actor"], seen, noise)
+        remembered = memory["critic_target"].following
+        inputs = (remembered, t["following"], t["following_critic_goal"], action)
         q = self.critic(state["critic_target"], inputs).squeeze(-1).amin(0)
         if self.config.entropy_in_target:
             return t["reward"] + t["discount"] * (q - ent_coef * log_prob)

@@ -58,6 +58,10 @@ class LearnerConfig:
     bound_targets: bool = True
     """Clip value targets to the returns that the goal rule's rewards allow (Andrychowicz et al.
     2017, appendix A); without effect where those are unbounded."""
+    critic_sees_goal: bool = False
+    """Whether critics read the goal even while it is hidden from the actor (Pinto et al. 2018):
+    critics are for training alone, where rewards tell the goal anyway. Not for DQN, whose critic
+    acts."""
     random_fraction: float = 0.0
     """Share of training actions drawn uniformly at random, in [0, 1]."""
     noise_correlation: float = 0.0

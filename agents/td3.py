@@ -126,7 +126,7 @@ class TD3Learner(Learner):
         self, critic: Tensor, memory: dict[str, Recall], t: State, target: Tensor
     ) -> tuple[Tensor, Metrics]:
         """Squared error of every critic."""
-        inputs = (memory["critic"].here, t["observation"], t["goal"], t["action"])
+        inputs = (memory["critic"].here, t["observation"], t["critic_goal"], t["action"])
         q = self.critic(critic, inputs).squeeze(-1)
         loss = weighted_mean((q - target) ** 2, t["weight"]).sum()
         mean = weighted_mean(q, t["weight"]).mean()
@@ -136,9 +136,9 @@ class TD3Learner(Learner):
         self, actor: Tensor, critic: Tensor, memory: dict[str, Recall], t: State
     ) -> tuple[Tensor, Metrics]:
         """The first critic's value of the policy's action (section 4.2)."""
-        seen = (t["observation"], t["goal"])
-        raw = self.actor(actor, (memory["actor"].here, *seen))[0]
-        inputs = (memory["critic"].here.detach(), *seen, raw.tanh())
+        raw = self.actor(actor, (memory["actor"].here, t["observation"], t["goal"]))[0]
+        action = raw.tanh()
+        inputs = (memory["critic"].here.detach(), t["observation"], t["critic_goal"], action)
         q = self.critic(critic, inputs)[0].squeeze(-1)
         loss = -weighted_mean(q, t["weight"])
         penalty = weighted_mean((raw**2).mean(-1), t["weight"])
@@ -147,10 +147,11 @@ class TD3Learner(Learner):
     def _target(self, state: State, memory: dict[str, Recall], t: State, noise: Tensor) -> Tensor:
         c = self.config
         smoothing = (c.target_policy_noise * noise).clamp(-c.target_noise_clip, c.target_noise_clip)
-        seen = (t["following"], t["following_goal"])
-        raw = self.actor(state["actor_target"], (memory["actor_target"].following, *seen))[0]
+        seen = (memory["actor_target"].following, t["following"], t["following_goal"])
+        raw = self.actor(state["actor_target"], seen)[0]
         action = (raw.tanh() + smoothing).clamp(-1, 1)
-        inputs = (memory["critic_target"].following, *seen, action)
+        remembered = memory["critic_target"].following
+        inputs = (remembered, t["following"], t["following_critic_goal"], action)
         q = self.critic(state["critic_target"], inputs).squeeze(-1).amin(0)
         return self.bound(t["reward"] + t["discount"] * q)
 

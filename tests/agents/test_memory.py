@@ -162,6 +162,30 @@ def test_a_hidden_goal_leaves_no_trace(algorithm):
         assert (seen != one).any()
 
 
+@pytest.mark.parametrize("algorithm", [SAC, TD3])
+@pytest.mark.parametrize("sees", [False, True])
+def test_only_a_critic_that_may_sees_a_hidden_goal(algorithm, sees):
+    batch = windows(algorithm)
+    batch["goal"][:] = batch["goal"][:, :1]
+    batch["visible"] = np.zeros(batch["is_first"].shape, np.float32)
+    changed = {**batch, "goal": batch["goal"] + 1}
+    one, other = (new(algorithm, goal_mode="early", critic_sees_goal=sees) for _ in range(2))
+    tensors = one.prepare(batch), one.prepare(changed)
+    rows = [one.transitions(part) for part in tensors]
+    for name in ("goal", "following_goal"):
+        assert torch.equal(rows[0][name], rows[1][name])
+    for name in ("critic_goal", "following_critic_goal"):
+        assert torch.equal(rows[0][name], rows[1][name]) != sees
+    one.update(batch)
+    other.update(changed)
+    assert same(one.weights(), other.weights()) != sees
+
+
+def test_a_critic_that_acts_must_not_see_hidden_goals():
+    with pytest.raises(ValueError, match="critic_sees_goal = True does not go with DQN"):
+        new(DQN, critic_sees_goal=True)
+
+
 @ALGORITHMS
 def test_a_batch_remembers_what_acting_did(algorithm):
     """The memory of every row of an update equals the one that the same steps left in acting."""
