@@ -82,9 +82,13 @@ def _register_wrapped(
     )
 
 
-_register_masked("PointMaze-U-HiddenVelocity", "point_maze:PointMaze", 100, (2, 3), maze="U")
+# Maze and table are icy: with their usual friction things stop where they are, and an agent without
+# memory does as well as one that sees velocities.
+_ICE: dict[str, Any] = {"maze": "U", "damping": 0.3}
+_register_masked("PointMaze-U-HiddenVelocity", "point_maze:PointMaze", 100, (2, 3), **_ICE)
 _register_masked("PlanarReach-HiddenVelocity", "planar_reach:PlanarReach", 50, (4, 5), links=2)
-_register_masked("PlanarPush-HiddenVelocity", "planar_push:PlanarPush", 50, (2, 3, 6, 7))
+_ICE = {"damping": 5.0, "friction": 0.2}
+_register_masked("PlanarPush-HiddenVelocity", "planar_push:PlanarPush", 50, (2, 3, 6, 7), **_ICE)
 
 # Pendulum: cosine, sine, angular velocity. CartPole: position and velocity of cart, then of pole.
 _register_wrapped("Pendulum-HiddenVelocity", "classic_control:Pendulum", 200, (2,))
@@ -108,3 +112,50 @@ for _task, _hidden in (("Reach", range(5, 10)), ("Push", range(14, 25))):
             "reward_type": "sparse",
         },
     )
+
+
+# Goals in pictures, drawn in batches. Their time limits are those of the environments behind them.
+for _name, _entry, _steps, _arguments in (
+    ("PointMaze-Open", "point_maze:PointMaze", 50, {"maze": "Open"}),
+    ("PointMaze-U", "point_maze:PointMaze", 100, {"maze": "U"}),
+    ("PointMaze-Medium", "point_maze:PointMaze", 150, {"maze": "Medium"}),
+    ("PointMaze-Large", "point_maze:PointMaze", 300, {"maze": "Large"}),
+    ("PlanarReach", "planar_reach:PlanarReach", 50, {}),
+    ("PlanarPush", "planar_push:PlanarPush", 50, {}),
+):
+    gym.register(
+        id=f"rlkit/{_name}-Pixels-v0",
+        entry_point="rlkit.envs.pixels:PixelsEnv",
+        vector_entry_point="rlkit.envs.pixels:PixelsEnvVector",
+        max_episode_steps=_steps,
+        kwargs={"family": f"rlkit.envs.{_entry}"} | _arguments,
+    )
+
+# Seen through a camera near the gripper, which MuJoCo renders; goals stay places in metres, and are
+# not in the picture, where hindsight could not change them. It needs the extra `robotics`.
+gym.register(
+    id="rlkit/FetchReach-Pixels-v0",
+    entry_point="rlkit.envs.robotics:load",
+    max_episode_steps=50,
+    additional_wrappers=(
+        WrapperSpec(
+            "PixelObservation",
+            "rlkit.envs.pixel_observation:PixelObservation",
+            {"size": 64, "grayscale": False, "frames": 1},
+        ),
+    ),
+    kwargs={
+        "entry_point": "gymnasium_robotics.envs.fetch.reach:MujocoFetchReachEnv",
+        "reward_type": "sparse",
+        "render_mode": "rgb_array",
+        "show_goal": False,
+        "width": 64,
+        "height": 64,
+        "default_camera_config": {
+            "distance": 1.1,
+            "azimuth": 150.0,
+            "elevation": -30.0,
+            "lookat": [1.35, 0.75, 0.6],
+        },
+    },
+)

@@ -26,6 +26,7 @@ GOAL_VISIBLE = "goal_visible"
 `desired_goal` is always the true one, because rewards, hindsight and evaluation need it. An
 environment without the key shows its goal always.
 """
+_WRAPPER = "rlkit.envs.partial.HideIndices"
 
 
 class Masked:
@@ -138,7 +139,7 @@ class MaskedEnv(SimulationEnv):
     def __init__(
         self, family: str, hidden: Sequence[int], render_mode: str | None = None, **arguments: Any
     ) -> None:
-        env = _unmasked(family, arguments)
+        env = family_env(family, arguments, _WRAPPER)
         super().__init__(Masked(env.simulation, hidden), render_mode, env.max_episode_steps)
 
 
@@ -165,22 +166,36 @@ class MaskedEnvVector(SimulationVectorEnv):
         render_mode: str | None = None,
         **arguments: Any,
     ) -> None:
-        env = _unmasked(family, arguments)
-        limits = [n for n in (env.max_episode_steps, max_episode_steps) if n is not None]
+        env = family_env(family, arguments, _WRAPPER)
         super().__init__(
             Masked(env.simulation, hidden),
             num_envs,
-            min(limits, default=None),
+            shortest(env.max_episode_steps, max_episode_steps),
             autoreset_mode,
             render_mode,
         )
 
 
-def _unmasked(family: str, arguments: dict[str, Any]) -> SimulationEnv:
+def family_env(family: str, arguments: dict[str, Any], wrapper: str) -> SimulationEnv:
+    """An environment of this suite, whose simulation is to be varied.
+
+    Args:
+        family: `"module:Class"`.
+        arguments: Those of the class.
+        wrapper: What does the like for environments from elsewhere, for the error.
+
+    Raises:
+        ValueError: If the family has no simulation.
+    """
     env: Any = load_env_creator(family)(**arguments)
     if not isinstance(env, SimulationEnv):
         raise ValueError(
-            f"{family!r} has no Simulation to mask, it builds {type(env).__name__}: wrap it in "
-            f"rlkit.envs.partial.HideIndices"
+            f"{family!r} has no Simulation to vary, it builds {type(env).__name__}: wrap it in "
+            f"{wrapper}"
         )
     return env
+
+
+def shortest(*limits: int | None) -> int | None:
+    """The shortest of time limits, None where there is none."""
+    return min((limit for limit in limits if limit is not None), default=None)

@@ -21,7 +21,9 @@ PUSHER_MASS, PUCK_MASS = 1.0, 0.2  # kilograms
 FORCE = 8.0  # newtons along each axis, at most
 DAMPING = 10.0  # newton seconds per metre, of the pusher's drive
 PUSHER_SPEED = FORCE / DAMPING  # metres per second along each axis, where damping takes up FORCE
-FRICTION = 0.6 * 9.81  # metres per second squared, at which a free puck slows down
+GRAVITY = 9.81  # metres per second squared
+FRICTION_COEFFICIENT = 0.6
+FRICTION = FRICTION_COEFFICIENT * GRAVITY  # m/s², at which a free puck slows down
 CONTROL_PERIOD, SUBSTEPS = 0.1, 10  # seconds, count
 THRESHOLD = 0.05  # metres
 PUCK_START, GOAL_AREA, PUSHER_START = 0.25, 0.3, 0.44  # metres, half sides of squares
@@ -29,7 +31,6 @@ PUCK_START, GOAL_AREA, PUSHER_START = 0.25, 0.3, 0.44  # metres, half sides of s
 Array = NDArray[np.float64]
 
 _TICK = CONTROL_PERIOD / SUBSTEPS
-_DECAY = math.exp(-_TICK * DAMPING / PUSHER_MASS)
 _CONTACT = PUSHER_RADIUS + PUCK_RADIUS
 _PUSHER_ROOM, _PUCK_ROOM = TABLE - PUSHER_RADIUS, TABLE - PUCK_RADIUS
 
@@ -43,17 +44,30 @@ class PlanarPushSimulation:
 
     Args:
         reward: `"sparse"` or `"dense"`.
+        damping: Of the pusher's drive, N s/m, > 0; its force is what the same top speed needs.
+        friction: Coefficient of the puck's friction, >= 0.
 
     Raises:
-        ValueError: If the reward is unknown.
+        ValueError: If the reward is unknown, or a number out of range.
     """
 
     draws = 6
     frames_per_second = round(1 / CONTROL_PERIOD)
 
-    def __init__(self, reward: str = "sparse") -> None:
+    def __init__(
+        self,
+        reward: str = "sparse",
+        damping: float = DAMPING,
+        friction: float = FRICTION_COEFFICIENT,
+    ) -> None:
         if reward not in ("sparse", "dense"):
             raise ValueError(f"reward must be 'sparse' or 'dense', got {reward!r}")
+        if not damping > 0:
+            raise ValueError(f"damping must be above 0 N s/m, got {damping!r}")
+        if not friction >= 0:
+            raise ValueError(f"friction must be at least 0, got {friction!r}")
+        self._decay = math.exp(-_TICK * damping / PUSHER_MASS)
+        self._braking = friction * GRAVITY * _TICK  # m/s that a substep takes from a sliding puck
         self.rule: GoalRule = DistanceRule(THRESHOLD, sparse=reward == "sparse")
         self.action_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (2,), np.float32)
         # No collision makes a disc faster than the fastest diagonal drive.
@@ -87,8 +101,8 @@ class PlanarPushSimulation:
         pusher, puck = state["pusher"], state["puck"]
         pusher_velocity, puck_velocity = state["pusher_velocity"], state["puck_velocity"]
         for _ in range(SUBSTEPS):
-            pusher_velocity = drive + (pusher_velocity - drive) * _DECAY
-            puck_velocity = _slowed(puck_velocity)
+            pusher_velocity = drive + (pusher_velocity - drive) * self._decay
+            puck_velocity = _slowed(puck_velocity, self._braking)
             pusher_moved, puck_moved = _separated(
                 pusher + _TICK * pusher_velocity, puck + _TICK * puck_velocity
             )
@@ -139,11 +153,11 @@ def _away(place: Array, puck: Array, distance: float, half_side: float) -> Array
     return np.where(goal_distance(place, puck)[:, None] < distance, aside, place)
 
 
-def _slowed(velocity: Array) -> Array:
+def _slowed(velocity: Array, braking: float) -> Array:
     """A puck's velocity after one substep of dry friction."""
     speed = _length(velocity)
     # The tiny number keeps a resting puck from dividing by zero.
-    return velocity * np.maximum(1 - FRICTION * _TICK / np.maximum(speed, 1e-12), 0)
+    return velocity * np.maximum(1 - braking / np.maximum(speed, 1e-12), 0)
 
 
 def _separated(pusher: Array, puck: Array) -> tuple[Array, Array]:
@@ -186,10 +200,13 @@ class PlanarPush(SimulationEnv):
     dry friction (coefficient 0.6, 5.886 m/s²) and comes to rest. Disc and puck touch without
     friction, so that a push beside the puck's middle turns it away; they and the walls collide
     inelastically, and momentum is conserved between the two. A step lasts 0.1 s in 10 substeps.
+    With little `damping` and `friction` both slide as on ice: the pusher answers late, at the same
+    top speed, the puck glides on, and where they will be depends on velocities.
 
     ## Action Space
 
-    `Box(-1, 1, (2,), float32)`: the drive's force along x and y in units of 8 N.
+    `Box(-1, 1, (2,), float32)`: the drive's force along x and y in units of 8 N (0.8 m/s times the
+    damping).
 
     ## Observation Space
 
@@ -223,6 +240,8 @@ class PlanarPush(SimulationEnv):
     ## Arguments
 
     - `reward`: `"sparse"` (default) or `"dense"` (the `-Dense-v0` ids).
+    - `damping`: of the drive, in N s/m; default 10.
+    - `friction`: coefficient of the puck's friction; default 0.6.
     - `render_mode`: `"rgb_array"` or None.
 
     ## Version History
@@ -230,12 +249,27 @@ class PlanarPush(SimulationEnv):
     - v0: first version.
     """
 
-    def __init__(self, *, reward: str = "sparse", render_mode: str | None = None) -> None:
-        super().__init__(PlanarPushSimulation(reward), render_mode)
+    def __init__(
+        self,
+        *,
+        reward: str = "sparse",
+        damping: float = DAMPING,
+        friction: float = FRICTION_COEFFICIENT,
+        render_mode: str | None = None,
+    ) -> None:
+        super().__init__(PlanarPushSimulation(reward, damping, friction), render_mode)
 
 
 class PlanarPushVector(SimulationVectorEnv):
     """Many `PlanarPush` at once; further arguments are those of `SimulationVectorEnv`."""
 
-    def __init__(self, num_envs: int = 1, *, reward: str = "sparse", **arguments: Any) -> None:
-        super().__init__(PlanarPushSimulation(reward), num_envs, **arguments)
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        reward: str = "sparse",
+        damping: float = DAMPING,
+        friction: float = FRICTION_COEFFICIENT,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(PlanarPushSimulation(reward, damping, friction), num_envs, **arguments)

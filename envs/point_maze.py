@@ -56,11 +56,11 @@ MAZES = {
 _RADIUS = 0.2  # m
 _JITTER = 0.25  # m, of starts and goals about their cell's centre
 _THRESHOLD = 0.45  # m; goals lie in another cell than the start, so at least 0.5 m away
-_DRIVE = 6.0  # m/s² at full action
-_DAMPING = 3.0  # 1/s; with the drive, 2 m/s at most along an axis
+_DAMPING = 3.0  # 1/s
+_AXIS_SPEED = 2.0  # m/s along an axis, where friction takes up the full drive
 _SUBSTEPS = 2
 _DT = 0.05  # s; moves of at most 0.14 m, less than the radius, cannot enter a wall
-_TOP_SPEED = float(np.sqrt(2)) * _DRIVE / _DAMPING  # m/s
+_TOP_SPEED = float(np.sqrt(2)) * _AXIS_SPEED
 
 
 class PointMazeSimulation:
@@ -75,19 +75,23 @@ class PointMazeSimulation:
         maze: A key of `MAZES`.
         reward: "sparse" or "dense".
         terminates: Whether success ends the episode.
+        damping: Friction, 1/s, > 0 and at most 10; the drive is as strong as 2 m/s need.
 
     Raises:
-        ValueError: If the maze or the reward is unknown.
+        ValueError: If the maze or the reward is unknown, or the damping out of range.
     """
 
     draws = 6
     frames_per_second = round(1 / (_SUBSTEPS * _DT))
 
-    def __init__(self, maze: str, reward: str, terminates: bool) -> None:
+    def __init__(self, maze: str, reward: str, terminates: bool, damping: float = _DAMPING) -> None:
         if maze not in MAZES:
             raise ValueError(f"maze must be one of {', '.join(MAZES)}, got {maze!r}")
         if reward not in ("sparse", "dense"):
             raise ValueError(f'reward must be "sparse" or "dense", got {reward!r}')
+        if not 0 < damping <= 10:  # more than 1 per substep would turn the velocity round
+            raise ValueError(f"damping must be above 0 and at most 10 1/s, got {damping!r}")
+        self._drive, self._slowing = _AXIS_SPEED * damping * _DT, 1 - damping * _DT
         rows = [line.strip() for line in MAZES[maze].split("\n") if line.strip()]
         # [y, x] with y up, True for walls.
         self.walls: NDArray[np.bool_] = np.array([[c == "#" for c in row] for row in rows[::-1]])
@@ -121,10 +125,10 @@ class PointMazeSimulation:
 
     def step(self, state: State, action: NDArray[Any]) -> State:
         """Pushes the discs for 0.1 s with actions `(N, 2)`."""
-        push = np.minimum(np.maximum(action, -1), 1) * (_DRIVE * _DT)
+        push = np.minimum(np.maximum(action, -1), 1) * self._drive
         position, velocity = state["position"] + self._origin, state["velocity"]
         for _ in range(_SUBSTEPS):
-            velocity = velocity * (1 - _DAMPING * _DT) + push
+            velocity = velocity * self._slowing + push
             position, velocity = self._slide(position + velocity * _DT, velocity)
         return {
             "position": position - self._origin,
@@ -198,8 +202,10 @@ class PointMaze(SimulationEnv):
     ## Description
     A disc of radius 0.2 m slides over the floor of a maze whose cells measure 1 m. The action
     pushes it; friction slows it down to at most 2 m/s along an axis; walls stop it without
-    friction or bounce. One step lasts 0.1 s. The longest way takes about 20 steps in `Open`, 35
-    in `U`, 65 in `Medium` and 115 in `Large`.
+    friction or bounce. Less `damping` means less friction and a weaker drive at the same top speed:
+    on ice, with 0.3 say, the disc has to brake in time, for which it has to know its velocity. One
+    step lasts 0.1 s. The longest way takes about 20 steps in `Open`, 35 in `U`, 65 in `Medium` and
+    115 in `Large`.
 
     ## Action Space
     `Box(-1, 1, (2,), float32)`
@@ -208,6 +214,8 @@ class PointMaze(SimulationEnv):
     |-----|-----------------------------|-----|-----|---------------|
     | 0   | acceleration to the right   | -1  | 1   | 6 m/s² at 1   |
     | 1   | acceleration upwards        | -1  | 1   | 6 m/s² at 1   |
+
+    6 m/s² is twice the damping of 3 1/s; with another damping it changes in proportion.
 
     ## Observation Space
     A `Dict` of float32 boxes. Lengths count from the middle of the maze, which is W wide and H
@@ -240,6 +248,7 @@ class PointMaze(SimulationEnv):
     - `maze`: "Open", "U", "Medium" or "Large"; each has its ids.
     - `reward`: "sparse" or "dense".
     - `terminates`: whether success ends the episode; default False.
+    - `damping`: friction in 1/s; default 3.
     - `render_mode`: "rgb_array" or None.
 
     ## Version History
@@ -253,8 +262,9 @@ class PointMaze(SimulationEnv):
         maze: str = "U",
         reward: str = "sparse",
         terminates: bool = False,
+        damping: float = _DAMPING,
     ) -> None:
-        super().__init__(PointMazeSimulation(maze, reward, terminates), render_mode)
+        super().__init__(PointMazeSimulation(maze, reward, terminates, damping), render_mode)
 
 
 class PointMazeVector(SimulationVectorEnv):
@@ -267,6 +277,8 @@ class PointMazeVector(SimulationVectorEnv):
         maze: str = "U",
         reward: str = "sparse",
         terminates: bool = False,
+        damping: float = _DAMPING,
         **arguments: Any,
     ) -> None:
-        super().__init__(PointMazeSimulation(maze, reward, terminates), num_envs, **arguments)
+        maze_physics = PointMazeSimulation(maze, reward, terminates, damping)
+        super().__init__(maze_physics, num_envs, **arguments)

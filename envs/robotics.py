@@ -7,7 +7,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes.util
 import io
+import os
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -259,8 +262,19 @@ class RoboticsEnv(GoalEnv[NDArray[np.float32]]):
         return observation, float(reward), bool(terminated), bool(truncated), info
 
     def render(self) -> Any:
-        """A frame, as the packaged environment renders it."""
-        return self.robot.render()
+        """A frame, as the packaged environment renders it.
+
+        Raises:
+            RuntimeError: If MuJoCo has nothing to draw with.
+        """
+        try:
+            return self.robot.render()
+        except Exception as error:  # every backend fails in a way of its own
+            raise RuntimeError(
+                f"MuJoCo cannot draw here ({type(error).__name__}: {error}). Without a screen it "
+                f"needs EGL (apt install libegl1 libgl1-mesa-dri, and MUJOCO_GL=egl) or OSMesa "
+                f"(apt install libosmesa6, and MUJOCO_GL=osmesa)"
+            ) from error
 
     def close(self) -> None:
         """Closes windows and rendering contexts."""
@@ -310,7 +324,30 @@ class RoboticsEnv(GoalEnv[NDArray[np.float32]]):
             self.robot.update_target_site_pos()
 
 
-def load(entry_point: str, **kwargs: Any) -> RoboticsEnv:
-    """Builds `"module:Class"` of Gymnasium-Robotics and adapts it: an entry point for specs."""
+def load(entry_point: str, show_goal: bool = True, **kwargs: Any) -> RoboticsEnv:
+    """Builds `"module:Class"` of Gymnasium-Robotics and adapts it: an entry point for specs.
+
+    Args:
+        entry_point: Of the packaged environment.
+        show_goal: Whether pictures show the goal; only Fetch tasks can hide it.
+        kwargs: Arguments of the packaged environment.
+
+    Raises:
+        ValueError: If the goal is to be hidden in another task.
+    """
+    if kwargs.get("render_mode") == "rgb_array":
+        _prefer_egl()
     robot: Any = load_env_creator(entry_point)(**kwargs)
+    if not show_goal:
+        if not isinstance(robot, MujocoFetchEnv):
+            raise ValueError(f"show_goal=False is for Fetch tasks, got {type(robot).__name__}")
+        robot.model.site("target0").rgba[3] = 0
     return RoboticsEnv(robot)
+
+
+def _prefer_egl() -> None:
+    # Left alone without a screen, Gymnasium settles on GLFW, which then fails. And where MUJOCO_GL
+    # names a library that is missing, child processes cannot even import MuJoCo.
+    without_screen = not {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ)
+    if sys.platform == "linux" and without_screen and ctypes.util.find_library("EGL"):
+        os.environ.setdefault("MUJOCO_GL", "egl")

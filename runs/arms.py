@@ -20,8 +20,11 @@ FULL_STATE: dict[str, tuple[str, ...]] = {
     "mountain-car-hidden-velocity": ("env=MountainCarContinuous-v0", "env_options={}"),
     "pendulum-hidden-angle": ("env=Pendulum-v1", "env_options={}"),
     "pendulum-hidden-velocity": ("env=Pendulum-v1", "env_options={}"),
-    "planar-push-hidden-velocity": ("env=rlkit/PlanarPush-v0", "env_options={}"),
-    "point-maze-hidden-velocity": ("env=rlkit/PointMaze-U-v0", "env_options={}"),
+    "planar-push-hidden-velocity": (
+        "env=rlkit/PlanarPush-v0",
+        "env_options={damping = 5.0, friction = 0.2}",
+    ),
+    "point-maze-hidden-velocity": ("env=rlkit/PointMaze-U-v0", "env_options={damping = 0.3}"),
 }
 """Settings that turn a recipe's environment into the one that hides nothing."""
 

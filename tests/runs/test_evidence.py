@@ -7,6 +7,7 @@ import time
 from importlib import import_module
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 
 from rlkit.experiment.recipe import load_recipe, recipe_names
@@ -56,6 +57,16 @@ def test_every_recurrent_recipe_has_its_controls():
         assert blind.agent_options["encoder"] == full.agent_options["encoder"] == "none"
         assert (full.env, full.env_options) != (own.env, own.env_options)
         assert own.steps == blind.steps == full.steps
+
+
+@pytest.mark.parametrize("recipe", ["point-maze-hidden-velocity", "planar-push-hidden-velocity"])
+def test_the_oracle_moves_on_the_same_ice(recipe):
+    arms = import_module("arms")
+    own, full = load_recipe(recipe), load_recipe(recipe, arms.arm_settings(recipe, "oracle"))
+    physics = dict(gym.spec(own.env).kwargs)
+    for key in ("family", "hidden"):
+        del physics[key]
+    assert physics == {**gym.spec(full.env).kwargs, **full.env_options}
 
 
 def test_controls_learn_from_as_many_steps_as_agents_without_memory_do(recipe):
