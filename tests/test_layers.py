@@ -22,6 +22,10 @@ MAY_IMPORT = {
         *("rlkit.plugins", "rlkit.goals", "rlkit.networks"),
         *("numpy", "gymnasium", "torch"),
     },
+    "rlkit.latents": {
+        *("rlkit.plugins", "rlkit.networks"),
+        *("numpy", "torch", "safetensors"),
+    },
     "rlkit.experiment": {
         *("rlkit", "rlkit.plugins", "rlkit.goals", "rlkit.replay", "rlkit.networks"),
         *("numpy", "gymnasium", "torch", "stable_baselines3", "safetensors"),
@@ -120,6 +124,9 @@ def test_imports_stay_inside_the_layers():
         ("rlkit.networks.mlp", "from rlkit.encoders import GRU"),
         ("rlkit.encoders.registry", "from rlkit.experiment.plugins import nearest"),
         ("rlkit.encoders.registry", "from rlkit.replay import Batch"),
+        ("rlkit.latents.files", "from rlkit.experiment.durable import replace_file"),
+        ("rlkit.latents.latent", "from rlkit.encoders import GRU"),
+        ("rlkit.latents.model", "import gymnasium"),
         ("rlkit.plugins", "import torch"),
         ("rlkit.experiment.train", "from rlkit.agents.sac import SAC"),
         ("rlkit.experiment.train", "import rlkit.cli"),

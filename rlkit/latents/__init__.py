@@ -1,0 +1,18 @@
+"""Latent state: observations as small codes, behind one contract."""
+
+from rlkit.latents.autoencoder import Autoencoder as Autoencoder
+from rlkit.latents.autoencoder import Denoising as Denoising
+from rlkit.latents.check import check_latent as check_latent
+from rlkit.latents.contract import LatentModel as LatentModel
+from rlkit.latents.contract import Metrics as Metrics
+from rlkit.latents.latent import Latent as Latent
+from rlkit.latents.measures import active_units as active_units
+from rlkit.latents.measures import disentanglement as disentanglement
+from rlkit.latents.measures import distance_correlation as distance_correlation
+from rlkit.latents.measures import kl_per_dim as kl_per_dim
+from rlkit.latents.measures import linear_probe as linear_probe
+from rlkit.latents.pca import PCA as PCA
+from rlkit.latents.registry import describe_latent as describe_latent
+from rlkit.latents.registry import latent_names as latent_names
+from rlkit.latents.registry import make_latent as make_latent
+from rlkit.latents.vae import VAE as VAE

@@ -1,0 +1,89 @@
+"""Autoencoders without chance in their codes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rlkit.latents.contract import Metrics
+from rlkit.latents.model import CHANNELS, Coder, is_number, normal_like, require, squared_error
+
+
+@dataclass(frozen=True)
+class Autoencoder(Coder):
+    """An undercomplete autoencoder: a code so small that it must keep what matters.
+
+    Nothing gives its codes a scale or a shape; distances between them mean less than those of a
+    VAE. A linear one learns the subspace of the principal components (Baldi and Hornik 1989).
+
+    Attributes:
+        dims: D, width of a code.
+        hidden: Widths of hidden layers, between convolutions and code for images.
+        channels: Widths of the three convolutions, for images.
+        linear: One affine map each way instead, `hidden` and `channels` unused; images of any size.
+        noise: Standard deviation of the normal noise on what is encoded in training, while the
+            clean observation is to be decoded (Vincent et al. 2010); 0 is none. In shares of an
+            image's range, or in deviations of standardised vectors.
+        shape: Of one observation; set by `with_shape`.
+
+    Raises:
+        ValueError: If a field is out of its range, or the shape is none that the networks have.
+    """
+
+    dims: int = 16
+    hidden: tuple[int, ...] = (128,)
+    channels: tuple[int, ...] = CHANNELS
+    linear: bool = False
+    noise: float = 0.0
+    shape: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        self._require_networks()
+        require(self, "linear", isinstance(self.linear, bool), "true or false")
+        require(self, "noise", is_number(self.noise, 0), "a number >= 0")
+
+    @property
+    def affine(self) -> bool:
+        """Whether the networks are one affine map each."""
+        return self.linear
+
+    def encode(self, vector: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes of observations; see `LatentModel.encode`."""
+        mean = self._encoded(vector, self.read(x))
+        return mean, torch.zeros_like(mean)
+
+    def decode(self, vector: Tensor, z: Tensor) -> Tensor:
+        """Observations of codes; see `LatentModel.decode`."""
+        y = self._shown(self._decoded(vector, z))
+        return y.clamp(0, 1) if self.of_images else y
+
+    def loss(
+        self, vector: Tensor, x: Tensor, generator: torch.Generator, step: int
+    ) -> tuple[Tensor, Metrics]:
+        """Squared error of what is decoded; see `LatentModel.loss`."""
+        clean = self.read(x)
+        seen = clean
+        if self.noise > 0:
+            seen = clean + self.noise * normal_like(clean, generator)
+        y = self._shown(self._decoded(vector, self._encoded(vector, seen)))
+        loss = squared_error(y, clean).mean()
+        error = loss.detach() / math.prod(self.shape)
+        return loss, {"reconstruction": loss.detach(), "error": error}
+
+    def _shown(self, y: Tensor) -> Tensor:
+        # Not for the affine one, which would not be PCA's equal with a sigmoid at its end.
+        return y.sigmoid() if self.of_images and not self.linear else y
+
+
+@dataclass(frozen=True)
+class Denoising(Autoencoder):
+    """The autoencoder with noise on its observations (Vincent et al. 2010)."""
+
+    noise: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "noise", self.noise > 0, "a number > 0, or the model an Autoencoder")

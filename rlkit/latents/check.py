@@ -1,0 +1,217 @@
+"""Checks a latent model, ours or a user's, against the laws of latent models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlkit.latents.contract import LatentModel, Metrics
+from rlkit.networks import adam, adam_state, gradient
+
+TOLERANCE = 1e-4
+"""Largest difference between two ways to the same float32 numbers, where those are around 1."""
+LATE = 10**9  # a step at which every schedule has come to its end
+
+
+class Observations:
+    """A latent model with parameters and random observations, on which the laws are checked.
+
+    Args:
+        model: Configured; without a shape it is checked on `shape`.
+        rows: B, >= 2.
+        shape: Of one observation, where the model has none.
+        seed: Of parameters and observations.
+    """
+
+    def __init__(
+        self,
+        model: LatentModel,
+        rows: int = 6,
+        shape: tuple[int, ...] = (32, 32, 3),
+        seed: int = 0,
+    ) -> None:
+        self.shape = model.shape or shape
+        self.model = model.with_shape(self.shape)
+        self.generator = torch.Generator().manual_seed(seed)
+        vector = self.model.initial_parameters(self.generator)
+        # Fresh biases are zero, which would hide mistakes in them.
+        self.vector = vector + 0.01 * self.normal(*vector.shape)
+        self.of_images = len(self.shape) == 3
+        self.x = self.normal(rows, *self.shape)
+        if self.of_images:
+            self.x = (255 * self.x.sigmoid()).to(torch.uint8)
+        self.z = self.normal(rows, self.model.dims)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers."""
+        return torch.randn(*shape, generator=self.generator)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The code's mean and deviation, side by side `(B, 2 D)`, without gradients."""
+        with torch.no_grad():
+            return torch.cat(self.model.encode(self.vector, x), 1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The model's observations, without gradients."""
+        with torch.no_grad():
+            return self.model.decode(self.vector, z)
+
+    def loss(self, vector: Tensor, seed: int = 0) -> tuple[Tensor, Metrics]:
+        """The loss when all schedules are over."""
+        return self.model.loss(vector, self.x, torch.Generator().manual_seed(seed), LATE)
+
+
+Law = Callable[[Observations], str | None]
+
+
+def check_latent(model: LatentModel, observations: Observations | None = None) -> None:
+    """Checks the laws on random observations; silent where they hold.
+
+    Args:
+        model: Configured, with or without a shape.
+        observations: What to check it on; 6 of the model's shape by default, of 32-pixel images
+            where it has none.
+
+    Raises:
+        ValueError: If a law is broken; the message names it and says what differs.
+    """
+    case = Observations(model) if observations is None else observations
+    for name, law in LAWS.items():
+        wrong = law(case)
+        if wrong is not None:
+            raise ValueError(f"{type(model).__name__} breaks the law {name!r}: {wrong}")
+
+
+def _has_the_shapes_it_promises(case: Observations) -> str | None:
+    model, rows = case.model, len(case.x)
+    if model.shape != case.shape:
+        return f"with_shape({case.shape}) gave a model for {model.shape}"
+    total = sum(view.numel() for view in model.views(case.vector).values())
+    if not len(case.vector) == model.size == total:
+        return (
+            f"initial_parameters has {len(case.vector)} numbers, size is {model.size}, "
+            f"the views hold {total}"
+        )
+    if {name: tuple(view.shape) for name, view in model.views(case.vector).items()} != {
+        name: tuple(shape) for name, shape in model.shapes().items()
+    }:
+        return "the views have other shapes than shapes() says"
+    with torch.no_grad():
+        mean, scale = model.encode(case.vector, case.x)
+    found = {"mean": mean, "scale": scale, "decoded": case.decode(case.z)}
+    wanted = {"mean": (rows, model.dims), "scale": (rows, model.dims), "decoded": case.x.shape}
+    for name, value in found.items():
+        if value.shape != wanted[name] or value.dtype != torch.float32:
+            return f"{name} is {value.dtype} {tuple(value.shape)}, not float32 {wanted[name]}"
+        if not value.isfinite().all():
+            return f"{name} holds numbers that are none"
+    return f"a deviation is {float(scale.min())}" if scale.min() < 0 else None
+
+
+def _images_are_bytes_or_shares(case: Observations) -> str | None:
+    if not case.of_images:
+        return None
+    shares = case.encode(case.x.float() / 255)
+    if wrong := _differ(shares, case.encode(case.x), "codes of bytes and of the same in [0, 1]"):
+        return wrong
+    y = case.decode(10 * case.z)
+    if y.min() < 0 or y.max() > 1:
+        return f"decoded images reach from {float(y.min()):.4g} to {float(y.max()):.4g}"
+    return None
+
+
+def _never_writes_to_what_it_reads(case: Observations) -> str | None:
+    read = {"vector": case.vector, "x": case.x, "z": case.z}
+    before = {name: value.clone() for name, value in read.items()}
+    case.encode(case.x), case.decode(case.z), case.loss(case.vector)
+    if not case.of_images:
+        case.encode(case.x.float())
+    written = [name for name, value in read.items() if not torch.equal(value, before[name])]
+    return f"{', '.join(written)} changed" if written else None
+
+
+def _codes_are_the_same_every_time(case: Observations) -> str | None:
+    ways: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]]
+    ways = {"codes": (case.encode, case.x), "decoded": (case.decode, case.z)}
+    for name, (function, rows) in ways.items():
+        if not torch.equal(function(rows), function(rows)):
+            return f"{name} of the same rows differ between two calls"
+    return None
+
+
+def _rows_are_separate(case: Observations) -> str | None:
+    codes, pictures = case.encode(case.x), case.decode(case.z)
+    for row in range(len(codes)):
+        one = slice(row, row + 1)
+        alone = f"row {row} alone and among others"
+        if wrong := _differ(case.encode(case.x[one]), codes[one], f"codes of {alone}"):
+            return wrong
+        if wrong := _differ(case.decode(case.z[one]), pictures[one], f"decoded, {alone}"):
+            return wrong
+    return None
+
+
+def _the_loss_follows_its_generator(case: Observations) -> str | None:
+    (one, metrics), (two, _) = case.loss(case.vector), case.loss(case.vector)
+    if one.shape != () or not one.isfinite():
+        return f"the loss is {one}, not one finite number"
+    if not torch.equal(one, two):
+        return f"two losses with the same generator are {float(one)} and {float(two)}"
+    if "reconstruction" not in metrics:
+        return f"the metrics {sorted(metrics)} hold no reconstruction"
+    attached = [name for name, value in metrics.items() if value.requires_grad]
+    vector = case.vector.clone().requires_grad_()
+    attached += [name for name, value in case.loss(vector)[1].items() if value.requires_grad]
+    return f"the metrics {', '.join(attached)} are attached" if attached else None
+
+
+def _gradients_reach_every_parameter(case: Observations) -> str | None:
+    if _solve_of(case.model) is not None:
+        return None
+    found = gradient(case.loss, case.vector)[0]
+    idle = [name for name, part in case.model.views(found).items() if not part.any()]
+    return f"none reaches {', '.join(idle)}" if idle else None
+
+
+def _fitting_lowers_the_loss(case: Observations) -> str | None:
+    def loss(vector: Tensor) -> float:
+        with torch.no_grad():
+            return sum(float(case.loss(vector, seed)[0]) for seed in range(8)) / 8
+
+    solve = _solve_of(case.model)
+    if solve is not None:
+        after = solve(case.x)
+    else:
+        state = adam_state("vector", case.vector)
+        for seed in range(100):
+            grad, _ = gradient(lambda v, seed=seed: case.loss(v, seed), state["vector"])  # type: ignore[misc]
+            state |= adam(state, "vector", grad, 3e-4)
+        after = state["vector"]
+    values = loss(case.vector), loss(after)
+    return None if values[1] < values[0] else f"it is {values[0]:.6g} before, {values[1]:.6g} after"
+
+
+def _solve_of(model: LatentModel) -> Callable[[Any], Tensor] | None:
+    solve: Callable[[Any], Tensor] | None = getattr(model, "solve", None)
+    return solve
+
+
+def _differ(one: Tensor, two: Tensor, what: str) -> str | None:
+    difference = float((one - two).abs().max() / two.abs().max().clamp(min=1))
+    # Written so that NaN counts as a difference.
+    return None if difference <= TOLERANCE else f"{what} differ by {difference:.2g}"
+
+
+LAWS: dict[str, Law] = {
+    "it has the shapes that it promises": _has_the_shapes_it_promises,
+    "it never writes to what it reads": _never_writes_to_what_it_reads,
+    "codes are the same every time": _codes_are_the_same_every_time,
+    "rows are separate": _rows_are_separate,
+    "images are bytes or shares of one": _images_are_bytes_or_shares,
+    "the loss follows its generator": _the_loss_follows_its_generator,
+    "gradients reach every parameter": _gradients_reach_every_parameter,
+    "fitting lowers the loss": _fitting_lowers_the_loss,
+}

@@ -1,0 +1,337 @@
+"""A latent model with its parameters: what agents hold, fit, save and load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rlkit.latents.contract import LatentModel, Metrics
+from rlkit.latents.files import read_latent, write_latent
+from rlkit.latents.frames import Frames, as_tensor, moments, require_frames, require_shape
+from rlkit.latents.registry import describe_latent, make_latent
+from rlkit.networks import adam, adam_state, gradient
+
+CHUNK = 256  # frames that pass through a network at a time; more do not stay in the cache
+
+
+class Latent:
+    """A latent model, its parameters and their version.
+
+    Vectors are standardised by the mean and deviation of the frames that were fitted, so that a
+    model sees numbers around 1. What agents see is the mean of a code, never a sample.
+
+    Args:
+        model: Configured, with a shape.
+        generator: Source of the first parameters.
+        device: Where the parameters live and codes are computed.
+
+    Attributes:
+        model: The pure function.
+        version: How often it has been fitted; codes of different versions cannot be compared.
+        steps: Gradient steps taken so far.
+        shift: What is subtracted from vectors `(F,)`; empty for images.
+        scale: What they are then multiplied by `(F,)`; empty for images.
+
+    Raises:
+        ValueError: If the model has no shape.
+    """
+
+    def __init__(
+        self, model: LatentModel, generator: torch.Generator, device: torch.device | str = "cpu"
+    ) -> None:
+        if not model.shape:
+            raise ValueError(
+                f"{type(model).__name__} does not know its observations: use "
+                f"model.with_shape(space.shape)"
+            )
+        self.model = model
+        self.device = torch.device(device)
+        self.version = 0
+        self.steps = 0
+        width = model.shape[0] if len(model.shape) == 1 else 0
+        self.shift = torch.zeros(width, device=self.device)
+        self.scale = torch.ones(width, device=self.device)
+        vector = model.initial_parameters(generator).to(self.device)
+        self._state = adam_state("vector", vector)
+
+    @property
+    def vector(self) -> Tensor:
+        """The parameters `(size,)`; a new tensor after each fit."""
+        return self._state["vector"]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one observation."""
+        return self.model.shape
+
+    @property
+    def dims(self) -> int:
+        """D, the width of a code."""
+        return self.model.dims
+
+    @overload
+    def encode(self, x: Tensor) -> Tensor: ...
+
+    @overload
+    def encode(self, x: NDArray[Any]) -> NDArray[np.float32]: ...
+
+    def encode(self, x: Frames) -> Tensor | NDArray[np.float32]:
+        """Mean codes `(..., D)` float32 of observations `(..., *shape)`, without gradient.
+
+        Args:
+            x: Bytes, or floats that are finite and in [0, 1] for images; an array gives an array,
+                a tensor a tensor on this latent's device.
+
+        Raises:
+            ValueError: If observations have another shape, or numbers that are none.
+        """
+        codes = self._mapped(lambda rows: self._posterior(rows)[0], x, self.shape, "observations")
+        return codes if isinstance(x, Tensor) else codes.cpu().numpy()
+
+    def posterior(self, x: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean and standard deviation `(..., D)` of the codes of observations `(..., *shape)`."""
+
+        def both(rows: Frames) -> Tensor:
+            return torch.stack(self._posterior(rows), -1)
+
+        mean, scale = self._mapped(both, x, self.shape, "observations").cpu().unbind(-1)
+        return mean.numpy(), scale.numpy()
+
+    @overload
+    def decode(self, z: Tensor) -> Tensor: ...
+
+    @overload
+    def decode(self, z: NDArray[Any]) -> NDArray[np.float32]: ...
+
+    def decode(self, z: Frames) -> Tensor | NDArray[np.float32]:
+        """Observations `(..., *shape)` float32 of codes `(..., D)`, images in [0, 1].
+
+        Raises:
+            ValueError: If codes have another width.
+        """
+        shown = self._mapped(self._shown, z, (self.dims,), "codes")
+        return shown if isinstance(z, Tensor) else shown.cpu().numpy()
+
+    def fit(
+        self,
+        frames: Frames,
+        *,
+        steps: int,
+        batch_size: int = 128,
+        learning_rate: float = 1e-3,
+        generator: torch.Generator,
+    ) -> Iterator[Metrics]:
+        """Fits the model to frames, or goes on fitting it; a model with a `solve` by that, at once.
+
+        What is being fitted takes the place of the present parameters when the last step is done,
+        and then the version goes up by one: whoever stops earlier changes nothing.
+
+        Args:
+            frames: `(N, *shape)`; an array, a tensor or a memory map. Batches are drawn from it
+                with replacement.
+            steps: Gradient steps, >= 1.
+            batch_size: Frames per step, >= 1.
+            learning_rate: Adam's, > 0.
+            generator: Source of batches and of the model's chance; on the CPU.
+
+        Returns:
+            An iterator over the steps' metrics; it does the work.
+
+        Raises:
+            ValueError: At once if the frames have another shape, are all the same or hold numbers
+                that are none; in the middle if the loss stops being a number.
+        """
+        for name, value in (("steps", steps), ("batch_size", batch_size)):
+            if value < 1:
+                raise ValueError(f"{name} must be >= 1, got {value}")
+        if not learning_rate > 0:
+            raise ValueError(f"learning_rate must be > 0, got {learning_rate}")
+        require_frames(frames, self.shape)
+        solve: Callable[[Any], Tensor] | None = getattr(self.model, "solve", None)
+        if solve is not None:
+            return self._solve(solve, frames, min(batch_size, len(frames)), generator)
+        return self._descend(frames, steps, batch_size, learning_rate, generator)
+
+    def _solve(
+        self,
+        solve: Callable[[Any], Tensor],
+        frames: Frames,
+        batch_size: int,
+        generator: torch.Generator,
+    ) -> Iterator[Metrics]:
+        shift, scale = self._standard(frames)
+        standardised = frames
+        if self._of_vectors:
+            standardised = self._standardised(self._rows(frames[:]), shift, scale)
+        vector = solve(standardised).to(self.device)
+        rows = torch.randint(len(frames), (batch_size,), generator=generator).numpy()
+        x = self._standardised(self._rows(frames[rows]), shift, scale)
+        loss, metrics = self.model.loss(vector, x, generator, self.steps)
+        yield metrics | {"loss": loss.detach()}
+        self._publish(adam_state("vector", vector), shift, scale, 1)
+
+    def _descend(
+        self,
+        frames: Frames,
+        steps: int,
+        batch_size: int,
+        learning_rate: float,
+        generator: torch.Generator,
+    ) -> Iterator[Metrics]:
+        shift, scale = self._standard(frames)
+        state = dict(self._state)
+        for step in range(self.steps, self.steps + steps):
+            drawn = torch.randint(len(frames), (batch_size,), generator=generator).numpy()
+            x = self._standardised(self._rows(frames[drawn]), shift, scale)
+
+            def loss(vector: Tensor, x: Tensor = x, step: int = step) -> tuple[Tensor, Metrics]:
+                value, metrics = self.model.loss(vector, x, generator, step)
+                return value, metrics | {"loss": value}
+
+            grad, metrics = gradient(loss, state["vector"])
+            if not metrics["loss"].isfinite():
+                raise ValueError(
+                    f"the loss of {type(self.model).__name__} is {float(metrics['loss'])} at step "
+                    f"{step}; lower learning_rate = {learning_rate}. The latent is as it was"
+                )
+            state |= adam(state, "vector", grad, learning_rate)
+            yield metrics
+        self._publish(state, shift, scale, steps)
+
+    def _publish(self, state: dict[str, Tensor], shift: Tensor, scale: Tensor, steps: int) -> None:
+        self._state, self.shift, self.scale = state, shift, scale
+        self.steps += steps
+        self.version += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, as plain data and tensors on the CPU: fitting goes on exactly from here."""
+        tensors = {"shift": self.shift, "scale": self.scale, **self._state}
+        return {
+            "model": describe_latent(self.model),
+            "shape": list(self.shape),
+            "version": self.version,
+            "steps": self.steps,
+            **{name: value.detach().cpu().clone() for name, value in tensors.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` gave.
+
+        Raises:
+            ValueError: If it is of another model or shape; nothing is changed then.
+        """
+        ours = {"model": describe_latent(self.model), "shape": list(self.shape)}
+        for name, setting in ours.items():
+            if state[name] != setting:
+                raise ValueError(
+                    f"the saved latent has {name} {state[name]}, this one has {setting}; make this "
+                    f"one like it, or fit it anew"
+                )
+        tensors = {"shift": self.shift, "scale": self.scale, **self._state}
+        for name, value in tensors.items():
+            if state[name].shape != value.shape:
+                raise ValueError(
+                    f"the saved latent's {name} has shape {tuple(state[name].shape)}, this one's "
+                    f"{tuple(value.shape)}"
+                )
+        loaded = {name: state[name].to(self.device, copy=True) for name in tensors}
+        self.shift, self.scale = loaded.pop("shift"), loaded.pop("scale")
+        self._state = loaded
+        self.version, self.steps = int(state["version"]), int(state["steps"])
+
+    def save(self, folder: Path | str) -> None:
+        """Writes `weights.safetensors` and `latent.json` into a folder of their own, all or none.
+
+        Raises:
+            ValueError: If the folder holds anything else.
+        """
+        write_latent(Path(folder), self.state_dict(), self.model.views(self.vector.cpu()))
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path | str,
+        device: torch.device | str = "cpu",
+        shape: tuple[int, ...] | None = None,
+    ) -> Latent:
+        """A latent from a folder that `save` wrote.
+
+        Args:
+            folder: The folder.
+            device: Where the parameters shall live.
+            shape: Of the observations that it shall encode; None takes the folder's.
+
+        Raises:
+            ValueError: If there is no latent, it is damaged, or it is for another shape.
+        """
+        state, named = read_latent(Path(folder))
+        saved = tuple(state["shape"])
+        if shape is not None and saved != tuple(shape):
+            raise ValueError(
+                f"the latent in {folder} encodes observations of shape {saved}, these have shape "
+                f"{tuple(shape)}; fit one to them, or make the environment's images alike"
+            )
+        model = make_latent(state["model"])
+        if model is None:
+            raise ValueError(f"the latent in {folder} names no model")
+        latent = cls(model.with_shape(saved), torch.Generator().manual_seed(0), device)
+        views = latent.model.views(vector := torch.empty(latent.model.size))
+        shapes = [{name: tuple(p.shape) for name, p in part.items()} for part in (views, named)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"the weights in {folder} have shapes {shapes[1]}, its model has {shapes[0]}"
+            )
+        for name, view in views.items():
+            view.copy_(named[name])
+        latent.load_state_dict({**state, "vector": vector})
+        return latent
+
+    def _posterior(self, rows: Frames) -> tuple[Tensor, Tensor]:
+        x = self._standardised(self._rows(rows), self.shift, self.scale)
+        return self.model.encode(self.vector, x)
+
+    def _shown(self, z: Frames) -> Tensor:
+        codes = as_tensor(z, images=False).to(self.device)
+        y = self.model.decode(self.vector, codes)
+        return y / self.scale + self.shift if self._of_vectors else y
+
+    @property
+    def _of_vectors(self) -> bool:
+        return len(self.shape) == 1
+
+    def _standardised(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        return (x - shift) * scale if self._of_vectors else x
+
+    def _standard(self, frames: Frames) -> tuple[Tensor, Tensor]:
+        if not self._of_vectors:
+            return self.shift, self.scale
+        shift, scale = moments(frames)
+        return shift.to(self.device), scale.to(self.device)
+
+    def _rows(self, x: Frames) -> Tensor:
+        return as_tensor(x, images=len(self.shape) == 3).to(self.device)
+
+    @torch.no_grad()
+    def _mapped(
+        self,
+        function: Callable[[Frames], Tensor],
+        x: Frames,
+        shape: tuple[int, ...],
+        what: str,
+    ) -> Tensor:
+        """A function of rows `(B, *shape)`, chunk by chunk over any leading axes."""
+        require_shape(x, shape, what)
+        lead = x.shape[: x.ndim - len(shape)]
+        flat = x.reshape(-1, *shape)
+        if len(flat) == 0:
+            y = function(torch.zeros(1, *shape))[:0]
+        else:
+            starts = range(0, len(flat), CHUNK)
+            y = torch.cat([function(flat[start : start + CHUNK]) for start in starts])
+        return y.reshape(*lead, *y.shape[1:])
