@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import os
 import re
 from io import SEEK_END, BytesIO
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 TENSOR_FILES = ("weights", "optimiser")  # top-level keys with a safetensors file of their own
 INLINE_BYTES = 1024  # smaller arrays stay in the JSON: many environments have many of them
+MAPPED_BYTES = 2**28  # larger ones are read as they are needed: they may exceed the memory
 
 
 class CheckpointError(ValueError):
@@ -142,14 +144,15 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def read_array(path: Path) -> NDArray[Any]:
-    """The array of an npy file.
+    """The array of an npy file; a large one as a private map of the file, read where it is used.
 
     Raises:
         CheckpointError: If it is another kind of file, claims more than it holds, or carries a
             pickle.
     """
     with path.open("rb") as file:
-        return _parse_npy(path, file)
+        # Elsewhere a file that is mapped cannot be removed, and checkpoints are.
+        return _parse_npy(path, file, may_map=os.name == "posix")
 
 
 def _decode(json_file: Path, text: str) -> bytes:
@@ -159,7 +162,7 @@ def _decode(json_file: Path, text: str) -> bytes:
         raise _foreign(json_file, "state") from error
 
 
-def _parse_npy(path: Path, file: BinaryIO) -> NDArray[Any]:
+def _parse_npy(path: Path, file: BinaryIO, may_map: bool = False) -> NDArray[Any]:
     try:
         major, _ = npy.read_magic(file)
         read_header = npy.read_array_header_1_0 if major == 1 else npy.read_array_header_2_0
@@ -169,6 +172,8 @@ def _parse_npy(path: Path, file: BinaryIO) -> NDArray[Any]:
         # Before the memory is taken: a header may claim any shape.
         if not dtype.hasobject and math.prod(shape) * dtype.itemsize != size:
             raise ValueError(f"{size} bytes cannot be {shape} of {dtype}")
+        if may_map and size > MAPPED_BYTES and not dtype.hasobject:
+            return np.asarray(npy.open_memmap(path, mode="c"))
         file.seek(0)
         array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
     except Exception as error:  # a hostile header may upset the parser in many ways

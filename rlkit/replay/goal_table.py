@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rlkit.replay.batch import Array
+from rlkit.replay.column import empty_rows
 
 
 class GoalTable:
@@ -53,17 +54,3 @@ class GoalTable:
         """Restores what `state_dict` gave."""
         self.rows = np.array(state["rows"], self.rows.dtype)
         self.first_id, self.next_id = int(state["first_id"]), int(state["next_id"])
-
-
-def empty_rows(size: int, space: spaces.Space[Any]) -> Array:
-    """Zeros `(size, *space)`, which take memory as they are written to.
-
-    Raises:
-        ValueError: If the space is not one of arrays.
-    """
-    if space.shape is None or space.dtype is None:
-        raise ValueError(
-            f"cannot store {space}: it is not one array. Flatten it with "
-            f"gymnasium.wrappers.FlattenObservation or split it into a Dict of simple spaces."
-        )
-    return np.zeros((size, *space.shape), space.dtype)

@@ -58,7 +58,7 @@ def _hindsight_goals(
     if anywhere.any():
         other_env, other = storage.sample_steps(int(anywhere.sum()), rng)
         flat[anywhere] = storage.flat(other_env, other + 1)
-    return storage.observation["achieved_goal"].take(flat, axis=0)
+    return storage.achieved(flat)
 
 
 def with_goals(batch: Batch, rows: NDArray[np.int64], goal: Array, rule: GoalRule) -> Batch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -15,6 +16,7 @@ from rlkit.replay.batch import Array, Batch
 from rlkit.replay.each import put_together, take_apart
 from rlkit.replay.relabel import relabel
 from rlkit.replay.returns import sum_steps
+from rlkit.replay.shared import Share
 from rlkit.replay.storage import EpisodeStorage, Positions
 from rlkit.replay.window import cut_sequences, place
 
@@ -44,12 +46,18 @@ class Replay:
         previous_reward: Whether they hold the rewards that came with them; rewritten by hindsight.
         carry: Shapes of the arrays of an agent's memory. With them `add` takes the memory of every
             step, and batches hold that of their windows' beginnings, as it was then.
+        share: Whether the achieved goal and the observation are stored as one, and must then be
+            equal in every step; "auto" does so where both are pictures, the same space of uint8
+            with at least 3 axes. Batches hold one array under both keys then.
+        directory: Folder on a local disk where observations live, for those that are larger than
+            memory; None keeps them in memory. What is sampled is the same.
         steps: n of the n-step sums.
         gamma: Discount of one step, used by the n-step sums.
         seed: Seed of the replay's own generator.
 
     Raises:
-        ValueError: If an argument is out of range, or hindsight is asked of a space without goals.
+        ValueError: If an argument is out of range, hindsight is asked of a space without goals, or
+            there is no room for a full replay.
     """
 
     def __init__(
@@ -67,6 +75,8 @@ class Replay:
         previous_action: bool = False,
         previous_reward: bool = False,
         carry: Sequence[tuple[int, ...]] = (),
+        share: Share = "auto",
+        directory: str | Path | None = None,
         steps: int = 1,
         gamma: float = 0.99,
         seed: int | np.random.SeedSequence | None = None,
@@ -82,7 +92,9 @@ class Replay:
             raise ValueError(f"goals must be one of {get_args(Goals)}, got {goals!r}")
         if not 0 <= gamma <= 1:
             raise ValueError(f"gamma must lie in [0, 1], got {gamma}")
-        self.storage = EpisodeStorage(observation_space, action_space, capacity, num_envs, carry)
+        self.storage = EpisodeStorage(
+            observation_space, action_space, capacity, num_envs, carry, share, directory
+        )
         if rule is not None and not is_goal_space(observation_space):
             raise ValueError(f"hindsight needs goal keys, but the space is {observation_space}")
         self.rule = rule
@@ -115,7 +127,8 @@ class Replay:
 
         Raises:
             NonFiniteError: If an observation or reward is NaN or infinite. Nothing is stored then.
-            ValueError: If the memory is not of the shapes that this replay keeps.
+            ValueError: If the memory is not of the shapes that this replay keeps, or what is
+                stored as one differs. Nothing is stored then.
         """
         check_finite("reward", reward)
         check_finite("observation", next_observation)

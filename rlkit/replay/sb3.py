@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from rlkit.goals.rule import GoalRule
 from rlkit.replay.batch import Array
 from rlkit.replay.replay import Replay
+from rlkit.replay.shared import Share
 from rlkit.replay.storage import EpisodeStorage
 
 
@@ -38,6 +39,8 @@ class HindsightReplayBuffer(ReplayBuffer):
         handle_timeout_termination: Whether values still follow from where a time limit cut.
         rule: Judges relabelled goals, see `rlkit.goals.goal_rule`. Pickled with the buffer.
         hindsight: A strategy's name or weights, as in `rlkit.replay.Replay`.
+        share: Whether the achieved goal and the observation are stored as one, as in
+            `rlkit.replay.Replay`.
         n_steps: n of the n-step sums.
         gamma: Discount of one step; the agent's own, needed where `n_steps` exceeds 1.
         seed: Seed of the buffer's generator; None ties it to the agent's seed.
@@ -58,6 +61,7 @@ class HindsightReplayBuffer(ReplayBuffer):
         *,
         rule: GoalRule,
         hindsight: Mapping[str, float] | str = "future",
+        share: Share = "auto",
         n_steps: int = 1,
         gamma: float = 0.99,
         seed: int | None = None,
@@ -82,6 +86,7 @@ class HindsightReplayBuffer(ReplayBuffer):
             num_envs=n_envs,
             rule=rule,
             hindsight=hindsight,
+            share=share,
             steps=n_steps,
             gamma=gamma,
             seed=seed,
@@ -95,8 +100,13 @@ class HindsightReplayBuffer(ReplayBuffer):
     def reset(self) -> None:
         """Forgets every step."""
         super().reset()
+        storage = self.replay.storage
         self.replay.storage = EpisodeStorage(
-            self.observation_space, self.action_space, self.replay.storage.capacity, self.n_envs
+            self.observation_space,
+            self.action_space,
+            storage.capacity,
+            self.n_envs,
+            share=bool(storage.shared),
         )
 
     def add(  # type: ignore[override]

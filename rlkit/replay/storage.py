@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,10 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rlkit.replay.batch import Array, Batch
-from rlkit.replay.goal_table import GoalTable, empty_rows
+from rlkit.replay.column import Column, empty_rows
+from rlkit.replay.footprint import available_bytes, check_room, footprint, slots_of, too_large
+from rlkit.replay.goal_table import GoalTable
+from rlkit.replay.shared import Share, check_shared, shared_keys
 
 Positions = NDArray[np.int64]
 
@@ -31,9 +34,16 @@ class EpisodeStorage:
         capacity: Slots over all environments, at least; the oldest steps go first.
         num_envs: Environments that add in lockstep.
         carry: Shapes of the arrays of an agent's memory, kept with every step; none by default.
+        share: Whether the achieved goal and the observation are stored as one, see
+            `rlkit.replay.shared`; "auto" does so where both are pictures.
+        directory: Folder on a local disk for observations; None keeps them in memory.
+
+    Attributes:
+        observation: What is stored by key, `(slots of all environments, ...)` each.
 
     Raises:
-        ValueError: If a number is not positive, or a space cannot be stored as arrays.
+        ValueError: If a number is not positive, a space cannot be stored as arrays, or there is no
+            room for a full storage.
     """
 
     def __init__(
@@ -43,27 +53,36 @@ class EpisodeStorage:
         capacity: int,
         num_envs: int = 1,
         carry: Sequence[tuple[int, ...]] = (),
+        share: Share = "auto",
+        directory: str | Path | None = None,
     ) -> None:
         for name, value in (("capacity", capacity), ("num_envs", num_envs)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.num_envs = num_envs
         self.capacity = capacity
-        # Two more: the newest observation, which has no action yet, and where the next one goes.
-        self.slots = -(-capacity // num_envs) + 2
+        self.slots = slots_of(capacity, num_envs)
+        need = footprint(observation_space, action_space, capacity, num_envs, carry, share)
+        check_room(need, capacity, directory)
         keyed = (
             dict(observation_space.spaces)
             if isinstance(observation_space, spaces.Dict)
             else {"observation": observation_space}
         )
         goal_space = keyed.pop("desired_goal", None)
+        self.shared = shared_keys(keyed, share)
         size = num_envs * self.slots
         try:
-            self.observation = {key: empty_rows(size, space) for key, space in keyed.items()}
+            self.seen = {
+                key: Column(size, space, directory)
+                for key, space in keyed.items()
+                if key not in self.shared
+            }
             self.action = empty_rows(size, action_space)
             self.carry = tuple(np.zeros((size, *shape), np.float32) for shape in carry)
         except MemoryError as error:
-            raise _too_large(capacity, size, (*keyed.values(), action_space), carry) from error
+            raise too_large(need, capacity, available_bytes(), directory) from error
+        self.observation = {key: self.seen[self.shared.get(key, key)].array for key in keyed}
         self.reward = np.zeros(size, np.float32)
         self.terminated = np.zeros(size, np.bool_)
         self.truncated = np.zeros(size, np.bool_)
@@ -74,6 +93,7 @@ class EpisodeStorage:
         self.goal_id = np.zeros(size if self.goals is not None else 0, np.int32)
         self.cursor: Positions = np.zeros(num_envs, np.int64)  # where the next step is written
         self.begins = np.ones(num_envs, np.bool_)  # whether that step starts an episode
+        self.floor = np.zeros(num_envs, np.int64)  # below it lies what steps taken back overwrote
         self._row = np.arange(num_envs, dtype=np.int64) * self.slots
 
     def __len__(self) -> int:
@@ -106,20 +126,23 @@ class EpisodeStorage:
             carry: The agent's memory before it read `observation`, `(num_envs, *shape)` each.
 
         Raises:
-            ValueError: If the memory is not of the shapes that this storage keeps.
+            ValueError: If the memory is not of the shapes that this storage keeps, or what is
+                stored as one differs. Nothing is stored then.
         """
         if not isinstance(observation, Mapping):
             observation = {"observation": observation}
             next_observation = {"observation": next_observation}
         if self.carry or carry is not None:
             self._check_carry(carry)
+        for seen in (observation, next_observation):
+            check_shared(seen, self.shared)
         here = self._row + self.cursor % self.slots
         there = self._row + (self.cursor + 1) % self.slots
         if self.goals is not None:
             self._add_goal(here, there, observation["desired_goal"])
-        for key, column in self.observation.items():
-            column[here] = observation[key]
-            column[there] = next_observation[key]
+        for key, rows in self.seen.items():
+            rows.put(here, observation[key])
+            rows.put(there, next_observation[key])
         self.action[here] = action
         for column, part in zip(self.carry, carry or (), strict=True):
             column[here] = part
@@ -143,6 +166,7 @@ class EpisodeStorage:
         last, as truncated.
         """
         slot = self._row[env] + (self.cursor[env] - 2) % self.slots
+        self.floor[env] = max(self.floor[env], self.cursor[env] - self.slots)
         self.has_action[slot] = False
         length = int(self.step_index[slot])
         self.cursor[env] -= 1 if length else 2
@@ -192,7 +216,7 @@ class EpisodeStorage:
         self.goal_id[here] = self.goal_id[there] = current
 
     def _oldest_goal(self) -> int:
-        oldest = np.maximum(self.cursor + 1 - self.slots, 0)
+        oldest = np.maximum(self.cursor + 1 - self.slots, self.floor)
         started = self.cursor > 0
         if not started.any():
             return self.goals.next_id if self.goals is not None else 0
@@ -236,7 +260,8 @@ class EpisodeStorage:
         first = position - self.step_index.take(flat)
         length = self.length.take(flat)
         last = np.where(length > 0, first + length, cursor)
-        return np.maximum(first, cursor + 1 - self.slots), last
+        oldest = np.maximum(cursor + 1 - self.slots, self.floor.take(env))
+        return np.maximum(first, oldest), last
 
     def window(self, env: NDArray[np.int64], position: Positions, length: int) -> Batch:
         """Windows of `length` records that begin at the given steps.
@@ -260,6 +285,10 @@ class EpisodeStorage:
             record = self.flat(env[:, None], np.minimum(index[:, :-1], last - 1))
         return self.gather(seen, record, mask, position)
 
+    def achieved(self, slots: NDArray[np.int64]) -> Array:
+        """The goals achieved in slots, as `flat` numbers them."""
+        return self.seen[self.shared.get("achieved_goal", "achieved_goal")].take(slots)
+
     def gather(
         self,
         seen: NDArray[np.int64],
@@ -276,8 +305,9 @@ class EpisodeStorage:
             position: Positions `(B,)` to note in the batch.
         """
         # `take`, because indexing with an array takes several times as long on narrow rows.
+        read = {key: column.take(seen) for key, column in self.seen.items()}
         return Batch(
-            observation={key: part.take(seen, axis=0) for key, part in self.observation.items()},
+            observation={key: read[self.shared.get(key, key)] for key in self.observation},
             desired_goal=None if self.goals is None else self.goals.take(self.goal_id.take(record)),
             action=self.action.take(record, axis=0),
             reward=self.reward.take(record),
@@ -301,8 +331,10 @@ class EpisodeStorage:
         }
         return {
             "columns": columns,
+            "shared": bool(self.shared),
             "cursor": self.cursor.copy(),
             "begins": self.begins.copy(),
+            "floor": self.floor.copy(),
             "goals": None if self.goals is None else self.goals.state_dict(),
         }
 
@@ -312,6 +344,11 @@ class EpisodeStorage:
         Raises:
             ValueError: If an array does not fit this storage.
         """
+        if state.get("shared", False) != bool(self.shared):
+            raise ValueError(
+                f"the saved replay was stored with share={not self.shared}, this one is with "
+                f"share={bool(self.shared)}: set it as it was"
+            )
         own = self._columns()
         if own.keys() != state["columns"].keys():
             raise ValueError(
@@ -337,6 +374,9 @@ class EpisodeStorage:
                 ring[:, used:] = False
         self.cursor = np.array(state["cursor"], np.int64)
         self.begins = np.array(state["begins"], np.bool_)
+        self.floor = np.array(state.get("floor", np.zeros(self.num_envs)), np.int64)
+        for rows in self.seen.values():
+            rows.release()
         if self.goals is not None:
             self.goals.load_state_dict(state["goals"])
 
@@ -346,22 +386,4 @@ class EpisodeStorage:
         if self.goals is not None:
             columns["goal_id"] = self.goal_id
         columns |= {f"carry.{i}": column for i, column in enumerate(self.carry)}
-        return columns | {f"observation.{key}": value for key, value in self.observation.items()}
-
-
-def _too_large(
-    capacity: int,
-    slots: int,
-    arrays: Sequence[spaces.Space[Any]],
-    carry: Sequence[tuple[int, ...]],
-) -> ValueError:
-    """The error of a storage that the memory does not hold."""
-    memory = slots * 4 * sum(math.prod(shape) for shape in carry)
-    rest = slots * sum(empty_rows(1, space).nbytes for space in arrays)
-    told = f"a replay of {capacity:,} steps (buffer_size) would take {memory + rest:,} bytes"
-    if not carry:
-        return ValueError(f"{told}, which are not to be had: lower buffer_size")
-    return ValueError(
-        f"{told}, {memory:,} of them for an agent's memory at every step, which are not to be had: "
-        f'lower buffer_size, or set start = "zero" to keep no memory'
-    )
+        return columns | {f"observation.{key}": rows.array for key, rows in self.seen.items()}

@@ -217,7 +217,7 @@ def test_every_way_to_say_none_is_an_agent_without_memory(none):
     ("start", "message"),
     [
         ("stored", r"[\d,]{15,} of them for an agent's memory .* start = \"zero\""),
-        ("zero", r"[\d,]{15,} bytes, which are not to be had: lower buffer_size$"),
+        ("zero", r"[\d,]{15,} bytes of [\d,]+ that are available: lower buffer_size"),
     ],
 )
 def test_a_replay_that_the_machine_cannot_hold_names_its_size(start, message):

@@ -15,6 +15,7 @@ GOALS: dict[str, spaces.Space[Any]] = {
     "box": spaces.Box(-9, 9, (2,), np.float64),
     "discrete": spaces.Discrete(4),
     "bits": spaces.MultiBinary(3),
+    "pixels": spaces.Box(0, 255, (2, 2, 3), np.uint8),  # the observation is the achieved goal
 }
 KINDS = ("plain", "image", "dict", *GOALS)
 
@@ -30,6 +31,8 @@ def observation_space(kind: str) -> spaces.Space[Any]:
             observation=tag, mode=spaces.Discrete(5), image=observation_space("image")
         )
     goal = GOALS[kind]
+    if kind == "pixels":
+        return spaces.Dict(observation=goal, achieved_goal=goal, desired_goal=goal)
     return spaces.Dict(observation=tag, achieved_goal=goal, desired_goal=goal)
 
 
@@ -171,11 +174,16 @@ class World:
         if self.kind == "plain":
             return {"observation": tag}
         desired = self._goal() if goal is None else goal
+        if self.kind == "pixels":
+            return {"observation": image, "achieved_goal": image, "desired_goal": desired}
         return {"observation": tag, "achieved_goal": self._goal(), "desired_goal": desired}
 
     def _goal(self) -> Any:
         if self.kind == "box":
             return self.rng.integers(-2, 3, 2).astype(np.float64)
+        if self.kind == "pixels":
+            tag = self.rng.integers(0, 3, 3, np.uint8)  # of early times, some of which come true
+            return np.broadcast_to(tag, (2, 2, 3)).copy()
         return self.rng.integers(4) if self.kind == "discrete" else self.rng.integers(0, 2, 3)
 
     def _stacked(self, observations: list[dict[str, Any]]) -> Any:
@@ -205,7 +213,7 @@ class World:
     def origins(self, batch: Batch) -> list[tuple[int, int, int]]:
         """Where each window of a batch begins, after its burn-in."""
         tag = batch.observation["observation"][:, batch.burn_in]
-        tag = tag[:, 0, 0] if self.kind == "image" else tag
+        tag = tag[:, 0, 0] if self.kind in ("image", "pixels") else tag
         return [(int(env), int(e), int(t)) for env, e, t in tag]
 
     def check_window(self, batch: Batch, row: int, origin: tuple[int, int, int]) -> None:

@@ -105,6 +105,29 @@ def test_a_step_taken_back_was_never_there(capacity, before, running, after):
         np.testing.assert_array_equal(*seen)
 
 
+@settings(max_examples=80, deadline=None)
+@given(st.integers(2, 9), st.lists(st.integers(1, 7), min_size=1, max_size=6), st.integers(1, 3))
+def test_what_a_step_taken_back_had_overwritten_is_no_part_of_an_episode(capacity, before, last):
+    space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    keyed = spaces.Dict(observation=space, desired_goal=space)
+    storage, time = EpisodeStorage(keyed, space, capacity), 0
+    for length in [*before, last]:
+        goal = np.array([[time]])
+        for step in range(length):
+            now, then = ({"observation": goal + step + i, "desired_goal": goal} for i in (0, 1))
+            ended = np.array([step == length - 1])
+            storage.add(now, np.zeros((1, 1)), np.zeros(1), ended & ~ended, ended, then)
+        time += length + 1
+    storage.retract(0)
+    seen, steps = storage.observation["observation"][:, 0], np.flatnonzero(storage.has_action)
+    env = np.zeros(len(steps), np.int64)
+    position = storage._position_of(env, steps)
+    for first, end in zip(*storage.episode_bounds(env, position), strict=True):
+        values = seen[storage.flat(np.array(0), np.arange(first, end + 1))]
+        np.testing.assert_array_equal(np.diff(values), 1)
+    assert storage._oldest_goal() <= storage.goal_id[steps].min(initial=storage.goals.next_id)
+
+
 @settings(max_examples=60, deadline=None)
 @given(worlds, st.integers(1, 80))
 def test_episode_bounds_are_the_stored_part_of_the_episode(world, steps):

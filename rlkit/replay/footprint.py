@@ -1,0 +1,200 @@
+"""What a replay takes when it is full, and whether there is room for it."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gymnasium import spaces
+
+from rlkit.replay.column import row_bytes
+from rlkit.replay.shared import Share, shared_keys
+
+STEPS_PER_GOAL = 50  # of an estimate: how many steps pursue a goal is known only afterwards
+ROOT = Path("/")
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of a full replay.
+
+    Attributes:
+        observations: Of observations, which can live on disk.
+        carry: Of an agent's memory at every step.
+        rest: Of everything else, goals among it.
+    """
+
+    observations: int
+    carry: int
+    rest: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.observations + self.carry + self.rest
+
+
+def footprint(
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
+    capacity: int,
+    num_envs: int = 1,
+    carry: Sequence[tuple[int, ...]] = (),
+    share: Share = "auto",
+) -> Footprint:
+    """What a replay of these arguments takes when full; see `rlkit.replay.Replay`.
+
+    Goals are counted as if each were pursued for 50 steps.
+
+    Raises:
+        ValueError: If a space cannot be stored as arrays.
+    """
+    size = num_envs * slots_of(capacity, num_envs)
+    keyed = (
+        dict(observation_space.spaces)
+        if isinstance(observation_space, spaces.Dict)
+        else {"observation": observation_space}
+    )
+    goal = keyed.pop("desired_goal", None)
+    shared = shared_keys(keyed, share)
+    seen = size * sum(row_bytes(space) for key, space in keyed.items() if key not in shared)
+    rest = size * (15 + row_bytes(action_space))  # reward, ends, the slot's place in its episode
+    if goal is not None:
+        rest += size * 4 + -(-size // STEPS_PER_GOAL) * row_bytes(goal)
+    return Footprint(seen, size * 4 * sum(math.prod(shape) for shape in carry), rest)
+
+
+def slots_of(capacity: int, num_envs: int) -> int:
+    """Slots per environment.
+
+    Two more than steps: the newest observation, which has no action yet, and where the next goes.
+    """
+    return -(-capacity // num_envs) + 2
+
+
+def estimate_bytes(
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
+    capacity: int,
+    num_envs: int = 1,
+    carry: Sequence[tuple[int, ...]] = (),
+    share: Share = "auto",
+) -> int:
+    """Bytes that a replay of these arguments takes when full, in memory and on disk together.
+
+    Goals are counted as if each were pursued for 50 steps.
+
+    Raises:
+        ValueError: If a space cannot be stored as arrays.
+    """
+    return footprint(observation_space, action_space, capacity, num_envs, carry, share).total
+
+
+def check_room(need: Footprint, capacity: int, directory: str | Path | None) -> None:
+    """Raises ValueError if memory or disk cannot hold a full replay; the message says what can."""
+    have = available_bytes()
+    held = need.total if directory is None else need.carry + need.rest
+    if held > have:
+        raise too_large(need, capacity, have, directory)
+    if directory is None:
+        return
+    place = Path(directory).absolute()
+    while not place.is_dir() and place != place.parent:
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if need.observations > free:
+        raise ValueError(
+            f"a replay of {capacity:,} steps (buffer_size) would take {need.observations:,} bytes "
+            f"in {directory}, and {free:,} are left there: "
+            f"{_lower(capacity, need.observations, free)}, or set directory to a folder on a "
+            f"larger disk"
+        )
+
+
+def too_large(
+    need: Footprint, capacity: int, have: int, directory: str | Path | None
+) -> ValueError:
+    """The error of a replay that the memory does not hold."""
+    held = need.total if directory is None else need.carry + need.rest
+    text = f"a replay of {capacity:,} steps (buffer_size) would take {held:,} bytes"
+    if need.carry:
+        text += f", {need.carry:,} of them for an agent's memory at every step,"
+    text += f" of {have:,} that are available: {_lower(capacity, held, have)}"
+    if directory is None and need.carry + need.rest <= have:
+        text += ', or keep observations on disk with directory = "a folder"'
+    if need.carry:
+        text += ', or set start = "zero" to keep no memory'
+    return ValueError(text)
+
+
+def _lower(capacity: int, need: int, have: int) -> str:
+    """The advice to make do with less, rounded down to two digits."""
+    fitting = capacity * have // need
+    if fitting == 0:
+        return "no buffer_size fits"
+    unit = 10 ** max(len(str(fitting)) - 2, 0)
+    return f"lower buffer_size to {fitting // unit * unit:,}"
+
+
+def available_bytes(root: Path = ROOT) -> int:
+    """Memory that this process can still take without pushing anything out, in bytes.
+
+    What the system has left, or a container's limit leaves if that is less.
+
+    Args:
+        root: Where the system describes itself.
+    """
+    return max(0, min([_system_bytes(root), *_group_bytes(root)]))
+
+
+def _system_bytes(root: Path) -> int:
+    try:
+        for line in (root / "proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass  # not Linux
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 2**63 - 1  # a system that does not tell
+
+
+def _group_bytes(root: Path) -> list[int]:
+    """What the limits of this process' control groups leave, of version 1 and 2."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    left = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        mount = root / ("sys/fs/cgroup/memory" if controllers else "sys/fs/cgroup")
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        if not controllers:
+            names = ("memory.max", "memory.current", "inactive_file")
+        folder = mount / path.strip("/")
+        # A group's parents bind it too. A container sees its own group as the mount itself.
+        for group in (folder, *folder.parents):
+            if group.is_relative_to(mount):
+                left += _left(group, *names)
+    return left
+
+
+def _left(group: Path, limit: str, usage: str, cached: str) -> list[int]:
+    try:
+        bound, used = (group / limit).read_text().strip(), int((group / usage).read_text())
+        facts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return []
+    if bound == "max":
+        return []
+    # Cached files count as used, yet give way.
+    return [int(bound) - used + int(facts.get(cached, 0))]

@@ -1,0 +1,227 @@
+"""Memory and sampling time of a replay of pictures, in memory, on disk and in SB3's buffer.
+
+    python runs/bench/image_replay.py --out image_replay.json
+
+Two questions, each answered with 8 environments whose observation, achieved and desired goal are
+uint8 pictures, in episodes of 50 steps with one goal each:
+
+- What do 100,000 transitions of 48 pixels take here and in Stable-Baselines3's `HerReplayBuffer`?
+  Memory is the growth of the resident set while the buffer is built and filled. Theirs is measured
+  on 10,000 transitions and scaled, because its arrays grow in proportion.
+- How fast is a million transitions of 84 pixels sampled from disk, compared to memory? Where a
+  third of the free disk holds fewer, so many are used; memory holds as many as a third of it does.
+  `read_from_disk_mb` is what the timed samples read from the disk: nothing when warm.
+
+Every buffer lives in a process of its own, on one thread. Prints one JSON object and a table.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Before numpy is imported: the figures are per core.
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+
+import argparse
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3 import HerReplayBuffer
+
+from rlkit.goals import ExactRule
+from rlkit.replay import Replay, available_bytes, estimate_bytes
+
+ENVS, EPISODE, PICTURES, SAMPLES = 8, 50, 256, 300
+THEIRS = 10_000
+ACTIONS = spaces.Box(-1, 1, (2,), np.float32)
+RULE = ExactRule(terminates=False)
+KEYS = ("observation", "achieved_goal", "desired_goal")
+
+
+class RewardOnly:
+    """As much of a vector environment as `HerReplayBuffer` asks for."""
+
+    def env_method(self, name: str, achieved: Any, desired: Any, *_: Any, **__: Any) -> list[Any]:
+        """What `compute_reward` of the first environment answers."""
+        return [RULE.reward(achieved, desired)]
+
+
+def space_of(size: int) -> spaces.Dict:
+    """Observations of `size` x `size` pixels."""
+    picture = spaces.Box(0, 255, (size, size, 3), np.uint8)
+    return spaces.Dict(dict.fromkeys(KEYS, picture))
+
+
+def transitions(count: int, size: int) -> Iterator[tuple[Any, ...]]:
+    """Vector steps: now, following, action and done."""
+    generator = np.random.default_rng(0)
+    pictures = generator.integers(0, 256, (PICTURES, ENVS, size, size, 3), np.uint8)
+    action = generator.uniform(-1, 1, (ENVS, 2)).astype(np.float32)
+    for i in range(count // ENVS):
+        goal = pictures[i // EPISODE % PICTURES]
+        now, following = (
+            dict(zip(KEYS, (seen, seen, goal), strict=True))
+            for seen in (pictures[i % PICTURES], pictures[(i + 1) % PICTURES])
+        )
+        yield now, following, action, np.full(ENVS, i % EPISODE == EPISODE - 1)
+
+
+def fill(buffer: Replay | HerReplayBuffer, count: int, size: int) -> int:
+    """Adds transitions; returns the most that was resident meanwhile."""
+    reward, never, most = np.full(ENVS, -1.0), np.zeros(ENVS, np.bool_), 0
+    for i, (now, following, action, done) in enumerate(transitions(count, size)):
+        if isinstance(buffer, Replay):
+            buffer.add(now, action, reward, never, done, following)
+        else:
+            infos: list[dict[str, Any]] = [{"TimeLimit.truncated": bool(end)} for end in done]
+            buffer.add(now, following, action, reward, done, infos)
+        if i % 100 == 0:
+            most = max(most, resident())
+    return max(most, resident())
+
+
+def build(name: str, count: int, size: int, folder: str | None) -> Replay | HerReplayBuffer:
+    """An empty buffer: "ours" or "sb3"."""
+    if name == "sb3":
+        env: Any = RewardOnly()
+        return HerReplayBuffer(count, space_of(size), ACTIONS, env, "cpu", ENVS)
+    return Replay(
+        space_of(size), ACTIONS, count, num_envs=ENVS, rule=RULE, seed=0, directory=folder
+    )
+
+
+def measure(name: str, count: int, size: int, batch: int, folder: str | None) -> dict[str, Any]:
+    """Memory in MB and the time of a sample in milliseconds, once warm."""
+    th.set_num_threads(1)
+    # The first use of a library takes memory that is not the buffer's, and so do the pictures.
+    first = build(name, 2 * ENVS * EPISODE, size, folder)
+    fill(first, ENVS * EPISODE, size)
+    first.sample(batch)
+    before = resident()
+    buffer = build(name, count, size, folder)
+    most = fill(buffer, count, size)
+    filled = resident()
+    for _ in range(SAMPLES):
+        buffer.sample(batch)
+    times, blocks = [], resource.getrusage(resource.RUSAGE_SELF).ru_inblock
+    for _ in range(SAMPLES):
+        start = time.perf_counter()
+        buffer.sample(batch)
+        times.append(time.perf_counter() - start)
+        most = max(most, resident())
+    return {
+        "transitions": count,
+        "filled_mb": round((filled - before) / 1e6, 1),
+        "most_resident_mb": round((most - before) / 1e6, 1),
+        "sample_ms": round(float(np.median(times)) * 1e3, 3),
+        "sample_mean_ms": round(float(np.mean(times)) * 1e3, 3),
+        "read_from_disk_mb": round(
+            (resource.getrusage(resource.RUSAGE_SELF).ru_inblock - blocks) * 512 / 1e6, 1
+        ),
+    }
+
+
+def resident() -> int:
+    """Resident memory of this process in bytes, mapped files included."""
+    pages = Path("/proc/self/statm")
+    if pages.exists():
+        return int(pages.read_text().split()[1]) * resource.getpagesize()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def apart(name: str, count: int, size: int, batch: int, folder: Path | None = None) -> Any:
+    """`measure` in a process of its own."""
+    numbers = [str(number) for number in (count, size, batch)]
+    command = [sys.executable, __file__, "--measure", name, *numbers, str(folder or "")]
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(answer.stdout)
+
+
+def compare_memory(count: int, size: int, batch: int) -> dict[str, Any]:
+    """What both buffers take for the same transitions."""
+    ours, theirs = (
+        apart("ours", count, size, batch),
+        apart("sb3", min(count, THEIRS), size, batch),
+    )
+    scaled = theirs["filled_mb"] * count / theirs["transitions"]
+    estimate = estimate_bytes(space_of(size), ACTIONS, count, ENVS)
+    return {
+        "pixels": size,
+        "ours": ours | {"estimate_mb": round(estimate / 1e6, 1)},
+        "sb3": theirs | {"scaled_mb": round(scaled, 1)},
+        "memory_ratio": round(ours["filled_mb"] / scaled, 3),
+    }
+
+
+def compare_rate(count: int, size: int, batch: int, folder: Path) -> dict[str, Any]:
+    """How fast both places are sampled from."""
+    folder.mkdir(parents=True, exist_ok=True)
+    each = estimate_bytes(space_of(size), ACTIONS, count, ENVS) / count
+    on_disk = min(count, int(shutil.disk_usage(folder).free / 3 / each))
+    in_memory = min(count, int(available_bytes() / 3 / each))
+    memory = apart("ours", in_memory, size, batch)
+    disk = apart("ours", on_disk, size, batch, folder)
+    return {
+        "pixels": size,
+        "asked": count,
+        "memory": memory,
+        "disk": disk | {"on_disk_mb": round(each * on_disk / 1e6, 1)},
+        "rate_ratio": round(memory["sample_ms"] / disk["sample_ms"], 3),
+        "mean_rate_ratio": round(memory["sample_mean_ms"] / disk["sample_mean_ms"], 3),
+    }
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--frames", type=int, default=1_000_000, help="transitions on disk")
+    parser.add_argument("--size", type=int, default=84, help="pixels of these, per side")
+    parser.add_argument("--compared", type=int, default=100_000, help="transitions against SB3's")
+    parser.add_argument("--compared-size", type=int, default=48, help="pixels of these, per side")
+    parser.add_argument("--batch", type=int, default=256, help="transitions per sample")
+    parser.add_argument("--directory", type=Path, default=Path("image_replay_frames"))
+    parser.add_argument("--out", type=Path, help="where the JSON goes, besides the screen")
+    parser.add_argument("--measure", nargs=5, help="one buffer alone, in this process")
+    options = parser.parse_args()
+    if options.measure:
+        name, count, size, batch, folder = options.measure
+        print(json.dumps(measure(name, int(count), int(size), int(batch), folder or None)))
+        return
+    result = {
+        "batch": options.batch,
+        "memory": compare_memory(options.compared, options.compared_size, options.batch),
+        "rate": compare_rate(options.frames, options.size, options.batch, options.directory),
+    }
+    if not any(options.directory.iterdir()):
+        options.directory.rmdir()
+    text = json.dumps(result, indent=2)
+    if options.out:
+        options.out.write_text(text + "\n")
+    print(text)
+    rows = {
+        "ours": result["memory"]["ours"],
+        "sb3": result["memory"]["sb3"],
+        "in memory": result["rate"]["memory"],
+        "on disk": result["rate"]["disk"],
+    }
+    print(f"{'':>10} {'transitions':>12} {'filled MB':>10} {'most MB':>9} {'sample ms':>10}")
+    for name, row in rows.items():
+        memory = f"{row['filled_mb']:>10} {row['most_resident_mb']:>9}"
+        print(f"{name:>10} {row['transitions']:>12} {memory} {row['sample_ms']:>10}")
+    print(f"memory ratio {result['memory']['memory_ratio']}, wanted at most 0.2")
+    print(f"rate ratio {result['rate']['rate_ratio']}, wanted at least 0.6")
+
+
+if __name__ == "__main__":
+    main()
