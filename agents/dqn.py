@@ -51,6 +51,11 @@ class DQNConfig(LearnerConfig):
                 "critic_sees_goal = True does not go with DQN, whose critic acts and would show "
                 "the goal that is hidden; leave it out"
             )
+        if self.encoder_sharing == "actor":
+            raise ValueError(
+                'encoder_sharing = "actor" does not go with DQN, which has no actor beside its '
+                "critic; leave it out"
+            )
 
 
 class DQNLearner(Learner):

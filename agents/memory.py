@@ -90,11 +90,15 @@ class Memory:
             outputs: Width of the output.
             members: Heads in the ensemble; they share one memory.
             layer_norm: Whether the head has layer norm.
-            borrows: Whether another network's memory may serve it, where the settings say so.
+            borrows: Whether it is an actor, which may borrow the critic's memory or have the only
+                one, as the settings say.
         """
-        head = Mlp((self.features, *inputs), self.config.net_arch, outputs, members, layer_norm)
-        shared = borrows and self.config.encoder_sharing != "separate"
-        return Network(head, None if shared else self.encoder)
+        sharing = self.config.encoder_sharing
+        remembers = borrows or sharing != "actor"
+        own = not borrows or sharing in ("separate", "actor")
+        width = self.features if remembers else 0
+        head = Mlp((width, *inputs), self.config.net_arch, outputs, members, layer_norm)
+        return Network(head, self.encoder if remembers and own else None)
 
     def inputs(self, seen: State) -> Tensor:
         """What the memory reads, `(..., I)`.
@@ -188,8 +192,12 @@ class Memory:
         x = self.window_inputs(batch)
         unrolled: dict[str, Recall] = {}
         found: dict[str, Recall] = {}
+        nothing = x.new_zeros(batch["reward"][:, self.warm :].numel(), 0)
         for name in names:
             owner = self._owner(name)
+            if owner is None:
+                found[name] = Recall(state[name], nothing, nothing)
+                continue
             if owner not in unrolled:
                 unrolled[owner] = self._unroll(owner, state[owner], batch, x)
             own = unrolled[owner]
@@ -229,7 +237,7 @@ class Memory:
         if self.encoder is None:
             return
         self._networks = networks
-        self._remembering = [self._owner(acting)]
+        self._remembering = [self._owner(acting) or acting]
         if self.config.start == "stored":
             for name in networks:
                 trained = self._owner(name) == name and not name.endswith("_target")
@@ -250,10 +258,12 @@ class Memory:
             scale[: network.memory_size] = ratio
             self.rate_scale[name] = scale
 
-    def _owner(self, name: str) -> str:
-        """The network whose memory a network reads: its own, or the critic's."""
+    def _owner(self, name: str) -> str | None:
+        """The network whose memory a network reads: its own, the critic's, or nobody's."""
         if self._networks[name].encoder is not None:
             return name
+        if self.config.encoder_sharing == "actor":
+            return None
         return "critic_target" if name.endswith("_target") else "critic"
 
     def _unroll(self, name: str, vector: Tensor, batch: State, x: Tensor) -> Recall:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from rlkit.encoders import SequenceEncoder
 
-Sharing = Literal["separate", "detached", "joint"]
+Sharing = Literal["separate", "detached", "joint", "actor"]
 GoalMode = Literal["late", "early", "mixed"]
 Start = Literal["zero", "stored"]
 
@@ -80,7 +80,8 @@ class LearnerConfig:
     encoder_sharing: Sharing = "separate"
     """Whether actor and critic have encoders of their own ("separate"), or the actor reads the
     critic's without bending it ("detached"; Yarats et al. 2021) or bending it, too ("joint": the
-    common mistake, here for comparison)."""
+    common mistake, here for comparison). "actor": critics have none, for where a critic needs none
+    because `critic_sees_goal`."""
     goal_mode: GoalMode | None = None
     """Where goals join: after the memory ("late": one goal per step, carries stay valid), or as its
     input ("early": one goal per window). None is early where the environment hides its goal for a
@@ -113,11 +114,11 @@ class LearnerConfig:
             "noise_correlation": ("in [0, 1)", 0 <= self.noise_correlation < 1),
             "max_grad_norm": ("> 0 or None", self.max_grad_norm is None or self.max_grad_norm > 0),
             "encoder_lr": ("> 0 or None", self.encoder_lr is None or self.encoder_lr > 0),
-            "encoder_sharing": _one_of(self.encoder_sharing, "separate", "detached", "joint"),
-            "goal_mode": _one_of(self.goal_mode, "late", "early", "mixed", None),
+            "encoder_sharing": _one_of(self.encoder_sharing, *get_args(Sharing)),
+            "goal_mode": _one_of(self.goal_mode, *get_args(GoalMode), None),
             "window": (">= 0, where 0 takes whole episodes", self.window >= 0),
             "burn_in": (">= 0", self.burn_in >= 0),
-            "start": _one_of(self.start, "zero", "stored"),
+            "start": _one_of(self.start, *get_args(Start)),
         }
         for name, (allowed, fine) in checks.items():
             if not fine:

@@ -87,7 +87,7 @@ def _register_wrapped(
 _ICE: dict[str, Any] = {"maze": "U", "damping": 0.3}
 _register_masked("PointMaze-U-HiddenVelocity", "point_maze:PointMaze", 100, (2, 3), **_ICE)
 _register_masked("PlanarReach-HiddenVelocity", "planar_reach:PlanarReach", 50, (4, 5), links=2)
-_ICE = {"damping": 5.0, "friction": 0.2}
+_ICE = {"damping": 3.0, "friction": 0.15}
 _register_masked("PlanarPush-HiddenVelocity", "planar_push:PlanarPush", 50, (2, 3, 6, 7), **_ICE)
 
 # Pendulum: cosine, sine, angular velocity. CartPole: position and velocity of cart, then of pole.

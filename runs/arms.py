@@ -22,7 +22,7 @@ FULL_STATE: dict[str, tuple[str, ...]] = {
     "pendulum-hidden-velocity": ("env=Pendulum-v1", "env_options={}"),
     "planar-push-hidden-velocity": (
         "env=rlkit/PlanarPush-v0",
-        "env_options={damping = 5.0, friction = 0.2}",
+        "env_options={damping = 3.0, friction = 0.15}",
     ),
     "point-maze-hidden-velocity": ("env=rlkit/PointMaze-U-v0", "env_options={damping = 0.3}"),
 }

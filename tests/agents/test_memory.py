@@ -181,9 +181,36 @@ def test_only_a_critic_that_may_sees_a_hidden_goal(algorithm, sees):
     assert same(one.weights(), other.weights()) != sees
 
 
-def test_a_critic_that_acts_must_not_see_hidden_goals():
-    with pytest.raises(ValueError, match="critic_sees_goal = True does not go with DQN"):
-        new(DQN, critic_sees_goal=True)
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"critic_sees_goal": True}, "critic_sees_goal = True does not go with DQN"),
+        ({"encoder_sharing": "actor"}, 'encoder_sharing = "actor" does not go with DQN'),
+    ],
+)
+def test_what_needs_an_actor_does_not_go_with_dqn(option, message):
+    with pytest.raises(ValueError, match=message):
+        new(DQN, **option)
+
+
+@pytest.mark.parametrize("algorithm", [SAC, TD3])
+def test_the_actor_can_be_the_only_one_that_remembers(algorithm):
+    learner = new(algorithm, encoder_sharing="actor", burn_in=2)
+    assert learner.networks["critic"].encoder is None
+    assert learner.networks["actor"].encoder is not None
+    batch = windows(algorithm, burn_in=2)
+    for part, changes in (("actor", True), ("critic", False)):
+        rows = []
+        for shift in (0, 1):
+            seen = {**batch, "observation": batch["observation"].copy()}
+            seen["observation"][:, 0] += shift  # burn-in: what follows can only remember it
+            tensors = learner.prepare(seen)
+            rows.append(learner.recall(learner.state, tensors, part)[part].here)
+        assert len(rows[0]) == 4 * (T - 2)
+        assert torch.equal(*rows) != changes
+    before = copied(learner)
+    learner.update(batch)
+    assert not same(before, learner.weights())
 
 
 @ALGORITHMS

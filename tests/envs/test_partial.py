@@ -39,7 +39,7 @@ WRAPPERS = {
 every_wrapper = pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS.keys())
 ICE = {
     "rlkit/PointMaze-U-HiddenVelocity-v0": {"damping": 0.3},
-    "rlkit/PlanarPush-HiddenVelocity-v0": {"damping": 5.0, "friction": 0.2},
+    "rlkit/PlanarPush-HiddenVelocity-v0": {"damping": 3.0, "friction": 0.15},
 }
 VARIANTS = {
     "rlkit/Pendulum-HiddenVelocity-v0": ("Pendulum-v1", [0, 1]),
