@@ -7,7 +7,7 @@ the learner, and answers `learn / predict / save / load`, callbacks and the logg
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -20,14 +20,16 @@ from stable_baselines3.common.utils import get_system_info
 
 from rlkit.agents.collect import collect
 from rlkit.agents.diagnostics import record_memory
-from rlkit.agents.interface import Interface, return_bounds
+from rlkit.agents.interface import Interface, return_bounds, rule_of, wrap_env
 from rlkit.agents.learner import Learner
 from rlkit.agents.options import (
     configure,
+    empty_replay,
     option_names,
+    plain_latent,
     plain_options,
     replay_options,
-    sequence_options,
+    require_positive,
     settle_memory,
 )
 from rlkit.agents.persistence import (
@@ -41,9 +43,8 @@ from rlkit.agents.persistence import (
 )
 from rlkit.agents.policy import LearnerPolicy
 from rlkit.agents.report import Report
+from rlkit.agents.sight import Sight
 from rlkit.encoders import Carry
-from rlkit.experiment.vec_env import vec_goal_rule
-from rlkit.goals import GoalRule, is_goal_space
 from rlkit.replay import Replay, check_finite
 
 SAMPLED_AT_ONCE = 8  # batches
@@ -60,18 +61,18 @@ class Algorithm(OffPolicyAlgorithm):
         train_freq: Environment steps between updates: a number, or `(1, "episode")`.
         gradient_steps: Updates each time; -1 makes as many as steps were taken.
         update_ratio: Updates per step, any positive number; replaces `gradient_steps`.
-        replay: Options of the replay: `hindsight` (a strategy's name or weights, see
-            `rlkit.replay.Replay`; "played" switches it off) and `steps` (n-step sums).
+        replay: Options of `rlkit.replay.Replay`: `hindsight` ("played" switches it off), `steps`
+            (n-step sums), `share`, `directory` (pictures on disk).
+        latent: Latent model of pictures, as `rlkit.latents.make_latent` takes it; fitted before the
+            training, then frozen. None for none.
+        pretraining: How it is fitted: fields of `rlkit.agents.sight.Pretraining`.
         action_noise: Stable-Baselines3's noise object, added to actions in training.
         policy_kwargs: Settings in SB3's place: `net_arch`, `n_critics`.
-        replay_buffer_class: Accepted for SB3's habit: None, or `HerReplayBuffer`, whose
-            `replay_buffer_kwargs` are translated. Hindsight is on for any environment with goals.
-        optimize_memory_usage: Accepted for SB3's habit: observations are always stored once.
+        replay_buffer_class: None, or `HerReplayBuffer`, whose `replay_buffer_kwargs` are
+            translated. Hindsight is on for any environment with goals.
+        optimize_memory_usage: Without effect: observations are always stored once.
         stats_window_size: Episodes over which reported means run.
-        tensorboard_log: Folder for TensorBoard, None for none.
-        verbose: 0 nothing, 1 training information, 2 more.
-        seed: Seed of everything random here and in the environment.
-        device: "cpu", "cuda" or "auto".
+        tensorboard_log, verbose, seed, device: As in SB3.
         **options: Fields of the learner's configuration.
 
     Raises:
@@ -80,14 +81,14 @@ class Algorithm(OffPolicyAlgorithm):
 
     learner_class: ClassVar[type[Learner]]
     action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]]
-    evolving: ClassVar[tuple[str, ...]] = ()
-    """Numbers of the subclass that change in training, to be saved with it."""
+    evolving: ClassVar[tuple[str, ...]] = ()  # numbers of the subclass that change in training
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": LearnerPolicy,
         "MultiInputPolicy": LearnerPolicy,
     }
     learner: Learner
     memory: Replay
+    _wrap_env = staticmethod(wrap_env)
 
     def __init__(
         self,
@@ -100,6 +101,8 @@ class Algorithm(OffPolicyAlgorithm):
         gradient_steps: int = 1,
         update_ratio: float | None = None,
         replay: Mapping[str, Any] | None = None,
+        latent: Any = None,
+        pretraining: Mapping[str, Any] | None = None,
         action_noise: Any = None,
         policy_kwargs: Mapping[str, Any] | None = None,
         replay_buffer_class: type | None = None,
@@ -122,12 +125,12 @@ class Algorithm(OffPolicyAlgorithm):
             "gradient_steps": gradient_steps,
             "update_ratio": update_ratio,
             "replay": replay_options(replay, replay_buffer_class, replay_buffer_kwargs),
+            "latent": plain_latent(latent),
+            "pretraining": dict(pretraining or {}),
             "stats_window_size": stats_window_size,
             **options,
         }
-        if update_ratio is not None and not update_ratio > 0:
-            raise ValueError(f"update_ratio must be positive, got {update_ratio}")
-        self.update_ratio = update_ratio
+        self.update_ratio = require_positive("update_ratio", update_ratio)
         super().__init__(
             policy=policy,
             env=env,
@@ -150,11 +153,6 @@ class Algorithm(OffPolicyAlgorithm):
             supported_action_spaces=self.action_spaces,
         )
         self.target_update_interval = self.config.target_update_interval
-        if self._vec_normalize_env is not None and is_goal_space(self.observation_space):
-            raise ValueError(
-                "VecNormalize does not go with goals: achieved and desired ones would be scaled "
-                "differently over time. This agent scales its inputs itself (normalise=True)."
-            )
         if _init_setup_model:
             self._setup_model()
 
@@ -167,11 +165,12 @@ class Algorithm(OffPolicyAlgorithm):
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         self._convert_train_freq()
-        actions, learner, replay = np.random.SeedSequence(self.seed).spawn(3)
+        actions, learner, self.replay_seed, sight = np.random.SeedSequence(self.seed).spawn(4)
         self.rng = np.random.default_rng(actions)
-        self.interface = Interface(self.observation_space, self.action_space, self.config)
+        chosen = self.options["latent"], self.options["pretraining"]
+        self.sight = Sight(self.observation_space, rule_of(self.env), *chosen, sight, self.device)
+        self._see()
         self.config = settle_memory(self.config, self.interface)
-        self.rule = self._goal_rule()
         self.learner = self.learner_class(
             self.config,
             self.interface.sizes,
@@ -179,30 +178,26 @@ class Algorithm(OffPolicyAlgorithm):
             device=self.device,
             bounds=return_bounds(self.rule, self.config.gamma),
         )
-        self.memory = Replay(
-            self.observation_space,
-            self.interface.stored_action,
-            self.buffer_size,
-            num_envs=getattr(self, "n_envs", 1),
-            rule=self.rule,
-            gamma=self.config.gamma,
-            seed=replay,
-            **sequence_options(self.learner),
-            **self.options["replay"],
-        )
+        self.memory = empty_replay(self)
         self.policy = LearnerPolicy(self.observation_space, self.action_space, self)
         self._updates_due = 0.0
         self.carry = self.learner.initial(getattr(self, "n_envs", 1))
         self.report = Report()
         self.episodes_cut = 0
 
-    def _goal_rule(self) -> GoalRule | None:
-        return None if self.env is None or self.interface.goal is None else vec_goal_rule(self.env)
+    def _see(self) -> None:
+        self.rule, space = self.sight.rule, self.sight.space
+        self.interface = Interface(space, self.action_space, self.config, self.sight.goal_width)
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """Goes on in another environment, as in SB3; from now on its goal rule counts."""
         super().set_env(env, force_reset)
-        self.rule = self.memory.rule = self._goal_rule()
+        before = self.sight.space
+        self.sight.adopt(rule_of(self.env))
+        self._see()
+        self.memory.rule = self.rule
+        if self.sight.space != before:  # it was loaded without an environment to judge pictures
+            self.memory = empty_replay(self)
         self.learner.bounds = return_bounds(self.rule, self.config.gamma)
 
     @property
@@ -222,7 +217,7 @@ class Algorithm(OffPolicyAlgorithm):
     def act(
         self, observation: Any, carry: Carry, is_first: NDArray[np.bool_], *, explore: bool
     ) -> tuple[NDArray[Any], Carry]:
-        """Actions as the replay stores them, for a batch of raw observations."""
+        """Actions as the replay stores them, for a batch of observations as `sight` gives them."""
         x, goal = self.interface.vectors(observation)
         context = self.interface.context(observation, self.rule)
         return self.learner.act(x, goal, carry, is_first, explore=explore, **context)
@@ -242,11 +237,10 @@ class Algorithm(OffPolicyAlgorithm):
     ) -> Iterator[int]:
         """`learn` as a generator.
 
-        Yields the number of steps after every round of collecting and updating; evaluation and
-        checkpoints belong between rounds.
+        Yields the number of steps after every round; evaluation and checkpoints belong there.
         """
-        if reset_num_timesteps or self._last_obs is None:
-            self.memory.storage.cut()  # the environments are about to start anew
+        if starts_anew := reset_num_timesteps or self._last_obs is None:
+            self.memory.storage.cut()
         total_timesteps, callback = self._setup_learn(
             total_timesteps,
             callback,
@@ -254,6 +248,12 @@ class Algorithm(OffPolicyAlgorithm):
             tb_log_name or type(self).__name__,
             progress_bar,
         )
+        if self.env is not None and not self.sight.is_ready:
+            for _ in self.sight.pretrain(self.env, self.logger):
+                yield self.num_timesteps
+            self._last_obs = cast(Any, self.env.reset())
+        if starts_anew:
+            self._last_obs = self.sight.see(self._last_obs)
         check_finite("observation", self._last_obs)
         callback.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps:
@@ -308,9 +308,8 @@ class Algorithm(OffPolicyAlgorithm):
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on, as a tree of plain data.
 
-        Taking it is itself part of the run: environments are put into exactly the state that was
-        saved, and the episodes of environments that cannot give theirs are cut as truncated. A run
-        that is resumed here and the run that went on are then the same, bit for bit.
+        Taking it is part of the run: environments are put into exactly the state that was saved,
+        or their episodes cut. The resumed run and the one that went on are the same, bit for bit.
         """
         return training_state(self)
 
@@ -363,8 +362,7 @@ class Algorithm(OffPolicyAlgorithm):
             CheckpointError: If the file is damaged, foreign, or carries a pickle.
             ValueError: If `env` has other spaces.
         """
-        if print_system_info:
-            get_system_info()
+        get_system_info(print_info=print_system_info)
         known = {k: v for k, v in (custom_objects or {}).items() if k in cls.option_names()}
         return read_agent(cls, path, env, device, {**known, **kwargs}, force_reset)
 

@@ -34,6 +34,7 @@ def collect(agent: Algorithm, callback: BaseCallback, log_interval: int | None) 
         carry = agent.carry
         stored = _actions(agent)
         new_obs, rewards, dones, infos = agent.env.step(agent.interface.to_env(stored))
+        new_obs = agent.sight.see(new_obs)
         agent.num_timesteps += agent.n_envs
         steps += 1
         callback.update_locals(locals())
@@ -88,11 +89,11 @@ def _remember(
         following = copy_observation(new_obs)
         for i in np.flatnonzero(dones).tolist():
             truncated[i] = infos[i].get("TimeLimit.truncated", False)
-            put_row(following, i, infos[i]["terminal_observation"])
+            put_row(following, i, agent.sight.see_one(infos[i]["terminal_observation"]))
             if isinstance(agent._last_obs, dict) and "is_success" in infos[i]:
                 goal = agent._last_obs.get("desired_goal")
                 if goal is not None:
-                    agent.report.add_goal(goal[i], bool(infos[i]["is_success"]))
+                    agent.report.add_goal(agent.sight.judged(goal[i]), bool(infos[i]["is_success"]))
     agent.memory.add(
         agent._last_obs,
         stored,

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage, unwrap_vec_normalize
 
 from rlkit.agents.settings import LearnerConfig, Sizes
+from rlkit.experiment.vec_env import vec_goal_rule
 from rlkit.goals import GoalRule, is_goal_space
 from rlkit.networks import vector_size, vectorise
 from rlkit.replay import Batch
@@ -25,6 +28,8 @@ class Interface:
         observation_space: Space of one environment's observation.
         action_space: Its Box or Discrete action space.
         config: The learner's settings; with memory, batches hold what it reads.
+        goal_width: How much of a goal networks read, where that is less than all. Such goals are
+            codes of what is achieved, and the observation is the same code already.
 
     Attributes:
         goal: Space of goals, None without goals.
@@ -40,7 +45,9 @@ class Interface:
         observation_space: spaces.Space[Any],
         action_space: spaces.Space[Any],
         config: LearnerConfig,
+        goal_width: int | None = None,
     ) -> None:
+        self.goal_width = goal_width
         self.action = action_space
         self.has_memory = config.has_memory
         self.reads_reward = config.has_memory and config.previous_reward
@@ -51,7 +58,7 @@ class Interface:
             assert isinstance(observation_space, spaces.Dict)
             parts = dict(observation_space.spaces)
             self.goal = parts.pop("desired_goal")
-            if not config.observe_achieved:
+            if not config.observe_achieved or goal_width is not None:
                 parts.pop("achieved_goal")
             self.rest = spaces.Dict(parts)
             self.hides_goal = VISIBLE in parts
@@ -60,7 +67,7 @@ class Interface:
             self.stored_action = spaces.Box(-1.0, 1.0, action_space.shape, np.float32)
         self.sizes = Sizes(
             observation=vector_size(self.rest),
-            goal=0 if self.goal is None else vector_size(self.goal),
+            goal=0 if self.goal is None else goal_width or vector_size(self.goal),
             action=vector_size(action_space),
         )
 
@@ -69,7 +76,11 @@ class Interface:
         x = vectorise(self.rest, observation, lead)
         if self.goal is None:
             return x, np.zeros((*x.shape[:-1], 0), np.float32)
-        return x, vectorise(self.goal, observation["desired_goal"], lead)
+        return x, self._goal(observation["desired_goal"], lead)
+
+    def _goal(self, value: Any, lead: int) -> Array:
+        assert self.goal is not None
+        return vectorise(self.goal, value, lead)[..., : self.goal_width]
 
     def visible(self, observation: Any, lead: int = 1) -> Array | None:
         """1 where the goal may be seen, else 0, `(...)`; None where it always may."""
@@ -101,7 +112,7 @@ class Interface:
         x, goal = self.vectors(observation)
         if self.goal is None:
             return x, goal
-        return x, np.concatenate([goal, vectorise(self.goal, observation["achieved_goal"], 1)])
+        return x, np.concatenate([goal, self._goal(observation["achieved_goal"], 1)])
 
     def batch(self, batch: Batch) -> dict[str, Array]:
         """A replay batch as `Learner.update` takes it."""
@@ -111,7 +122,7 @@ class Interface:
         goal = (
             np.zeros((*batch.mask.shape, 0), np.float32)
             if self.goal is None
-            else vectorise(self.goal, batch.desired_goal, 2)
+            else self._goal(batch.desired_goal, 2)
         )
         assert batch.bootstrap is not None
         assert batch.discount is not None
@@ -164,6 +175,30 @@ def _remembered(batch: Batch) -> dict[str, Array]:
     if batch.previous_reward is not None:
         arrays["previous_reward"] = batch.previous_reward
     return arrays | {f"carry.{i}": part for i, part in enumerate(batch.carry or ())}
+
+
+def wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+    """What SB3 makes of an environment, but pictures keep their channels last, as they came.
+
+    Latent models and rules of goals read them so; and `predict` gets them so, in evaluation say.
+
+    Raises:
+        ValueError: If SB3's VecNormalize would scale goals.
+    """
+    wrapped = OffPolicyAlgorithm._wrap_env(env, monitor_wrapper=monitor_wrapper)
+    if isinstance(wrapped, VecTransposeImage) and wrapped is not env:
+        wrapped = wrapped.venv
+    if unwrap_vec_normalize(wrapped) is not None and is_goal_space(wrapped.observation_space):
+        raise ValueError(
+            "VecNormalize does not go with goals: achieved and desired ones would be scaled "
+            "differently over time. This agent scales its inputs itself (normalise=True)."
+        )
+    return wrapped
+
+
+def rule_of(env: VecEnv | None) -> GoalRule | None:
+    """The goal rule of an agent's environments; None without environments, or without goals."""
+    return None if env is None or not is_goal_space(env.observation_space) else vec_goal_rule(env)
 
 
 def return_bounds(rule: GoalRule | None, gamma: float) -> tuple[float, float] | None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stable_baselines3 import HerReplayBuffer
 
 from rlkit.agents.interface import Interface
-from rlkit.agents.learner import Learner
 from rlkit.agents.settings import LearnerConfig
 from rlkit.encoders import SequenceEncoder, describe_encoder
+from rlkit.latents import describe_latent
+from rlkit.replay import Replay
+
+if TYPE_CHECKING:
+    from rlkit.agents.algorithm import Algorithm
 
 SHELL_OPTIONS = frozenset(
     {
@@ -22,10 +26,12 @@ SHELL_OPTIONS = frozenset(
         "gradient_steps",
         "update_ratio",
         "replay",
+        "latent",
+        "pretraining",
         "stats_window_size",
     }
 )
-REPLAY_OPTIONS = ("hindsight", "steps")
+REPLAY_OPTIONS = ("hindsight", "steps", "share", "directory")
 
 
 def option_names(config: type[LearnerConfig]) -> set[str]:
@@ -69,6 +75,18 @@ def plain_options(
     if isinstance(encoder, SequenceEncoder):
         plain["encoder"] = describe_encoder(encoder)
     return {**options, **plain}
+
+
+def require_positive(name: str, value: float | None) -> float | None:
+    """The value, which must be positive or None; else raises a ValueError."""
+    if value is not None and not value > 0:
+        raise ValueError(f"{name} must be positive, got {value}")
+    return value
+
+
+def plain_latent(latent: Any) -> Any:
+    """A latent model in a form that a file can hold."""
+    return latent if isinstance(latent, str | Mapping | None) else describe_latent(latent)
 
 
 def replay_options(
@@ -118,16 +136,26 @@ def settle_memory(config: Any, interface: Interface) -> Any:
     return dataclasses.replace(config, goal_mode=mode)
 
 
-def sequence_options(learner: Learner) -> dict[str, Any]:
-    """Options of the replay that follow from how a learner remembers."""
-    config = learner.config
-    if not config.has_memory:
-        return {}
-    return {
-        "window": config.window or None,
-        "burn_in": config.burn_in,
-        "goals": "window" if config.goal_mode == "early" else "step",
-        "previous_action": config.previous_action,
-        "previous_reward": config.previous_reward,
-        "carry": learner.memory.stored_carry,
-    }
+def empty_replay(agent: Algorithm) -> Replay:
+    """The replay of an agent, with what its memory needs."""
+    config, memory = agent.config, {}
+    if config.has_memory:
+        memory = {
+            "window": config.window or None,
+            "burn_in": config.burn_in,
+            "goals": "window" if config.goal_mode == "early" else "step",
+            "previous_action": config.previous_action,
+            "previous_reward": config.previous_reward,
+            "carry": agent.learner.memory.stored_carry,
+        }
+    return Replay(
+        agent.sight.space,
+        agent.interface.stored_action,
+        agent.buffer_size,
+        num_envs=getattr(agent, "n_envs", 1),
+        rule=agent.rule,
+        gamma=config.gamma,
+        seed=agent.replay_seed,
+        **memory,
+        **agent.options["replay"],
+    )

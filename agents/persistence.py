@@ -55,6 +55,7 @@ def training_state(agent: Algorithm) -> dict[str, Any]:
         "replay": agent.memory.state_dict(),
         "training": {
             "learner": learner,
+            "latent": agent.sight.state_dict(),
             "environments": environments,
             "counters": {name: getattr(agent, name) for name in (*COUNTERS, *agent.evolving)},
             "actions_rng": agent.rng.bit_generator.state,
@@ -75,6 +76,7 @@ def restore_training(agent: Algorithm, state: dict[str, Any]) -> None:
     agent.learner.load_state_dict(
         {**training["learner"], "weights": state["weights"], "optimiser": state["optimiser"]}
     )
+    agent.sight.load_state_dict(training["latent"])
     agent.memory.load_state_dict(state["replay"])
     for name in (*COUNTERS, *agent.evolving):
         setattr(agent, name, training["counters"][name])
@@ -146,6 +148,7 @@ def write_agent(agent: Algorithm, path: Source, left_out: set[str]) -> None:
             "last_episode_starts": agent._last_episode_starts,
             "carry": [tensor.cpu() for tensor in agent.carry],
             "learner": learner,
+            "latent": agent.sight.state_dict(),
         },
     }
     write_archive(path, tree)
@@ -183,6 +186,7 @@ def read_agent(
     agent.learner.load_state_dict(
         {**saved["learner"], "weights": tree["weights"], "optimiser": tree["optimiser"]}
     )
+    agent.sight.load_state_dict(saved.get("latent", {}))
     for name in (*SAVED_ATTRIBUTES, *agent.evolving):
         if name in attributes:
             setattr(agent, name, attributes[name])

@@ -94,7 +94,7 @@ class LearnerPolicy(BasePolicy):
             )
         (algorithm,) = self._owner
         _, vectorised = self.obs_to_tensor(observation)
-        batch = _batched(observation, self.observation_space, vectorised)
+        batch = algorithm.sight.see(_batched(observation, self.observation_space, vectorised))
         count = len(next(iter(batch.values())) if isinstance(batch, dict) else batch)
         carry = _continued(state, algorithm.learner.initial(count))
         start = np.zeros(count, np.bool_) if episode_start is None else np.asarray(episode_start)

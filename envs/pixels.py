@@ -7,7 +7,7 @@ Everything is drawn in batches by NumPy. For environments from elsewhere there a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
@@ -40,10 +40,12 @@ class PlaceRule:
     Attributes:
         rule: Judges the places, metres.
         view: What part of the world the pictures show.
+        width: Numbers that are read from a picture.
     """
 
     rule: DistanceRule
     view: View
+    width: ClassVar[int] = 2
 
     @property
     def reward_range(self) -> tuple[float, float]:
