@@ -43,7 +43,7 @@ from rlkit.agents.persistence import (
 )
 from rlkit.agents.policy import LearnerPolicy
 from rlkit.agents.report import Report
-from rlkit.agents.sight import Sight
+from rlkit.agents.sight import sight_of
 from rlkit.encoders import Carry
 from rlkit.replay import Replay, check_finite
 
@@ -66,6 +66,7 @@ class Algorithm(OffPolicyAlgorithm):
         latent: Latent model of pictures, as `rlkit.latents.make_latent` takes it; fitted before the
             training, then frozen. None for none.
         pretraining: How it is fitted: fields of `rlkit.agents.sight.Pretraining`.
+        goal_judge: Who judges goals that are pictures in training: "environment" or "latent".
         action_noise: Stable-Baselines3's noise object, added to actions in training.
         policy_kwargs: Settings in SB3's place: `net_arch`, `n_critics`.
         replay_buffer_class: None, or `HerReplayBuffer`, whose `replay_buffer_kwargs` are
@@ -103,6 +104,7 @@ class Algorithm(OffPolicyAlgorithm):
         replay: Mapping[str, Any] | None = None,
         latent: Any = None,
         pretraining: Mapping[str, Any] | None = None,
+        goal_judge: str = "environment",
         action_noise: Any = None,
         policy_kwargs: Mapping[str, Any] | None = None,
         replay_buffer_class: type | None = None,
@@ -127,6 +129,7 @@ class Algorithm(OffPolicyAlgorithm):
             "replay": replay_options(replay, replay_buffer_class, replay_buffer_kwargs),
             "latent": plain_latent(latent),
             "pretraining": dict(pretraining or {}),
+            "goal_judge": goal_judge,
             "stats_window_size": stats_window_size,
             **options,
         }
@@ -167,8 +170,7 @@ class Algorithm(OffPolicyAlgorithm):
         self._convert_train_freq()
         actions, learner, self.replay_seed, sight = np.random.SeedSequence(self.seed).spawn(4)
         self.rng = np.random.default_rng(actions)
-        chosen = self.options["latent"], self.options["pretraining"]
-        self.sight = Sight(self.observation_space, rule_of(self.env), *chosen, sight, self.device)
+        self.sight = sight_of(self, sight)
         self._see()
         self.config = settle_memory(self.config, self.interface)
         self.learner = self.learner_class(

@@ -28,6 +28,7 @@ SHELL_OPTIONS = frozenset(
         "replay",
         "latent",
         "pretraining",
+        "goal_judge",
         "stats_window_size",
     }
 )

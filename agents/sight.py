@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,58 +17,17 @@ from numpy.typing import NDArray
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 
+from rlkit.agents.code_goals import CodedRule, CodeRule, PictureRule, picture_rule
+from rlkit.agents.interface import rule_of
 from rlkit.goals import GoalRule, is_goal_space
-from rlkit.latents import Latent, make_latent
+from rlkit.latents import Latent, make_latent, nearness
+
+if TYPE_CHECKING:
+    from rlkit.agents.algorithm import Algorithm
 
 Array = NDArray[Any]
 LOG_INTERVAL = 100  # gradient steps
 SEEN, ACHIEVED, DESIRED = "observation", "achieved_goal", "desired_goal"
-
-
-@runtime_checkable
-class PictureRule(Protocol):
-    """A goal rule that judges pictures by a vector that it reads from each.
-
-    Attributes:
-        rule: Judges the vectors.
-        width: K, their width.
-    """
-
-    rule: GoalRule
-    width: int
-
-    def place(self, pictures: Array) -> Array:
-        """What the rule reads, `(N, H, W, C) -> (N, K)`."""
-
-
-@dataclass(frozen=True)
-class CodedRule:
-    """Judges goals that are codes, which agents read, followed by what a rule judges.
-
-    Attributes:
-        rule: Judges the part behind the code.
-        dims: D, the width of a code.
-    """
-
-    rule: GoalRule
-    dims: int
-
-    @property
-    def reward_range(self) -> tuple[float, float]:
-        """The rule's own."""
-        return self.rule.reward_range
-
-    def reward(self, achieved: Array, desired: Array) -> Array:
-        """Reward of each row, `(N, D + K), (N, D + K) -> (N,)`."""
-        return self.rule.reward(achieved[:, self.dims :], desired[:, self.dims :])
-
-    def success(self, achieved: Array, desired: Array) -> Array:
-        """Whether each row reached its goal, `(N, D + K), (N, D + K) -> (N,)`."""
-        return self.rule.success(achieved[:, self.dims :], desired[:, self.dims :])
-
-    def terminated(self, achieved: Array, desired: Array) -> Array:
-        """Whether each row ends its episode, `(N, D + K), (N, D + K) -> (N,)`."""
-        return self.rule.terminated(achieved[:, self.dims :], desired[:, self.dims :])
 
 
 @dataclass(frozen=True)
@@ -90,6 +49,9 @@ class Pretraining:
     """Pictures per step, >= 1."""
     learning_rate: float = 1e-3
     """Adam's step size, > 0."""
+    near: int = 3
+    """Random actions by which pictures are near each other, >= 1 and at most `stay`; what is nearer
+    than most others counts as reached where the latent judges goals."""
 
     def __post_init__(self) -> None:
         """Refuses values out of range, by name."""
@@ -102,6 +64,11 @@ class Pretraining:
                 raise ValueError(
                     f"pretraining: {field.name} = {value!r} must be a whole number >= {least}"
                 )
+        if self.near > self.stay:
+            raise ValueError(
+                f"pretraining: near = {self.near} must be at most stay = {self.stay}, the random "
+                f"actions between two resets"
+            )
 
 
 class Sight:
@@ -118,6 +85,8 @@ class Sight:
         pretraining: Fields of `Pretraining`.
         seed: Of the model's parameters, and of everything random in its pretraining.
         device: Where codes are computed.
+        judge: Who judges goals in training: the "environment", or the "latent" by the distance of
+            codes, which then is all that an agent knows of its goals (Nair et al. 2018).
 
     Attributes:
         space: Space of what the agent works with.
@@ -137,7 +106,10 @@ class Sight:
         pretraining: Mapping[str, Any] | None,
         seed: np.random.SeedSequence,
         device: torch.device | str,
+        judge: str = "environment",
     ) -> None:
+        if judge not in ("environment", "latent"):
+            raise ValueError(f'goal_judge must be "environment" or "latent", got {judge!r}')
         self._raw = space
         self.goal_width: int | None = None
         self.latent: Latent | None = None
@@ -149,6 +121,12 @@ class Sight:
             self._coded = _pictures(space)
             generator = torch.Generator().manual_seed(self._seeds[0])
             self.latent = Latent(model.with_shape(_common_shape(self._coded)), generator, device)
+        self.distance = CodeRule() if judge == "latent" else None
+        if self.distance is not None and DESIRED not in self._coded:
+            raise ValueError(
+                'goal_judge = "latent" needs a latent model and goals that are pictures; set '
+                'latent, or goal_judge = "environment"'
+            )
         self.adopt(rule)
 
     def adopt(self, rule: GoalRule | None) -> None:
@@ -167,8 +145,10 @@ class Sight:
         parts = {**self._raw.spaces, **dict.fromkeys(self._coded, self.space)}
         if DESIRED in self._coded:
             self.goal_width, width = self.latent.dims, 0
-            if rule is not None:
-                self._judge = _judge(rule)
+            if self.distance is not None:
+                self.goal_width, self.rule = None, None if rule is None else self.distance
+            elif rule is not None:
+                self._judge = picture_rule(rule)
                 self.rule, width = CodedRule(self._judge.rule, self.latent.dims), self._judge.width
             parts |= dict.fromkeys((ACHIEVED, DESIRED), _vectors(self.latent.dims + width))
         self.space = spaces.Dict(parts)
@@ -201,6 +181,12 @@ class Sight:
             return {key: value[0] for key, value in self.see(batch).items()}
         return self.see(np.asarray(observation)[None])[0]
 
+    def reward(self, rewards: Array, desired: Array, following: Mapping[str, Array]) -> Array:
+        """The environment's rewards `(n,)`, or the latent's where that judges."""
+        if self.distance is None:
+            return rewards
+        return self.distance.reward(following[ACHIEVED], desired).astype(np.float32)
+
     def judged(self, goal: Array) -> Array:
         """The part of a goal that means something to people: places, not codes."""
         return goal if self._judge is None else goal[..., self.goal_width :]
@@ -227,7 +213,7 @@ class Sight:
         """
         assert self.latent is not None
         plan = self.pretraining
-        frames = self._gather(env)
+        frames, near = self._gather(env)
         env.seed(self._seeds[2])
         fitted = self.latent.fit(
             frames,
@@ -243,31 +229,60 @@ class Sight:
                         logger.record(f"latent/{name}", value.item())
                 logger.dump(step)
             yield step
+        if self.distance is not None:
+            self.distance.threshold, accuracy = self._calibrate(frames, near)
+            logger.record("latent/threshold", self.distance.threshold)
+            logger.record("latent/threshold_accuracy", accuracy)
+            logger.dump(plan.steps)
 
-    def _gather(self, env: VecEnv) -> Array:
-        """Pictures of random actions, and of the goals that were asked for, `(frames, ...)`."""
-        plan, found, count = self.pretraining, list[Array](), 0
+    def _calibrate(self, frames: Array, near: Array) -> tuple[float, float]:
+        """The threshold of the latent's judgement, and how well it tells near from far."""
+        assert self.latent is not None
+        codes = self.latent.encode(frames)
+        rng = np.random.default_rng(self._seeds[1])
+        far = rng.integers(len(codes), size=(len(near), 2))
+        apart = [np.linalg.norm(codes[i] - codes[j], axis=1) for i, j in (near.T, far.T)]
+        return nearness(*apart)
+
+    def _gather(self, env: VecEnv) -> tuple[Array, Array]:
+        """Pictures of random actions and of goals, `(frames, ...)`, and near pairs `(M, 2)`."""
+        plan, n = self.pretraining, env.num_envs
+        found, near, count = list[Array](), list[Array](), 0
         env.seed(self._seeds[1])
         env.action_space.seed(self._seeds[1])
         while count < plan.frames:
-            observation = env.reset()
-            found += self._pictures_of(observation, with_goals=True)
-            for _ in range(plan.stay):
-                actions = np.stack([env.action_space.sample() for _ in range(env.num_envs)])
-                observation = env.step(actions)[0]
-                found += self._pictures_of(observation, with_goals=False)
-            count = sum(len(part) for part in found)
-        return np.concatenate(found)[: plan.frames]
+            asked, seen = self._pictures_of(env.reset())
+            found += [asked, seen]
+            count += len(asked)
+            for step in range(1, plan.stay + 1):
+                actions = np.stack([env.action_space.sample() for _ in range(n)])
+                observation, _, dones, _ = env.step(actions)
+                found.append(self._pictures_of(observation)[1])
+                count += n
+                if dones.any():
+                    break
+                if step >= plan.near:
+                    here = np.arange(count, count + n)
+                    near.append(np.stack([here - plan.near * n, here], axis=1))
+            count += n
+        pairs = np.concatenate(near) if near else np.zeros((0, 2), np.int64)
+        pairs = pairs[(pairs < plan.frames).all(axis=1)]
+        return np.concatenate(found)[: plan.frames], pairs
 
-    def _pictures_of(self, observation: Any, with_goals: bool) -> list[Array]:
+    def _pictures_of(self, observation: Any) -> tuple[Array, Array]:
+        """Copies of the pictures of goals, as far as these are pictures, and of what is seen."""
         if not isinstance(observation, Mapping):
-            return [observation.copy()]
-        keys = [SEEN] + ([DESIRED] if with_goals and DESIRED in self._coded else [])
-        return [observation[key].copy() for key in keys]
+            return observation[:0].copy(), observation.copy()
+        seen = observation[SEEN]
+        asked = observation[DESIRED] if DESIRED in self._coded else seen[:0]
+        return asked.copy(), seen.copy()
 
     def state_dict(self) -> dict[str, Any]:
         """The latent model's parameters and version; empty without one."""
-        return {} if self.latent is None else self.latent.state_dict()
+        if self.latent is None:
+            return {}
+        judged = {} if self.distance is None else {"threshold": self.distance.threshold}
+        return {**self.latent.state_dict(), **judged}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what `state_dict` gave.
@@ -277,20 +292,25 @@ class Sight:
         """
         if self.latent is not None:
             self.latent.load_state_dict(dict(state))
+        if self.distance is not None:
+            self.distance.threshold = float(state["threshold"])
+
+
+def sight_of(agent: Algorithm, seed: np.random.SeedSequence) -> Sight:
+    """What an agent's options say about seeing."""
+    return Sight(
+        agent.observation_space,
+        rule_of(agent.env),
+        agent.options["latent"],
+        agent.options["pretraining"],
+        seed,
+        agent.device,
+        agent.options["goal_judge"],
+    )
 
 
 def _vectors(width: int) -> spaces.Box:
     return spaces.Box(-np.inf, np.inf, (width,), np.float32)
-
-
-def _judge(rule: GoalRule) -> PictureRule:
-    if not isinstance(rule, PictureRule):
-        raise ValueError(
-            f"goals are pictures, which the replay does not keep: {type(rule).__name__} must say "
-            f"by `place`, `width` and `rule` what it reads from a picture and how it judges that, "
-            f"as rlkit.envs.pixels.PlaceRule does"
-        )
-    return rule
 
 
 def _pretraining(options: Mapping[str, Any] | None) -> Pretraining:

@@ -11,6 +11,7 @@ from rlkit.latents.measures import disentanglement as disentanglement
 from rlkit.latents.measures import distance_correlation as distance_correlation
 from rlkit.latents.measures import kl_per_dim as kl_per_dim
 from rlkit.latents.measures import linear_probe as linear_probe
+from rlkit.latents.measures import nearness as nearness
 from rlkit.latents.pca import PCA as PCA
 from rlkit.latents.registry import describe_latent as describe_latent
 from rlkit.latents.registry import latent_names as latent_names

@@ -138,3 +138,32 @@ def _ranks(values: Array) -> NDArray[np.float64]:
     ends = np.cumsum(counts)
     ranks: NDArray[np.float64] = (ends - (counts + 1) / 2)[inverse]
     return ranks
+
+
+def nearness(near: Array, far: Array) -> tuple[float, float]:
+    """The distance that tells near pairs from far ones best.
+
+    Args:
+        near: Distances between codes of observations that are near each other, `(M,)`.
+        far: Distances between codes of any two observations, `(N,)`.
+
+    Returns:
+        The threshold, and its balanced accuracy: the mean share of pairs on the right side, 0.5
+        where codes tell nothing and 1 where they tell all.
+
+    Raises:
+        ValueError: If there are no pairs, or all distances are the same.
+    """
+    if len(near) == 0 or len(far) == 0:
+        raise ValueError(f"pairs of both kinds are needed, got {len(near)} near, {len(far)} far")
+    distances = np.unique(np.concatenate([near, far]).astype(np.float64))
+    if len(distances) < 2:
+        raise ValueError(
+            f"all pairs of codes are {distances[0]:.6g} apart, so no distance tells near from far: "
+            f"fit the latent model for longer, or with a lower beta"
+        )
+    between = (distances[1:] + distances[:-1]) / 2
+    is_near = np.searchsorted(np.sort(near), between) / len(near)
+    is_far = 1 - np.searchsorted(np.sort(far), between) / len(far)
+    best = int(np.argmax(is_near + is_far))
+    return float(between[best]), float((is_near[best] + is_far[best]) / 2)

@@ -8,10 +8,11 @@ from resuming import assert_resumes
 
 import rlkit.envs  # noqa: F401  registers them
 from rlkit.agents import DQN, SAC, TD3
-from rlkit.agents.sight import CodedRule, Pretraining, Sight
+from rlkit.agents.code_goals import CodedRule, CodeRule
+from rlkit.agents.sight import Pretraining, Sight
 from rlkit.envs.construct import make
 from rlkit.experiment.vec_env import make_vec_env
-from rlkit.goals import ExactRule
+from rlkit.goals import ExactRule, GoalRule
 from rlkit.latents import PCA, VAE
 
 REACH, MAZE = "rlkit/PlanarReach-Pixels-v0", "rlkit/PointMaze-U-Pixels-v0"
@@ -124,6 +125,7 @@ def test_a_stopped_pretraining_begins_again_in_the_same_way():
     [
         (SAC, REACH, {"name": "pca", "dims": 4}, {}),
         (TD3, MAZE, SMALL_VAE, {}),
+        (TD3, REACH, {"name": "pca", "dims": 4}, {"goal_judge": "latent"}),
         (SAC, MAZE, SMALL_VAE, {"encoder": {"name": "gru", "hidden": 5}, "start": "stored"}),
     ],
 )
@@ -166,9 +168,22 @@ def test_the_same_pictures_are_seen_whatever_was_drawn_before():
     other.env.reset()
     for _ in range(7):
         other.env.step([other.action_space.sample() for _ in range(2)])
-    frames = [agent.sight._gather(agent.env) for agent in (one, other)]
-    np.testing.assert_array_equal(*frames)
-    assert frames[0].shape == (120, 32, 32, 3)
+    (frames, near), again = (agent.sight._gather(agent.env) for agent in (one, other))
+    np.testing.assert_array_equal(frames, again[0])
+    np.testing.assert_array_equal(near, again[1])
+    assert frames.shape == (120, 32, 32, 3)
+
+
+def test_near_pictures_are_so_many_random_actions_apart():
+    agent = agent_of(MAZE, num_envs=3, pretraining={**LITTLE, "stay": 5, "near": 2})
+    frames, near = agent.sight._gather(agent.env)
+    places = agent.sight._judge.place(frames)
+    apart = np.linalg.norm(places[near[:, 0]] - places[near[:, 1]], axis=1)
+    assert 20 < len(near) < 120
+    assert apart.max() < 2 * 0.15  # metres: what full speed covers in two steps of 0.1 s
+    rng = np.random.default_rng(0)
+    assert np.median(np.linalg.norm(places[rng.permutation(120)] - places, axis=1)) > 0.5
+    assert (np.diff(near, axis=1) == 2 * 3).all()
 
 
 class Blind(ExactRule):
@@ -213,6 +228,7 @@ def test_wide_vectors_become_codes_as_well():
     [
         ({"frames": 1}, "frames = 1 must be a whole number >= 2"),
         ({"steps": 2.5}, "steps = 2.5 must be a whole number >= 1"),
+        ({"near": 4, "stay": 3}, "near = 4 must be at most stay = 3"),
         ({"learning_rate": 0}, "learning_rate = 0 must be > 0"),
     ],
 )
@@ -231,3 +247,47 @@ def test_a_coded_rule_has_the_range_of_the_rule_inside():
     assert rule.reward_range == (-1.0, 0.0)
     goal = np.array([[9.0, 9, 9, 1], [0, 0, 0, 2]])
     np.testing.assert_array_equal(rule.terminated(goal, goal * [0, 0, 0, 1]), [True, True])
+
+
+def test_the_latent_can_judge_goals_in_the_place_of_the_environment():
+    agent = agent_of(goal_judge="latent").learn(150)
+    threshold = agent.sight.distance.threshold
+    assert 0 < threshold < np.inf
+    assert agent.rule is agent.memory.rule is agent.sight.distance
+    storage = agent.memory.storage
+    assert storage.observation["achieved_goal"].shape[1:] == (4,)
+    batch = agent.memory.sample(200)
+    gap = batch.observation["achieved_goal"][:, 1] - batch.desired_goal[:, 0]
+    reached = np.linalg.norm(gap, axis=1) < threshold
+    np.testing.assert_array_equal(batch.reward[:, 0], reached - 1.0)
+    assert not batch.terminated.any()
+    assert agent.learner.bounds is not None
+    assert (storage.reward[storage.has_action] == -1).any()
+    agent.sight.distance.threshold = 1e9  # from now on the latent finds everything reached
+    agent.learn(40, reset_num_timesteps=False)
+    newest = (storage.cursor - 2) % storage.slots
+    assert storage.reward.reshape(2, -1)[[0, 1], newest].tolist() == [0, 0]
+
+
+def test_the_judgement_is_saved_with_the_agent(tmp_path):
+    agent = agent_of(goal_judge="latent").learn(60)
+    agent.save(tmp_path / "agent.zip")
+    loaded = SAC.load(tmp_path / "agent.zip", agent.env)
+    assert loaded.rule.threshold == agent.rule.threshold
+
+
+def test_only_goals_that_are_pictures_can_be_judged_by_a_latent():
+    with pytest.raises(ValueError, match="needs a latent model and goals that are pictures"):
+        DQN("MlpPolicy", Painted(), **SETTINGS, latent=PCA(dims=2), goal_judge="latent")
+    with pytest.raises(ValueError, match='goal_judge must be "environment" or "latent", got 3'):
+        agent_of(goal_judge=3)
+
+
+def test_codes_are_judged_by_their_distance():
+    rule = CodeRule(threshold=1.0)
+    assert isinstance(rule, GoalRule)
+    codes, goals = np.zeros((2, 3)), np.array([[0.9, 0, 0], [1.1, 0, 0]])
+    np.testing.assert_array_equal(rule.reward(codes, goals), [0, -1])
+    np.testing.assert_array_equal(rule.success(codes, goals), [True, False])
+    assert not rule.terminated(codes, goals).any()
+    assert CodeRule().success(codes, goals).all(), "no code is too far before it is calibrated"
