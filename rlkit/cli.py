@@ -6,9 +6,7 @@ Imports wait until a command needs them, so that help and lists answer at once.
 from __future__ import annotations
 
 import contextlib
-import ctypes.util
 import dataclasses
-import json as json_
 import os
 import sys
 import warnings
@@ -16,19 +14,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
+from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
+
+from rlkit import cli_latent
+from rlkit.console import Json, Number, Settings, env_maker, print_json, quiet_output, to_stderr
 
 if TYPE_CHECKING:
     from rlkit.experiment.session import Make, Session
 
 app = SubcommandApp()
-Json = Annotated[bool, FlagCreatePairsOff]
 Run = Annotated[Path, Positional, arg(metavar="RUN")]
 Id = Annotated[str | None, arg(metavar="ID")]
 Name = Annotated[str | None, arg(metavar="NAME")]
-Number = Annotated[int | None, arg(metavar="N")]
-File = Annotated[Path | None, arg(metavar="FILE")]
 SIGNAL_CODES = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
 
 
@@ -41,9 +39,7 @@ def train(
     seed: Number = None,
     encoder: Name = None,
     out: Annotated[Path | None, arg(metavar="RUN_FOLDER")] = None,
-    settings: Annotated[
-        UseAppendAction[tuple[str, ...]], arg(name="set", metavar="KEY=VALUE")
-    ] = (),
+    settings: Settings = (),
     json: Json = False,
 ) -> int:
     """Train an agent: a recipe, or --env with sensible defaults.
@@ -61,7 +57,7 @@ def train(
     """
     from rlkit.experiment import recipe as recipes
 
-    make = _make()
+    make = env_maker()
     flags = {"env": env, "agent": agent, "steps": steps, "seed": seed}
     if encoder is not None:
         settings = (*settings, f"agent_options.encoder={encoder}")
@@ -77,7 +73,7 @@ def train(
     from rlkit.experiment.train import train as run_training
 
     path = out or default_path(plan, name)
-    with _quiet_output(json):
+    with quiet_output(json):
         outcome = run_training(plan, make, path)
     return _tell_training(outcome, json)
 
@@ -111,8 +107,8 @@ def resume(run: Run, steps: Number = None, json: Json = False) -> int:
     """
     from rlkit.experiment.train import resume as resume_training
 
-    with _quiet_output(json):
-        outcome = resume_training(run, _make(), steps)
+    with quiet_output(json):
+        outcome = resume_training(run, env_maker(), steps)
     return _tell_training(outcome, json)
 
 
@@ -130,11 +126,11 @@ def evaluate(run: Run, episodes: int = 100, checkpoint: str = "last", json: Json
         raise ValueError(f"--episodes {episodes} must be at least 1")
     from rlkit.experiment.evaluate import TEST_SEED
 
-    with _quiet_output(json), _loaded(run, checkpoint) as (session, step):
+    with quiet_output(json), _loaded(run, checkpoint) as (session, step):
         summary = session.evaluate(episodes, TEST_SEED).summary()
     outcome = {"run": str(run), "step": step, **summary}
     if json:
-        _print_json(outcome)
+        print_json(outcome)
     else:
         print(f"{run}, step {step:,}: {_describe(outcome)}")
     return 0
@@ -196,13 +192,13 @@ def check_env(env: Annotated[str, Positional, arg(metavar="ID")], json: Json = F
     """
     from rlkit.goals.check import check_goal_env
 
-    with _quiet_output(json):
-        problems = check_goal_env(_make()(env))
+    with quiet_output(json):
+        problems = check_goal_env(env_maker()(env))
     # Here an environment without goals fails: goals are what this command is about.
     is_fine = all(problem.note and problem.law != "goals" for problem in problems)
     if json:
         found = [{"law": p.law, "message": p.message, "note": p.note} for p in problems]
-        _print_json({"env": env, "ok": is_fine, "problems": found})
+        print_json({"env": env, "ok": is_fine, "problems": found})
     else:
         for problem in problems:
             print(problem, file=sys.stderr)
@@ -210,15 +206,20 @@ def check_env(env: Annotated[str, Positional, arg(metavar="ID")], json: Json = F
     return 0 if is_fine else 2
 
 
+app.command(cli_latent.app, name="latent", help="Train latent models, and examine them.")
+
+
 @app.command(name="list")
-def list_(what: Annotated[Literal["agents", "encoders", "envs", "recipes"], Positional]) -> int:
+def list_(
+    what: Annotated[Literal["agents", "encoders", "envs", "latents", "recipes"], Positional],
+) -> int:
     """List what is installed.
 
     Args:
-        what: agents, encoders, envs or recipes.
+        what: agents, encoders, envs, latents or recipes.
     """
     rows: Iterable[tuple[str, str]]
-    if what in ("agents", "encoders"):
+    if what in ("agents", "encoders", "latents"):
         from importlib.metadata import entry_points
 
         rows = [(name, "") for name in sorted(entry_points(group=f"rlkit.{what}").names)]
@@ -237,40 +238,23 @@ def list_(what: Annotated[Literal["agents", "encoders", "envs", "recipes"], Posi
     return 0
 
 
-def _make() -> Make:
-    # Before any environment is imported: without a display MuJoCo finds OpenGL only through EGL.
-    has_display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    if sys.platform == "linux" and not has_display and ctypes.util.find_library("EGL"):
-        os.environ.setdefault("MUJOCO_GL", "egl")
-    from rlkit.envs.construct import make
-
-    return make
-
-
 @contextlib.contextmanager
 def _loaded(run: Path, checkpoint: str) -> Iterator[tuple[Session, int]]:
     from rlkit.experiment.run_folder import RunFolder
     from rlkit.experiment.session import Session
 
-    session, step = Session.load(RunFolder.open(run), _make(), checkpoint)
+    session, step = Session.load(RunFolder.open(run), env_maker(), checkpoint)
     try:
         yield session, step
     finally:
         session.close()
 
 
-@contextlib.contextmanager
-def _quiet_output(json: bool) -> Iterator[None]:
-    # Environments print what they like; with --json standard output belongs to the object.
-    with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
-        yield
-
-
 def _tell_training(outcome: dict[str, Any], json: bool) -> int:
     if json:
-        _print_json(outcome)
+        print_json(outcome)
     run, stopped = outcome["run"], outcome["stopped"]
-    say = _to_stderr if json else print
+    say = to_stderr if json else print
     if stopped:
         say(f"{run} stopped at step {outcome['steps']:,}; continue with: rlkit resume {run}")
         return SIGNAL_CODES[stopped]
@@ -287,16 +271,8 @@ def _describe(outcome: dict[str, Any]) -> str:
     return f"success {outcome['success_rate']:.1%} (95 % interval {low:.1%} to {high:.1%}), {text}"
 
 
-def _print_json(content: dict[str, Any]) -> None:
-    print(json_.dumps(content, allow_nan=False))
-
-
-def _to_stderr(text: str) -> None:
-    print(text, file=sys.stderr)
-
-
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    _to_stderr(f"warning: {message}")
+    to_stderr(f"warning: {message}")
 
 
 def _one_setting_per_flag(arguments: list[str]) -> list[str]:
@@ -325,12 +301,12 @@ def main() -> None:
     try:
         sys.exit(app.cli(prog="rlkit", args=_one_setting_per_flag(sys.argv[1:])))
     except KeyboardInterrupt:
-        _to_stderr("interrupted")
+        to_stderr("interrupted")
         sys.exit(130)
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         if os.environ.get("RLKIT_TRACEBACK"):
             raise
-        _to_stderr(f"error: {error}\n(RLKIT_TRACEBACK=1 shows where it arose.)")
+        to_stderr(f"error: {error}\n(RLKIT_TRACEBACK=1 shows where it arose.)")
         sys.exit(2)
 
 

@@ -34,7 +34,11 @@ def rlkit(monkeypatch, capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["train", "--help"], ["list", "agents"], ["list", "recipes"]]
+    "words",
+    [
+        *(["--help"], ["train", "--help"], ["latent", "train", "--help"]),
+        *(["list", "agents"], ["list", "recipes"]),
+    ],
 )
 def test_help_and_lists_answer_at_once(words):
     seconds = []
@@ -47,6 +51,7 @@ def test_help_and_lists_answer_at_once(words):
 
 def test_lists(rlkit):
     assert rlkit("list", "agents")[1].split() == ["dqn", "sac", "td3"]
+    assert rlkit("list", "latents")[1].split() == ["autoencoder", "denoising", "pca", "vae"]
     code, out, _ = rlkit("list", "recipes")
     assert code == 0
     assert "quickstart" in out
@@ -75,6 +80,25 @@ def test_from_training_to_pictures(rlkit, tmp_path):
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert rlkit("record", "run", "--episodes", 1)[1] == "run/videos/step-300.mp4\n"
     assert (tmp_path / "run" / "videos" / "step-300.mp4").stat().st_size > 1000
+
+
+def test_a_latent_is_trained_and_examined(rlkit, tmp_path):
+    train = ["latent", "train", "vae", "--data", "rlkit/PointMaze-U-Pixels-v0", "--frames", 120]
+    small = ["--steps", 20, "--batch-size", 4, "--set", "dims=2", "channels=[2,2,2]", "hidden=[8]"]
+    code, out, err = rlkit(*train, *small, "--out", "maze", "--json")
+    assert code == 0, err
+    assert out.count("\n") == 1
+    found = json.loads(out)
+    assert (found["folder"], found["model"]["dims"], found["training"]["steps"]) == ("maze", 2, 20)
+    assert "step 20 of 20" in err
+    assert (tmp_path / "maze" / "latent" / "weights.safetensors").is_file()
+    again = ["latent", "report", "maze", "--data", "rlkit/PointMaze-U-Pixels-v0", "--frames", 110]
+    assert json.loads(rlkit(*again, "--json")[1])["frames"] == 110
+    code, out, _ = rlkit(*again, "--out", "there")
+    assert code == 0
+    assert out.startswith("held-out error")
+    assert out.endswith("tensorboard --logdir there\n")
+    assert (tmp_path / "there" / "traversals.png").is_file()
 
 
 def test_without_out_runs_get_folders_of_their_own(rlkit, tmp_path):
@@ -116,6 +140,9 @@ def test_several_settings_may_follow_one_flag():
         (["record", "nowhere"], "'nowhere' is no run"),
         (["plot", "nowhere"], "'nowhere' is no run"),
         (["check-env", "rlkit/PointMaze-Opn-v0"], "rlkit/PointMaze-Open-v0"),
+        (["latent", "train", "vea", "--data", "frames.npy"], "Did you mean 'vae'?"),
+        (["latent", "train", "vae", "--data", "frames.npy"], "there is no file 'frames.npy'"),
+        (["latent", "report", "nowhere", "--data", "frames.npy"], "nowhere holds no latent"),
     ],
 )
 def test_mistakes_are_one_message_and_leave_nothing(rlkit, tmp_path, words, message):

@@ -28,17 +28,22 @@ MAY_IMPORT = {
     },
     "rlkit.experiment": {
         *("rlkit", "rlkit.plugins", "rlkit.goals", "rlkit.replay", "rlkit.networks"),
-        *("numpy", "gymnasium", "torch", "stable_baselines3", "safetensors"),
+        *("rlkit.latents", "numpy", "gymnasium", "torch", "stable_baselines3", "safetensors"),
         *("PIL", "imageio_ffmpeg", "matplotlib", "rich", "tensorboard"),
     },
     "rlkit.envs": {"rlkit.goals", "numpy", "gymnasium", "PIL"},
     "rlkit.agents": {
         *("rlkit.goals", "rlkit.replay", "rlkit.networks", "rlkit.encoders"),
-        *("rlkit.plugins", "rlkit.experiment"),
+        *("rlkit.latents", "rlkit.plugins", "rlkit.experiment"),
         *("numpy", "gymnasium", "torch", "stable_baselines3"),
     },
     "rlkit.recipes": set(),
-    "rlkit.cli": {"rlkit.goals", "rlkit.experiment", "rlkit.envs", "gymnasium", "tyro"},
+    "rlkit.console": {"rlkit.experiment", "rlkit.envs", "tyro"},
+    "rlkit.cli_latent": {"rlkit.console", "rlkit.experiment", "tyro"},
+    "rlkit.cli": {
+        *("rlkit.console", "rlkit.cli_latent", "rlkit.goals", "rlkit.experiment", "rlkit.envs"),
+        *("gymnasium", "tyro"),
+    },
 }
 # Single files that reach further than their part, and why.
 REACHES_FURTHER = {

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rlkit.experiment.evaluate import Episode
 from rlkit.experiment.run_folder import RunFolder
 
-_COLOURS = ("#2f6fb3", "#d9742b", "#3a9a5b", "#b0405f", "#7a5fb0", "#8a6d3b", "#4aa3a8", "#666666")
+COLOURS = ("#2f6fb3", "#d9742b", "#3a9a5b", "#b0405f", "#7a5fb0", "#8a6d3b", "#4aa3a8", "#666666")
 _INK, _PALE = "#333333", "#f1f1ef"
 Array = NDArray[np.float64]
 
@@ -58,7 +58,7 @@ def goal_heat_map(
     if 0.2 < spans[0] / spans[1] < 5:
         axes.set_aspect("equal")
     axes.set(xlabel="goal, dimension 0", ylabel="goal, dimension 1", title=title)
-    _quiet(axes)
+    quiet(axes)
     return figure
 
 
@@ -144,7 +144,7 @@ def success_curves(runs: Sequence[Path]) -> Figure:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _thousands(value)))
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), frameon=False)
-    _quiet(axes)
+    quiet(axes)
     return figure
 
 
@@ -189,7 +189,7 @@ def bootstrap_interval(values: NDArray[Any], samples: int = 2_000) -> tuple[Arra
 
 
 def _cycle(count: int) -> list[str]:
-    return [_COLOURS[i % len(_COLOURS)] for i in range(count)]
+    return [COLOURS[i % len(COLOURS)] for i in range(count)]
 
 
 def _thousands(value: float) -> str:
@@ -198,7 +198,8 @@ def _thousands(value: float) -> str:
     return f"{value / 1e3:g}k" if abs(value) >= 1e3 else f"{value:g}"
 
 
-def _quiet(axes: Axes) -> None:
+def quiet(axes: Axes) -> None:
+    """Takes from axes the lines that say nothing."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
