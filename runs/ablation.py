@@ -38,9 +38,10 @@ AXES: Axes = {
         "as stored": ("start=stored", "burn_in=0"),
     },
     GOAL_AXIS: {
-        "after the memory": ("goal_mode=late",),
-        "in it, one per window": ("goal_mode=early",),
-        "in it, one per step (wrong)": ("goal_mode=mixed",),
+        # Only late goals go with stored carries, so none of the three has them.
+        "after the memory": ("goal_mode=late", "start=zero"),
+        "in it, one per window": ("goal_mode=early", "start=zero"),
+        "in it, one per step (wrong)": ("goal_mode=mixed", "start=zero"),
     },
     "cell": {
         "GRU": ("encoder.name=gru",),

@@ -23,6 +23,8 @@ class Autoencoder(Coder):
         dims: D, width of a code.
         hidden: Widths of hidden layers, between convolutions and code for images.
         channels: Widths of the three convolutions, for images.
+        spatial: Whether an image is encoded by where its features are (Finn et al. 2016), which
+            makes codes of things that move nearly linear in their places.
         linear: One affine map each way instead, `hidden` and `channels` unused; images of any size.
         noise: Standard deviation of the normal noise on what is encoded in training, while the
             clean observation is to be decoded (Vincent et al. 2010); 0 is none. In shares of an
@@ -36,6 +38,7 @@ class Autoencoder(Coder):
     dims: int = 16
     hidden: tuple[int, ...] = (128,)
     channels: tuple[int, ...] = CHANNELS
+    spatial: bool = False
     linear: bool = False
     noise: float = 0.0
     shape: tuple[int, ...] = ()

@@ -15,6 +15,8 @@ from rlkit.networks import Mlp, Parametric
 STRIDES = {32: (4, 2, 2), 48: (4, 2, 2), 64: (4, 2, 2), 84: (3, 2, 2)}
 """Strides by the images' side. The first is wide: most of a convolution's cost is in its first
 layers, and this is what makes one affordable on a CPU."""
+FINE_STRIDES = (2, 2, 1)
+"""Strides where it matters where something is: places are read to a fraction of a larger pixel."""
 
 
 def require_image(owner: str, shape: tuple[int, ...]) -> None:
@@ -81,33 +83,45 @@ class Convolutions(Parametric):
 
 @dataclass(frozen=True)
 class ImageEncoder(Convolutions):
-    """Three convolutions with ReLU, then a perceptron.
+    """Three convolutions with ReLU, then a perceptron; or, with `spatial`, where features are.
 
     Kernels are about twice their stride, so that windows overlap evenly, and padded so that each
-    layer divides the side by its stride.
+    layer divides the side by its stride. A spatial encoder takes from every feature its mean place
+    under a softmax over the picture, and an affine map from these places to the outputs.
+
+    Source of spatial features: Finn et al. 2016, section IV-B.
 
     Attributes:
         shape: `(H, W, C)` of an image.
         channels: Width of each convolution.
         hidden: Widths of the perceptron's hidden layers.
         outputs: Width of the output.
+        spatial: Whether places are read, `hidden` unused.
     """
 
     shape: tuple[int, ...]
     channels: tuple[int, ...]
     hidden: tuple[int, ...]
     outputs: int
+    spatial: bool = False
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """The stride of each convolution, from the image inwards."""
+        return FINE_STRIDES if self.spatial else super().strides
 
     @property
     def mlp(self) -> Mlp:
         """The perceptron."""
+        if self.spatial:
+            return Mlp((2 * self.channels[-1],), (), self.outputs)
         return Mlp((math.prod(self.innermost),), self.hidden, self.outputs)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every parameter, in the flat vector's order."""
         shapes: dict[str, tuple[int, ...]] = {}
         for i, (outer, inner, stride) in enumerate(self.layers):
-            kernel = 2 * stride - stride % 2
+            kernel = max(2 * stride - stride % 2, 3)
             shapes[f"convolution.{i}.weight"] = (inner, outer, kernel, kernel)
             shapes[f"convolution.{i}.bias"] = (inner,)
         return shapes | {f"dense.{name}": shape for name, shape in self.mlp.shapes().items()}
@@ -117,12 +131,24 @@ class ImageEncoder(Convolutions):
         p, mlp = self.views(vector), self.mlp
         # A permuted view: the memory stays channels-last, which CPU convolutions like best.
         y = x.permute(0, 3, 1, 2)
+        last = len(self.strides) - 1
         for i, stride in enumerate(self.strides):
             weight, bias = p[f"convolution.{i}.weight"], p[f"convolution.{i}.bias"]
             padding = (weight.shape[-1] - stride) // 2
-            y = F.relu(F.conv2d(y, weight, bias, stride=stride, padding=padding))
-        flat = y.permute(0, 2, 3, 1).flatten(1)
+            y = F.conv2d(y, weight, bias, stride=stride, padding=padding)
+            if i < last or not self.spatial:
+                y = F.relu(y)
+        flat = mean_places(y) if self.spatial else y.permute(0, 2, 3, 1).flatten(1)
         return mlp(vector[self.size - mlp.size :], [flat])[0]
+
+
+def mean_places(features: Tensor) -> Tensor:
+    """Where features are, `(B, C, H, W) -> (B, 2 C)`: column, then row, from -1 to 1."""
+    height, width = features.shape[2:]
+    share = features.flatten(2).softmax(2).view(features.shape)
+    column = torch.linspace(-1, 1, width, device=features.device)
+    row = torch.linspace(-1, 1, height, device=features.device)
+    return torch.cat([share.sum(2) @ column, share.sum(3) @ row], dim=1)
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,7 @@ class Coder(Model):
 
     hidden: tuple[int, ...]
     channels: tuple[int, ...]
+    spatial: bool
 
     encoded: ClassVar[int] = 1  # numbers per dimension that come out of the encoder
 
@@ -87,7 +88,7 @@ class Coder(Model):
         """From `(B, *shape)` to `(B, encoded * D)`."""
         outputs = self.encoded * self.dims
         if self.of_images and not self.affine:
-            return ImageEncoder(self.shape, self.channels, self.hidden, outputs)
+            return ImageEncoder(self.shape, self.channels, self.hidden, outputs, self.spatial)
         return Dense(self.shape, () if self.affine else self.hidden, (outputs,))
 
     @property
@@ -126,6 +127,7 @@ class Coder(Model):
             good = isinstance(widths, tuple) and all(is_whole(width, 1) for width in widths)
             require(self, name, good, "a sequence of whole numbers >= 1")
         require(self, "channels", len(self.channels) == 3, "three widths, one per convolution")
+        require(self, "spatial", isinstance(self.spatial, bool), "true or false")
         if self.of_images and not self.affine:
             require_image(type(self).__name__, self.shape)
 

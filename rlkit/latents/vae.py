@@ -42,6 +42,8 @@ class VAE(Coder):
         dims: D, width of a code.
         hidden: Widths of hidden layers, between convolutions and code for images.
         channels: Widths of the three convolutions, for images.
+        spatial: Whether an image is encoded by where its features are (Finn et al. 2016), which
+            makes codes of things that move nearly linear in their places.
         beta: Weight of the divergence from the prior, >= 0.
         likelihood: `"gaussian"`, squared error; `"bernoulli"`, cross-entropy, for images.
         variance: Of the Gaussian likelihood, > 0, shared by all numbers; the smaller, the more a
@@ -61,6 +63,7 @@ class VAE(Coder):
     dims: int = 16
     hidden: tuple[int, ...] = (128,)
     channels: tuple[int, ...] = CHANNELS
+    spatial: bool = False
     beta: float = 1.0
     likelihood: str = "gaussian"
     variance: float | None = None

@@ -21,6 +21,7 @@ PRESETS = {
     "free bits": VAE(dims=3, free_bits=0.5),
     "capacity": VAE(dims=3, capacity=5.0, capacity_steps=1000),
     "shallow": VAE(dims=3, hidden=()),
+    "spatial": VAE(dims=3, spatial=True),
     "deep": VAE(dims=3, hidden=(16, 8), channels=(4, 8, 6)),
 }
 
