@@ -11,6 +11,7 @@ from rlkit.agents import DQN, SAC, TD3
 from rlkit.agents.code_goals import CodedRule, CodeRule
 from rlkit.agents.sight import Pretraining, Sight
 from rlkit.envs.construct import make
+from rlkit.envs.pixel_observation import PixelObservation
 from rlkit.experiment.vec_env import make_vec_env
 from rlkit.goals import ExactRule, GoalRule
 from rlkit.latents import PCA, VAE
@@ -291,3 +292,18 @@ def test_codes_are_judged_by_their_distance():
     np.testing.assert_array_equal(rule.success(codes, goals), [True, False])
     assert not rule.terminated(codes, goals).any()
     assert CodeRule().success(codes, goals).all(), "no code is too far before it is calibrated"
+
+
+def test_goals_that_are_no_pictures_stay_as_they_are():
+    def build(env_id, **kwargs):
+        return PixelObservation(gym.make(env_id, render_mode="rgb_array"), size=32)
+
+    env = make_vec_env(build, "rlkit/PlanarReach-v0", 2, 0)
+    agent = SAC("MultiInputPolicy", env, **{**SETTINGS, "latent": PCA(dims=3)}).learn(60)
+    shapes = {key: part.shape[1:] for key, part in agent.memory.storage.observation.items()}
+    assert shapes == {"observation": (3,), "achieved_goal": (2,)}
+    assert agent.sight.goal_width is None
+    assert agent.interface.sizes.observation == 3 + 2
+    batch = agent.memory.sample(50)
+    success = agent.rule.success(batch.observation["achieved_goal"][:, 1], batch.desired_goal[:, 0])
+    np.testing.assert_array_equal(batch.reward[:, 0], success - 1.0)
