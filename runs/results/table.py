@@ -140,8 +140,13 @@ def ladder_rows(folder: Path) -> Iterator[list[str]]:
         for encoder, climbs in result["climbs"].items():
             best = [str(longest(rungs, result["solved"]) or "none") for rungs in climbs.values()]
             rungs = [rung for climb in climbs.values() for rung in climb]
+            if not rungs:  # it is on its first corridor
+                continue
             missed = [rung for rung in rungs if rung["success_rate"] < result["solved"]]
             shares = [f"{rung['length']}: {100 * rung['success_rate']:.0f} %" for rung in missed]
+            tried = max(rung["length"] for rung in rungs)
+            if not missed and tried < max(result["lengths"]):
+                shares = [f"not tried beyond {tried}"]
             yield [encoder, " ".join(best), ", ".join(shares) or "none", _minutes(rungs)]
 
 

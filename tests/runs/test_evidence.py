@@ -10,6 +10,7 @@ from pathlib import Path
 import gymnasium as gym
 import pytest
 
+import rlkit.envs  # noqa: F401  registers them
 from rlkit.experiment.recipe import load_recipe, recipe_names
 
 SCRIPTS = Path(__file__).parents[2] / "runs"

@@ -97,11 +97,18 @@ def test_the_ladder_tells_the_longest_corridor_of_each_seed(table, tmp_path):
         lengths = zip((10, 50, 100), shares, strict=False)
         return [{"length": length, **a_run(success=share)} for length, share in lengths]
 
-    climbs = {"gru": {"0": climb(1.0, 0.96, 0.5), "1": climb(0.97, 0.94)}, "rnn": {"0": climb(0.4)}}
-    write(tmp_path, "cue-maze-ladder", {"kind": "ladder", "solved": 0.95, "climbs": climbs})
+    climbs = {
+        "gru": {"0": climb(1.0, 0.96, 0.5), "1": climb(0.97, 0.94)},
+        "rnn": {"0": climb(0.4)},
+        "lstm": {"0": climb(1.0, 1.0)},
+        "conv": {"0": []},
+    }
+    ladder = {"kind": "ladder", "solved": 0.95, "lengths": [10, 50, 100], "climbs": climbs}
+    write(tmp_path, "cue-maze-ladder", ladder)
     assert list(table.ladder_rows(tmp_path)) == [
         ["gru", "50 10", "100: 50 %, 50: 94 %", "2.0"],
         ["rnn", "none", "10: 40 %", "2.0"],
+        ["lstm", "50", "not tried beyond 50", "2.0"],
     ]
     assert list(table.recipe_rows(tmp_path)) == []
 
