@@ -253,7 +253,7 @@ class Algorithm(OffPolicyAlgorithm):
         if self.env is not None and not self.sight.is_ready:
             for _ in self.sight.pretrain(self.env, self.logger):
                 yield self.num_timesteps
-            self._last_obs = cast(Any, self.env.reset())
+            self._last_obs, starts_anew = cast(Any, self.env.reset()), True
         if starts_anew:
             self._last_obs = self.sight.see(self._last_obs)
         check_finite("observation", self._last_obs)
@@ -364,7 +364,8 @@ class Algorithm(OffPolicyAlgorithm):
             CheckpointError: If the file is damaged, foreign, or carries a pickle.
             ValueError: If `env` has other spaces.
         """
-        get_system_info(print_info=print_system_info)
+        if print_system_info:
+            get_system_info()
         known = {k: v for k, v in (custom_objects or {}).items() if k in cls.option_names()}
         return read_agent(cls, path, env, device, {**known, **kwargs}, force_reset)
 

@@ -67,8 +67,7 @@ class CodeRule:
     of it; whoever holds this rule sees it change.
 
     Source: Nair et al. 2018, section 4.3, who reward by the distance itself; sparse, as hindsight
-    likes it, with a threshold found by
-    `rlkit.latents.nearness`.
+    likes it, with a threshold found by `rlkit.latents.nearness`.
 
     Attributes:
         threshold: Distance below which a goal counts as reached, > 0.

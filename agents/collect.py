@@ -94,12 +94,10 @@ def _remember(
                 goal = agent._last_obs.get("desired_goal")
                 if goal is not None:
                     agent.report.add_goal(agent.sight.judged(goal[i]), bool(infos[i]["is_success"]))
-    if isinstance(agent._last_obs, dict) and "desired_goal" in agent._last_obs:
-        rewards = agent.sight.reward(rewards, agent._last_obs["desired_goal"], following)
     agent.memory.add(
         agent._last_obs,
         stored,
-        rewards,
+        agent.sight.reward(rewards, agent._last_obs, following),
         dones & ~truncated,
         truncated,
         following,

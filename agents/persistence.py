@@ -105,7 +105,7 @@ def _settle_environments(agent: Algorithm) -> dict[str, Any]:
     if agent._last_obs is not None:
         agent.episodes_cut += int((~agent.memory.storage.begins).sum())
         agent.memory.storage.cut()
-        agent._last_obs = _place_environments(agent.env, settled)
+        agent._last_obs = agent.sight.see(_place_environments(agent.env, settled))
         agent._last_episode_starts = np.ones(agent.n_envs, np.bool_)
     return settled
 

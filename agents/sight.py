@@ -146,7 +146,7 @@ class Sight:
         if DESIRED in self._coded:
             self.goal_width, width = self.latent.dims, 0
             if self.distance is not None:
-                self.goal_width, self.rule = None, None if rule is None else self.distance
+                self.rule = None if rule is None else self.distance
             elif rule is not None:
                 self._judge = picture_rule(rule)
                 self.rule, width = CodedRule(self._judge.rule, self.latent.dims), self._judge.width
@@ -181,11 +181,12 @@ class Sight:
             return {key: value[0] for key, value in self.see(batch).items()}
         return self.see(np.asarray(observation)[None])[0]
 
-    def reward(self, rewards: Array, desired: Array, following: Mapping[str, Array]) -> Array:
-        """The environment's rewards `(n,)`, or the latent's where that judges."""
+    def reward(self, rewards: Array, observation: Any, following: Any) -> Array:
+        """The environment's rewards `(n,)` of a step, or the latent's where that judges."""
         if self.distance is None:
             return rewards
-        return self.distance.reward(following[ACHIEVED], desired).astype(np.float32)
+        earned = self.distance.reward(following[ACHIEVED], observation[DESIRED])
+        return earned.astype(np.float32)
 
     def judged(self, goal: Array) -> Array:
         """The part of a goal that means something to people: places, not codes."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import ctypes.util
 import difflib
 import importlib
+import os
 import re
+import sys
 import warnings
 from typing import Any
 
@@ -40,6 +43,15 @@ def make(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
         warnings.simplefilter("ignore", UserWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         return gym.make(spec, **kwargs)
+
+
+def prefer_egl() -> None:
+    """Lets MuJoCo draw without a screen, where it can and nobody has said how it shall."""
+    # Left alone without a screen, Gymnasium settles on GLFW, which then fails. And where MUJOCO_GL
+    # names a library that is missing, child processes cannot even import MuJoCo.
+    has_screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if sys.platform == "linux" and not has_screen and ctypes.util.find_library("EGL"):
+        os.environ.setdefault("MUJOCO_GL", "egl")
 
 
 def find_spec(env_id: str) -> EnvSpec:

@@ -7,10 +7,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes.util
 import io
-import os
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +16,7 @@ import numpy as np
 from gymnasium.envs.registration import load_env_creator
 from numpy.typing import NDArray
 
+from rlkit.envs.construct import prefer_egl
 from rlkit.goals import GoalEnv, GoalRule
 from rlkit.goals.rule import Array, BoolArray, FloatArray
 
@@ -336,18 +334,10 @@ def load(entry_point: str, show_goal: bool = True, **kwargs: Any) -> RoboticsEnv
         ValueError: If the goal is to be hidden in another task.
     """
     if kwargs.get("render_mode") == "rgb_array":
-        _prefer_egl()
+        prefer_egl()
     robot: Any = load_env_creator(entry_point)(**kwargs)
     if not show_goal:
         if not isinstance(robot, MujocoFetchEnv):
             raise ValueError(f"show_goal=False is for Fetch tasks, got {type(robot).__name__}")
         robot.model.site("target0").rgba[3] = 0
     return RoboticsEnv(robot)
-
-
-def _prefer_egl() -> None:
-    # Left alone without a screen, Gymnasium settles on GLFW, which then fails. And where MUJOCO_GL
-    # names a library that is missing, child processes cannot even import MuJoCo.
-    without_screen = not {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ)
-    if sys.platform == "linux" and without_screen and ctypes.util.find_library("EGL"):
-        os.environ.setdefault("MUJOCO_GL", "egl")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes.util
 import json as json_
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,12 +22,9 @@ Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(name="set", metavar="
 
 def env_maker() -> Make:
     """What builds an environment from its id."""
-    # Before any environment is imported: without a display MuJoCo finds OpenGL only through EGL.
-    has_display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    if sys.platform == "linux" and not has_display and ctypes.util.find_library("EGL"):
-        os.environ.setdefault("MUJOCO_GL", "egl")
-    from rlkit.envs.construct import make
+    from rlkit.envs.construct import make, prefer_egl
 
+    prefer_egl()  # before any environment is imported
     return make
 
 

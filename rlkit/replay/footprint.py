@@ -13,7 +13,7 @@ from typing import Any
 from gymnasium import spaces
 
 from rlkit.replay.column import row_bytes
-from rlkit.replay.shared import Share, shared_keys
+from rlkit.replay.shared import Share, parts_of, shared_keys
 
 STEPS_PER_GOAL = 50  # of an estimate: how many steps pursue a goal is known only afterwards
 ROOT = Path("/")
@@ -55,12 +55,7 @@ def footprint(
         ValueError: If a space cannot be stored as arrays.
     """
     size = num_envs * slots_of(capacity, num_envs)
-    keyed = (
-        dict(observation_space.spaces)
-        if isinstance(observation_space, spaces.Dict)
-        else {"observation": observation_space}
-    )
-    goal = keyed.pop("desired_goal", None)
+    keyed, goal = parts_of(observation_space)
     shared = shared_keys(keyed, share)
     seen = size * sum(row_bytes(space) for key, space in keyed.items() if key not in shared)
     rest = size * (15 + row_bytes(action_space))  # reward, ends, the slot's place in its episode

@@ -12,6 +12,14 @@ Share = bool | Literal["auto"]
 GOAL, SEEN = "achieved_goal", "observation"
 
 
+def parts_of(
+    space: spaces.Space[Any],
+) -> tuple[dict[str, spaces.Space[Any]], spaces.Space[Any] | None]:
+    """What of an observation is kept per step, by key; and the goal, kept once, None for none."""
+    keyed = dict(space.spaces) if isinstance(space, spaces.Dict) else {SEEN: space}
+    return keyed, keyed.pop("desired_goal", None)
+
+
 def shared_keys(keyed: Mapping[str, spaces.Space[Any]], share: Share) -> dict[str, str]:
     """Keys that are not stored, and the key that holds the same.
 

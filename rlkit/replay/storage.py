@@ -14,7 +14,7 @@ from rlkit.replay.batch import Array, Batch
 from rlkit.replay.column import Column, empty_rows
 from rlkit.replay.footprint import available_bytes, check_room, footprint, slots_of, too_large
 from rlkit.replay.goal_table import GoalTable
-from rlkit.replay.shared import Share, check_shared, shared_keys
+from rlkit.replay.shared import Share, check_shared, parts_of, shared_keys
 
 Positions = NDArray[np.int64]
 
@@ -64,12 +64,7 @@ class EpisodeStorage:
         self.slots = slots_of(capacity, num_envs)
         need = footprint(observation_space, action_space, capacity, num_envs, carry, share)
         check_room(need, capacity, directory)
-        keyed = (
-            dict(observation_space.spaces)
-            if isinstance(observation_space, spaces.Dict)
-            else {"observation": observation_space}
-        )
-        goal_space = keyed.pop("desired_goal", None)
+        keyed, goal_space = parts_of(observation_space)
         self.shared = shared_keys(keyed, share)
         size = num_envs * self.slots
         try:

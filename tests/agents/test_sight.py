@@ -139,6 +139,23 @@ def test_resume_is_exact_and_includes_the_latent_model(
     assert agent.sight.latent.version == 1
 
 
+def test_where_episodes_are_cut_the_new_ones_are_seen_as_codes(tmp_path):
+    chosen = {"latent": {"name": "pca", "dims": 2}, "pretraining": LITTLE, "batch_size": 4}
+    chosen |= {"learning_starts": 12, "buffer_size": 200}
+    agent = assert_resumes(tmp_path, DQN, lambda _: Painted(), "", 2, chosen, rounds=(30, 20, 12))
+    assert agent.episodes_cut > 0
+    agent.state_dict()
+    assert agent._last_obs.shape == (2, 2)
+
+
+def test_a_training_that_goes_on_without_its_fit_begins_with_it():
+    agent = agent_of(latent=SMALL_VAE)
+    next(agent.iterate(40))  # the first step of the fit, whose environments have been reset
+    agent.learn(40, reset_num_timesteps=False)
+    assert agent.sight.latent.version == 1
+    assert agent.num_timesteps == 40
+
+
 def test_a_saved_agent_sees_as_before_with_and_without_environments(tmp_path):
     agent = agent_of(latent=SMALL_VAE).learn(60)
     agent.save(tmp_path / "agent.zip")
@@ -255,6 +272,7 @@ def test_the_latent_can_judge_goals_in_the_place_of_the_environment():
     threshold = agent.sight.distance.threshold
     assert 0 < threshold < np.inf
     assert agent.rule is agent.memory.rule is agent.sight.distance
+    assert agent.interface.sizes.observation == 4, "what is achieved is what is seen"
     storage = agent.memory.storage
     assert storage.observation["achieved_goal"].shape[1:] == (4,)
     batch = agent.memory.sample(200)
