@@ -162,7 +162,7 @@ class Memory:
     @cached_property
     def stored_carry(self) -> tuple[tuple[int, ...], ...]:
         """Shapes of the carries that the replay keeps for every step, without the batch axis."""
-        if self.encoder is None or self.config.start == "zero":
+        if self.encoder is None or self.config.start != "stored":
             return ()
         return tuple(tuple(part.shape[1:]) for part in self.initial(1)[1:])
 
@@ -287,6 +287,6 @@ class Memory:
 
     def _carry(self, batch: State, name: str) -> Carry:
         assert self.encoder is not None
-        if self.config.start == "zero":
+        if self.config.start != "stored":
             return self.encoder.initial(len(batch["reward"]), self.device)
         return self.stored(batch, name)

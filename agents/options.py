@@ -7,9 +7,11 @@ import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from stable_baselines3 import HerReplayBuffer
 
 from rlkit.agents.interface import Interface
+from rlkit.agents.memory import Memory
 from rlkit.agents.settings import LearnerConfig
 from rlkit.encoders import SequenceEncoder, describe_encoder
 from rlkit.latents import describe_latent
@@ -32,6 +34,7 @@ SHELL_OPTIONS = frozenset(
         "stats_window_size",
     }
 )
+CACHE = 4  # times the features: what is carried beyond that is no summary
 REPLAY_OPTIONS = ("hindsight", "steps", "share", "directory")
 
 
@@ -134,7 +137,19 @@ def settle_memory(config: Any, interface: Interface) -> Any:
     mode = config.goal_mode or (
         "early" if interface.hides_goal or config.previous_reward else "late"
     )
-    return dataclasses.replace(config, goal_mode=mode)
+    config = dataclasses.replace(config, goal_mode=mode)
+    return dataclasses.replace(config, start=config.start or _start(config, interface))
+
+
+def _start(config: Any, interface: Interface) -> str:
+    """What `start` is where it is not set."""
+    encoder = Memory(config, interface.sizes, torch.Generator()).encoder
+    if encoder is None or config.goal_mode != "late" or config.window == 0:
+        return "zero"
+    # More than a few numbers per feature are a cache of past steps, which windows fill by
+    # themselves, and which would take many times the room of the observations.
+    size = sum(part.numel() for part in encoder.initial(1))
+    return "stored" if size <= CACHE * encoder.features else "zero"
 
 
 def empty_replay(agent: Algorithm) -> Replay:

@@ -90,8 +90,10 @@ class LearnerConfig:
     """Steps per training window, >= 1; 0 takes whole episodes."""
     burn_in: int = 0
     """Steps before each window that only warm the memory up (Kapturowski et al. 2019), >= 0."""
-    start: Start = "zero"
-    """Memory at the beginning of a window: fresh, or as it was when the step was taken."""
+    start: Start | None = None
+    """Memory at the beginning of a window: fresh ("zero"), or as it was when the step was taken
+    ("stored"). None is stored where that is right and small: where goals join late, unless windows
+    are whole episodes, or the encoder carries a cache of past steps."""
     previous_action: bool = True
     """Whether the memory reads the previous action."""
     previous_reward: bool = False
@@ -118,7 +120,7 @@ class LearnerConfig:
             "goal_mode": _one_of(self.goal_mode, *get_args(GoalMode), None),
             "window": (">= 0, where 0 takes whole episodes", self.window >= 0),
             "burn_in": (">= 0", self.burn_in >= 0),
-            "start": _one_of(self.start, *get_args(Start)),
+            "start": _one_of(self.start, *get_args(Start), None),
         }
         for name, (allowed, fine) in checks.items():
             if not fine:

@@ -70,6 +70,8 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
     options = usual | content["agent_options"]
     if options.get("encoder_lr") is None:
         options["encoder_lr"] = options["learning_rate"]
+    if options.get("start") is None:
+        options["start"] = "stored"  # goals join late wherever it is left open here
     plan: dict[str, Any] = json.loads(json.dumps(content | {"agent_options": options}))
     return plan
 

@@ -138,10 +138,11 @@ def test_moving_moments_make_stored_carries_stale_as_well():
 @pytest.mark.parametrize(
     ("options", "kinds", "owners"),
     [
-        ({}, {"context", "recovery"}, {"actor", "critic"}),
+        ({}, {"context", "recovery", "staleness"}, {"actor", "critic"}),
+        ({"start": "zero"}, {"context", "recovery"}, {"actor", "critic"}),
         ({"window": 0}, {"context"}, {"actor", "critic"}),
         ({"start": "stored"}, {"context", "recovery", "staleness"}, {"actor", "critic"}),
-        ({"encoder_sharing": "detached"}, {"context", "recovery"}, {"critic"}),
+        ({"encoder_sharing": "detached", "start": "zero"}, {"context", "recovery"}, {"critic"}),
         (
             {"encoder_sharing": "joint", "start": "stored", "burn_in": 3},
             {"context", "recovery", "staleness"},

@@ -175,7 +175,7 @@ def test_a_bad_number_stops_before_it_is_learned_from_or_remembered(broken):
 
 
 def test_predict_names_memory_that_does_not_fit():
-    agent = trained(steps=4)
+    agent = trained(steps=4, start="zero")
     three, two = (environment(SAC, n).reset() for n in (3, 2))
     _, state = agent.predict(three)
     with pytest.raises(ValueError, match=r"state has shapes \[\(3, 2\), \(3, 6\)\].*or None"):
