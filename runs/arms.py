@@ -2,7 +2,8 @@
 
 A recurrent result says little alone. The same recipe without its memory shows what the task hides,
 and the same recipe without memory in the environment that hides nothing shows what there is to
-reach; both get the same steps. This is the only place that knows which environment that is.
+reach; both get the same steps. Agents that see by a latent model stand beside others that see by
+other models, or by the state itself. This is the only place that knows what is beside what.
 """
 
 from __future__ import annotations
@@ -29,8 +30,42 @@ FULL_STATE: dict[str, tuple[str, ...]] = {
 """Settings that turn a recipe's environment into the one that hides nothing."""
 
 
+_SCALED = "agent_options.normalise=true"  # codes of models without a prior have no scale
+_NO_LATENT = ("agent_options.latent=none", _SCALED)
+
+
+def _seen(state: str) -> dict[str, tuple[str, ...]]:
+    """The same pictures through other models, and the state instead."""
+    untrained = (
+        "agent_options.pretraining.steps=1",
+        "agent_options.pretraining.learning_rate=1e-9",
+    )
+    latent = "agent_options.latent="
+    return {
+        "vae": (),
+        "state": (f"env={state}", *_NO_LATENT),
+        "pca": (latent + "{name = 'pca', dims = 32}", _SCALED),
+        "autoencoder": (latent + "{name = 'autoencoder', dims = 8, spatial = true}", _SCALED),
+        "random encoder": (*untrained, _SCALED),
+        "cnn end to end": (
+            latent + "{name = 'autoencoder', dims = 32}",
+            "agent_options.joint=true",
+            "agent_options.reconstruction=0.0",
+        ),
+    }
+
+
+BESIDE: dict[str, dict[str, tuple[str, ...]]] = {
+    "pixel-maze": _seen("rlkit/PointMaze-U-v0"),
+    "pixel-reach": _seen("rlkit/PlanarReach-v0"),
+}
+"""The arms of recipes whose controls are no question of memory, the recipe as it is first."""
+
+
 def arm_names(recipe: str) -> tuple[str, ...]:
     """The arms that a recipe's evidence needs."""
+    if recipe in BESIDE:
+        return tuple(BESIDE[recipe])
     return (RECURRENT, MEMORYLESS, ORACLE) if recipe in FULL_STATE else (AGENT,)
 
 
@@ -40,12 +75,14 @@ def arm_settings(recipe: str, arm: str) -> tuple[str, ...]:
     Raises:
         ValueError: If the recipe has no such arm.
     """
+    if recipe in BESIDE and arm in BESIDE[recipe]:
+        return BESIDE[recipe][arm]
     if arm in (AGENT, RECURRENT):
         return ()
     if arm == MEMORYLESS:
         return _without_memory(recipe)
     if arm != ORACLE:
-        known = ", ".join((AGENT, RECURRENT, MEMORYLESS, ORACLE))
+        known = ", ".join((AGENT, RECURRENT, MEMORYLESS, ORACLE, *BESIDE.get(recipe, ())))
         raise ValueError(f"unknown arm {arm!r}; known: {known}")
     if recipe not in FULL_STATE:
         raise ValueError(
