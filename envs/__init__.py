@@ -131,6 +131,20 @@ for _name, _entry, _steps, _arguments in (
         kwargs={"family": f"rlkit.envs.{_entry}"} | _arguments,
     )
 
+gym.register(
+    id="rlkit/Pendulum-Pixels-v0",
+    entry_point="rlkit.envs.classic_control:Pendulum",
+    max_episode_steps=200,
+    additional_wrappers=(
+        WrapperSpec(
+            "PixelObservation",
+            "rlkit.envs.pixel_observation:PixelObservation",
+            {"size": 48, "grayscale": False, "frames": 1},
+        ),
+    ),
+    kwargs={"render_mode": "rgb_array", "render_size": 48},
+)
+
 # Seen through a camera near the gripper, which MuJoCo renders; goals stay places in metres, and are
 # not in the picture, where hindsight could not change them. It needs the extra `robotics`.
 gym.register(

@@ -10,6 +10,9 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from gymnasium.envs.classic_control.continuous_mountain_car import Continuous_MountainCarEnv
 from gymnasium.envs.classic_control.pendulum import PendulumEnv
 
+from rlkit.envs.drawing import AGENT, FLOOR, OBJECT, WALL
+from rlkit.envs.raster import Raster, centred_view
+
 
 class ExactState:
     """Gives a classic-control environment `get_state` and `set_state`.
@@ -34,9 +37,33 @@ class ExactState:
 
 
 class Pendulum(ExactState, PendulumEnv):
-    """`Pendulum-v1` with an exact state."""
+    """`Pendulum-v1` with an exact state, and pictures that need no further package.
 
-    last_u: Any = None  # drawn as an arrow; a restored episode has none before its first step
+    Args:
+        render_mode: "rgb_array", or None for no pictures.
+        g: Acceleration of gravity, metres per second squared.
+        render_size: Width and height of a picture, pixels.
+    """
+
+    def __init__(
+        self, render_mode: str | None = None, g: float = 10.0, render_size: int = 240
+    ) -> None:
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f'render_mode must be "rgb_array" or None, got {render_mode!r}')
+        super().__init__(render_mode, g)
+        self._raster = Raster(centred_view(2.5), render_size)  # metres, of a rod of 1 m
+
+    def render(self) -> Any:
+        """The rod, `(render_size, render_size, 3)`; None without a render mode."""
+        if self.render_mode is None:
+            return None
+        angle = float(np.asarray(self.state).flat[0])
+        middle, tip = np.zeros((1, 2)), np.array([[-np.sin(angle), np.cos(angle)]])
+        pictures = self._raster.filled(FLOOR)
+        self._raster.bar(pictures, middle, tip, 0.2, AGENT)
+        self._raster.disc(pictures, middle, 0.08, WALL)
+        self._raster.disc(pictures, tip, 0.17, OBJECT)
+        return pictures[0]
 
 
 class CartPole(ExactState, CartPoleEnv):
