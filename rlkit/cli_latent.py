@@ -73,10 +73,10 @@ def report(
     """Examine a trained latent model: report.json, figures, TensorBoard.
 
     Args:
-        folder: What `rlkit latent train` made.
+        folder: What `rlkit latent train` made, or the run of an agent with a latent model.
         data: Id of an environment with pictures, .npy file, folder of PNG files, or run.
         frames: At most so many.
-        out: Where the report goes; FOLDER without it.
+        out: Where the report goes; FOLDER without it, or FOLDER/latent of a run.
         json: Print one JSON object on standard output, and nothing else.
     """
     from rlkit.experiment import latent_training as training

@@ -12,13 +12,14 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 from numpy.typing import NDArray
 
 # Colours of Okabe and Ito (2008), told apart by all eyes; each arm has its line, too.
-_BLUE = ("#0072B2", "-", "o")
+BLUE = "#0072B2"
+_FIRST = (BLUE, "-", "o")
 _STYLES = {
-    "agent": _BLUE,
-    "recurrent": _BLUE,
+    "agent": _FIRST,
+    "recurrent": _FIRST,
     "memoryless": ("#D55E00", "--", "s"),
     "oracle": ("#009E73", "-.", "^"),
-    "vae": _BLUE,
+    "vae": _FIRST,
     "state": ("#009E73", "-.", "^"),
 }
 _OTHERS = (
@@ -78,7 +79,7 @@ def arm_curves(result: Mapping[str, Any]) -> Figure:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _thousands(value)))
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
     figure.legend(loc="outside lower center", ncols=len(arms), frameon=False, handlelength=3)
-    _quiet(axes)
+    quiet(axes)
     return figure
 
 
@@ -133,7 +134,7 @@ def ladder_map(result: Mapping[str, Any]) -> Figure:
     axes.set(xlabel="length of the corridor", title=f"success within {_budget(result)}")
     bar = figure.colorbar(mesh, ax=axes, format=PercentFormatter(1.0))
     bar.outline.set_visible(False)
-    _quiet(axes)
+    quiet(axes)
     return figure
 
 
@@ -148,7 +149,8 @@ def _thousands(value: float) -> str:
     return f"{value / 1e3:g}k" if abs(value) >= 1e3 else f"{value:g}"
 
 
-def _quiet(axes: Axes) -> None:
+def quiet(axes: Axes) -> None:
+    """Takes away what is no data."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from stable_baselines3.common.utils import get_device
 
+from rlkit.experiment.checkpoint import load_latest
 from rlkit.experiment.durable import replace_file
 from rlkit.experiment.frames import Make, held_out_frames, training_frames
 from rlkit.experiment.latent_report import write_report
 from rlkit.experiment.metrics import EventFile
 from rlkit.experiment.progress import ProgressReport
 from rlkit.experiment.recipe import parse_setting
+from rlkit.experiment.run_folder import RECIPE, RunFolder
 from rlkit.latents import Latent, LatentModel, make_latent
 
 LATENT, TRAINING = "latent", "training.json"
@@ -107,10 +109,12 @@ def report_latent(
     """Examines a saved latent on frames that it has not seen.
 
     Args:
-        folder: What `train_latent` made, or a folder that `Latent.save` wrote.
+        folder: What `train_latent` made, a folder that `Latent.save` wrote, or an agent's run, of
+            which the newest checkpoint counts.
         data: As in `rlkit.experiment.frames.held_out_frames`.
         make: Builds one environment from its id.
-        out: Where the report goes; the folder by default, if it is not the latent's own.
+        out: Where the report goes; the folder by default, if it is not the latent's own, and for a
+            run the folder `latent` in it.
         count: How many frames.
         seed: Of an environment's frames.
         device: Where codes are computed.
@@ -121,13 +125,36 @@ def report_latent(
     Raises:
         ValueError: If there is no latent, or the frames do not suit it.
     """
-    inside = (folder / LATENT).is_dir()
-    latent = Latent.load(folder / LATENT if inside else folder, get_device(device))
-    if out is None and not inside:
-        raise ValueError(f"{folder} is a latent's own folder; say where to write with --out FOLDER")
+    if (folder / RECIPE).is_file():
+        latent, usual = agents_latent(folder, get_device(device)), folder / LATENT
+    else:
+        inside = (folder / LATENT).is_dir()
+        latent = Latent.load(folder / LATENT if inside else folder, get_device(device))
+        if out is None and not inside:
+            raise ValueError(
+                f"{folder} is a latent's own folder; say where to write with --out FOLDER"
+            )
+        usual = folder
     found = held_out_frames(data, make, count, seed)
-    path = out or folder
+    path = out or usual
     return {"folder": str(path), **write_report(path, latent, found)}
+
+
+def agents_latent(run: Path, device: Any = "cpu") -> Latent:
+    """The latent model that an agent sees by, from the newest checkpoint of its run.
+
+    Raises:
+        ValueError: If the run has no checkpoint, or its agent no latent model.
+    """
+    found = load_latest(RunFolder.open(run).checkpoints)
+    if found is None:
+        raise ValueError(f"{run} has no checkpoint yet; let it train on, or resume it")
+    state = found[1]["training"].get("latent", {})
+    if "model" not in state:
+        raise ValueError(
+            f"the agent of {run} has no latent model; train one with --set agent_options.latent=vae"
+        )
+    return Latent.from_state(state, device)
 
 
 def describe_report(found: dict[str, Any]) -> str:

@@ -26,6 +26,8 @@ except ImportError:
 
 _LIBRARIES = ("torch", "numpy", "gymnasium", "stable-baselines3", "gymnasium-robotics", "mujoco")
 
+RECIPE = "recipe.toml"  # a folder with this file is a run
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -60,7 +62,7 @@ class RunFolder:
         Raises:
             ValueError: If there is no run in the folder.
         """
-        if not (path / "recipe.toml").is_file():
+        if not (path / RECIPE).is_file():
             raise ValueError(
                 f"{str(path)!r} is no run: it holds no recipe.toml. A run's folder is "
                 f"runs/out/<env>/<agent>/<name>, or what `train --out` was given."
@@ -73,7 +75,7 @@ class RunFolder:
         Raises:
             ValueError: If the folder already holds a run.
         """
-        if (self.path / "recipe.toml").exists():
+        if (self.path / RECIPE).exists():
             raise ValueError(
                 f"{str(self.path)!r} already holds a run. Continue it with "
                 f"`rlkit resume {self.path}`, or choose another folder with --out."
@@ -112,11 +114,11 @@ class RunFolder:
 
     def recipe(self) -> Recipe:
         """What the run trains, and how."""
-        return load_recipe(str(self.path / "recipe.toml"))
+        return load_recipe(str(self.path / RECIPE))
 
     def save_recipe(self, recipe: Recipe) -> None:
         """Writes the recipe; training the file again repeats the run."""
-        replace_file(self.path / "recipe.toml", recipe.to_toml().encode())
+        replace_file(self.path / RECIPE, recipe.to_toml().encode())
 
     def evaluations(self) -> list[dict[str, Any]]:
         """The evaluations so far, each with its `step`, oldest first."""

@@ -245,6 +245,21 @@ class Latent:
         self._state = loaded
         self.version, self.steps = int(state["version"]), int(state["steps"])
 
+    @classmethod
+    def from_state(cls, state: dict[str, Any], device: torch.device | str = "cpu") -> Latent:
+        """A latent like the one whose `state_dict` this is.
+
+        Raises:
+            ValueError: If the state names no model, or does not fit the one that it names.
+        """
+        model = make_latent(state["model"])
+        if model is None:
+            raise ValueError(f"the saved latent names no model: {state['model']!r}")
+        shaped = model.with_shape(tuple(state["shape"]))
+        latent = cls(shaped, torch.Generator().manual_seed(0), device)
+        latent.load_state_dict(state)
+        return latent
+
     def save(self, folder: Path | str) -> None:
         """Writes `weights.safetensors` and `latent.json` into a folder of their own, all or none.
 

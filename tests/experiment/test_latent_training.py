@@ -5,6 +5,8 @@ import pytest
 
 from rlkit.envs.construct import make
 from rlkit.experiment.latent_training import describe_report, report_latent, train_latent
+from rlkit.experiment.recipe import load_recipe
+from rlkit.experiment.train import train
 from rlkit.latents import Latent
 
 MAZE = "rlkit/PointMaze-U-Pixels-v0"
@@ -96,3 +98,38 @@ def test_a_latent_is_not_overwritten(tmp_path, moving_dots):
     with pytest.raises(ValueError, match="already holds a latent"):
         train_latent("pca", moving_dots, make, tmp_path / "pca", settings=["dims=3"])
     assert Latent.load(tmp_path / "pca" / "latent").dims == 2
+
+
+def test_an_agents_own_latent_can_be_examined(tmp_path):
+    options = {
+        "agent_options.latent": {"name": "vae", "dims": 3, "channels": [4, 4, 4], "hidden": [16]},
+        "agent_options.pretraining": {"frames": 60, "steps": 3},
+    }
+    changes = [f"{key}={_toml(value)}" for key, value in options.items()]
+    small = ["env_options.size=32", "num_envs=2", "evaluation.final_episodes=2", "steps=40"]
+    run = tmp_path / "run"
+    recipe = load_recipe(
+        "goal", [f"env={MAZE}", *changes, *small, "agent_options.learning_starts=100"]
+    )
+    train(recipe, make, run)
+    found = report_latent(run, str(run), make, count=100)
+    assert found["folder"] == str(run / "latent")
+    assert (found["steps"], found["version"], found["shape"]) == (3, 1, [32, 32, 3])
+    assert (run / "latent" / "report.json").is_file()
+
+
+def test_a_run_without_a_latent_says_so(tmp_path):
+    recipe = load_recipe("quickstart", ["steps=40", "evaluation.final_episodes=2"])
+    train(recipe, make, tmp_path / "run")
+    with pytest.raises(ValueError, match=r"has no latent model; train one with --set"):
+        report_latent(tmp_path / "run", MAZE, make)
+    with pytest.raises(ValueError, match=r"is no run|no latent"):
+        report_latent(tmp_path / "nothing", MAZE, make)
+
+
+def _toml(table):
+    inside = ", ".join(
+        f"{key} = {_toml(value) if isinstance(value, dict) else json.dumps(value)}"
+        for key, value in table.items()
+    )
+    return f"{{{inside}}}"
