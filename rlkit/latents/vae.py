@@ -21,7 +21,6 @@ from rlkit.latents.model import (
     squared_error,
 )
 
-UNIT_SCALE = math.log(math.e - 1)  # softplus of it is 1: codes start as wide as the prior
 LEAST_SCALE = 1e-4
 LEAST_VARIANCE = 1e-5  # of a learned likelihood: about one step of a byte, where it would go to 0
 
@@ -48,6 +47,9 @@ class VAE(Coder):
         likelihood: `"gaussian"`, squared error; `"bernoulli"`, cross-entropy, for images.
         variance: Of the Gaussian likelihood, > 0, shared by all numbers; the smaller, the more a
             picture's detail counts against the prior. None learns it.
+        initial_scale: Standard deviation of every code before training, > 0. Codes begin nearly
+            alike; where they are as wide as the prior, 1, noise drowns what tells them apart, and a
+            network with many dimensions takes several times as long to find out.
         annealing: Steps over which the weight of the divergence rises from 0 to `beta`.
         free_bits: Divergence in nats that each dimension has for nothing, >= 0.
         capacity: Divergence in nats that the code is to have in all, None for as little as
@@ -67,6 +69,7 @@ class VAE(Coder):
     beta: float = 1.0
     likelihood: str = "gaussian"
     variance: float | None = None
+    initial_scale: float = 0.1
     annealing: int = 0
     free_bits: float = 0.0
     capacity: float | None = None
@@ -79,6 +82,8 @@ class VAE(Coder):
         self._require_networks()
         require(self, "beta", is_number(self.beta, 0), "a number >= 0")
         require(self, "free_bits", is_number(self.free_bits, 0), "a number of nats >= 0")
+        good = is_number(self.initial_scale, 0) and self.initial_scale > 0
+        require(self, "initial_scale", good, "a number > 0")
         for name in ("annealing", "capacity_steps"):
             require(self, name, is_whole(getattr(self, name), 0), "a whole number of steps >= 0")
         self._require_likelihood()
@@ -131,7 +136,9 @@ class VAE(Coder):
     def encode(self, vector: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation of codes; see `LatentModel.encode`."""
         mean, raw = self._encoded(vector, self.read(x)).chunk(2, dim=1)
-        return mean, F.softplus(raw + UNIT_SCALE) + LEAST_SCALE
+        # Softplus of this offset is the initial scale.
+        offset = math.log(math.expm1(self.initial_scale))
+        return mean, F.softplus(raw + offset) + LEAST_SCALE
 
     def decode(self, vector: Tensor, z: Tensor) -> Tensor:
         """Mean of observations of codes; see `LatentModel.decode`."""

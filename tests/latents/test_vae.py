@@ -79,7 +79,7 @@ def test_the_bound_is_what_quadrature_says(case):
 
 
 def test_the_bound_is_the_evidence_where_the_posterior_is_exact():
-    model = VAE(dims=1, hidden=(), variance=0.25).with_shape((1,))
+    model = VAE(dims=1, hidden=(), variance=0.25, initial_scale=1.0).with_shape((1,))
     vector = torch.zeros(model.size)
     p = model.views(vector)
     slope, variance = 0.8, 0.25
@@ -92,6 +92,13 @@ def test_the_bound_is_the_evidence_where_the_posterior_is_exact():
     loss, _ = model.loss(vector, x, generator(), 0)
     evidence = log_normal(0.7, 0.0, math.sqrt(slope**2 + variance))
     assert float(-loss) == pytest.approx(evidence, abs=5e-3)
+
+
+@pytest.mark.parametrize("scale", [0.03, 0.1, 1.0, 3.0])
+def test_codes_begin_as_wide_as_asked_for(scale):
+    model = VAE(dims=4, initial_scale=scale).with_shape((5,))
+    _, found = model.encode(torch.zeros(model.size), torch.randn(3, 5, generator=generator()))
+    torch.testing.assert_close(found, torch.full((3, 4), scale), atol=2e-4, rtol=1e-3)
 
 
 def test_the_divergence_is_what_sampling_says():
