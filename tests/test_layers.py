@@ -26,6 +26,11 @@ MAY_IMPORT = {
         *("rlkit.plugins", "rlkit.networks"),
         *("numpy", "torch", "safetensors"),
     },
+    "rlkit.world": {
+        *("rlkit.plugins", "rlkit.goals", "rlkit.replay", "rlkit.networks", "rlkit.encoders"),
+        *("rlkit.latents", "numpy", "gymnasium", "torch", "safetensors"),
+    },
+    "rlkit.planning": {"rlkit.plugins", "rlkit.networks", "numpy", "torch"},
     "rlkit.experiment": {
         *("rlkit", "rlkit.plugins", "rlkit.goals", "rlkit.replay", "rlkit.networks"),
         *("rlkit.latents", "numpy", "gymnasium", "torch", "stable_baselines3", "safetensors"),
@@ -49,6 +54,8 @@ MAY_IMPORT = {
 REACHES_FURTHER = {
     "rlkit.replay.sb3": {"torch", "stable_baselines3"},  # the edge towards SB3
     "rlkit.envs.robotics": {"mujoco", "gymnasium_robotics"},  # the extra `robotics`
+    "rlkit.world.arima": {"statsmodels"},  # the extra `forecast`
+    "rlkit.world.minari": {"minari"},  # the extra `minari`
 }
 FOLDERS = {
     "rlkit": ROOT / "rlkit",
@@ -132,6 +139,8 @@ def test_imports_stay_inside_the_layers():
         ("rlkit.latents.files", "from rlkit.experiment.durable import replace_file"),
         ("rlkit.latents.latent", "from rlkit.encoders import GRU"),
         ("rlkit.latents.model", "import gymnasium"),
+        ("rlkit.world.scores", "def late():\n    import statsmodels.api"),
+        ("rlkit.world.data", "import pandas"),
         ("rlkit.plugins", "import torch"),
         ("rlkit.experiment.train", "from rlkit.agents.sac import SAC"),
         ("rlkit.experiment.train", "import rlkit.cli"),

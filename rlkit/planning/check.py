@@ -1,0 +1,283 @@
+"""Checks a planner, ours or a user's, against the laws of planners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from rlkit.planning.contract import Actions, Carry, Evaluate, Plan, Planner
+
+TOLERANCE = 1e-6
+"""How far beyond [-1, 1] rounding may lead."""
+NEARLY_SOLVED = 1e-3
+"""Mean squared distance to the best actions below which a better start cannot help much."""
+
+
+class Problems:
+    """A planner and problems with a known best answer, on which the laws are checked.
+
+    Of environment i the best action is `targets[i]`, in every step: a score is minus the mean
+    squared distance to it.
+
+    Args:
+        planner: Configured; its actions are set here.
+        actions: What it plans with; by default two numbers.
+        count: E, problems that are solved side by side, >= 2.
+        seed: Of problems and planner.
+
+    Raises:
+        ValueError: If the planner cannot plan with these actions, or there is but one choice.
+    """
+
+    def __init__(
+        self,
+        planner: Planner,
+        actions: Actions | None = None,
+        count: int = 24,
+        seed: int = 0,
+    ) -> None:
+        self.actions = actions or planner.actions or Actions(2)
+        self.planner = planner.with_actions(self.actions)
+        if self.actions.discrete and self.actions.size < 2:
+            raise ValueError("one choice alone is no problem: check with Actions(2, discrete=True)")
+        self.count, self.seed = count, seed
+        generator = self.generator()
+        # A best action of 0 is what a planner knows without planning.
+        self.targets = 1.8 * torch.rand(count, self.actions.size, generator=generator) - 0.9
+        if self.actions.discrete:
+            self.targets = torch.eye(self.actions.size)[self.targets.argmax(1)]
+        self.seen: list[Tensor] = []
+
+    def generator(self, later: int = 0) -> torch.Generator:
+        """The planner's source of chance, always the same; `later` ones differ from it."""
+        return torch.Generator().manual_seed(self.seed + later)
+
+    def evaluate(self, sequences: Tensor) -> Tensor:
+        """Scores `(E, N)` of sequences `(E, N, H, A)`, which are kept in `seen`."""
+        self.seen.append(sequences.clone())
+        return -((sequences - self.targets[:, None, None]) ** 2).mean((2, 3))
+
+    def score(self, plan: Plan) -> float:
+        """How good the sequences decided on are, over all problems."""
+        return float(self.evaluate(plan.sequence[:, None]).mean())
+
+    def first(self, begins: bool = True) -> Tensor:
+        """Whether an episode begins, `(E,)`."""
+        return torch.full((self.count,), begins)
+
+    def plan(
+        self, evaluate: Evaluate | None = None, carry: Carry | None = None, later: int = 0
+    ) -> Plan:
+        """A plan, by default a first one; `seen` holds what was scored for it."""
+        self.seen = []
+        first = self.first(carry is None)
+        carry = self.planner.initial(self.count) if carry is None else carry
+        return self.planner.plan(evaluate or self.evaluate, carry, first, self.generator(later))
+
+
+Law = Callable[[Problems], str | None]
+
+
+def check_planner(planner: Planner, problems: Problems | None = None) -> None:
+    """Checks the laws on quadratic problems; silent where they hold.
+
+    Of a planner with a budget in milliseconds, only the laws that a clock does not disturb.
+
+    Args:
+        planner: Configured, with or without actions.
+        problems: What to check it on; 24 problems with two numbers per action by default.
+
+    Raises:
+        ValueError: If a law is broken; the message names it and says what differs.
+    """
+    case = Problems(planner) if problems is None else problems
+    laws = LAWS | (LAWS_OF_SAMPLES if planner.milliseconds is None else LAWS_OF_TIME)
+    for name, law in laws.items():
+        wrong = law(case)
+        if wrong is not None:
+            raise ValueError(f"{type(planner).__name__} breaks the law {name!r}: {wrong}")
+
+
+def _has_the_shapes_it_promises(case: Problems) -> str | None:
+    plan = case.plan()
+    wanted = (case.count, case.planner.horizon, case.actions.size)
+    if tuple(plan.sequence.shape) != wanted:
+        return f"sequences are {tuple(plan.sequence.shape)}, not {wanted}"
+    for sequences in case.seen:
+        if (len(sequences), *sequences.shape[2:]) != wanted:
+            return f"evaluate got {tuple(sequences.shape)}, not E, N, H, A of {wanted}"
+    for name in ("score", "spread", "rejected", "failed"):
+        if getattr(plan, name).shape != (case.count,):
+            return f"{name} is {tuple(getattr(plan, name).shape)}, not {(case.count,)}"
+    before, after = (
+        [tuple(part.shape) for part in carry]
+        for carry in (case.planner.initial(case.count), plan.carry)
+    )
+    if before != after or any(shape[0] != case.count for shape in before):
+        return f"the carry has shapes {before} before and {after} after a plan"
+    return None
+
+
+def _actions_stay_in_their_range(case: Problems) -> str | None:
+    # Best actions beyond the range lure a search out of it.
+    lured = case.plan(lambda sequences: case.evaluate(sequences).mul(0) + sequences.sum((2, 3)))
+    for actions in (lured.sequence, *case.seen):
+        if case.actions.discrete:
+            if not ((actions == 0) | (actions == 1)).all() or not (actions.sum(-1) == 1).all():
+                return "a choice is no one-hot vector"
+        elif not actions.abs().max() <= 1 + TOLERANCE:
+            return f"an action is {float(actions.abs().max()):.4g}"
+    return None
+
+
+def _never_writes_to_what_it_reads(case: Problems) -> str | None:
+    carry, first = case.plan().carry, case.first(False)
+    before = [part.clone() for part in (*carry, first)]
+    case.planner.plan(case.evaluate, carry, first, case.generator())
+    same = all(torch.equal(x, y) for x, y in zip((*carry, first), before, strict=True))
+    return None if same else "the carry or is_first changed"
+
+
+def _a_score_that_is_no_number_never_wins(case: Problems) -> str | None:
+    """In the first step, half of the range (of choices, the best one) gives no score."""
+    given = torch.zeros(case.count, dtype=torch.int64)
+
+    def spoilt(sequences: Tensor) -> Tensor:
+        bad = _spoilt(case, sequences)
+        given.add_(bad.sum(1))
+        values = torch.tensor([torch.nan, torch.inf, -torch.inf])
+        chosen = values[torch.arange(sequences.shape[1]) % 3]
+        return torch.where(bad, chosen, case.evaluate(sequences))
+
+    plan = case.plan(spoilt)
+    if not torch.equal(plan.rejected, given):
+        return f"{given.tolist()} scores were not finite, {plan.rejected.tolist()} are reported"
+    if plan.failed.any():
+        return "it failed, though some scores were finite"
+    won = _spoilt(case, plan.sequence[:, None])[:, 0]
+    return f"it did in {int(won.sum())} of {case.count} environments" if won.any() else None
+
+
+def _spoilt(case: Problems, sequences: Tensor) -> Tensor:
+    if case.actions.discrete:
+        return sequences[:, :, 0].argmax(-1) == case.targets.argmax(-1)[:, None]
+    side = case.targets[:, :1].sign()
+    return sequences[:, :, 0, 0] * side > 0
+
+
+def _a_failure_is_said_and_disturbs_nobody(case: Problems) -> str | None:
+    lost = torch.arange(case.count) % 2 == 0
+
+    def evaluate(sequences: Tensor) -> Tensor:
+        return torch.where(lost[:, None], torch.nan, case.evaluate(sequences))
+
+    plan = case.plan(evaluate)
+    if not torch.equal(plan.failed, lost):
+        return f"failed is {plan.failed.tolist()} where all scores are NaN in {lost.tolist()}"
+    if not plan.sequence.isfinite().all() or not all(part.isfinite().all() for part in plan.carry):
+        return "its actions or its carry are not finite"
+    undisturbed = case.planner.milliseconds is not None or torch.equal(
+        plan.sequence[~lost], case.plan().sequence[~lost]
+    )
+    return None if undisturbed else "plans in the other environments changed"
+
+
+def _same_seed_same_plan(case: Problems) -> str | None:
+    one, two = case.plan(), case.plan()
+    same = torch.equal(one.sequence, two.sequence) and torch.equal(one.score, two.score)
+    return None if same else "two plans with the same seed differ"
+
+
+def _a_budget_in_samples_is_kept(case: Problems) -> str | None:
+    carry = None
+    for _ in range(2):
+        plan = case.plan(carry=carry)
+        carry, scored = plan.carry, sum(sequences.shape[1] for sequences in case.seen)
+        if not scored == plan.samples == case.planner.samples:
+            return (
+                f"{scored} sequences were scored and {plan.samples} reported, of a budget of "
+                f"{case.planner.samples}"
+            )
+    return None
+
+
+def _a_reset_is_a_fresh_start(case: Problems) -> str | None:
+    used, fresh = case.plan().carry, case.plan()
+    reset = case.planner.plan(case.evaluate, used, case.first(), case.generator())
+    same = torch.equal(reset.sequence, fresh.sequence)
+    return None if same else "the plan before an episode's start changes the one at its start"
+
+
+def _no_worse_than_random_sequences(case: Problems) -> str | None:
+    found = case.score(case.plan())
+    shape = (case.count, case.planner.samples, case.planner.horizon, case.actions.size)
+    drawn = torch.rand(shape, generator=case.generator())
+    if case.actions.discrete:
+        drawn = torch.nn.functional.one_hot(drawn.argmax(-1), case.actions.size).float()
+    else:
+        drawn = 2 * drawn - 1
+    scores = case.evaluate(drawn).amax(1)
+    # Another draw of the same planner differs by about the scores' standard error.
+    error = float(scores.std()) / case.count**0.5
+    if found >= float(scores.mean()) - 2 * error:
+        return None
+    return f"the best of as many random sequences score {float(scores.mean()):.4g}, it {found:.4g}"
+
+
+def _the_plan_before_helps(case: Problems) -> str | None:
+    seeds = range(4)
+    fresh = max(case.score(case.plan(later=seed)) for seed in seeds)
+    plan = case.plan()
+    for seed in seeds[1:]:
+        plan = case.plan(carry=plan.carry, later=seed)
+    warm = case.score(plan)
+    if warm > fresh or warm > -NEARLY_SOLVED:
+        return None
+    return f"the fourth plan for the same problems scores {warm:.4g}, a first one {fresh:.4g}"
+
+
+def _a_budget_in_time_is_kept(case: Problems) -> str | None:
+    """On a clock that only evaluating moves: by a little, and by more than there is."""
+    budget = case.planner.milliseconds
+    assert budget is not None
+    for cost in (budget / 20, 2 * budget):
+        now = [0.0]
+
+        def evaluate(sequences: Tensor, now: list[float] = now, cost: float = cost) -> Tensor:
+            now[0] += cost / 1000
+            return case.evaluate(sequences)
+
+        def clock(now: list[float] = now) -> float:
+            return now[0]
+
+        carry = case.planner.initial(case.count)
+        plan = case.planner.plan(evaluate, carry, case.first(), case.generator(), clock)
+        took = 1000 * now[0]
+        if abs(plan.milliseconds - took) > 1e-3:
+            return f"a plan took {took:.4g} ms and reports {plan.milliseconds:.4g}"
+        if took > budget and plan.iterations > 1:
+            return f"of {budget:.4g} ms it took {took:.4g}, in {plan.iterations} iterations"
+        if cost < budget and took < budget / 2:
+            return f"of {budget:.4g} ms it used {took:.4g}, at {cost:.4g} per iteration"
+    return None
+
+
+LAWS: dict[str, Law] = {
+    "it has the shapes that it promises": _has_the_shapes_it_promises,
+    "actions stay in their range": _actions_stay_in_their_range,
+    "it never writes to what it reads": _never_writes_to_what_it_reads,
+    "a score that is no number never wins": _a_score_that_is_no_number_never_wins,
+    "a failure is said and disturbs nobody": _a_failure_is_said_and_disturbs_nobody,
+}
+LAWS_OF_SAMPLES: dict[str, Law] = {
+    "same seed, same plan": _same_seed_same_plan,
+    "a budget in samples is kept exactly": _a_budget_in_samples_is_kept,
+    "a reset is a fresh start": _a_reset_is_a_fresh_start,
+    "it is no worse than random sequences": _no_worse_than_random_sequences,
+    "the plan before helps": _the_plan_before_helps,
+}
+LAWS_OF_TIME: dict[str, Law] = {
+    "a budget in milliseconds is kept": _a_budget_in_time_is_kept,
+}

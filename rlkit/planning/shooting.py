@@ -1,0 +1,39 @@
+"""Random shooting: what other planners are measured by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from rlkit.planning.search import Belief, Search
+
+
+@dataclass(frozen=True)
+class RandomShooting(Search):
+    """Sequences drawn uniformly; the best is executed.
+
+    One of them is the rest of the plan before (warm start). `deviation` and `momentum` do nothing.
+
+    Source: Nagabandi et al. 2018, section IV-C; there without a warm start.
+    """
+
+    iterations: int = 1
+
+    executes_best: ClassVar[bool] = True
+
+    def _draw(
+        self, belief: Belief, size: int, iteration: int, generator: torch.Generator
+    ) -> Tensor:
+        actions, mean = self._known_actions(), belief.mean
+        if actions.discrete:
+            even = torch.full_like(mean, 1 / actions.size)
+            drawn = self._drawn_choices(even, size, generator)
+        else:
+            shape = (len(mean), size, *mean.shape[1:])
+            drawn = 2 * torch.rand(shape, generator=generator, device=mean.device) - 1
+        if iteration == 0:
+            drawn[:, 0] = self._settled(mean)
+        return drawn

@@ -1,0 +1,23 @@
+"""World models: sequence dynamics that forecast, are scored, and are imagined in."""
+
+from rlkit.world.check import check_world as check_world
+from rlkit.world.contract import Imagined as Imagined
+from rlkit.world.contract import Metrics as Metrics
+from rlkit.world.contract import Policy as Policy
+from rlkit.world.contract import Widths as Widths
+from rlkit.world.contract import Windows as Windows
+from rlkit.world.contract import WorldModel as WorldModel
+from rlkit.world.contract import following as following
+from rlkit.world.contract import repeat as repeat
+from rlkit.world.ensemble import Ensemble as Ensemble
+from rlkit.world.layout import Layout as Layout
+from rlkit.world.layout import joined as joined
+from rlkit.world.layout import judge as judge
+from rlkit.world.linear import LinearDynamics as LinearDynamics
+from rlkit.world.registry import describe_world as describe_world
+from rlkit.world.registry import make_world as make_world
+from rlkit.world.registry import world_names as world_names
+from rlkit.world.windows import Cases as Cases
+from rlkit.world.windows import Episodes as Episodes
+from rlkit.world.world import NonFiniteForecast as NonFiniteForecast
+from rlkit.world.world import World as World

@@ -1,0 +1,326 @@
+"""Checks a world model, ours or a user's, against the laws of world models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from rlkit.encoders import Carry
+from rlkit.networks import adam, adam_state, gradient
+from rlkit.world.contract import Windows, WorldModel, repeat
+from rlkit.world.experience import HORIZON, Experience
+
+TOLERANCE = 1e-4
+"""Largest difference between two ways to the same float32 numbers, where those are around 1."""
+
+
+Law = Callable[[Experience], str | None]
+
+
+def check_world(model: WorldModel, experience: Experience | None = None) -> None:
+    """Checks the laws on made-up experience; silent where they hold.
+
+    Args:
+        model: Configured, with or without widths.
+        experience: What to check it on; 4 windows of 10 steps by default.
+
+    Raises:
+        ValueError: If a law is broken; the message names it and says what differs.
+    """
+    case = Experience(model) if experience is None else experience
+    for name, law in LAWS.items():
+        broken = f"{type(model).__name__} breaks the law {name!r}"
+        try:
+            wrong = law(case)
+        except Exception as error:  # whatever the user's class raises, it is the reason
+            raise ValueError(f"{broken}: {type(error).__name__}: {error}") from error
+        if wrong is not None:
+            raise ValueError(f"{broken}: {wrong}")
+
+
+def _has_the_shapes_it_promises(case: Experience) -> str | None:
+    model, w = case.model, case.widths
+    if model.widths != w:
+        return f"with_widths({w}) gave a model for {model.widths}"
+    if model.window < 1:
+        return f"window is {model.window}, a window has at least one record"
+    named = {name: tuple(view.shape) for name, view in model.views(case.vector).items()}
+    total = sum(view.numel() for view in model.views(case.vector).values())
+    if not len(case.vector) == model.size == total:
+        return (
+            f"initial_parameters has {len(case.vector)} numbers, size is {model.size}, "
+            f"the views hold {total}"
+        )
+    if named != {name: tuple(shape) for name, shape in model.shapes().items()}:
+        return "the views have other shapes than shapes() says"
+    return None
+
+
+def _imagines_in_the_right_shape(case: Experience) -> str | None:
+    w, rows = case.widths, len(case.windows)
+    carry = case.seen(case.windows, 3)
+    made = case.imagine(carry, case.actions)
+    before, *after = (
+        [tuple(part.shape) for part in memory]
+        for memory in (case.model.initial(rows), carry, made.carry)
+    )
+    if any(shapes != before for shapes in after) or any(shape[0] != rows for shape in before):
+        return f"memory has shapes {before} when fresh, {after[0]} and {after[1]} later"
+    widths = {"observation": w.observation, "outcome": w.outcome}
+    widths |= {name: w.target for name in ("mean", "scale") if getattr(made, name) is not None}
+    for name, width in widths.items():
+        value, wanted = getattr(made, name), (rows, HORIZON, width)
+        if value.shape != wanted or value.dtype != torch.float32:
+            return f"{name} is {value.dtype} {tuple(value.shape)}, not float32 {wanted}"
+        if not value.isfinite().all():
+            return f"{name} holds numbers that are none"
+    if len(widths) == 3:
+        return "it knows one of mean and scale, and not the other"
+    return "a scale is negative" if made.scale is not None and (made.scale < 0).any() else None
+
+
+def _memory_begins_with_the_last_observation(case: Experience) -> str | None:
+    carry = case.seen(case.windows, 3)
+    made = case.imagine(carry, case.actions)
+    pairs = {
+        "observed": (carry[0], case.windows.observation[:, 2]),
+        "imagined": (made.carry[0], made.observation[:, -1]),
+    }
+    other = [name for name, (one, two) in pairs.items() if not torch.equal(one, two)]
+    return f"carry[0] is not the last observation, {other[0]}" if other else None
+
+
+def _never_writes_to_what_it_reads(case: Experience) -> str | None:
+    carry = case.seen(case.windows, 3)
+    read = {"vector": case.vector, "actions": case.actions, **vars(case.windows)}
+    read |= {f"carry[{i}]": part for i, part in enumerate(carry)}
+    before = {name: value.clone() for name, value in read.items()}
+    case.observe(case.windows, 3, 6, carry)
+    case.imagine(carry, case.actions)
+    case.loss(case.vector, case.windows)
+    written = [name for name, value in read.items() if not torch.equal(value, before[name])]
+    return f"{', '.join(written)} changed" if written else None
+
+
+def _a_window_is_its_single_steps(case: Experience) -> str | None:
+    steps = case.windows.action.shape[1] + 1
+    carry = case.model.initial(len(case.windows))
+    for t in range(steps):
+        carry = case.observe(case.windows, t, t + 1, carry)
+        whole = case.seen(case.windows, t + 1)
+        if wrong := _memories_differ(carry, whole, f"after {t + 1} steps and one window"):
+            return wrong
+    for t in range(1, steps):
+        halves = case.observe(case.windows, t, steps, case.seen(case.windows, t))
+        if wrong := _memories_differ(halves, carry, f"after two windows cut at {t} and one"):
+            return wrong
+    return None
+
+
+def _a_reset_is_a_fresh_start(case: Experience) -> str | None:
+    at, steps = 4, case.windows.action.shape[1] + 1
+    is_first = case.windows.is_first.clone()
+    is_first[0, at] = True
+    whole = case.seen(replace(case.windows, is_first=is_first), steps)
+    one = _rows(replace(case.windows, is_first=is_first), slice(1))
+    fresh = case.observe(one, at, steps, case.model.initial(1))
+    row = tuple(part[:1] for part in whole)
+    return _memories_differ(row, fresh, "after a reset inside a window and anew")
+
+
+def _rows_are_separate(case: Experience) -> str | None:
+    whole = case.seen(case.windows, 5)
+    for row in range(len(case.windows)):
+        one = slice(row, row + 1)
+        alone = case.seen(_rows(case.windows, one), 5)
+        among = tuple(part[one] for part in whole)
+        if wrong := _memories_differ(alone, among, f"of row {row} alone and among others"):
+            return wrong
+    return None
+
+
+def _the_same_seed_gives_the_same_samples(case: Experience) -> str | None:
+    carry = case.seen(case.windows, 3)
+    one, two = (case.imagine(carry, case.actions) for _ in range(2))
+    same = torch.equal(one.observation, two.observation) and torch.equal(one.outcome, two.outcome)
+    return None if same else "two imaginations with the same generator differ"
+
+
+def _imagining_reads_the_past_alone(case: Experience) -> str | None:
+    carry = case.seen(case.windows, 3)
+    made = []
+    for other in range(2):
+        # What it has been shown elsewhere, in training say, is not to be found in it again.
+        future = replace(case.windows, observation=case.windows.observation + other)
+        case.loss(case.vector, future)
+        case.seen(future, case.windows.action.shape[1])
+        made.append(case.imagine(carry, case.actions).observation)
+    if not torch.equal(*made):
+        return "what it imagines depends on windows that it has been shown before"
+    for t in range(1, HORIZON):
+        late = case.actions.clone()
+        late[:, t:] += 1
+        other_made = case.imagine(carry, late).observation
+        text = f"the first {t} imagined steps under different actions after them"
+        if wrong := _differ(other_made[:, :t], made[0][:, :t], text):
+            return wrong
+    return None
+
+
+def _a_policy_sees_what_is_imagined(case: Experience) -> str | None:
+    carry = case.seen(case.windows, 3)
+    seen: list[Tensor] = []
+    times: list[int] = []
+
+    def policy(observation: Tensor, memory: Carry, t: int) -> Tensor:
+        seen.append(observation.clone())
+        times.append(t)
+        return case.actions[:, t]
+
+    made = case.imagine(carry, policy)
+    if times != list(range(HORIZON)):
+        return f"it is asked at times {times}, not once at each of {HORIZON} steps"
+    wanted = torch.cat([case.windows.observation[:, 2:3], made.observation[:, :-1]], 1)
+    if not torch.equal(torch.stack(seen, 1), wanted):
+        return "it is asked about other observations than were seen and imagined"
+    if not case.widths.action:
+        return None
+    told = case.imagine(carry, lambda x, memory, t: case.actions[:, t] + 1).observation
+    return "what it does makes no difference" if torch.equal(told, made.observation) else None
+
+
+def _temperature_widens_what_is_imagined(case: Experience) -> str | None:
+    count = 64
+    carry = repeat(case.seen(case.windows, 3), count)
+    actions = case.actions.repeat_interleave(count, 0)
+    spreads = []
+    for temperature in (0.0, 0.5, 2.0):
+        made = case.imagine(carry, actions, temperature=temperature).observation[:, 0]
+        rows = made.view(len(case.windows), count, -1)
+        spreads.append(float(rows.std(1).mean()))
+    rising = all(two >= one - 1e-6 for one, two in pairwise(spreads))
+    return None if rising else f"deviations at temperatures 0, 0.5 and 2 are {spreads}"
+
+
+def _padding_never_changes_a_loss(case: Experience) -> str | None:
+    steps = case.windows.action.shape[1]
+    for kept in range(1, steps):
+        mask = case.windows.mask.clone()
+        mask[0, kept:] = False
+        losses = []
+        for garbage in (0.0, 5.0):
+            changed = {"mask": mask}
+            for name, first in {"observation": kept + 1, "action": kept, "outcome": kept}.items():
+                value = getattr(case.windows, name).clone()
+                value[0, first:] += garbage * (1 + case.normal(*value[0, first:].shape))
+                changed[name] = value
+            losses.append(case.loss(case.vector, replace(case.windows, **changed))[0])
+        if wrong := _differ(losses[0], losses[1], f"losses with other padding after {kept} steps"):
+            return wrong
+    return None
+
+
+def _a_loss_does_not_look_across_a_reset(case: Experience) -> str | None:
+    at = 5
+    is_first, mask = case.windows.is_first.clone(), case.windows.mask.clone()
+    is_first[:, at] = True
+    mask[:, : at - 1] = False  # record at - 1, whose next observation is another episode's, stays
+    losses = []
+    for garbage in (0.0, 5.0):
+        changed = {"is_first": is_first, "mask": mask}
+        for name in ("observation", "action", "outcome"):
+            value = getattr(case.windows, name).clone()
+            value[:, :at] += garbage * (1 + case.normal(*value[:, :at].shape))
+            changed[name] = value
+        losses.append(case.loss(case.vector, replace(case.windows, **changed))[0])
+    return _differ(losses[0], losses[1], "losses after a reset under different steps before it")
+
+
+def _the_loss_follows_its_generator(case: Experience) -> str | None:
+    (one, metrics), (two, _) = (case.loss(case.vector, case.windows) for _ in range(2))
+    if one.shape != () or not one.isfinite():
+        return f"the loss is {one}, not one finite number"
+    if not torch.equal(one, two):
+        return f"two losses with the same generator are {float(one)} and {float(two)}"
+    if "error" not in metrics:
+        return f"the metrics {sorted(metrics)} hold no error"
+    vector = case.vector.clone().requires_grad_()
+    found = case.loss(vector, case.windows)[1]
+    attached = [name for name, value in found.items() if value.requires_grad]
+    return f"the metrics {', '.join(attached)} are attached" if attached else None
+
+
+def _gradients_reach_every_parameter(case: Experience) -> str | None:
+    if hasattr(case.model, "solve"):
+        return None
+    found = gradient(lambda vector: case.loss(vector, case.windows), case.vector)[0]
+    idle = [name for name, part in case.model.views(found).items() if not part.any()]
+    return f"none reaches {', '.join(idle)}" if idle else None
+
+
+def _training_lowers_the_loss(case: Experience) -> str | None:
+    windows = case.lived(32, case.windows.action.shape[1])
+
+    def loss(vector: Tensor) -> float:
+        with torch.no_grad():
+            return sum(float(case.loss(vector, windows, seed)[0]) for seed in range(4)) / 4
+
+    solve, adapt = (getattr(case.model, name, None) for name in ("solve", "adapt"))
+    if solve is not None:
+        after = solve(iter([windows]))
+    else:
+        start = case.vector if adapt is None else adapt(case.vector, windows)
+        state = adam_state("vector", start)
+        for seed in range(60):
+            grad, _ = gradient(
+                lambda v, seed=seed: case.loss(v, windows, seed),  # type: ignore[misc]
+                state["vector"],
+            )
+            state |= adam(state, "vector", grad, 1e-3)
+        after = state["vector"]
+    values = loss(case.vector), loss(after)
+    return None if values[1] < values[0] else f"it is {values[0]:.6g} before, {values[1]:.6g} after"
+
+
+def _rows(windows: Windows, rows: slice) -> Windows:
+    return Windows(**{name: value[rows] for name, value in vars(windows).items()})
+
+
+def _memories_differ(one: Carry, two: Carry, what: str) -> str | None:
+    for i, (a, b) in enumerate(zip(one, two, strict=True)):
+        if wrong := _differ(a, b, f"memories (part {i}) {what}"):
+            return wrong
+    return None
+
+
+def _differ(one: Tensor, two: Tensor, what: str) -> str | None:
+    if one.shape != two.shape:
+        return f"{what} have shapes {tuple(one.shape)} and {tuple(two.shape)}"
+    a, b = one.double(), two.double()
+    difference = float((a - b).abs().max() / b.abs().max().clamp(min=1)) if a.numel() else 0.0
+    # Written so that NaN counts as a difference.
+    return None if difference <= TOLERANCE else f"{what} differ by {difference:.2g}"
+
+
+LAWS: dict[str, Law] = {
+    "it has the shapes that it promises": _has_the_shapes_it_promises,
+    "it imagines in the right shape": _imagines_in_the_right_shape,
+    "it never writes to what it reads": _never_writes_to_what_it_reads,
+    "memory begins with the last observation": _memory_begins_with_the_last_observation,
+    "rows are separate": _rows_are_separate,
+    "a window is its single steps": _a_window_is_its_single_steps,
+    "a reset is a fresh start": _a_reset_is_a_fresh_start,
+    "the same seed gives the same samples": _the_same_seed_gives_the_same_samples,
+    "imagining reads the past alone": _imagining_reads_the_past_alone,
+    "a policy sees what is imagined": _a_policy_sees_what_is_imagined,
+    "temperature widens what is imagined": _temperature_widens_what_is_imagined,
+    "the loss follows its generator": _the_loss_follows_its_generator,
+    "padding never changes a loss": _padding_never_changes_a_loss,
+    "a loss does not look across a reset": _a_loss_does_not_look_across_a_reset,
+    "gradients reach every parameter": _gradients_reach_every_parameter,
+    "training lowers the loss": _training_lowers_the_loss,
+}

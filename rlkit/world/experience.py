@@ -1,0 +1,99 @@
+"""Made-up experience, and a model that meets it: what the laws of world models are checked on."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rlkit.encoders import Carry
+from rlkit.world.contract import (
+    Imagined,
+    Metrics,
+    Policy,
+    Widths,
+    Windows,
+    WorldModel,
+    following,
+)
+
+LATE = 10**9  # a step at which every schedule has come to its end
+HORIZON = 4
+
+
+class Experience:
+    """A world model with parameters and made-up experience, on which the laws are checked.
+
+    Args:
+        model: Configured; its widths are set here.
+        rows: B, >= 2.
+        steps: T, >= 6.
+        widths: Of the experience.
+        seed: Of parameters and experience.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        rows: int = 4,
+        steps: int = 10,
+        widths: Widths | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.widths = Widths(3, 2, 1) if widths is None else widths
+        self.model = model.with_widths(self.widths)
+        self.generator = torch.Generator().manual_seed(seed)
+        vector = self.model.initial_parameters(self.generator)
+        # Fresh biases are zero, which would hide mistakes in them.
+        self.vector = vector + 0.01 * self.normal(*vector.shape)
+        self.windows = self.lived(rows, steps)
+        self.actions = self.normal(rows, HORIZON, self.widths.action)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers."""
+        return torch.randn(*shape, generator=self.generator)
+
+    def lived(self, rows: int, steps: int) -> Windows:
+        """Windows of a smooth system that actions drive, with some noise."""
+        w = self.widths
+        action = self.normal(rows, steps, w.action)
+        x = [self.normal(rows, w.observation)]
+        for t in range(steps):
+            drive = action[:, t].sum(1, keepdim=True).sin()
+            turned = 0.9 * x[-1] + 0.3 * x[-1].roll(1, 1).tanh()
+            x.append(turned + 0.3 * drive + 0.05 * self.normal(rows, w.observation))
+        observation = torch.stack(x, 1)
+        outcome = observation[:, 1:, :1].square().expand(-1, -1, w.outcome)
+        is_first = torch.zeros(rows, steps + 1, dtype=torch.bool)
+        is_first[:, 0] = True
+        position = torch.arange(rows * steps).view(rows, steps)
+        mask = torch.ones(rows, steps, dtype=torch.bool)
+        return Windows(observation, action, outcome.clone(), is_first, mask, position)
+
+    def observe(self, windows: Windows, start: int, stop: int, carry: Carry) -> Carry:
+        """Memory after observations `start` to `stop - 1` of some windows."""
+        part = slice(start, stop)
+        with torch.no_grad():
+            return self.model.observe(
+                self.vector,
+                windows.observation[:, part],
+                windows.previous_action[:, part],
+                carry,
+                windows.is_first[:, part],
+            )
+
+    def seen(self, windows: Windows, stop: int) -> Carry:
+        """Memory of fresh episodes after the first `stop` observations."""
+        return self.observe(windows, 0, stop, self.model.initial(len(windows)))
+
+    def imagine(
+        self, carry: Carry, actions: Tensor | Policy, seed: int = 0, temperature: float = 1.0
+    ) -> Imagined:
+        """What the model makes up of actions, without gradients."""
+        policy = following(actions) if isinstance(actions, Tensor) else actions
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            return self.model.imagine(self.vector, carry, policy, HORIZON, generator, temperature)
+
+    def loss(self, vector: Tensor, windows: Windows, seed: int = 0) -> tuple[Tensor, Metrics]:
+        """The loss when all schedules are over."""
+        return self.model.loss(vector, windows, torch.Generator().manual_seed(seed), LATE)

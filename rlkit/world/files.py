@@ -1,0 +1,73 @@
+"""Worlds in folders: `weights.safetensors` and `world.json`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+WEIGHTS, FACTS = "weights.safetensors", "world.json"
+FORMAT = 1
+
+
+def write_world(folder: Path, state: dict[str, Any], views: dict[str, Tensor]) -> None:
+    """Writes a world's state with its parameters under their names, all of it or nothing.
+
+    Raises:
+        ValueError: If the folder holds anything else, which would be lost.
+    """
+    others = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if others - {WEIGHTS, FACTS}:
+        name = min(others - {WEIGHTS, FACTS})
+        raise ValueError(
+            f"{folder} holds other files ({name}), a world is saved to a folder of its own: "
+            f"{folder / 'world'} say"
+        )
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    facts = {name: value for name, value in state.items() if name not in tensors}
+    del tensors["vector"]  # its named parts are written instead
+    tensors |= {f"model.{name}": view.clone() for name, view in views.items()}
+    written = {
+        WEIGHTS: save(tensors),
+        FACTS: json.dumps({"format": FORMAT, **facts}, indent=2).encode() + b"\n",
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staged, old = (folder.with_name(f".{folder.name}.{word}") for word in ("staged", "old"))
+    for path in (staged, old):
+        shutil.rmtree(path, ignore_errors=True)
+    staged.mkdir()
+    for name, data in written.items():
+        with open(staged / name, "wb") as file:
+            file.write(data)
+            os.fsync(file.fileno())
+    if folder.exists():
+        folder.rename(old)
+    staged.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def read_world(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The state that `write_world` was given, without its vector, and the named parameters.
+
+    Raises:
+        ValueError: If the folder holds no world, a damaged one or one of a later format.
+    """
+    try:
+        facts = json.loads((folder / FACTS).read_text())
+        tensors = load((folder / WEIGHTS).read_bytes())
+    except FileNotFoundError as error:
+        raise ValueError(f"{folder} holds no world: {error.filename} is missing") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+        raise ValueError(f"the world in {folder} is damaged: {error}") from error
+    if facts.get("format") != FORMAT:
+        raise ValueError(
+            f"the world in {folder} has format {facts.get('format')}, this rlkit reads {FORMAT}"
+        )
+    views = {name: tensors.pop(name) for name in list(tensors) if name.startswith("model.")}
+    return facts | tensors, {name.removeprefix("model."): view for name, view in views.items()}
