@@ -7,7 +7,7 @@ the learner, and answers `learn / predict / save / load`, callbacks and the logg
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -18,13 +18,16 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import get_system_info
 
+from rlkit.agents import persistence
 from rlkit.agents.collect import collect
 from rlkit.agents.diagnostics import record_memory
+from rlkit.agents.imagination import imagination_of
 from rlkit.agents.interface import Interface, return_bounds, rule_of, wrap_env
 from rlkit.agents.learner import Learner
 from rlkit.agents.options import (
     configure,
     empty_replay,
+    fresh_learner,
     option_names,
     plain_latent,
     plain_options,
@@ -32,20 +35,12 @@ from rlkit.agents.options import (
     require_positive,
     settle_memory,
 )
-from rlkit.agents.persistence import (
-    Source,
-    read_agent,
-    read_replay,
-    restore_training,
-    training_state,
-    write_agent,
-    write_replay,
-)
 from rlkit.agents.policy import LearnerPolicy
+from rlkit.agents.refresh import prepare, refresh, request_refresh
 from rlkit.agents.report import Report
 from rlkit.agents.sight import sight_of
 from rlkit.encoders import Carry
-from rlkit.replay import Replay, check_finite
+from rlkit.replay import Replay
 
 SAMPLED_AT_ONCE = 8  # batches
 
@@ -64,9 +59,11 @@ class Algorithm(OffPolicyAlgorithm):
         replay: Options of `rlkit.replay.Replay`: `hindsight` ("played" switches it off), `steps`
             (n-step sums), `share`, `directory` (pictures on disk).
         latent: Latent model of pictures, as `rlkit.latents.make_latent` takes it; fitted before the
-            training, then frozen. None for none.
-        pretraining: How it is fitted: fields of `rlkit.agents.sight.Pretraining`.
+            training, then frozen or refreshed. None for none.
+        pretraining: How it is fitted: fields of `rlkit.agents.pretraining.Pretraining`.
         goal_judge: Who judges goals that are pictures in training: "environment" or "latent".
+        imagination: How goals are imagined: fields of `rlkit.agents.imagination.Imagining`. None
+            for the environment's alone.
         action_noise: Stable-Baselines3's noise object, added to actions in training.
         policy_kwargs: Settings in SB3's place: `net_arch`, `n_critics`.
         replay_buffer_class: None, or `HerReplayBuffer`, whose `replay_buffer_kwargs` are
@@ -105,6 +102,7 @@ class Algorithm(OffPolicyAlgorithm):
         latent: Any = None,
         pretraining: Mapping[str, Any] | None = None,
         goal_judge: str = "environment",
+        imagination: Mapping[str, Any] | None = None,
         action_noise: Any = None,
         policy_kwargs: Mapping[str, Any] | None = None,
         replay_buffer_class: type | None = None,
@@ -130,6 +128,7 @@ class Algorithm(OffPolicyAlgorithm):
             "latent": plain_latent(latent),
             "pretraining": dict(pretraining or {}),
             "goal_judge": goal_judge,
+            "imagination": dict(imagination or {}),
             "stats_window_size": stats_window_size,
             **options,
         }
@@ -173,13 +172,8 @@ class Algorithm(OffPolicyAlgorithm):
         self.sight = sight_of(self, sight)
         self._see()
         self.config = settle_memory(self.config, self.interface)
-        self.learner = self.learner_class(
-            self.config,
-            self.interface.sizes,
-            seed=int(learner.generate_state(1)[0]),
-            device=self.device,
-            bounds=return_bounds(self.rule, self.config.gamma),
-        )
+        self.learner = fresh_learner(self, learner)
+        self.imagination = imagination_of(self.options["imagination"], self.sight)
         self.memory = empty_replay(self)
         self.policy = LearnerPolicy(self.observation_space, self.action_space, self)
         self._updates_due = 0.0
@@ -250,15 +244,10 @@ class Algorithm(OffPolicyAlgorithm):
             tb_log_name or type(self).__name__,
             progress_bar,
         )
-        if self.env is not None and not self.sight.is_ready:
-            for _ in self.sight.pretrain(self.env, self.logger):
-                yield self.num_timesteps
-            self._last_obs, starts_anew = cast(Any, self.env.reset()), True
-        if starts_anew:
-            self._last_obs = self.sight.see(self._last_obs)
-        check_finite("observation", self._last_obs)
+        yield from prepare(self, starts_anew)
         callback.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps:
+            yield from refresh(self)
             before = self.num_timesteps
             if not collect(self, callback, log_interval):
                 break
@@ -266,6 +255,14 @@ class Algorithm(OffPolicyAlgorithm):
                 self._learn_from(self.num_timesteps - before)
             yield self.num_timesteps
         callback.on_training_end()
+
+    def refresh(self) -> None:
+        """Has the latent model refitted before the next step; running episodes are cut there.
+
+        Raises:
+            ValueError: If there is no latent model, it is frozen, or nothing is stored yet.
+        """
+        request_refresh(self)
 
     def learn(
         self,
@@ -313,7 +310,7 @@ class Algorithm(OffPolicyAlgorithm):
         Taking it is part of the run: environments are put into exactly the state that was saved,
         or their episodes cut. The resumed run and the one that went on are the same, bit for bit.
         """
-        return training_state(self)
+        return persistence.training_state(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` gave, into an agent of the same options and environments.
@@ -321,11 +318,11 @@ class Algorithm(OffPolicyAlgorithm):
         Raises:
             ValueError: If the state belongs to another agent or environment.
         """
-        restore_training(self, state)
+        persistence.restore_training(self, state)
 
     def save(
         self,
-        path: Source,  # type: ignore[override]
+        path: persistence.Source,  # type: ignore[override]
         exclude: Iterable[str] | None = None,
         include: Iterable[str] | None = None,
     ) -> None:
@@ -336,12 +333,12 @@ class Algorithm(OffPolicyAlgorithm):
             exclude: Attributes to leave out, of `num_timesteps`, `verbose`, `seed`.
             include: Attributes to keep although excluded.
         """
-        write_agent(self, path, set(exclude or ()) - set(include or ()))
+        persistence.write_agent(self, path, set(exclude or ()) - set(include or ()))
 
     @classmethod
     def load(  # type: ignore[override]
         cls,
-        path: Source,
+        path: persistence.Source,
         env: Any = None,
         device: torch.device | str = "auto",
         custom_objects: dict[str, Any] | None = None,
@@ -367,14 +364,14 @@ class Algorithm(OffPolicyAlgorithm):
         if print_system_info:
             get_system_info()
         known = {k: v for k, v in (custom_objects or {}).items() if k in cls.option_names()}
-        return read_agent(cls, path, env, device, {**known, **kwargs}, force_reset)
+        return persistence.read_agent(cls, path, env, device, {**known, **kwargs}, force_reset)
 
-    def save_replay_buffer(self, path: Source) -> None:  # type: ignore[override]
+    def save_replay_buffer(self, path: persistence.Source) -> None:  # type: ignore[override]
         """Saves the replay as one archive of plain arrays."""
-        write_replay(self, path)
+        persistence.write_replay(self, path)
 
     def load_replay_buffer(  # type: ignore[override]
-        self, path: Source, truncate_last_traj: bool = True
+        self, path: persistence.Source, truncate_last_traj: bool = True
     ) -> None:
         """Loads what `save_replay_buffer` wrote.
 
@@ -386,7 +383,7 @@ class Algorithm(OffPolicyAlgorithm):
             CheckpointError: If the file is damaged or foreign.
             ValueError: If it belongs to other spaces, another capacity or number of environments.
         """
-        read_replay(self, path, truncate_last_traj)
+        persistence.read_replay(self, path, truncate_last_traj)
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy"], []

@@ -34,8 +34,11 @@ def collect(agent: Algorithm, callback: BaseCallback, log_interval: int | None) 
         carry = agent.carry
         stored = _actions(agent)
         new_obs, rewards, dones, infos = agent.env.step(agent.interface.to_env(stored))
-        new_obs = agent.sight.see(new_obs)
+        new_obs = agent.sight.keep(new_obs)
+        if agent.imagination is not None:
+            new_obs = agent.imagination.ask(new_obs, agent._last_obs, dones, agent.rng)
         agent.num_timesteps += agent.n_envs
+        agent.sight.age += agent.n_envs
         steps += 1
         callback.update_locals(locals())
         if not callback.on_step():
@@ -52,6 +55,24 @@ def collect(agent: Algorithm, callback: BaseCallback, log_interval: int | None) 
     return True
 
 
+def begun(agent: Algorithm, first: Any) -> Any:
+    """First observations of all environments as the agent keeps them, with the goals it pursues."""
+    kept = agent.sight.keep(first)
+    if agent.imagination is None:
+        return kept
+    return agent.imagination.ask(kept, None, np.ones(agent.n_envs, np.bool_), agent.rng)
+
+
+def cut_episodes(agent: Algorithm, seed: int) -> None:
+    """Ends running episodes as truncated, and begins new ones; `seed` is that of environments."""
+    assert agent.env is not None
+    agent.episodes_cut += int((~agent.memory.storage.begins).sum())
+    agent.memory.storage.cut()
+    agent.env.seed(seed)
+    agent._last_obs = begun(agent, agent.env.reset())
+    agent._last_episode_starts = np.ones(agent.n_envs, np.bool_)
+
+
 def _actions(agent: Algorithm) -> NDArray[Any]:
     """Actions to store: random at first, then the policy's with some random ones."""
     blind = agent.num_timesteps < agent.learning_starts
@@ -59,7 +80,7 @@ def _actions(agent: Algorithm) -> NDArray[Any]:
         return agent.interface.random_actions(agent.n_envs, agent.rng)
     assert agent._last_episode_starts is not None
     action, agent.carry = agent.act(
-        agent._last_obs, agent.carry, agent._last_episode_starts, explore=True
+        agent.sight.show(agent._last_obs), agent.carry, agent._last_episode_starts, explore=True
     )
     if isinstance(agent.action_space, spaces.Box):
         action = action.reshape(agent.n_envs, *agent.action_space.shape)
@@ -89,15 +110,16 @@ def _remember(
         following = copy_observation(new_obs)
         for i in np.flatnonzero(dones).tolist():
             truncated[i] = infos[i].get("TimeLimit.truncated", False)
-            put_row(following, i, agent.sight.see_one(infos[i]["terminal_observation"]))
+            put_row(following, i, agent.sight.keep_one(infos[i]["terminal_observation"]))
             if isinstance(agent._last_obs, dict) and "is_success" in infos[i]:
                 goal = agent._last_obs.get("desired_goal")
                 if goal is not None:
                     agent.report.add_goal(agent.sight.judged(goal[i]), bool(infos[i]["is_success"]))
+    seen = agent.sight.show(following)
     agent.memory.add(
         agent._last_obs,
         stored,
-        agent.sight.reward(rewards, agent._last_obs, following),
+        agent.sight.reward(rewards, agent._last_obs, seen),
         dones & ~truncated,
         truncated,
         following,
@@ -106,7 +128,7 @@ def _remember(
     for i in np.flatnonzero(dones).tolist():
         if "worker_lost" in infos[i]:  # the step was never taken
             agent.memory.storage.retract(i)
-    agent.learner.observe(*agent.interface.seen(following))
+    agent.learner.observe(*agent.interface.seen(seen))
     agent._last_obs = new_obs
     agent._last_episode_starts = dones
     if isinstance(agent.action_noise, VectorizedActionNoise):

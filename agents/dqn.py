@@ -19,7 +19,6 @@ from rlkit.agents.algorithm import Algorithm
 from rlkit.agents.learner import Learner, weighted_mean, with_target
 from rlkit.agents.memory import Recall
 from rlkit.agents.settings import LearnerConfig
-from rlkit.networks import gradient
 from rlkit.networks.gradient import Metrics, State
 
 
@@ -84,11 +83,11 @@ class DQNLearner(Learner):
         t = self.transitions(batch)
         memory = self.recall(state, batch, "critic", "critic_target")
         target = self._target(state, memory, t)
-        grad, metrics = gradient(
-            lambda v: self.critic_loss(v, memory, t, target), memory["critic"].vector
+        grad, metrics, changes = self.critic_gradient(
+            lambda v: self.critic_loss(v, memory, t, target), memory["critic"].vector, state, batch
         )
-        metrics |= self.encoder_norm("critic", grad)
-        changes = self.descend(state, "critic", grad, batch)
+        metrics |= self.memory.grad_norm("critic", grad)
+        changes |= self.descend(state, "critic", grad, batch)
         old = state["critic_target"]
         changes["critic_target"] = torch.lerp(old, changes["critic"], target_rate)
         return changes, metrics

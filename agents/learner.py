@@ -6,7 +6,6 @@ the learning rule can be read, tested and compiled without either.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rlkit.agents.joint import JointLatent
 from rlkit.agents.memory import Memory, Recall
 from rlkit.agents.settings import LearnerConfig, Sizes
 from rlkit.encoders import Carry, Network
-from rlkit.networks import Normaliser, UpdateFunction, adam, adam_state, normalise
-from rlkit.networks.gradient import Metrics, State
+from rlkit.networks import Normaliser, UpdateFunction, adam, adam_state, gradient, normalise
+from rlkit.networks.gradient import Loss, Metrics, State
 
 
 class Learner:
@@ -34,6 +34,7 @@ class Learner:
         seed: Seed of the learner's own generator.
         device: Where everything lives.
         bounds: Lowest and highest return that is possible, None where unbounded.
+        joint: The latent model that learns with the agent; None for none.
     """
 
     networks: dict[str, Network]
@@ -48,24 +49,32 @@ class Learner:
         seed: int,
         device: torch.device | str = "cpu",
         bounds: tuple[float, float] | None = None,
+        joint: JointLatent | None = None,
     ) -> None:
-        self.config, self.sizes, self.bounds = config, sizes, bounds
+        self.config, self.bounds, self.joint = config, bounds, joint
+        self.sizes = sizes = joint.sizes(sizes) if joint else sizes
         self.device = torch.device(device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.memory = Memory(config, sizes, self.generator)
-        self.observation_normaliser = Normaliser(sizes.observation, device, config.normalise)
-        self.goal_normaliser = Normaliser(sizes.goal, device, config.normalise)
+        # Moments of codes that change say nothing, and clipping them would stop their gradient.
+        self.scales = config.normalise and joint is None
+        self.observation_normaliser = Normaliser(sizes.observation, device, self.scales)
+        self.goal_normaliser = Normaliser(sizes.goal, device, self.scales)
         self.updates = 0
         self._noise = torch.zeros(0, device=self.device)
         rate = config.learning_rate
         self.learning_rate = torch.tensor(1.0 if callable(rate) else rate, device=self.device)
-        self.state = {
-            name: value.to(self.device)
-            for name, value in self.initial_state(torch.Generator().manual_seed(seed)).items()
-        }
+        generator = torch.Generator().manual_seed(seed)
+        state = self.initial_state(generator)
+        self._functions: dict[str, Any] = dict(self.networks)
+        if joint is not None:
+            state |= joint.initial_state(generator)
+            self._functions["latent"] = joint.model
+        self.state = {name: value.to(self.device) for name, value in state.items()}
         self.memory.attach(self.networks, self.acting)
         width = max((*config.net_arch, self.memory.features), default=0)
-        self._update = UpdateFunction(self.update_function, config.compile, width)
+        function = joint.before(self.update_function) if joint else self.update_function
+        self._update = UpdateFunction(function, config.compile, width)
 
     # What a subclass writes
 
@@ -193,13 +202,17 @@ class Learner:
             self.config.refresh_share if refresh else 0.0, device=self.device
         )
         result = self._update(
-            self.state, self.prepare(batch), self.draw_noise(rows), target_rate, self.phase()
+            self.state, self._tensors(batch), self.draw_noise(rows), target_rate, self.phase()
         )
         self.updates += 1
         return result
 
     def prepare(self, batch: dict[str, NDArray[Any]]) -> State:
-        """The batch as tensors, with scaling and learning rate beside it."""
+        """What networks read of a batch: tensors, with scaling and learning rate beside them."""
+        tensors = self._tensors(batch)
+        return tensors if self.joint is None else self.joint.see(self.state, tensors)
+
+    def _tensors(self, batch: dict[str, NDArray[Any]]) -> State:
         tensors = {name: self._tensor(array) for name, array in batch.items()}
         for name in ("observation", "goal"):
             tensors[f"{name}_shift"], tensors[f"{name}_scale"] = self._scaling(name)
@@ -214,6 +227,10 @@ class Learner:
             `following_critic_goal (R, G)`, `action`, and `reward`, `discount`, `weight (R,)`, where
             weights are 1 over the number of valid steps.
         """
+        with torch.set_grad_enabled(self.joint is not None):
+            return self._transitions(batch)
+
+    def _transitions(self, batch: State) -> State:
         x, steps = batch["observation"], batch["reward"].shape[1]
         part = slice(self.memory.warm, steps)
         goal = self._scaled(batch, "goal", batch["goal"][:, part])
@@ -245,7 +262,8 @@ class Learner:
         if self.memory.encoder is None:
             nothing = batch["reward"].new_zeros(batch["reward"].numel(), 0)
             return {name: Recall(state[name], nothing, nothing) for name in names}
-        return self.memory.recall(state, self._all_scaled(batch), names)
+        with torch.set_grad_enabled(self.joint is not None):
+            return self.memory.recall(state, self._all_scaled(batch), names)
 
     def memory_inputs(self, batch: State) -> Tensor:
         """What the memory reads at all observations of a prepared batch, `(B, L, I)`."""
@@ -270,24 +288,20 @@ class Learner:
             rate = rate * self.memory.rate_scale[name]
         return adam(state, name, self.clip(grad), rate)
 
-    def bend(
-        self, grad: Tensor, actor_loss: Callable[[], tuple[Tensor, Any]], memory: dict[str, Recall]
-    ) -> Tensor:
-        """The critic's gradient with the actor's pull on their memory, where that is joint."""
-        if self.memory.encoder is None or self.config.encoder_sharing != "joint":
-            return grad
-        with torch.enable_grad():
-            loss, _ = actor_loss()
-        (pull,) = torch.autograd.grad(loss, memory["critic"].vector, retain_graph=True)
-        return grad + pull
+    def critic_gradient(
+        self, loss: Loss, vector: Tensor, state: State, batch: State
+    ) -> tuple[Tensor, Metrics, State]:
+        """Gradient of the critic's loss, its metrics, and the step of a latent that is joint.
 
-    def encoder_norm(self, name: str, grad: Tensor) -> Metrics:
-        """The length of the encoder's part of a network's gradient, as a metric."""
-        size = self.networks[name].memory_size
-        return {f"encoder_grad_norm_{name}": grad[:size].norm()} if size else {}
+        That this is the only place where the latent learns is what keeps the actor away from it.
+        """
+        if self.joint is None:
+            return *gradient(loss, vector), {}
+        grad, pull, metrics = self.joint.gradient(loss, vector, batch)
+        return grad, metrics, self.descend(state, "latent", pull, batch)
 
     def _scaled(self, batch: State, name: str, x: Tensor) -> Tensor:
-        if not self.config.normalise:
+        if not self.scales:
             return x
         return normalise(x, batch[f"{name}_shift"], batch[f"{name}_scale"])
 
@@ -312,7 +326,7 @@ class Learner:
         """Every network's parameters by name, and the input scaling; they share memory."""
         named = {
             f"{network}.{name}": view
-            for network, function in self.networks.items()
+            for network, function in self._functions.items()
             for name, view in function.views(self.state[network]).items()
         }
         for name in ("observation", "goal"):
@@ -325,7 +339,7 @@ class Learner:
         """Everything that the next update and action depend on."""
         return {
             "weights": self.weights(),
-            "optimiser": {k: v for k, v in self.state.items() if k not in self.networks},
+            "optimiser": {k: v for k, v in self.state.items() if k not in self._functions},
             "observation_moments": self.observation_normaliser.state_dict(),
             "goal_moments": self.goal_normaliser.state_dict(),
             "generator": self.generator.get_state().numpy(),
@@ -339,7 +353,7 @@ class Learner:
         Raises:
             ValueError: If names or shapes belong to another learner.
         """
-        rest = {k: v for k, v in self.state.items() if k not in self.networks}
+        rest = {k: v for k, v in self.state.items() if k not in self._functions}
         parts = (self.weights(), state["weights"]), (rest, state["optimiser"])
         for mine, saved in parts:
             if mine.keys() != saved.keys():

@@ -7,9 +7,10 @@ has one goal throughout.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ from torch import Tensor
 from rlkit.agents.settings import LearnerConfig, Sizes
 from rlkit.encoders import Carry, Network, SequenceEncoder, complete_encoder, make_encoder
 from rlkit.networks import Mlp
-from rlkit.networks.gradient import State
+from rlkit.networks.gradient import Metrics, State
 
 
 @dataclass(frozen=True)
@@ -257,6 +258,24 @@ class Memory:
             scale = torch.ones(network.size, device=self.device)
             scale[: network.memory_size] = ratio
             self.rate_scale[name] = scale
+
+    # In a step of learning
+
+    def bend(
+        self, grad: Tensor, actor_loss: Callable[[], tuple[Tensor, Any]], recall: dict[str, Recall]
+    ) -> Tensor:
+        """The critic's gradient with the actor's pull on their memory, where that is joint."""
+        if self.encoder is None or self.config.encoder_sharing != "joint":
+            return grad
+        with torch.enable_grad():
+            loss, _ = actor_loss()
+        (pull,) = torch.autograd.grad(loss, recall["critic"].vector, retain_graph=True)
+        return grad + pull
+
+    def grad_norm(self, name: str, grad: Tensor) -> Metrics:
+        """The length of the encoder's part of a network's gradient, as a metric."""
+        size = self._networks[name].memory_size if self.encoder is not None else 0
+        return {f"encoder_grad_norm_{name}": grad[:size].norm()} if size else {}
 
     def _owner(self, name: str) -> str | None:
         """The network whose memory a network reads: its own, the critic's, or nobody's."""

@@ -7,10 +7,13 @@ import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from stable_baselines3 import HerReplayBuffer
 
-from rlkit.agents.interface import Interface
+from rlkit.agents.interface import Interface, return_bounds
+from rlkit.agents.joint import joint_latent
+from rlkit.agents.learner import Learner
 from rlkit.agents.memory import Memory
 from rlkit.agents.settings import LearnerConfig
 from rlkit.encoders import SequenceEncoder, describe_encoder
@@ -31,6 +34,7 @@ SHELL_OPTIONS = frozenset(
         "latent",
         "pretraining",
         "goal_judge",
+        "imagination",
         "stats_window_size",
     }
 )
@@ -152,6 +156,18 @@ def _start(config: Any, interface: Interface) -> str:
     return "stored" if size <= CACHE * encoder.features else "zero"
 
 
+def fresh_learner(agent: Algorithm, seed: np.random.SeedSequence) -> Learner:
+    """The learner of an agent, as its environment and its sight ask for."""
+    return agent.learner_class(
+        agent.config,
+        agent.interface.sizes,
+        seed=int(seed.generate_state(1)[0]),
+        device=agent.device,
+        bounds=return_bounds(agent.rule, agent.config.gamma),
+        joint=joint_latent(agent.sight.joint, agent.interface, agent.config),
+    )
+
+
 def empty_replay(agent: Algorithm) -> Replay:
     """The replay of an agent, with what its memory needs."""
     config, memory = agent.config, {}
@@ -164,14 +180,21 @@ def empty_replay(agent: Algorithm) -> Replay:
             "previous_reward": config.previous_reward,
             "carry": agent.learner.memory.stored_carry,
         }
-    return Replay(
-        agent.sight.space,
+    imagination = agent.imagination
+    replay = Replay(
+        agent.sight.kept,
         agent.interface.stored_action,
         agent.buffer_size,
         num_envs=getattr(agent, "n_envs", 1),
         rule=agent.rule,
         gamma=config.gamma,
         seed=agent.replay_seed,
+        coder=agent.sight.coder,
+        judge_anew=agent.sight.coder is not None and agent.sight.distance is not None,
+        imagine=None if imagination is None else imagination.draw,
         **memory,
         **agent.options["replay"],
     )
+    if imagination is not None:
+        imagination.storage = replay.storage
+    return replay

@@ -14,6 +14,7 @@ from gymnasium import spaces
 from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv
 
+from rlkit.agents.collect import cut_episodes
 from rlkit.encoders import Carry
 from rlkit.experiment.archive import read_archive, write_archive
 from rlkit.experiment.checkpoint import CheckpointError
@@ -56,6 +57,7 @@ def training_state(agent: Algorithm) -> dict[str, Any]:
         "training": {
             "learner": learner,
             "latent": agent.sight.state_dict(),
+            "imagination": agent.imagination.state_dict() if agent.imagination else {},
             "environments": environments,
             "counters": {name: getattr(agent, name) for name in (*COUNTERS, *agent.evolving)},
             "actions_rng": agent.rng.bit_generator.state,
@@ -77,6 +79,8 @@ def restore_training(agent: Algorithm, state: dict[str, Any]) -> None:
         {**training["learner"], "weights": state["weights"], "optimiser": state["optimiser"]}
     )
     agent.sight.load_state_dict(training["latent"])
+    if agent.imagination is not None:
+        agent.imagination.load_state_dict(training["imagination"])
     agent.memory.load_state_dict(state["replay"])
     for name in (*COUNTERS, *agent.evolving):
         setattr(agent, name, training["counters"][name])
@@ -101,13 +105,10 @@ def _settle_environments(agent: Algorithm) -> dict[str, Any]:
         settled: dict[str, Any] = {"states": states, "restart_seed": None}
         _place_environments(agent.env, settled)
         return settled
-    settled = {"states": None, "restart_seed": int(agent.rng.integers(2**31))}
+    restart_seed = int(agent.rng.integers(2**31))
     if agent._last_obs is not None:
-        agent.episodes_cut += int((~agent.memory.storage.begins).sum())
-        agent.memory.storage.cut()
-        agent._last_obs = agent.sight.see(_place_environments(agent.env, settled))
-        agent._last_episode_starts = np.ones(agent.n_envs, np.bool_)
-    return settled
+        cut_episodes(agent, restart_seed)
+    return {"states": None, "restart_seed": restart_seed}
 
 
 def _settle_noise(agent: Algorithm) -> None:
@@ -116,13 +117,13 @@ def _settle_noise(agent: Algorithm) -> None:
         agent.action_noise.reset()
 
 
-def _place_environments(env: VecEnv, settled: dict[str, Any]) -> Any:
-    """Restores the environments, or restarts them and returns what they observe."""
+def _place_environments(env: VecEnv, settled: dict[str, Any]) -> None:
+    """Restores the environments, or restarts them."""
     if settled["restart_seed"] is None:
         set_vec_env_state(env, settled["states"])
-        return None
+        return
     env.seed(settled["restart_seed"])
-    return env.reset()
+    env.reset()
 
 
 def write_agent(agent: Algorithm, path: Source, left_out: set[str]) -> None:
@@ -187,6 +188,7 @@ def read_agent(
         {**saved["learner"], "weights": tree["weights"], "optimiser": tree["optimiser"]}
     )
     agent.sight.load_state_dict(saved.get("latent", {}))
+    agent.sight.age = 0  # a refresh is fitted to what the replay holds, and this one is empty
     for name in (*SAVED_ATTRIBUTES, *agent.evolving):
         if name in attributes:
             setattr(agent, name, attributes[name])
@@ -218,6 +220,7 @@ def read_replay(agent: Algorithm, path: Source, cut: bool) -> None:
     if "replay" not in tree:
         raise CheckpointError(f"{path} holds no replay; was it written by `save`?")
     agent.memory.load_state_dict(tree["replay"])
+    agent.memory.encode_anew()
     if cut:
         agent.memory.storage.cut()
 

@@ -105,14 +105,14 @@ class SACLearner(Learner):
         ent_coef = state["log_ent_coef"].exp()
 
         target = self._target(state, memory, t, ent_coef, noise[0])
-        grad, metrics = gradient(
-            lambda v: self.critic_loss(v, memory, t, target), memory["critic"].vector
+        grad, metrics, changes = self.critic_gradient(
+            lambda v: self.critic_loss(v, memory, t, target), memory["critic"].vector, state, batch
         )
         drawn = (memory, t, ent_coef, noise[1])
         loss = partial(self.actor_loss, state["actor"], state["critic"], *drawn)
-        grad = self.bend(grad, loss, memory)
-        metrics |= self.encoder_norm("critic", grad)
-        changes = self.descend(state, "critic", grad, batch)
+        grad = self.memory.bend(grad, loss, memory)
+        metrics |= self.memory.grad_norm("critic", grad)
+        changes |= self.descend(state, "critic", grad, batch)
 
         # The memory is the critic's from before its step: another unroll would change little.
         critic = changes["critic"]
@@ -120,7 +120,7 @@ class SACLearner(Learner):
             lambda v: self.actor_loss(v, critic, memory, t, ent_coef, noise[1]),
             memory["actor"].vector,
         )
-        metrics |= more | self.encoder_norm("actor", grad)
+        metrics |= more | self.memory.grad_norm("actor", grad)
         changes |= self.descend(state, "actor", grad, batch)
         if self.learned:
             # Equation 18 has the weight itself; its logarithm is what everybody descends.

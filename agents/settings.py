@@ -69,6 +69,13 @@ class LearnerConfig:
     agent keeps trying in one direction for a while (Eberhard et al. 2023 on why that helps)."""
     max_grad_norm: float | None = None
     """Longest gradient of one network, > 0; None does not clip."""
+    joint: bool = False
+    """Train the latent's encoder with the agent, by the critic's loss and by reconstruction (Yarats
+    et al. 2021), in the place of fitting it before; needs an `autoencoder`. Inputs are not scaled
+    then."""
+    reconstruction: float = 1.0
+    """Weight of the reconstruction in joint training, >= 0; 0 learns end to end, by the critic's
+    loss alone."""
     compile: bool = False
     """Compile the update into one graph; pays off from some 20,000 updates on. Not with memory."""
 
@@ -114,6 +121,7 @@ class LearnerConfig:
             "critics": (">= 1", self.critics >= 1),
             "random_fraction": ("in [0, 1]", 0 <= self.random_fraction <= 1),
             "noise_correlation": ("in [0, 1)", 0 <= self.noise_correlation < 1),
+            "reconstruction": (">= 0", self.reconstruction >= 0),
             "max_grad_norm": ("> 0 or None", self.max_grad_norm is None or self.max_grad_norm > 0),
             "encoder_lr": ("> 0 or None", self.encoder_lr is None or self.encoder_lr > 0),
             "encoder_sharing": _one_of(self.encoder_sharing, *get_args(Sharing)),
@@ -125,6 +133,11 @@ class LearnerConfig:
         for name, (allowed, fine) in checks.items():
             if not fine:
                 raise ValueError(f"{name} = {getattr(self, name)!r} must be {allowed}")
+        if self.joint and self.compile:
+            raise ValueError(
+                "compile = True does not go with joint = True, whose updates take their time in "
+                "convolutions, which are compiled already; set compile = False"
+            )
         if self.has_memory:
             self._check_memory()
 

@@ -1,74 +1,38 @@
 """What an agent sees: raw observations, or codes in the place of pictures.
 
-The codes are computed once, where observations come in. Everything behind it, replay, memory and
-networks, has vectors and never touches a picture.
+Of a model that is frozen, codes are computed once, where observations come in: everything behind
+it, replay, memory and networks, has vectors and never touches a picture. Where the model is fitted
+again in between, the replay keeps pictures, and reads them through it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.spaces.utils import flatdim
 from numpy.typing import NDArray
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 
 from rlkit.agents.code_goals import CodedRule, CodeRule, PictureRule, picture_rule
 from rlkit.agents.interface import rule_of
-from rlkit.goals import GoalRule, is_goal_space
-from rlkit.latents import Latent, make_latent, nearness
+from rlkit.agents.joint import require_joint
+from rlkit.agents.pictures import ACHIEVED, DESIRED, SEEN, common_shape, pictures_of, vectors
+from rlkit.agents.pretraining import pretraining_of
+from rlkit.goals import GoalRule
+from rlkit.latents import Autoencoder, Latent, Metrics, make_latent, nearness
+from rlkit.replay import Coder
 
 if TYPE_CHECKING:
     from rlkit.agents.algorithm import Algorithm
 
 Array = NDArray[Any]
 LOG_INTERVAL = 100  # gradient steps
-SEEN, ACHIEVED, DESIRED = "observation", "achieved_goal", "desired_goal"
-
-
-@dataclass(frozen=True)
-class Pretraining:
-    """How a latent model is fitted before the training, and frozen.
-
-    Frames come from random actions, in episodes that are broken off early: where they begin, and
-    what they ask for, shows more of the world than what random actions reach. They are not counted
-    as steps of the training.
-    """
-
-    frames: int = 6_000
-    """Pictures to fit to, >= 2."""
-    stay: int = 10
-    """Random actions between two resets, >= 1."""
-    steps: int = 3_000
-    """Gradient steps, >= 1."""
-    batch_size: int = 64
-    """Pictures per step, >= 1."""
-    learning_rate: float = 1e-3
-    """Adam's step size, > 0."""
-    near: int = 3
-    """Random actions by which pictures are near each other, >= 1 and at most `stay`; what is nearer
-    than most others counts as reached where the latent judges goals."""
-
-    def __post_init__(self) -> None:
-        """Refuses values out of range, by name."""
-        for field in fields(self):
-            value, least = getattr(self, field.name), 2 if field.name == "frames" else 1
-            if field.name == "learning_rate":
-                if not value > 0:
-                    raise ValueError(f"pretraining: learning_rate = {value!r} must be > 0")
-            elif not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(
-                    f"pretraining: {field.name} = {value!r} must be a whole number >= {least}"
-                )
-        if self.near > self.stay:
-            raise ValueError(
-                f"pretraining: near = {self.near} must be at most stay = {self.stay}, the random "
-                f"actions between two resets"
-            )
 
 
 class Sight:
@@ -87,9 +51,15 @@ class Sight:
         device: Where codes are computed.
         judge: Who judges goals in training: the "environment", or the "latent" by the distance of
             codes, which then is all that an agent knows of its goals (Nair et al. 2018).
+        joint: Whether the learner is to train the model.
+
+    A sight is the coder of a replay of pictures, see `rlkit.replay.coded`.
 
     Attributes:
         space: Space of what the agent works with.
+        age: Steps of the training since the latent model was fitted.
+        joint: The model that the learner trains and encodes pictures with, which stay pictures
+            here; None for none.
         rule: Judges goals in that form.
         goal_width: How much of a goal networks read; None for all.
         latent: The model and its parameters, or None.
@@ -107,6 +77,7 @@ class Sight:
         seed: np.random.SeedSequence,
         device: torch.device | str,
         judge: str = "environment",
+        joint: bool = False,
     ) -> None:
         if judge not in ("environment", "latent"):
             raise ValueError(f'goal_judge must be "environment" or "latent", got {judge!r}')
@@ -115,12 +86,19 @@ class Sight:
         self.latent: Latent | None = None
         self._coded: dict[str, spaces.Space[Any]] = {}
         self._seeds = [int(part) % 2**31 for part in seed.generate_state(3)]
-        self.pretraining = _pretraining(pretraining)
+        self.pretraining = pretraining_of(pretraining)
+        self.age = 0
         model = make_latent(latent)
+        self.joint: Autoencoder | None = None
+        if joint:
+            parts = pictures_of(space)
+            self.joint, model = require_joint(model, judge, common_shape(parts)), None
+            if DESIRED in parts:
+                self.goal_width = math.prod(self.joint.shape)
         if model is not None:
-            self._coded = _pictures(space)
+            self._coded = pictures_of(space)
             generator = torch.Generator().manual_seed(self._seeds[0])
-            self.latent = Latent(model.with_shape(_common_shape(self._coded)), generator, device)
+            self.latent = Latent(model.with_shape(common_shape(self._coded)), generator, device)
         self.distance = CodeRule() if judge == "latent" else None
         if self.distance is not None and DESIRED not in self._coded:
             raise ValueError(
@@ -138,8 +116,9 @@ class Sight:
         self.space, self.rule = self._raw, rule
         self._judge: PictureRule | None = None
         if self.latent is None:
+            self._judge = rule if isinstance(rule, PictureRule) else None
             return
-        self.space = _vectors(self.latent.dims)
+        self.space = vectors(self.latent.dims)
         if not isinstance(self._raw, spaces.Dict):
             return
         parts = {**self._raw.spaces, **dict.fromkeys(self._coded, self.space)}
@@ -150,13 +129,59 @@ class Sight:
             elif rule is not None:
                 self._judge = picture_rule(rule)
                 self.rule, width = CodedRule(self._judge.rule, self.latent.dims), self._judge.width
-            parts |= dict.fromkeys((ACHIEVED, DESIRED), _vectors(self.latent.dims + width))
+            parts |= dict.fromkeys((ACHIEVED, DESIRED), vectors(self.latent.dims + width))
         self.space = spaces.Dict(parts)
 
     @property
     def is_ready(self) -> bool:
         """Whether there is nothing to be fitted before the training."""
         return self.latent is None or self.latent.version > 0
+
+    # What is kept
+
+    @property
+    def coder(self) -> Coder | None:
+        """What reads pictures in the replay: this, where codes do not stay valid, or nothing."""
+        return None if self.latent is None or self.pretraining.refresh_every == 0 else self
+
+    @property
+    def kept(self) -> spaces.Space[Any]:
+        """Space of what the agent keeps, in the replay too: pictures where there is a coder."""
+        return self.space if self.coder is None else self._raw
+
+    def keep(self, observation: Any) -> Any:
+        """A batch of raw observations `(n, ...)` as the agent keeps them."""
+        return self.see(observation) if self.coder is None else observation
+
+    def keep_one(self, observation: Any) -> Any:
+        """One raw observation as the agent keeps it."""
+        if self.latent is None or self.coder is not None:
+            return observation
+        if isinstance(observation, Mapping):
+            batch = {key: np.asarray(value)[None] for key, value in observation.items()}
+            return {key: value[0] for key, value in self.see(batch).items()}
+        return self.see(np.asarray(observation)[None])[0]
+
+    def show(self, kept: Any) -> Any:
+        """A batch of kept observations as the agent works with them."""
+        return kept if self.coder is None else self.see(kept)
+
+    @property
+    def version(self) -> int:
+        """How often the latent model has been fitted."""
+        return 0 if self.latent is None else self.latent.version
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """How many numbers the pictures of an observation become, by key."""
+        parts = self.space.spaces if isinstance(self.space, spaces.Dict) else {SEEN: self.space}
+        return {key: flatdim(parts[key]) for key in self._coded}
+
+    def encode(self, pictures: Array) -> Array:
+        """Codes of pictures, followed by what the rule of goals reads from them."""
+        return self._goal(pictures, None)
+
+    # What is seen
 
     def see(self, observation: Any) -> Any:
         """A batch of raw observations `(n, ...)` as the agent works with them."""
@@ -172,24 +197,25 @@ class Sight:
             seen[DESIRED] = self._goal(observation[DESIRED], None)
         return seen
 
-    def see_one(self, observation: Any) -> Any:
-        """One raw observation as the agent works with it."""
-        if self.latent is None:
-            return observation
-        if isinstance(observation, Mapping):
-            batch = {key: np.asarray(value)[None] for key, value in observation.items()}
-            return {key: value[0] for key, value in self.see(batch).items()}
-        return self.see(np.asarray(observation)[None])[0]
-
     def reward(self, rewards: Array, observation: Any, following: Any) -> Array:
-        """The environment's rewards `(n,)` of a step, or the latent's where that judges."""
+        """The environment's rewards `(n,)` of a step, or the latent's where that judges.
+
+        Args:
+            rewards: The environment's.
+            observation: What was kept before the step.
+            following: What is seen after it.
+        """
         if self.distance is None:
             return rewards
-        earned = self.distance.reward(following[ACHIEVED], observation[DESIRED])
-        return earned.astype(np.float32)
+        desired = observation[DESIRED] if self.coder is None else self.encode(observation[DESIRED])
+        return self.distance.reward(following[ACHIEVED], desired).astype(np.float32)
 
     def judged(self, goal: Array) -> Array:
-        """The part of a goal that means something to people: places, not codes."""
+        """The part of a kept goal that means something to people: places, not codes."""
+        if self.latent is None and self._judge is not None:
+            return np.asarray(self._judge.place(goal[None])[0])
+        if self.coder is not None and DESIRED in self._coded:
+            goal = self.encode(goal[None])[0]
         return goal if self._judge is None else goal[..., self.goal_width :]
 
     def _goal(self, pictures: Array, code: Array | None) -> Array:
@@ -212,35 +238,79 @@ class Sight:
         Raises:
             ValueError: If all pictures are the same.
         """
-        assert self.latent is not None
         plan = self.pretraining
         frames, near = self._gather(env)
         env.seed(self._seeds[2])
-        fitted = self.latent.fit(
-            frames,
-            steps=plan.steps,
-            batch_size=plan.batch_size,
-            learning_rate=plan.learning_rate,
-            generator=torch.Generator().manual_seed(self._seeds[1]),
-        )
-        for step, metrics in enumerate(fitted):
+        for step, metrics in enumerate(self._fit(frames, near, plan.steps, self._seeds[1], logger)):
             if step % LOG_INTERVAL == 0:
-                for name, value in metrics.items():
-                    if value.ndim == 0:
-                        logger.record(f"latent/{name}", value.item())
+                _record(logger, metrics)
                 logger.dump(step)
             yield step
         if self.distance is not None:
-            self.distance.threshold, accuracy = self._calibrate(frames, near)
-            logger.record("latent/threshold", self.distance.threshold)
-            logger.record("latent/threshold_accuracy", accuracy)
             logger.dump(plan.steps)
 
-    def _calibrate(self, frames: Array, near: Array) -> tuple[float, float]:
+    @property
+    def is_stale(self) -> bool:
+        """Whether the latent model is to be fitted again."""
+        return self.coder is not None and self.is_ready and self.age >= self._interval
+
+    @property
+    def _interval(self) -> float:
+        return self.pretraining.interval(self.version - 1)
+
+    def expire(self) -> None:
+        """Makes the latent model stale at once."""
+        self.age = max(self.age, math.ceil(self._interval))
+
+    @property
+    def refit_seed(self) -> list[int]:
+        """Of everything random in the next fit, so that one that is stopped begins again alike."""
+        return [self._seeds[1], self.version]
+
+    def refit(self, frames: Array, near: Array, logger: Logger) -> Iterator[None]:
+        """Goes on fitting the latent model: from the end on, codes are of a new version.
+
+        Args:
+            frames: Pictures `(N, ...)`.
+            near: Which of them are near each other, `(M, 2)`; only where the latent judges goals.
+            logger: What is told how it went.
+
+        Returns:
+            An iterator over the gradient steps; it does the work.
+
+        Raises:
+            ValueError: If all pictures are the same.
+        """
+        seed = int(np.random.SeedSequence(self.refit_seed).generate_state(1)[0])
+        last: Metrics = {}
+        for metrics in self._fit(frames, near, self.pretraining.refresh_steps, seed, logger):
+            last = metrics
+            yield
+        _record(logger, last)
+        logger.record("latent/version", self.version)
+
+    def _fit(
+        self, frames: Array, near: Array, steps: int, seed: int, logger: Logger
+    ) -> Iterator[Metrics]:
+        assert self.latent is not None
+        yield from self.latent.fit(
+            frames,
+            steps=steps,
+            batch_size=self.pretraining.batch_size,
+            learning_rate=self.pretraining.learning_rate,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        self.age = 0
+        if self.distance is not None:
+            self.distance.threshold, accuracy = self._calibrate(frames, near, seed)
+            logger.record("latent/threshold", self.distance.threshold)
+            logger.record("latent/threshold_accuracy", accuracy)
+
+    def _calibrate(self, frames: Array, near: Array, seed: int) -> tuple[float, float]:
         """The threshold of the latent's judgement, and how well it tells near from far."""
         assert self.latent is not None
         codes = self.latent.encode(frames)
-        rng = np.random.default_rng(self._seeds[1])
+        rng = np.random.default_rng(seed)
         far = rng.integers(len(codes), size=(len(near), 2))
         apart = [np.linalg.norm(codes[i] - codes[j], axis=1) for i, j in (near.T, far.T)]
         return nearness(*apart)
@@ -279,11 +349,12 @@ class Sight:
         return asked.copy(), seen.copy()
 
     def state_dict(self) -> dict[str, Any]:
-        """The latent model's parameters and version; empty without one."""
+        """The latent model's parameters, version and age; empty without one."""
         if self.latent is None:
             return {}
         judged = {} if self.distance is None else {"threshold": self.distance.threshold}
-        return {**self.latent.state_dict(), **judged}
+        aged = {} if self.coder is None else {"age": self.age}
+        return {**self.latent.state_dict(), **judged, **aged}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what `state_dict` gave.
@@ -293,6 +364,7 @@ class Sight:
         """
         if self.latent is not None:
             self.latent.load_state_dict(dict(state))
+            self.age = state.get("age", 0)
         if self.distance is not None:
             self.distance.threshold = float(state["threshold"])
 
@@ -307,44 +379,11 @@ def sight_of(agent: Algorithm, seed: np.random.SeedSequence) -> Sight:
         seed,
         agent.device,
         agent.options["goal_judge"],
+        agent.config.joint,
     )
 
 
-def _vectors(width: int) -> spaces.Box:
-    return spaces.Box(-np.inf, np.inf, (width,), np.float32)
-
-
-def _pretraining(options: Mapping[str, Any] | None) -> Pretraining:
-    known = {field.name for field in fields(Pretraining)}
-    for name in options or {}:
-        if name not in known:
-            raise ValueError(f"pretraining has no option {name!r}; known: {sorted(known)}")
-    return Pretraining(**(options or {}))
-
-
-def _pictures(space: spaces.Space[Any]) -> dict[str, spaces.Space[Any]]:
-    """The parts of an observation that become codes."""
-    parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {SEEN: space}
-    found = {key: part for key, part in parts.items() if _is_picture(part)}
-    if not found and isinstance(parts.get(SEEN), spaces.Box) and len(parts[SEEN].shape or ()) == 1:
-        found = {SEEN: parts[SEEN]}  # a wide vector
-    allowed = [{SEEN}] + ([{SEEN, ACHIEVED, DESIRED}] if is_goal_space(space) else [])
-    if set(found) not in allowed:
-        raise ValueError(
-            f"a latent model needs pictures, uint8 of shape (height, width, channels), under "
-            f"'observation', or under all of 'observation', 'achieved_goal' and 'desired_goal'; "
-            f"found them under {sorted(found)} of {space}. Set latent = none, or wrap the "
-            f"environment in rlkit.envs.pixel_observation.PixelObservation"
-        )
-    return found
-
-
-def _is_picture(space: spaces.Space[Any]) -> bool:
-    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3
-
-
-def _common_shape(parts: Mapping[str, spaces.Space[Any]]) -> tuple[int, ...]:
-    shapes = {key: tuple(part.shape or ()) for key, part in parts.items()}
-    if len(set(shapes.values())) > 1:
-        raise ValueError(f"pictures of one size are needed, so that one model fits; got {shapes}")
-    return next(iter(shapes.values()))
+def _record(logger: Logger, metrics: Metrics) -> None:
+    for name, value in metrics.items():
+        if value.ndim == 0:
+            logger.record(f"latent/{name}", value.item())

@@ -102,20 +102,20 @@ class TD3Learner(Learner):
         trained = ("critic", "actor") if step == 1 else ("critic",)
         memory = self.recall(state, batch, *trained, "actor_target", "critic_target")
         target = self._target(state, memory, t, noise)
-        grad, metrics = gradient(
-            lambda v: self.critic_loss(v, memory, t, target), memory["critic"].vector
+        grad, metrics, changes = self.critic_gradient(
+            lambda v: self.critic_loss(v, memory, t, target), memory["critic"].vector, state, batch
         )
         if step == 1:
             loss = partial(self.actor_loss, state["actor"], state["critic"], memory, t)
-            grad = self.bend(grad, loss, memory)
-        metrics |= self.encoder_norm("critic", grad)
-        changes = self.descend(state, "critic", grad, batch)
+            grad = self.memory.bend(grad, loss, memory)
+        metrics |= self.memory.grad_norm("critic", grad)
+        changes |= self.descend(state, "critic", grad, batch)
         if step == 1:
             critic = changes["critic"]
             grad, more = gradient(
                 lambda v: self.actor_loss(v, critic, memory, t), memory["actor"].vector
             )
-            metrics |= more | self.encoder_norm("actor", grad)
+            metrics |= more | self.memory.grad_norm("actor", grad)
             changes |= self.descend(state, "actor", grad, batch)
             for name in ("actor", "critic"):
                 old = state[f"{name}_target"]

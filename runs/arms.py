@@ -8,6 +8,8 @@ other models, or by the state itself. This is the only place that knows what is 
 
 from __future__ import annotations
 
+import json
+
 from rlkit.experiment.plugins import load_agent
 from rlkit.experiment.recipe import load_recipe
 
@@ -18,6 +20,11 @@ FULL_STATE: dict[str, tuple[str, ...]] = {
     "cue-maze": ("env_options.visible_steps=1_000_000",),
     "fetch-reach-masked": ("env=FetchReach-v4", "env_options={}"),
     "hidden-goal-reach": ("env=rlkit/PlanarReach-v0", "env_options={}"),
+    "latent-memory": (
+        "env=rlkit/PointMaze-U-v0",
+        "agent_options.latent=none",
+        "agent_options.normalise=true",
+    ),
     "mountain-car-hidden-velocity": ("env=MountainCarContinuous-v0", "env_options={}"),
     "pendulum-hidden-angle": ("env=Pendulum-v1", "env_options={}"),
     "pendulum-hidden-velocity": ("env=Pendulum-v1", "env_options={}"),
@@ -28,38 +35,6 @@ FULL_STATE: dict[str, tuple[str, ...]] = {
     "point-maze-hidden-velocity": ("env=rlkit/PointMaze-U-v0", "env_options={damping = 0.3}"),
 }
 """Settings that turn a recipe's environment into the one that hides nothing."""
-
-
-_SCALED = "agent_options.normalise=true"  # codes of models without a prior have no scale
-_NO_LATENT = ("agent_options.latent=none", _SCALED)
-
-
-def _seen(state: str) -> dict[str, tuple[str, ...]]:
-    """The same pictures through other models, and the state instead."""
-    untrained = (
-        "agent_options.pretraining.steps=1",
-        "agent_options.pretraining.learning_rate=1e-9",
-    )
-    latent = "agent_options.latent="
-    return {
-        "vae": (),
-        "state": (f"env={state}", *_NO_LATENT),
-        "pca": (latent + "{name = 'pca', dims = 32}", _SCALED),
-        "autoencoder": (latent + "{name = 'autoencoder', dims = 8, spatial = true}", _SCALED),
-        "random encoder": (*untrained, _SCALED),
-        "cnn end to end": (
-            latent + "{name = 'autoencoder', dims = 32}",
-            "agent_options.joint=true",
-            "agent_options.reconstruction=0.0",
-        ),
-    }
-
-
-BESIDE: dict[str, dict[str, tuple[str, ...]]] = {
-    "pixel-maze": _seen("rlkit/PointMaze-U-v0"),
-    "pixel-reach": _seen("rlkit/PlanarReach-v0"),
-}
-"""The arms of recipes whose controls are no question of memory, the recipe as it is first."""
 
 
 def arm_names(recipe: str) -> tuple[str, ...]:
@@ -100,3 +75,51 @@ def _without_memory(recipe: str) -> tuple[str, ...]:
         usual = load_agent(plan.agent).learner_class.config_class.default_batch_size
         settings += (f"agent_options.batch_size={usual}",)
     return settings
+
+
+_SCALED = "agent_options.normalise=true"  # codes of models without a prior have no scale
+_NO_LATENT = ("agent_options.latent=none", _SCALED)
+
+
+def _seen(recipe: str, *state: str) -> dict[str, tuple[str, ...]]:
+    """The same pictures through other models, and the state instead."""
+    vae = load_recipe(recipe).agent_options["latent"]
+    network = {key: vae[key] for key in ("dims", "spatial", "hidden") if key in vae}
+    same = ", ".join(f"{key} = {json.dumps(value)}" for key, value in network.items())
+    untrained = (
+        "agent_options.pretraining.steps=1",
+        "agent_options.pretraining.learning_rate=1e-9",
+    )
+    latent = "agent_options.latent="
+    return {
+        "vae": (),
+        "state": (*state, *_NO_LATENT),
+        "pca": (latent + f"{{name = 'pca', dims = {max(vae['dims'], 32)}}}", _SCALED),
+        "autoencoder": (latent + f"{{name = 'autoencoder', {same}}}", _SCALED),
+        "random encoder": (*untrained, _SCALED),
+        "cnn end to end": (
+            latent + "{name = 'autoencoder', dims = 32}",
+            "agent_options.joint=true",
+            "agent_options.reconstruction=0.0",
+            "agent_options.batch_size=128",  # half: all pictures of a batch are encoded anew
+        ),
+    }
+
+
+_HINDSIGHT, _IMAGINED = "agent_options.replay.hindsight=", "agent_options.imagination="
+BESIDE: dict[str, dict[str, tuple[str, ...]]] = {
+    "latent-goals": {
+        "mix": (),
+        "no hindsight": (_HINDSIGHT + "{played = 1.0}",),
+        "future goals": (_HINDSIGHT + "{future = 0.8, played = 0.2}",),
+        "imagined goals": (_HINDSIGHT + "{imagined = 0.8, played = 0.2}",),
+        "mix, no skew": (_IMAGINED + "{source = 'visited'}",),
+        "mix, prior": (_IMAGINED + "{source = 'prior'}",),
+    },
+    "pixel-maze": _seen("pixel-maze", "env=rlkit/PointMaze-U-v0"),
+    "pixel-reach": {
+        **_seen("pixel-reach", "env=rlkit/PlanarReach-v0", *_without_memory("pixel-reach")),
+        "memoryless": _without_memory("pixel-reach"),
+    },
+}
+"""The arms of recipes whose controls are no question of memory, the recipe as it is first."""

@@ -3,7 +3,7 @@
     python runs/betas.py --seeds 0 1 2 --jobs 2 --minutes 12
 
 Every weight is a training of the recipe, whose latent is then examined on frames that it has not
-seen. `runs/results/beta-ladder.json` and its figure are written after each; called again, only what
+seen. `runs/results/betas.json` and its figure are written after each; called again, only what
 is missing is trained.
 """
 
@@ -28,13 +28,13 @@ from rlkit.experiment.latent_training import agents_latent
 from rlkit.experiment.recipe import load_recipe
 
 BETAS = (0.1, 0.3, 1.0, 3.0, 10.0)
-PATH = RESULTS / "beta-ladder.json"
+PATH = RESULTS / "betas.json"
 # Name in the file, title, and the range that is worth seeing.
 PANELS = (
     ("explained", "variance of pictures kept", (0, 1)),
     ("kl", "divergence from the prior, nats", (0, None)),
     ("linear_r2", "place from code, linear R2", (0, 1)),
-    ("neighbour_r2", "place from code, neighbours' R2", (0, 1)),
+    ("neighbour_r2", "place from code, neighbours' R2", (0, 1.03)),
     ("disentanglement", "mutual information gap", (0, None)),
     ("success_rate", "success of the agent", (0, 1)),
 )

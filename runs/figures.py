@@ -20,6 +20,7 @@ _STYLES = {
     "memoryless": ("#D55E00", "--", "s"),
     "oracle": ("#009E73", "-.", "^"),
     "vae": _FIRST,
+    "mix": _FIRST,
     "state": ("#009E73", "-.", "^"),
 }
 _OTHERS = (

@@ -1,4 +1,4 @@
-"""Which goals hindsight picks: future, final, episode, random, played, and mixtures of them."""
+"""Which goals hindsight picks: achieved, imagined or played ones, and mixtures of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-Strategy = Literal["future", "final", "episode", "random", "played"]
+Strategy = Literal["future", "final", "episode", "random", "imagined", "played"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 
 
@@ -49,8 +49,8 @@ def choose_positions(
     be what this very action achieves, as in Stable-Baselines3.
 
     Args:
-        strategy: Index into `STRATEGIES` per row, `(B,)`; rows of "random" and "played" are
-            answered as "future" and are the caller's to replace.
+        strategy: Index into `STRATEGIES` per row, `(B,)`; rows of "random", "imagined" and
+            "played" are answered as "future" and are the caller's to replace.
         position: Position of the step, `(B,)`.
         first: First observation position of its episode, `(B,)`.
         last: Last one, `(B,)`; greater than `position`.

@@ -71,10 +71,13 @@ class Autoencoder(Coder):
         seen = clean
         if self.noise > 0:
             seen = clean + self.noise * normal_like(clean, generator)
-        y = self._shown(self._decoded(vector, self._encoded(vector, seen)))
-        loss = squared_error(y, clean).mean()
+        loss = self.errors(vector, self._encoded(vector, seen), clean).mean()
         error = loss.detach() / math.prod(self.shape)
         return loss, {"reconstruction": loss.detach(), "error": error}
+
+    def errors(self, vector: Tensor, z: Tensor, x: Tensor) -> Tensor:
+        """Squared error `(B,)` of what codes `(B, D)` are decoded to, for observations `x`."""
+        return squared_error(self._shown(self._decoded(vector, z)), self.read(x))
 
     def _shown(self, y: Tensor) -> Tensor:
         # Not for the affine one, which would not be PCA's equal with a sigmoid at its end.

@@ -1,6 +1,8 @@
 """Replay: episode storage, windows, hindsight relabelling and n-step returns."""
 
 from rlkit.replay.batch import Batch as Batch
+from rlkit.replay.coded import CodedColumn as CodedColumn
+from rlkit.replay.coded import Coder as Coder
 from rlkit.replay.footprint import available_bytes as available_bytes
 from rlkit.replay.footprint import estimate_bytes as estimate_bytes
 from rlkit.replay.replay import NonFiniteError as NonFiniteError

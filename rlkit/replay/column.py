@@ -63,6 +63,10 @@ class Column:
     def __len__(self) -> int:
         return len(self._array)
 
+    def arrays(self) -> dict[str, Array]:
+        """All that is kept per row, by name."""
+        return {"observation": self.array}
+
     def take(self, rows: Array) -> Array:
         """Copies of the given rows, `(*rows, *space)`."""
         # `take`, because indexing with an array takes several times as long on narrow rows.

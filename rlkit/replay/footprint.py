@@ -12,6 +12,7 @@ from typing import Any
 
 from gymnasium import spaces
 
+from rlkit.replay.coded import Coder, code_bytes
 from rlkit.replay.column import row_bytes
 from rlkit.replay.shared import Share, parts_of, shared_keys
 
@@ -26,7 +27,7 @@ class Footprint:
     Attributes:
         observations: Of observations, which can live on disk.
         carry: Of an agent's memory at every step.
-        rest: Of everything else, goals among it.
+        rest: Of everything else, goals and codes of pictures among it.
     """
 
     observations: int
@@ -46,6 +47,7 @@ def footprint(
     num_envs: int = 1,
     carry: Sequence[tuple[int, ...]] = (),
     share: Share = "auto",
+    coder: Coder | None = None,
 ) -> Footprint:
     """What a replay of these arguments takes when full; see `rlkit.replay.Replay`.
 
@@ -57,10 +59,13 @@ def footprint(
     size = num_envs * slots_of(capacity, num_envs)
     keyed, goal = parts_of(observation_space)
     shared = shared_keys(keyed, share)
-    seen = size * sum(row_bytes(space) for key, space in keyed.items() if key not in shared)
+    stored = {key: space for key, space in keyed.items() if key not in shared}
+    seen = size * sum(row_bytes(space) for space in stored.values())
     rest = size * (15 + row_bytes(action_space))  # reward, ends, the slot's place in its episode
+    rest += size * sum(code_bytes(coder, key) for key in stored)
     if goal is not None:
-        rest += size * 4 + -(-size // STEPS_PER_GOAL) * row_bytes(goal)
+        one = row_bytes(goal) + code_bytes(coder, "desired_goal")
+        rest += size * 4 + -(-size // STEPS_PER_GOAL) * one
     return Footprint(seen, size * 4 * sum(math.prod(shape) for shape in carry), rest)
 
 
@@ -79,6 +84,7 @@ def estimate_bytes(
     num_envs: int = 1,
     carry: Sequence[tuple[int, ...]] = (),
     share: Share = "auto",
+    coder: Coder | None = None,
 ) -> int:
     """Bytes that a replay of these arguments takes when full, in memory and on disk together.
 
@@ -87,7 +93,8 @@ def estimate_bytes(
     Raises:
         ValueError: If a space cannot be stored as arrays.
     """
-    return footprint(observation_space, action_space, capacity, num_envs, carry, share).total
+    need = footprint(observation_space, action_space, capacity, num_envs, carry, share, coder)
+    return need.total
 
 
 def check_room(need: Footprint, capacity: int, directory: str | Path | None) -> None:

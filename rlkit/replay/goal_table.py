@@ -8,19 +8,35 @@ import numpy as np
 from gymnasium import spaces
 
 from rlkit.replay.batch import Array
+from rlkit.replay.coded import Coder, Codes
 from rlkit.replay.column import empty_rows
 
 
 class GoalTable:
-    """Goals by ever-growing number, kept while a stored step pursues them."""
+    """Goals by ever-growing number, kept while a stored step pursues them.
 
-    def __init__(self, space: spaces.Space[Any], capacity: int = 64) -> None:
+    Args:
+        space: Space of one goal.
+        capacity: Goals that there is room for at first.
+        coder: What goals are read through, where they are pictures; None for as they are.
+    """
+
+    def __init__(
+        self, space: spaces.Space[Any], capacity: int = 64, coder: Coder | None = None
+    ) -> None:
         self.rows = empty_rows(capacity, space)
+        self.codes = None if coder is None else Codes(capacity, coder)
         self.first_id = 0
         self.next_id = 0
 
     def take(self, ids: Array) -> Array:
-        """The goals with the given numbers, `(..., *goal)`."""
+        """The goals with the given numbers as they are read, `(..., *goal)` or `(..., W)`."""
+        if self.codes is None:
+            return self.kept(ids)
+        return self.codes.take(ids % len(self.rows), self.kept)
+
+    def kept(self, ids: Array) -> Array:
+        """The goals with the given numbers as they were appended, `(..., *goal)`."""
         return self.rows.take(ids % len(self.rows), axis=0)
 
     def full(self, count: int) -> bool:
@@ -42,15 +58,25 @@ class GoalTable:
             grown = np.zeros((size, *self.rows.shape[1:]), self.rows.dtype)
             grown[alive % size] = self.rows[alive % len(self.rows)]
             self.rows = grown
+            if self.codes is not None:
+                self.codes = Codes(size, self.codes.coder)
         self.rows[ids % len(self.rows)] = goals
+        if self.codes is not None:
+            self.codes.forget(ids % len(self.rows))
         self.next_id += len(goals)
         return ids
 
     def state_dict(self) -> dict[str, Any]:
         """All of it."""
-        return {"rows": self.rows, "first_id": self.first_id, "next_id": self.next_id}
+        state = {"rows": self.rows, "first_id": self.first_id, "next_id": self.next_id}
+        if self.codes is not None:
+            state |= {"codes": self.codes.vectors, "versions": self.codes.version}
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` gave."""
         self.rows = np.array(state["rows"], self.rows.dtype)
         self.first_id, self.next_id = int(state["first_id"]), int(state["next_id"])
+        if self.codes is not None:
+            self.codes.vectors = np.array(state["codes"], np.float32)
+            self.codes.version = np.array(state["versions"], np.int32)

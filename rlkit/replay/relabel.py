@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +13,11 @@ from rlkit.replay.batch import Array, Batch
 from rlkit.replay.storage import EpisodeStorage, Positions
 
 PLAYED, RANDOM = STRATEGIES.index("played"), STRATEGIES.index("random")
+IMAGINED = STRATEGIES.index("imagined")
+
+Imagine = Callable[[int, np.random.Generator], Array]
+"""Draws goals that need never have been achieved: a number of them and the source of randomness,
+to goals `(N, *goal)`."""
 
 
 def relabel(
@@ -20,6 +27,7 @@ def relabel(
     rule: GoalRule,
     weights: dict[Strategy, float],
     rng: np.random.Generator,
+    imagine: Imagine | None = None,
 ) -> Batch:
     """Gives each window one goal drawn by a mixture of strategies.
 
@@ -34,13 +42,14 @@ def relabel(
         rule: Judges the new goals.
         weights: The mixture, by `rlkit.goals.hindsight.mixture`.
         rng: The source of randomness.
+        imagine: Draws the goals of "imagined".
     """
     shares = np.cumsum([weights[name] for name in STRATEGIES[:PLAYED]])
     strategy = np.searchsorted(shares, rng.random(len(batch)), side="right")
     rows = np.flatnonzero(strategy != PLAYED)
     if len(rows) == 0:
         return batch
-    goal = _hindsight_goals(strategy[rows], env[rows], batch.position[rows], storage, rng)
+    goal = _hindsight_goals(strategy[rows], env[rows], batch.position[rows], storage, rng, imagine)
     return with_goals(batch, rows, np.repeat(goal[:, None], batch.mask.shape[1], axis=1), rule)
 
 
@@ -50,6 +59,7 @@ def _hindsight_goals(
     position: Positions,
     storage: EpisodeStorage,
     rng: np.random.Generator,
+    imagine: Imagine | None,
 ) -> Array:
     first, last = storage.episode_bounds(env, position)
     chosen = choose_positions(strategy, position, first, last, rng)
@@ -58,7 +68,11 @@ def _hindsight_goals(
     if anywhere.any():
         other_env, other = storage.sample_steps(int(anywhere.sum()), rng)
         flat[anywhere] = storage.flat(other_env, other + 1)
-    return storage.achieved(flat)
+    goals = storage.achieved(flat)
+    invented = strategy == IMAGINED
+    if imagine is not None and invented.any():
+        goals[invented] = imagine(int(invented.sum()), rng)
+    return goals
 
 
 def with_goals(batch: Batch, rows: NDArray[np.int64], goal: Array, rule: GoalRule) -> Batch:
@@ -107,6 +121,13 @@ def with_goals(batch: Batch, rows: NDArray[np.int64], goal: Array, rule: GoalRul
     fresh = batch.is_first.take(rows, axis=0)
     previous[rows] = np.where(fresh, 0.0, np.concatenate([before, earned], axis=1))
     return changed.replace(previous_reward=previous)
+
+
+def judged_anew(batch: Batch, rule: GoalRule) -> Batch:
+    """The windows with the goals that they have, and what a rule makes of these now."""
+    assert batch.desired_goal is not None
+    changed = with_goals(batch, np.arange(len(batch)), batch.desired_goal, rule)
+    return changed.replace(relabelled=batch.relabelled)
 
 
 def _happened(batch: Batch, rows: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -13,8 +13,9 @@ from rlkit.goals.env import is_goal_space
 from rlkit.goals.hindsight import mixture
 from rlkit.goals.rule import GoalRule
 from rlkit.replay.batch import Array, Batch
+from rlkit.replay.coded import CodedColumn, Coder
 from rlkit.replay.each import put_together, take_apart
-from rlkit.replay.relabel import relabel
+from rlkit.replay.relabel import Imagine, judged_anew, relabel
 from rlkit.replay.returns import sum_steps
 from rlkit.replay.shared import Share
 from rlkit.replay.storage import EpisodeStorage, Positions
@@ -51,6 +52,11 @@ class Replay:
             with at least 3 axes. Batches hold one array under both keys then.
         directory: Folder on a local disk where observations live, for those that are larger than
             memory; None keeps them in memory. What is sampled is the same.
+        coder: Makes vectors of pictures, which then are stored as well as their vectors; batches
+            hold vectors of the coder's present version. None for what is stored as it is.
+        judge_anew: Whether rewards of goals as played are worked out by `rule` again when they are
+            sampled: where its judgement depends on a coder, stored ones belong to old versions.
+        imagine: Draws the goals of the strategy "imagined", which needs it.
         steps: n of the n-step sums.
         gamma: Discount of one step, used by the n-step sums.
         seed: Seed of the replay's own generator.
@@ -77,6 +83,9 @@ class Replay:
         carry: Sequence[tuple[int, ...]] = (),
         share: Share = "auto",
         directory: str | Path | None = None,
+        coder: Coder | None = None,
+        judge_anew: bool = False,
+        imagine: Imagine | None = None,
         steps: int = 1,
         gamma: float = 0.99,
         seed: int | np.random.SeedSequence | None = None,
@@ -93,12 +102,18 @@ class Replay:
         if not 0 <= gamma <= 1:
             raise ValueError(f"gamma must lie in [0, 1], got {gamma}")
         self.storage = EpisodeStorage(
-            observation_space, action_space, capacity, num_envs, carry, share, directory
+            observation_space, action_space, capacity, num_envs, carry, share, directory, coder
         )
         if rule is not None and not is_goal_space(observation_space):
             raise ValueError(f"hindsight needs goal keys, but the space is {observation_space}")
         self.rule = rule
-        self.weights = mixture(hindsight)
+        self.judge_anew = judge_anew
+        self.weights, self.imagine = mixture(hindsight), imagine
+        if self.weights["imagined"] > 0 and imagine is None:
+            raise ValueError(
+                f"hindsight = {hindsight} asks for imagined goals, and nothing imagines any: an "
+                f'agent does with a latent model, goal_judge = "latent" and imagination = {{...}}'
+            )
         if previous_reward and goals == "step" and rule is not None and self.weights["played"] < 1:
             raise ValueError(
                 'previous_reward needs goals="window": rewards that memory reads depend on the '
@@ -154,6 +169,8 @@ class Replay:
         batch = self._windows(env, step)
         if self.rule is None:
             return sum_steps(batch, self.gamma, self.steps)
+        if self.judge_anew:
+            batch = judged_anew(batch, self.rule)
         if self.goals == "window":
             return self._hindsight(batch, env)
         alone, places = take_apart(batch, self.steps)
@@ -172,7 +189,9 @@ class Replay:
 
     def _hindsight(self, batch: Batch, env: Array) -> Batch:
         assert self.rule is not None
-        batch = relabel(batch, env, self.storage, self.rule, self.weights, self.rng)
+        batch = relabel(
+            batch, env, self.storage, self.rule, self.weights, self.rng, self.imagine
+        )
         return sum_steps(batch, self.gamma, self.steps, self._successes(batch))
 
     def _successes(self, batch: Batch) -> Array | None:
@@ -200,6 +219,14 @@ class Replay:
         """
         self.storage.load_state_dict(state["storage"])
         self.rng.bit_generator.state = state["rng"]
+
+    def encode_anew(self) -> None:
+        """Forgets all codes of pictures: those of another coder may have the same version."""
+        for column in self.storage.seen.values():
+            if isinstance(column, CodedColumn):
+                column.codes.forget()
+        if self.storage.goals is not None and self.storage.goals.codes is not None:
+            self.storage.goals.codes.forget()
 
 
 def check_finite(name: str, value: Any) -> None:

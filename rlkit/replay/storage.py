@@ -11,7 +11,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rlkit.replay.batch import Array, Batch
-from rlkit.replay.column import Column, empty_rows
+from rlkit.replay.coded import Coder, columns_of, require_pictures
+from rlkit.replay.column import empty_rows
 from rlkit.replay.footprint import available_bytes, check_room, footprint, slots_of, too_large
 from rlkit.replay.goal_table import GoalTable
 from rlkit.replay.shared import Share, check_shared, parts_of, shared_keys
@@ -37,6 +38,7 @@ class EpisodeStorage:
         share: Whether the achieved goal and the observation are stored as one, see
             `rlkit.replay.shared`; "auto" does so where both are pictures.
         directory: Folder on a local disk for observations; None keeps them in memory.
+        coder: What pictures are read through, see `rlkit.replay.coded`; None for as they are.
 
     Attributes:
         observation: What is stored by key, `(slots of all environments, ...)` each.
@@ -55,6 +57,7 @@ class EpisodeStorage:
         carry: Sequence[tuple[int, ...]] = (),
         share: Share = "auto",
         directory: str | Path | None = None,
+        coder: Coder | None = None,
     ) -> None:
         for name, value in (("capacity", capacity), ("num_envs", num_envs)):
             if value < 1:
@@ -62,17 +65,16 @@ class EpisodeStorage:
         self.num_envs = num_envs
         self.capacity = capacity
         self.slots = slots_of(capacity, num_envs)
-        need = footprint(observation_space, action_space, capacity, num_envs, carry, share)
+        require_pictures(coder, observation_space)
+        self._widths = {} if coder is None else dict(coder.widths)
+        need = footprint(observation_space, action_space, capacity, num_envs, carry, share, coder)
         check_room(need, capacity, directory)
         keyed, goal_space = parts_of(observation_space)
         self.shared = shared_keys(keyed, share)
         size = num_envs * self.slots
         try:
-            self.seen = {
-                key: Column(size, space, directory)
-                for key, space in keyed.items()
-                if key not in self.shared
-            }
+            stored = {key: space for key, space in keyed.items() if key not in self.shared}
+            self.seen = columns_of(size, stored, directory, coder)
             self.action = empty_rows(size, action_space)
             self.carry = tuple(np.zeros((size, *shape), np.float32) for shape in carry)
         except MemoryError as error:
@@ -84,7 +86,8 @@ class EpisodeStorage:
         self.has_action = np.zeros(size, np.bool_)
         self.step_index = np.zeros(size, np.int32)  # of the slot within its episode
         self.length = np.zeros(size, np.int32)  # of its episode in steps; 0 while it runs
-        self.goals = None if goal_space is None else GoalTable(goal_space)
+        reader = coder if "desired_goal" in self._widths else None
+        self.goals = None if goal_space is None else GoalTable(goal_space, coder=reader)
         self.goal_id = np.zeros(size if self.goals is not None else 0, np.int32)
         self.cursor: Positions = np.zeros(num_envs, np.int64)  # where the next step is written
         self.begins = np.ones(num_envs, np.bool_)  # whether that step starts an episode
@@ -201,7 +204,7 @@ class EpisodeStorage:
         fresh = self.begins.copy()
         running = ~fresh
         if running.any():
-            same = self.goals.take(current[running]) == desired[running]
+            same = self.goals.kept(current[running]) == desired[running]
             fresh[running] = ~same.reshape(len(same), -1).all(axis=1)
         if fresh.any():
             count = int(fresh.sum())
@@ -282,7 +285,12 @@ class EpisodeStorage:
 
     def achieved(self, slots: NDArray[np.int64]) -> Array:
         """The goals achieved in slots, as `flat` numbers them."""
-        return self.seen[self.shared.get("achieved_goal", "achieved_goal")].take(slots)
+        key = "achieved_goal"
+        return self._read(key, self.seen[self.shared.get(key, key)].take(slots))
+
+    def _read(self, key: str, taken: Array) -> Array:
+        """What is read under a key of rows that were taken from its column."""
+        return taken[..., : self._widths[key]] if key in self._widths else taken
 
     def gather(
         self,
@@ -302,7 +310,9 @@ class EpisodeStorage:
         # `take`, because indexing with an array takes several times as long on narrow rows.
         read = {key: column.take(seen) for key, column in self.seen.items()}
         return Batch(
-            observation={key: read[self.shared.get(key, key)] for key in self.observation},
+            observation={
+                key: self._read(key, read[self.shared.get(key, key)]) for key in self.observation
+            },
             desired_goal=None if self.goals is None else self.goals.take(self.goal_id.take(record)),
             action=self.action.take(record, axis=0),
             reward=self.reward.take(record),
@@ -381,4 +391,6 @@ class EpisodeStorage:
         if self.goals is not None:
             columns["goal_id"] = self.goal_id
         columns |= {f"carry.{i}": column for i, column in enumerate(self.carry)}
-        return columns | {f"observation.{key}": rows.array for key, rows in self.seen.items()}
+        for key, rows in self.seen.items():
+            columns |= {f"{name}.{key}": column for name, column in rows.arrays().items()}
+        return columns

@@ -23,6 +23,7 @@ from rlkit.experiment.evaluate import wilson
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 AGENT = "agent"  # the one arm of a recipe without controls
+OF_MEMORY = {"recurrent", "memoryless"}
 Runs = Sequence[Mapping[str, Any]]
 
 # Student's t, 97.5 %, for 1, 2, ... degrees of freedom; the last is wide enough for any more.
@@ -123,10 +124,21 @@ def recipe_rows(folder: Path) -> Iterator[list[str]]:
 
 
 def memory_rows(folder: Path) -> Iterator[list[str]]:
-    """One row per recipe and arm."""
+    """One row per recipe and arm, of recipes that stand beside themselves without memory."""
+    return _arm_rows(folder, with_memory=True)
+
+
+def latent_rows(folder: Path) -> Iterator[list[str]]:
+    """One row per recipe and arm, of recipes whose arms differ in how they see."""
+    return _arm_rows(folder, with_memory=False)
+
+
+def _arm_rows(folder: Path, with_memory: bool) -> Iterator[list[str]]:
     for name, result in _recipes(folder):
         arms = arms_of(result)
-        for arm, known in arms.items() if [*arms] != [AGENT] else ():
+        if [*arms] == [AGENT] or bool(OF_MEMORY & arms.keys()) != with_memory:
+            continue
+        for arm, known in arms.items():
             runs = known["runs"]
             task = f"`{known['plan']['env']}`, {result['agent'].upper()}"
             counts = [str(len(runs)), _steps(runs), _minutes(runs)]
@@ -164,6 +176,20 @@ def ablation_rows(folder: Path) -> Iterator[list[str]]:
         if runs:
             counts = [str(len(runs)), _steps(runs), _minutes(runs)]
             yield [row["axis"], row["choice"], f"`{row['recipe']}`", reached(runs), *counts]
+
+
+def beta_rows(folder: Path) -> Iterator[list[str]]:
+    """One row per weight of the prior; means over seeds."""
+    path = folder / "betas.json"
+    for row in json.loads(path.read_text())["rows"] if path.is_file() else ():
+        runs = row["runs"]
+        if runs:
+            means = [_mean([run[name] for run in runs]) for name in BETA_COLUMNS]
+            yield [f"{row['beta']:g}", *(f"{mean:.2f}" for mean in means), reached(runs)]
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
 
 
 def acting_rows(folder: Path) -> Iterator[list[str]]:
@@ -270,6 +296,7 @@ _BENCHES = {
     "point_maze_speed": _point_maze_speed,
     "memory_speed": _recurrent,
 }
+BETA_COLUMNS = ("explained", "kl", "linear_r2", "neighbour_r2", "disentanglement")
 _COUNTS = ["seeds", "steps", "minutes"]
 _REACHED = "success or return, 95 % interval"
 _TABLES: dict[str, tuple[list[str], Callable[[Path], Iterator[list[str]]]]] = {
@@ -278,6 +305,14 @@ _TABLES: dict[str, tuple[list[str], Callable[[Path], Iterator[list[str]]]]] = {
         recipe_rows,
     ),
     "memory": (["recipe", "arm", "task", _REACHED, *_COUNTS], memory_rows),
+    "latents": (["recipe", "arm", "task", _REACHED, *_COUNTS], latent_rows),
+    "betas": (
+        [
+            *("beta", "variance kept", "divergence, nats", "place, linear R2"),
+            *("place, neighbours' R2", "mutual information gap", "success, 95 % interval"),
+        ],
+        beta_rows,
+    ),
     "ladder": (
         ["encoder", "longest corridor solved, per seed", "not solved", "minutes per corridor"],
         ladder_rows,

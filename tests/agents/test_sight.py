@@ -9,7 +9,8 @@ from resuming import assert_resumes
 import rlkit.envs  # noqa: F401  registers them
 from rlkit.agents import DQN, SAC, TD3
 from rlkit.agents.code_goals import CodedRule, CodeRule
-from rlkit.agents.sight import Pretraining, Sight
+from rlkit.agents.pretraining import Pretraining
+from rlkit.agents.sight import Sight
 from rlkit.envs.construct import make
 from rlkit.envs.pixel_observation import PixelObservation
 from rlkit.experiment.vec_env import make_vec_env

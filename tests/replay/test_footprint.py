@@ -87,7 +87,7 @@ def test_memory_that_is_not_to_be_had_after_all_is_told_the_same_way(monkeypatch
     def refuse(*_):
         raise MemoryError
 
-    monkeypatch.setattr("rlkit.replay.storage.Column", refuse)
+    monkeypatch.setattr("rlkit.replay.storage.columns_of", refuse)
     with pytest.raises(ValueError, match=r"1,000 steps \(buffer_size\) would take"):
         EpisodeStorage(PIXELS, ACTIONS, 1000)
 

@@ -17,6 +17,7 @@ from rlkit.goals.hindsight import mixture
 from rlkit.replay import Replay
 from rlkit.replay.relabel import relabel, with_goals
 
+PLACE = spaces.Box(-1, 1, (2,), np.float32)
 EVERY = ("future", "final", "episode", "random")
 goal_worlds = st.builds(
     World,
@@ -167,6 +168,39 @@ def test_random_goals_come_from_everything_stored():
     places = [(1000.0 * e, n + 1000.0 * (t + 1)) for e, n, t in world.stored()]
     assert set(counts) == set(places)
     assert chisquare([counts[place] for place in places]).pvalue > 1e-3
+
+
+@settings(max_examples=30, deadline=None)
+@given(goal_worlds.filter(lambda world: world.kind == "box"), st.integers(1, 60))
+def test_imagined_goals_are_the_ones_that_were_drawn(world, steps):
+    world.play(steps)
+    env, before = windows(world)
+    drawn = []
+
+    def imagine(count, rng):
+        drawn.append(rng.normal(size=(count, *before.desired_goal.shape[2:])))
+        return drawn[-1]
+
+    shares = mixture({"imagined": 1.0, "played": 1.0})
+    rng = np.random.default_rng(0)
+    after = relabel(before, env, world.replay.storage, world.rule, shares, rng, imagine)
+    changed = after.relabelled[:, 0]
+    goals = np.concatenate(drawn) if drawn else np.zeros((0, 2))
+    assert np.array_equal(after.desired_goal[changed, 0], goals.astype(before.desired_goal.dtype))
+    check_equal(before, after, skip=("desired_goal", "reward", "terminated", "relabelled", "mask"))
+    for name in ("desired_goal", "reward", "terminated", "mask"):
+        same = [getattr(batch, name)[~changed] for batch in (before, after)]
+        assert np.array_equal(*same), name
+    achieved = after.observation["achieved_goal"][changed, 1]
+    assert np.array_equal(
+        after.reward[changed, 0], world.rule.reward(achieved, after.desired_goal[changed, 0])
+    )
+
+
+def test_imagined_goals_need_somebody_to_imagine_them():
+    space = spaces.Dict(dict.fromkeys(("observation", "achieved_goal", "desired_goal"), PLACE))
+    with pytest.raises(ValueError, match=r"asks for imagined goals, and nothing imagines any"):
+        Replay(space, PLACE, 10, rule=DistanceRule(0.1), hindsight={"imagined": 0.5, "future": 1})
 
 
 @pytest.mark.parametrize("weights", ["future", {"final": 1.0, "episode": 2.0, "played": 1.0}])

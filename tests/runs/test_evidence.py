@@ -46,7 +46,11 @@ def result_of(tmp_path):
 
 def test_every_recurrent_recipe_has_its_controls():
     arms = import_module("arms")
-    recurrent = [name for name in recipe_names() if "encoder" in load_recipe(name).agent_options]
+    recurrent = [
+        name
+        for name in recipe_names()
+        if "encoder" in load_recipe(name).agent_options and name not in arms.BESIDE
+    ]
     assert arms.FULL_STATE.keys() == set(recurrent)
     for name in recurrent:
         assert arms.arm_names(name) == ("recurrent", "memoryless", "oracle")
@@ -58,6 +62,17 @@ def test_every_recurrent_recipe_has_its_controls():
         assert blind.agent_options["encoder"] == full.agent_options["encoder"] == "none"
         assert (full.env, full.env_options) != (own.env, own.env_options)
         assert own.steps == blind.steps == full.steps
+
+
+def test_every_recipe_that_sees_codes_has_its_controls():
+    arms = import_module("arms")
+    sees_codes = [name for name in recipe_names() if "latent" in load_recipe(name).agent_options]
+    assert {*arms.BESIDE, "latent-memory"} == set(sees_codes)
+    for name, beside in arms.BESIDE.items():
+        plans = [load_recipe(name, arms.arm_settings(name, arm)) for arm in beside]
+        assert plans[0] == load_recipe(name)
+        assert all(plan.steps == plans[0].steps for plan in plans)
+        assert all(plan != other for i, plan in enumerate(plans) for other in plans[:i])
 
 
 @pytest.mark.parametrize("recipe", ["point-maze-hidden-velocity", "planar-push-hidden-velocity"])
