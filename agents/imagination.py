@@ -16,6 +16,7 @@ from rlkit.replay import EpisodeStorage
 Array = NDArray[Any]
 Source = Literal["prior", "visited"]
 CANDIDATES, POOL = 1_000, 4_000  # codes that are weighed, and goals drawn of them at a time
+SHOWN = 48  # goals in a picture
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,18 @@ class Imagination:
         if new.any() and (self.plan.source == "prior" or len(self.storage or ()) > 0):
             goals[new] = self.draw(int(new.sum()), rng)
         return {**seen, DESIRED: goals}
+
+    def pictures(self) -> Array | None:
+        """Decoded goals as the agent draws them now, `(SHOWN, H, W, C)` in [0, 1], to look at.
+
+        None where nothing was visited yet, or codes are of vectors. Training does not notice.
+        """
+        visits = self.plan.source == "visited"
+        if len(self.latent.shape) != 3 or (visits and len(self.storage or ()) == 0):
+            return None
+        rng = np.random.default_rng(0)
+        skewed = visits and self.plan.skew != 0
+        return self.latent.decode(self._skewed(rng)[:SHOWN] if skewed else self.draw(SHOWN, rng))
 
     def state_dict(self) -> dict[str, Any]:
         """Goals that are drawn and not used yet."""

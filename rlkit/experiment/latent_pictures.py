@@ -49,6 +49,12 @@ def prior_samples(latent: Latent, codes: Array, deviations: Array, seed: int = 0
     return _sheet(list(shown.reshape(4, _COLUMNS, *latent.shape)), [""] * 4, title)
 
 
+def imagined_goals(shown: Pictures) -> Figure:
+    """Decoded goals `(N, H, W, C)` of an agent, in rows of 12 as far as they are full."""
+    rows = [shown[i : i + _COLUMNS] for i in range(0, len(shown) - _COLUMNS + 1, _COLUMNS)]
+    return _sheet(rows, [""] * len(rows), "Goals that the agent imagines, decoded")
+
+
 def traversals(latent: Latent, codes: Array, deviations: Array) -> Figure:
     """What changes along each dimension, around the held-out picture nearest to the codes' mean."""
     amount, name = _amounts(codes, deviations)

@@ -6,7 +6,7 @@ from resuming import assert_resumes
 from test_sight import LITTLE, MAZE, SETTINGS, SMALL_VAE, agent_of
 
 from rlkit.agents import SAC
-from rlkit.agents.imagination import POOL, Imagination, Imagining, density
+from rlkit.agents.imagination import POOL, SHOWN, Imagination, Imagining, density
 from rlkit.envs.construct import make
 from rlkit.latents import PCA
 from rlkit.replay import EpisodeStorage
@@ -129,6 +129,21 @@ def test_episodes_and_hindsight_pursue_them_and_the_latent_judges():
     seen = storage.observation["achieved_goal"]
     known = (batch.desired_goal[:, :1] == seen.reshape(1, -1, 3)[:, : len(seen)]).all(2).any(1)
     assert 0.3 < known.mean() < 0.5, "future goals were achieved, the others never"
+
+
+@pytest.mark.parametrize("imagination", [{"source": "prior"}, {}, {"skew": -1.0}])
+def test_looking_at_imagined_goals_changes_nothing(imagination):
+    agent = imagining(imagination={"source": "visited", **imagination})
+    if agent.imagination.plan.source == "visited":
+        assert agent.imagination.pictures() is None, "nothing was visited yet"
+    agent.learn(60)
+    before = agent.imagination.state_dict(), agent.rng.bit_generator.state
+    shown = agent.imagination.pictures()
+    assert shown.shape == (SHOWN, 32, 32, 3)
+    assert 0 <= shown.min() < shown.max() <= 1
+    assert len(np.unique(shown, axis=0)) > 1
+    after = agent.imagination.state_dict(), agent.rng.bit_generator.state
+    np.testing.assert_equal(before, after)
 
 
 @pytest.mark.parametrize("imagination", [{"source": "prior"}, {"skew": -1.0, "share": 0.7}])
