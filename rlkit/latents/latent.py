@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rlkit.latents.contract import LatentModel, Metrics
-from rlkit.latents.files import read_latent, write_latent
 from rlkit.latents.frames import Frames, as_tensor, moments, require_frames, require_shape
 from rlkit.latents.registry import describe_latent, make_latent
 from rlkit.networks import adam, adam_state, gradient
+from rlkit.networks.files import read_model, write_model
 
 CHUNK = 256  # frames that pass through a network at a time; more do not stay in the cache
 
@@ -266,7 +266,7 @@ class Latent:
         Raises:
             ValueError: If the folder holds anything else.
         """
-        write_latent(Path(folder), self.state_dict(), self.model.views(self.vector.cpu()))
+        write_model(Path(folder), "latent", self.state_dict(), self.model.views(self.vector.cpu()))
 
     @classmethod
     def load(
@@ -285,7 +285,7 @@ class Latent:
         Raises:
             ValueError: If there is no latent, it is damaged, or it is for another shape.
         """
-        state, named = read_latent(Path(folder))
+        state, named = read_model(Path(folder), "latent")
         saved = tuple(state["shape"])
         if shape is not None and saved != tuple(shape):
             raise ValueError(

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from rlkit.encoders import Carry
 from rlkit.networks import adam, adam_state, gradient
+from rlkit.networks.files import read_model, write_model
 from rlkit.networks.gradient import ONEDNN_WIDTH, fast_float32
 from rlkit.world.contract import Imagined, Metrics, Policy, Windows, WorldModel, repeat
-from rlkit.world.files import read_world, write_world
 from rlkit.world.layout import Layout
 from rlkit.world.registry import describe_world, make_world
 from rlkit.world.standard import Scaling
@@ -341,7 +341,7 @@ class World:
         Raises:
             ValueError: If the folder holds anything else.
         """
-        write_world(Path(folder), self.state_dict(), self.model.views(self.vector.cpu()))
+        write_model(Path(folder), "world", self.state_dict(), self.model.views(self.vector.cpu()))
 
     @classmethod
     def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> World:
@@ -350,7 +350,7 @@ class World:
         Raises:
             ValueError: If there is no world or it is damaged.
         """
-        state, named = read_world(Path(folder))
+        state, named = read_model(Path(folder), "world")
         layout = state["layout"]
         lists = {key: tuple(value) for key, value in layout.items() if isinstance(value, list)}
         model = make_world(state["model"])

@@ -1,4 +1,4 @@
-"""Worlds in folders: `weights.safetensors` and `world.json`."""
+"""Fitted models in folders: `weights.safetensors`, and the rest in `<kind>.json`."""
 
 from __future__ import annotations
 
@@ -12,22 +12,28 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-WEIGHTS, FACTS = "weights.safetensors", "world.json"
+WEIGHTS = "weights.safetensors"
 FORMAT = 1
 
 
-def write_world(folder: Path, state: dict[str, Any], views: dict[str, Tensor]) -> None:
-    """Writes a world's state with its parameters under their names, all of it or nothing.
+def write_model(folder: Path, kind: str, state: dict[str, Any], views: dict[str, Tensor]) -> None:
+    """Writes a model's state with its parameters under their names, all of it or nothing.
+
+    Args:
+        folder: A folder of its own.
+        kind: What the model is to people, "latent" say; names the file of facts.
+        state: Tensors and plain data; its `vector` is what `views` are parts of.
+        views: The parameters by name.
 
     Raises:
         ValueError: If the folder holds anything else, which would be lost.
     """
+    facts_file = f"{kind}.json"
     others = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    if others - {WEIGHTS, FACTS}:
-        name = min(others - {WEIGHTS, FACTS})
+    if others := others - {WEIGHTS, facts_file}:
         raise ValueError(
-            f"{folder} holds other files ({name}), a world is saved to a folder of its own: "
-            f"{folder / 'world'} say"
+            f"{folder} holds other files ({min(others)}), a {kind} is saved to a folder of its "
+            f"own: {folder / kind} say"
         )
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     facts = {name: value for name, value in state.items() if name not in tensors}
@@ -35,7 +41,7 @@ def write_world(folder: Path, state: dict[str, Any], views: dict[str, Tensor]) -
     tensors |= {f"model.{name}": view.clone() for name, view in views.items()}
     written = {
         WEIGHTS: save(tensors),
-        FACTS: json.dumps({"format": FORMAT, **facts}, indent=2).encode() + b"\n",
+        facts_file: json.dumps({"format": FORMAT, **facts}, indent=2).encode() + b"\n",
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged, old = (folder.with_name(f".{folder.name}.{word}") for word in ("staged", "old"))
@@ -52,22 +58,22 @@ def write_world(folder: Path, state: dict[str, Any], views: dict[str, Tensor]) -
     shutil.rmtree(old, ignore_errors=True)
 
 
-def read_world(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The state that `write_world` was given, without its vector, and the named parameters.
+def read_model(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The state that `write_model` was given, without its vector, and the named parameters.
 
     Raises:
-        ValueError: If the folder holds no world, a damaged one or one of a later format.
+        ValueError: If the folder holds no such model, a damaged one or one of a later format.
     """
     try:
-        facts = json.loads((folder / FACTS).read_text())
+        facts = json.loads((folder / f"{kind}.json").read_text())
         tensors = load((folder / WEIGHTS).read_bytes())
     except FileNotFoundError as error:
-        raise ValueError(f"{folder} holds no world: {error.filename} is missing") from error
+        raise ValueError(f"{folder} holds no {kind}: {error.filename} is missing") from error
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
-        raise ValueError(f"the world in {folder} is damaged: {error}") from error
+        raise ValueError(f"the {kind} in {folder} is damaged: {error}") from error
     if facts.get("format") != FORMAT:
         raise ValueError(
-            f"the world in {folder} has format {facts.get('format')}, this rlkit reads {FORMAT}"
+            f"the {kind} in {folder} has format {facts.get('format')}, this rlkit reads {FORMAT}"
         )
     views = {name: tensors.pop(name) for name in list(tensors) if name.startswith("model.")}
     return facts | tensors, {name.removeprefix("model."): view for name, view in views.items()}
