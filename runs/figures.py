@@ -79,7 +79,8 @@ def arm_curves(result: Mapping[str, Any]) -> Figure:
         axes.set_ylabel("return, held-out episodes")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _thousands(value)))
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
-    figure.legend(loc="outside lower center", ncols=len(arms), frameon=False, handlelength=3)
+    columns = len(arms) if len(arms) <= 4 else 3  # more in a line do not fit
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False, handlelength=3)
     quiet(axes)
     return figure
 

@@ -51,7 +51,7 @@ class RnnScan(torch.autograd.Function):
         Returns:
             `(T, B, H)`.
         """
-        x, resets, hs = x.contiguous(), _resets(first), _states(h, first)
+        x, resets, hs = x.contiguous(), resets_of(first), _states(h, first)
         _project(x, 2 * weight, 2 * bias, hs[1:])
         u, minus_one = (2 * recurrent).t().contiguous(), x.new_tensor(-1.0)
         h, *outs = hs.unbind(0)
@@ -79,8 +79,8 @@ class RnnScan(torch.autograd.Function):
         wanted = ctx.needs_input_grad[0]
         return (
             d @ weight if wanted else None,
-            _weight_gradient(d, x),
-            _weight_gradient(d, _before(hs, ctx.resets)),
+            weight_gradient(d, x),
+            weight_gradient(d, _before(hs, ctx.resets)),
             d.sum((0, 1)),
             *(None, None),
         )
@@ -120,7 +120,7 @@ class GruScan(torch.autograd.Function):
             `(T, B, H)`.
         """
         size = h.shape[-1]
-        x, resets, hs = x.contiguous(), _resets(first), _states(h, first)
+        x, resets, hs = x.contiguous(), resets_of(first), _states(h, first)
         # Columns U h + c, r, z, n: the state's product and the input's are both one block.
         gates = x.new_empty(*x.shape[:2], 4 * size)
         gates[..., :size] = candidate_bias
@@ -151,7 +151,7 @@ class GruScan(torch.autograd.Function):
         """Gradients of the inputs and the weights; none of the state before the window."""
         x, weight, recurrent, hs, gates = ctx.saved_tensors
         size, before = hs.shape[-1], _before(hs, ctx.resets)
-        d = _gru_derivatives(gates, before)
+        d = gru_derivatives(gates, before)
         u, zs = recurrent.roll(size, 0), gates[..., 2 * size : 3 * size].unbind(0)
         g = grad.clone(memory_format=torch.contiguous_format)
         gs, wide = g.unbind(0), g.unsqueeze(2).unbind(0)
@@ -168,8 +168,8 @@ class GruScan(torch.autograd.Function):
         inputs, sums = d[..., size:], d.sum((0, 1))
         return (
             inputs @ weight if ctx.needs_input_grad[0] else None,
-            _weight_gradient(inputs, x),
-            _weight_gradient(d[..., : 3 * size], before).roll(-size, 0),
+            weight_gradient(inputs, x),
+            weight_gradient(d[..., : 3 * size], before).roll(-size, 0),
             sums[size:],
             sums[:size],
             *(None, None),
@@ -195,7 +195,7 @@ def scan_lstm(
     """
     train = torch.is_grad_enabled()
     h, c = h.unsqueeze(0), c.unsqueeze(0)
-    cuts = [0, *(t for t, reset in enumerate(_resets(first)) if reset is not None), len(first)]
+    cuts = [0, *(t for t, reset in enumerate(resets_of(first)) if reset is not None), len(first)]
     parts = []
     for start, end in pairwise(cuts):
         reset = first[start].unsqueeze(1)
@@ -205,7 +205,7 @@ def scan_lstm(
     return parts[0] if len(parts) == 1 else torch.cat(parts), h[0], c[0]
 
 
-def _gru_derivatives(gates: Tensor, before: Tensor) -> Tensor:
+def gru_derivatives(gates: Tensor, before: Tensor) -> Tensor:
     """Derivatives of h' for U h + c, r, z, n before their activation, `(T, B, 4H)`."""
     inner, r, z, n = gates.chunk(4, -1)
     size = before.shape[-1]
@@ -221,7 +221,7 @@ def _gru_derivatives(gates: Tensor, before: Tensor) -> Tensor:
     return d
 
 
-def _resets(first: Tensor) -> Resets:
+def resets_of(first: Tensor) -> Resets:
     """Rows `(B, 1)` that begin an episode at each step but the first; None where no row does."""
     inside = first[1:].any(1).tolist()
     masks = first.unsqueeze(2)
@@ -259,6 +259,10 @@ def _pass_on(earlier: Tensor, d: Tensor, recurrent: Tensor, reset: Tensor | None
         earlier.add_((d @ recurrent).masked_fill_(reset, 0.0))
 
 
-def _weight_gradient(d: Tensor, x: Tensor) -> Tensor:
+def weight_gradient(d: Tensor, x: Tensor) -> Tensor:
+    """Gradient `(O, I)` of weights that made sums, whose gradient is `d`, of inputs `x`.
+
+    Both are `(T, B, ...)`, of widths O and I.
+    """
     # Transposed, because a product with few columns is several times slower than with few rows.
     return (x.flatten(0, 1).t() @ d.flatten(0, 1)).t()

@@ -1,0 +1,208 @@
+"""The stochastic part of a recurrent state-space model: normal or categorical latents.
+
+A network's outputs say how a latent is distributed; `chance` holds what decides which value it
+takes, drawn for a whole window at once. Without chance a latent takes its most likely value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+NARROWEST = 0.1  # deviation of a normal latent, which its readers scale as they like
+UNIFORM = 0.01  # share of even chances in a categorical latent (DreamerV3): no class dies out
+
+
+class Latents(Protocol):
+    """How outputs of a network stand for a distribution of latents."""
+
+    @property
+    def width(self) -> int:
+        """Z, numbers in a latent."""
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that describe its distribution."""
+
+    def chance(self, lead: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """What `sample` needs for latents `(*lead, Z)`, on the generator's device."""
+
+    def sample(self, outputs: Tensor, chance: Tensor | None, temperature: float = 1.0) -> Tensor:
+        """Latents `(..., Z)`, the most likely ones without chance; gradients flow to outputs.
+
+        Args:
+            outputs: Of a network.
+            chance: From `chance`, or None.
+            temperature: 1 draws from the distribution, 0 takes the most likely.
+        """
+
+    def slopes(self, outputs: Tensor, chance: Tensor | None) -> Tensor:
+        """What `pull` needs of a window's outputs `(T, ...)`, step by step."""
+
+    def pull(self, grad: Tensor, slope: Tensor, of_sample: Tensor) -> None:
+        """Adds a step's gradient for its sample, seen from its outputs, to theirs, `grad`."""
+
+    def divergence(self, outputs: Tensor, others: Tensor) -> Tensor:
+        """Kullback-Leibler divergence of a first distribution from a second, in nats, `(...)`."""
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Independent normal latents.
+
+    Source: Hafner et al. 2019 (PlaNet); their deviation is a stretched sigmoid, as in DreamerV2.
+
+    Attributes:
+        dims: Z, >= 1.
+    """
+
+    dims: int
+
+    @property
+    def width(self) -> int:
+        """Z, numbers in a latent."""
+        return self.dims
+
+    @property
+    def outputs(self) -> int:
+        """A mean and a deviation each."""
+        return 2 * self.dims
+
+    def chance(self, lead: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Normal numbers `(*lead, Z)`; see `Latents.chance`."""
+        return torch.randn((*lead, self.dims), generator=generator, device=generator.device)
+
+    def sample(self, outputs: Tensor, chance: Tensor | None, temperature: float = 1.0) -> Tensor:
+        """Means and so many deviations more; see `Latents.sample`."""
+        mean, deviation = self.moments(outputs)
+        if chance is None or temperature == 0:
+            return mean
+        return torch.addcmul(mean, chance, deviation, value=temperature)
+
+    def slopes(self, outputs: Tensor, chance: Tensor | None) -> Tensor:
+        """Slopes of mean and deviation, `(T, B, 2, Z)`; see `Latents.slopes`."""
+        share = outputs[..., self.dims :].sigmoid()
+        spread = torch.zeros_like(share) if chance is None else 2 * chance * share * (1 - share)
+        return torch.stack([torch.ones_like(share), spread], -2)
+
+    def pull(self, grad: Tensor, slope: Tensor, of_sample: Tensor) -> None:
+        """By the chain rule; see `Latents.pull`."""
+        grad.view(slope.shape).addcmul_(slope, of_sample.unsqueeze(1))
+
+    def divergence(self, outputs: Tensor, others: Tensor) -> Tensor:
+        """A sum over latents; see `Latents.divergence`."""
+        (mean, deviation), (mean2, deviation2) = self.moments(outputs), self.moments(others)
+        ratio = deviation / deviation2
+        apart = (mean - mean2) / deviation2
+        return (0.5 * (ratio.square() + apart.square() - 1) - ratio.log()).sum(-1)
+
+    def moments(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation `(..., Z)`, which is within `NARROWEST` and 2 more."""
+        mean, spread = outputs.chunk(2, -1)
+        return mean, 2 * spread.sigmoid() + NARROWEST
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """Groups of classes, one of each group at a time.
+
+    Source: Hafner et al. 2021 (DreamerV2), straight-through gradients; 2023 (DreamerV3), an even
+    share in every distribution.
+
+    Attributes:
+        groups: >= 1.
+        classes: In each group, >= 2.
+    """
+
+    groups: int
+    classes: int
+
+    @property
+    def width(self) -> int:
+        """Z, numbers in a latent."""
+        return self.groups * self.classes
+
+    @property
+    def outputs(self) -> int:
+        """A logit per class."""
+        return self.width
+
+    def chance(self, lead: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Numbers evenly spread over [0, 1), `(*lead, groups)`; see `Latents.chance`."""
+        return torch.rand((*lead, self.groups), generator=generator, device=generator.device)
+
+    def sample(self, outputs: Tensor, chance: Tensor | None, temperature: float = 1.0) -> Tensor:
+        """One-hot groups side by side, each of a class's probability to 1 / temperature.
+
+        Gradients pass as if they were the probabilities; see `Latents.sample`.
+        """
+        logits = self._grouped(outputs)
+        hot: Tensor = _Choice.apply(logits, chance, temperature)  # type: ignore[no-untyped-call]
+        return hot.flatten(-2)
+
+    def slopes(self, outputs: Tensor, chance: Tensor | None) -> Tensor:
+        """Probabilities `(T, B, groups, classes)`; see `Latents.slopes`."""
+        return _softmax(self._grouped(outputs))
+
+    def pull(self, grad: Tensor, slope: Tensor, of_sample: Tensor) -> None:
+        """As if the sample were the probabilities; see `Latents.pull`."""
+        grad.view(slope.shape).add_(_through(slope, of_sample.view(slope.shape)))
+
+    def divergence(self, outputs: Tensor, others: Tensor) -> Tensor:
+        """A sum over groups; see `Latents.divergence`."""
+        p, q = self.probabilities(outputs), self.probabilities(others)
+        return (p * (p.log() - q.log())).sum((-2, -1))
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """`(..., groups, classes)`."""
+        return _mixed(_softmax(self._grouped(outputs)))
+
+    def _grouped(self, outputs: Tensor) -> Tensor:
+        return outputs.view(*outputs.shape[:-1], self.groups, self.classes)
+
+
+class _Choice(torch.autograd.Function):
+    """Classes, one-hot; the gradient for one is taken for one of its probability."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, chance: Tensor | None, temperature: float) -> Tensor:
+        p = _softmax(logits)
+        ctx.save_for_backward(p)
+        if chance is None or temperature == 0:
+            index = p.argmax(-1, keepdim=True)
+        else:
+            q = _mixed(p)
+            if temperature != 1:
+                q = (q / q.amax(-1, keepdim=True)) ** (1 / temperature)
+                q = q / q.sum(-1, keepdim=True)
+            # The inverse of the distribution function; the last class is what is left of 1.
+            below = q[..., :-1].cumsum(-1) <= chance.unsqueeze(-1)
+            index = below.sum(-1, keepdim=True)
+        return torch.zeros_like(p).scatter_(-1, index, 1.0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (p,) = ctx.saved_tensors
+        return _through(p, grad), None, None
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Over the last axis; PyTorch's own takes five times as long where classes are few."""
+    e = (logits - logits.detach().amax(-1, keepdim=True)).exp()
+    return e / e.sum(-1, keepdim=True)
+
+
+def _mixed(p: Tensor) -> Tensor:
+    """Probabilities of classes with an even share in them."""
+    return p * (1 - UNIFORM) + UNIFORM / p.shape[-1]
+
+
+def _through(p: Tensor, grad: Tensor) -> Tensor:
+    """The logits' gradient of that for the mixed probabilities, given the ones before mixing."""
+    part = p * ((1 - UNIFORM) * grad)
+    return torch.addcmul(part, p, part.sum(-1, keepdim=True), value=-1)
