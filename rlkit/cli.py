@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
-from rlkit import cli_latent
+from rlkit import cli_latent, cli_world
 from rlkit.console import Json, Number, Settings, env_maker, print_json, quiet_output, to_stderr
 
 if TYPE_CHECKING:
@@ -207,22 +207,28 @@ def check_env(env: Annotated[str, Positional, arg(metavar="ID")], json: Json = F
 
 
 app.command(cli_latent.app, name="latent", help="Train latent models, and examine them.")
+app.command(cli_world.app, name="world", help="Train world models, and score them.")
 
 
 @app.command(name="list")
 def list_(
-    what: Annotated[Literal["agents", "encoders", "envs", "latents", "recipes"], Positional],
+    what: Annotated[
+        Literal["agents", "encoders", "envs", "latents", "planners", "recipes", "worlds"],
+        Positional,
+    ],
 ) -> int:
     """List what is installed.
 
     Args:
-        what: agents, encoders, envs, latents or recipes.
+        what: agents, encoders, envs, latents, planners, recipes or worlds.
     """
     rows: Iterable[tuple[str, str]]
-    if what in ("agents", "encoders", "latents"):
+    if what in ("agents", "encoders", "latents", "planners", "worlds"):
         from importlib.metadata import entry_points
 
         rows = [(name, "") for name in sorted(entry_points(group=f"rlkit.{what}").names)]
+        if what == "worlds":
+            rows += cli_world.BASELINES.items()
     elif what == "recipes":
         from rlkit.experiment.recipe import describe_recipes
 

@@ -1,6 +1,6 @@
 """What the weight of a VAE's prior is worth: to pictures, to codes, to the agent that sees them.
 
-    python runs/betas.py --seeds 0 1 2 --jobs 2 --minutes 12
+    python runs/betas.py --set steps=4000 --seeds 0 1 2 --jobs 2
 
 Every weight is a training of the recipe, whose latent is then examined on frames that it has not
 seen. `runs/results/betas.json` and its figure are written after each; called again, only what
@@ -27,7 +27,7 @@ from rlkit.experiment.latent_scores import scores
 from rlkit.experiment.latent_training import agents_latent
 from rlkit.experiment.recipe import load_recipe
 
-BETAS = (0.1, 0.3, 1.0, 3.0, 10.0)
+BETAS = (0.1, 1.0, 10.0, 30.0, 100.0)
 PATH = RESULTS / "betas.json"
 # Name in the file, title, and the range that is worth seeing.
 PANELS = (
@@ -94,13 +94,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--recipe", default="pixel-maze")
     parser.add_argument("--factor", default="position", help="what codes should tell")
     parser.add_argument("--betas", type=float, nargs="+", default=BETAS)
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--minutes", type=float, help="longest time of one training")
     parser.add_argument("--jobs", type=int, default=1, help="trainings side by side")
     args = parser.parse_args(arguments)
 
     env = load_recipe(args.recipe).env
-    head = {"kind": "beta ladder", "recipe": args.recipe, "factor": args.factor}
+    head = {
+        "kind": "beta ladder",
+        "recipe": args.recipe,
+        "settings": args.settings,
+        "factor": args.factor,
+    }
     old = json.loads(PATH.read_text()) if PATH.exists() else {}
     if old and any(old[key] != value for key, value in head.items()):
         raise ValueError(f"{PATH} holds another ladder; remove it first")

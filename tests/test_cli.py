@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rlkit import cli
+from rlkit import cli, cli_world
 
 HERE = Path(__file__).parent
 QUICK = [
@@ -36,8 +36,13 @@ def rlkit(monkeypatch, capsys, tmp_path):
 @pytest.mark.parametrize(
     "words",
     [
-        *(["--help"], ["train", "--help"], ["latent", "train", "--help"]),
-        *(["list", "agents"], ["list", "recipes"]),
+        *(
+            ["--help"],
+            ["train", "--help"],
+            ["latent", "train", "--help"],
+            ["world", "score", "--help"],
+        ),
+        *(["list", "agents"], ["list", "recipes"], ["list", "worlds"]),
     ],
 )
 def test_help_and_lists_answer_at_once(words):
@@ -52,6 +57,9 @@ def test_help_and_lists_answer_at_once(words):
 def test_lists(rlkit):
     assert rlkit("list", "agents")[1].split() == ["dqn", "sac", "td3"]
     assert rlkit("list", "latents")[1].split() == ["autoencoder", "denoising", "pca", "vae"]
+    assert rlkit("list", "planners")[1].split() == ["cem", "icem", "mppi", "shooting"]
+    words = {line.split()[0] for line in rlkit("list", "worlds")[1].splitlines()}
+    assert {"ensemble", "linear", *cli_world.BASELINES} <= words
     code, out, _ = rlkit("list", "recipes")
     assert code == 0
     assert "quickstart" in out
@@ -101,6 +109,29 @@ def test_a_latent_is_trained_and_examined(rlkit, tmp_path):
     assert (tmp_path / "there" / "traversals.png").is_file()
 
 
+def test_a_world_is_trained_and_scored(rlkit, tmp_path):
+    data = ["--data", "tanks", "--gather", 800]
+    small = ["--steps", 20, "--batch-size", 16, "--set", "members=2", "hidden=[8]"]
+    code, out, err = rlkit("world", "train", "ensemble", *data, *small, "--out", "a", "--json")
+    assert code == 0, err
+    assert out.count("\n") == 1
+    found = json.loads(out)
+    assert (found["folder"], found["model"]["members"], found["steps"]) == ("a", 2, 20)
+    assert "step 20 of 20" in err
+    short = ["--horizons", 1, 5, "--context", 4, "--windows", 30, "--samples", 19]
+    code, out, err = rlkit("world", "score", "a", "trend", *data, *short, "--out", "b", "--json")
+    assert code == 0, err
+    assert out.count("\n") == 1
+    score = json.loads(out)
+    assert list(score["models"]) == ["a", "trend", "persistence", "arx", "linear"]
+    assert score["folder"] == "b"
+    assert (tmp_path / "b" / "errors.png").is_file()
+    code, out, _ = rlkit("world", "score", "arx", *data, *short, "--no-controls")
+    assert code == 0
+    assert out.splitlines()[0].startswith("tanks: 30 windows after 7 steps of context")
+    assert out.endswith("tensorboard --logdir runs/out/worlds/tanks/score\n")
+
+
 def test_without_out_runs_get_folders_of_their_own(rlkit, tmp_path):
     for name in ("goal-seed0", "goal-seed0-2"):
         code, out, err = rlkit(*TRAIN, "--steps", 40)
@@ -143,6 +174,10 @@ def test_several_settings_may_follow_one_flag():
         (["latent", "train", "vea", "--data", "frames.npy"], "Did you mean 'vae'?"),
         (["latent", "train", "vae", "--data", "frames.npy"], "there is no file 'frames.npy'"),
         (["latent", "report", "nowhere", "--data", "frames.npy"], "nowhere holds no latent"),
+        (["world", "train", "ensembel", "--data", "tanks"], "Did you mean 'ensemble'?"),
+        (["world", "train", "ensemble", "--data", "Pendulum-v9"], "unknown environment"),
+        (["world", "score", "nowhere", "--data", "tanks"], "there is none at 'nowhere'"),
+        (["world", "score", "--data", "tanks"], "name one model or more"),
     ],
 )
 def test_mistakes_are_one_message_and_leave_nothing(rlkit, tmp_path, words, message):

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
 import signal
 import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from rlkit.experiment import pictures, video
 from rlkit.experiment.checkpoint import CheckpointError, load_latest
 from rlkit.experiment.evaluate import EVALUATION_SEED, TEST_SEED, Episode, EvaluationResult
+from rlkit.experiment.latent_pictures import imagined_goals
 from rlkit.experiment.metrics import RunLogger, figure_pixels, image_summary, png_summary
 from rlkit.experiment.progress import ProgressReport
 from rlkit.experiment.recipe import Recipe
 from rlkit.experiment.run_folder import RunFolder
 from rlkit.experiment.session import Make, Session
+from rlkit.experiment.signals import stop_requests
 
 
 def train(recipe: Recipe, make: Make, path: Path) -> dict[str, Any]:
@@ -124,7 +123,7 @@ class Training:
         self._session.agent.set_logger(self._logger)
         try:
             steps = self._session.recipe.steps
-            with ProgressReport(steps, self._step) as self._report, _signals() as received:
+            with ProgressReport(steps, self._step) as self._report, stop_requests() as received:
                 return self._loop(received)
         finally:
             self._logger.close()
@@ -204,6 +203,7 @@ class Training:
             if figure is not None:
                 picture = png_summary("eval/goal_heat_map", figure_pixels(figure))
                 self._logger.events.add(picture, self._step)
+            self._draw_imagined()
             if plan.pictures.video_episodes > 0:
                 path = self._run.videos / f"step-{self._step}.mp4"
                 frames = record(self._session, path, plan.pictures.video_episodes)
@@ -224,6 +224,16 @@ class Training:
             self._save()
         except CheckpointError as error:
             warnings.warn(str(error), stacklevel=2)
+
+    def _draw_imagined(self) -> None:
+        """Goals that the agent imagines, into TensorBoard and beside the curves."""
+        imagination = getattr(self._session.agent, "imagination", None)
+        shown = None if imagination is None else imagination.pictures()
+        if shown is not None:
+            figure = imagined_goals(shown)
+            picture = png_summary("train/imagined_goals", figure_pixels(figure))
+            self._logger.events.add(picture, self._step)
+            figure.savefig(self._run.path / "imagined_goals.png")
 
     def _outcome(self, stopped: str | None) -> dict[str, Any]:
         return _outcome(self._run, self._step, self._wall_s(), stopped)
@@ -256,26 +266,3 @@ def record(session: Session, path: Path, episodes: int, seed: int = TEST_SEED) -
         return video.record(session.agent, env, path, episodes, seed + recipe.seed)
     finally:
         env.close()
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[signal.Signals]]:
-    """Collects requests to stop, for the end of the round; a second request ends at once."""
-    received: list[signal.Signals] = []
-
-    def receive(number: int, _: FrameType | None) -> None:
-        if received:
-            os._exit(128 + number)
-        received.append(signal.Signals(number))
-
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    previous: dict[signal.Signals, Any] = {}
-    for name in names:
-        number = signal.Signals[name]
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            previous[number] = signal.signal(number, receive)
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -17,6 +17,7 @@ from rlkit.world.linear import LinearDynamics as LinearDynamics
 from rlkit.world.registry import describe_world as describe_world
 from rlkit.world.registry import make_world as make_world
 from rlkit.world.registry import world_names as world_names
+from rlkit.world.stored import stored_episodes as stored_episodes
 from rlkit.world.windows import Cases as Cases
 from rlkit.world.windows import Episodes as Episodes
 from rlkit.world.world import NonFiniteForecast as NonFiniteForecast

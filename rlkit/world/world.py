@@ -66,8 +66,12 @@ class World:
 
     @property
     def vector(self) -> Tensor:
-        """The parameters `(size,)`; a new tensor after each step."""
+        """The parameters `(size,)`; a new tensor after each step. May be set."""
         return self._state["vector"]
+
+    @vector.setter
+    def vector(self, value: Tensor) -> None:
+        self._state = self._state | {"vector": value}
 
     def fit(
         self,

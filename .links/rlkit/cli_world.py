@@ -1,0 +1,1 @@
+../../rlkit/cli_world.py
