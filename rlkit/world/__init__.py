@@ -14,9 +14,12 @@ from rlkit.world.layout import Layout as Layout
 from rlkit.world.layout import joined as joined
 from rlkit.world.layout import judge as judge
 from rlkit.world.linear import LinearDynamics as LinearDynamics
+from rlkit.world.mdn_rnn import MdnRnn as MdnRnn
 from rlkit.world.registry import describe_world as describe_world
 from rlkit.world.registry import make_world as make_world
 from rlkit.world.registry import world_names as world_names
+from rlkit.world.rssm import Rssm as Rssm
+from rlkit.world.seq2seq import Seq2Seq as Seq2Seq
 from rlkit.world.stored import stored_episodes as stored_episodes
 from rlkit.world.windows import Cases as Cases
 from rlkit.world.windows import Episodes as Episodes
