@@ -189,9 +189,7 @@ class Replay:
 
     def _hindsight(self, batch: Batch, env: Array) -> Batch:
         assert self.rule is not None
-        batch = relabel(
-            batch, env, self.storage, self.rule, self.weights, self.rng, self.imagine
-        )
+        batch = relabel(batch, env, self.storage, self.rule, self.weights, self.rng, self.imagine)
         return sum_steps(batch, self.gamma, self.steps, self._successes(batch))
 
     def _successes(self, batch: Batch) -> Array | None:
