@@ -23,7 +23,7 @@ Core = str | tuple[tuple[str, Any], ...] | Mapping[str, Any] | SequenceEncoder
 LOW = (
     -7.0
 )  # of a log-deviation, in units of a usual change: what never errs must not drown the rest
-HIGH = 1.0  # likewise, in deviations of the column
+HIGH = 2.0  # likewise, in deviations of the column
 
 
 class Remembering(Model):
@@ -104,12 +104,12 @@ class Remembering(Model):
             log_unit, mean = raw.new_zeros(self.known.target), raw
         else:
             # An outcome is no change of anything: its unit is its own deviation.
-            log_unit = F.pad(p["log_change"], (0, self.known.outcome)).clamp(max=HIGH)
+            log_unit = F.pad(p["log_change"], (0, self.known.outcome)).clamp(max=HIGH - 1)
             mean = torch.addcmul(F.pad(x, (0, self.known.outcome)), raw, log_unit.exp())
         # A stretched sigmoid, placed so that a head's 0 means a usual change: on a CPU several
         # times faster than two softplus.
         span = HIGH - LOW - log_unit
-        share = (raw_scale + (-LOW / (span + LOW)).log()).sigmoid()
+        share = (raw_scale + (-LOW / (HIGH - log_unit)).log()).sigmoid()
         return mean, torch.addcmul(log_unit + LOW, span, share)
 
     def _encoder(self, inputs: int) -> SequenceEncoder:

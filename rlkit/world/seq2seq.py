@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rlkit.encoders import Carry, SequenceEncoder
+from rlkit.encoders.layers import tanh
 from rlkit.latents.model import is_number, is_whole, require
 from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
 from rlkit.world.model import Step, negative_log_likelihood, normal, unroll
@@ -288,9 +289,10 @@ class Seq2Seq(Remembering):
 def _looked_back(p: Views, features: Tensor, outputs: Tensor, valid: Tensor) -> Tensor:
     """The decoder's output `(n, D)` together with what it found among the encoder's `(n, C, D)`."""
     query = features @ p["query.weight"] / math.sqrt(features.shape[1])
-    scores = torch.bmm(outputs, query.unsqueeze(2)).squeeze(2)
+    # Rows times matrices: matrices times columns take several times as long on a CPU.
+    scores = torch.bmm(query.unsqueeze(1), outputs.mT).squeeze(1)
     # Not -inf: a fresh memory has nothing to look back at.
     weights = scores.masked_fill(valid == 0, -1e9).softmax(1)
     found = torch.bmm(weights.unsqueeze(1), outputs).squeeze(1)
     both = torch.cat([found, features], 1)
-    return torch.addmm(p["attended.bias"], both, p["attended.weight"]).tanh()
+    return tanh(torch.addmm(p["attended.bias"], both, p["attended.weight"]))

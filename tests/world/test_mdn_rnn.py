@@ -68,8 +68,8 @@ def components(model, vector, x, read):
         start = m + 2 * w.target * i
         change, raw = out[:, start : start + w.target], out[:, start + w.target :][:, : w.target]
         means.append(torch.cat([x, torch.zeros(len(x), w.outcome)], 1) + unit.exp() * change)
-        high = 1 - torch.log1p((1 - raw - unit).exp())
-        scales.append((unit - 7 + torch.log1p((high - unit + 7).exp())).exp())
+        share = torch.sigmoid(raw + torch.log(7 / (2 - unit)))
+        scales.append(((1 - share) * (unit - 7) + share * 2).exp())
     normals = torch.distributions.Normal(torch.stack(means, 1), torch.stack(scales, 1))
     return torch.distributions.MixtureSameFamily(
         torch.distributions.Categorical(logits=logits),
