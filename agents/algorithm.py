@@ -87,6 +87,7 @@ class Algorithm(OffPolicyAlgorithm):
     learner: Learner
     memory: Replay
     _wrap_env = staticmethod(wrap_env)
+    _fresh_learner = fresh_learner
 
     def __init__(
         self,
@@ -172,7 +173,7 @@ class Algorithm(OffPolicyAlgorithm):
         self.sight = sight_of(self, sight)
         self._see()
         self.config = settle_memory(self.config, self.interface)
-        self.learner = fresh_learner(self, learner)
+        self.learner = self._fresh_learner(learner)
         self.imagination = imagination_of(self.options["imagination"], self.sight)
         self.memory = empty_replay(self)
         self.policy = LearnerPolicy(self.observation_space, self.action_space, self)

@@ -116,10 +116,11 @@ def _remember(
                 if goal is not None:
                     agent.report.add_goal(agent.sight.judged(goal[i]), bool(infos[i]["is_success"]))
     seen = agent.sight.show(following)
+    rewards = agent.sight.reward(rewards, agent._last_obs, seen)
     agent.memory.add(
         agent._last_obs,
         stored,
-        agent.sight.reward(rewards, agent._last_obs, seen),
+        rewards,
         dones & ~truncated,
         truncated,
         following,
@@ -129,6 +130,7 @@ def _remember(
         if "worker_lost" in infos[i]:  # the step was never taken
             agent.memory.storage.retract(i)
     agent.learner.observe(*agent.interface.seen(seen))
+    agent.report.add_step(rewards, seen, dones, agent.rule)
     agent._last_obs = new_obs
     agent._last_episode_starts = dones
     if isinstance(agent.action_noise, VectorizedActionNoise):

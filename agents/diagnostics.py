@@ -34,6 +34,8 @@ def record_memory(agent: Algorithm) -> None:
 
     When that is follows from what a checkpoint holds anyway, so a resumed run records the same.
     """
+    if not agent.config.has_memory:
+        return
     now = agent._n_updates
     before = now - agent.report.updates
     if (now - 1) // INTERVAL > (before - 1) // INTERVAL:

@@ -45,6 +45,18 @@ class Report:
         hits = (success & rows).sum(), (success & ~rows).sum()
         self._hindsight += [rows.sum(), hits[0], (~rows).sum(), hits[1]]
 
+    def add_step(
+        self, reward: NDArray[Any], seen: Any, dones: NDArray[np.bool_], rule: GoalRule | None
+    ) -> None:
+        """Takes in a step of training, for reports that compare it with what was foretold.
+
+        Args:
+            reward: `(n,)`, as the replay stores it.
+            seen: What the agent saw after the step; where an episode ended, its last observation.
+            dones: Where it ended, `(n,)`.
+            rule: Judges goals.
+        """
+
     def add_goal(self, goal: NDArray[Any], reached: bool) -> None:
         """Notes how an episode ended."""
         self._goals.append((np.array(goal), reached))

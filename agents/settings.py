@@ -110,7 +110,7 @@ class LearnerConfig:
 
     def __post_init__(self) -> None:
         """Refuses values out of range, by name."""
-        self._check_kinds()
+        check_kinds(self)
         checks = {
             "learning_rate": ("> 0", callable(self.learning_rate) or self.learning_rate > 0),
             "batch_size": (">= 1 or None", self.batch_size is None or self.batch_size >= 1),
@@ -140,22 +140,6 @@ class LearnerConfig:
             )
         if self.has_memory:
             self._check_memory()
-
-    def _check_kinds(self) -> None:
-        # A string is true and 1.5 is >= 1: what a recipe misspells would be taken for something.
-        kinds = {
-            "bool": ("true or false", bool),
-            "int": ("a whole number", Integral),
-            "float": ("a number", Real),
-        }
-        for field in fields(self):
-            value = getattr(self, field.name)
-            kind, or_none, _ = str(field.type).partition(" | None")
-            if kind not in kinds or callable(value) or (value is None and or_none):
-                continue
-            allowed, kept = kinds[kind]
-            if not isinstance(value, kept) or isinstance(value, bool) != (kind == "bool"):
-                raise ValueError(f"{field.name} = {value!r} must be {allowed}")
 
     def _check_memory(self) -> None:
         if self.compile:
@@ -199,6 +183,24 @@ class LearnerConfig:
         if self.tau is not None:
             return self.tau
         return 0.005 if self.target_update_interval == 1 else 1.0
+
+
+def check_kinds(config: Any) -> None:
+    """Refuses a configuration's booleans and numbers that are none, by name."""
+    # A string is true and 1.5 is >= 1: what a recipe misspells would be taken for something.
+    kinds = {
+        "bool": ("true or false", bool),
+        "int": ("a whole number", Integral),
+        "float": ("a number", Real),
+    }
+    for field in fields(config):
+        value = getattr(config, field.name)
+        kind, or_none, _ = str(field.type).partition(" | None")
+        if kind not in kinds or callable(value) or (value is None and or_none):
+            continue
+        allowed, kept = kinds[kind]
+        if not isinstance(value, kept) or isinstance(value, bool) != (kind == "bool"):
+            raise ValueError(f"{field.name} = {value!r} must be {allowed}")
 
 
 def _one_of(value: Any, *allowed: Any) -> tuple[str, bool]:

@@ -44,7 +44,8 @@ def build_walk(env_id, **kwargs):
 def start(algorithm, build, env_id, num_envs, options, noise=None, **env_kwargs):
     env = make_vec_env(build, env_id, num_envs, 7, **env_kwargs)
     policy = "MultiInputPolicy" if isinstance(env.observation_space, spaces.Dict) else "MlpPolicy"
-    settings = {**SMALL, **options, "action_noise": noise() if noise else None}
+    small = {name: value for name, value in SMALL.items() if name in algorithm.option_names()}
+    settings = {**small, **options, "action_noise": noise() if noise else None}
     return algorithm(policy, env, seed=3, device="cpu", **settings)
 
 
