@@ -44,6 +44,9 @@ class MPCConfig:
     particles: int = 5
     """Futures that are imagined of each sequence of actions, >= 1; as many as an ensemble has
     members: one of each (TS infinity)."""
+    temperature: float = 1.0
+    """How much chance there is within a forecast, >= 0: 1 as it was learned, 0 none, which spares a
+    search of few samples their noise; an ensemble's members differ at 0 as well."""
     shaping: float = 1.0
     """Weight of the distance to the goal beside the rule's reward, per step and in the goal's own
     units, >= 0. 0 plans for the reward alone, which where distances mislead (walls) is right, if
@@ -76,6 +79,7 @@ class MPCConfig:
         check_kinds(self)
         checks = {
             "particles": (">= 1", self.particles >= 1),
+            "temperature": (">= 0", self.temperature >= 0),
             "shaping": (">= 0", self.shaping >= 0),
             "gamma": ("in [0, 1]", 0 <= self.gamma <= 1),
             "first_fit": (">= 0", self.first_fit >= 0),
@@ -216,7 +220,9 @@ class MPCLearner:
         if self.world.steps > 0:
             c = self.config
             pursuit = Pursuit(rule, goal, c.gamma, c.shaping, c.uncertainty_penalty)
-            rollouts = Rollouts(self.world, remembered, pursuit, c.particles, generator)
+            rollouts = Rollouts(
+                self.world, remembered, pursuit, c.particles, generator, c.temperature
+            )
             plan = self.planner.plan(rollouts, planned, first, generator)
             planned, foretold = plan.carry, rollouts.foretold
             fallback = plan.failed | ~plan.action.isfinite().all(1)

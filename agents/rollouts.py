@@ -64,6 +64,7 @@ class Rollouts:
         pursuit: What is worth something.
         particles: Futures per sequence, >= 1. As many as an ensemble has members: one of each.
         generator: Source of the futures.
+        temperature: How much chance there is within a prediction: 1 as it was learned, 0 none.
     """
 
     def __init__(
@@ -73,9 +74,10 @@ class Rollouts:
         pursuit: Pursuit,
         particles: int,
         generator: torch.Generator,
+        temperature: float = 1.0,
     ) -> None:
         self.world, self.carry, self.pursuit = world, carry, pursuit
-        self.particles, self.generator = particles, generator
+        self.particles, self.generator, self.temperature = particles, generator, temperature
         self._best: dict[str, Tensor] = {}
 
     def __call__(self, actions: Tensor) -> Tensor:
@@ -115,6 +117,7 @@ class Rollouts:
             repeat(tuple(part[rows] for part in self.carry), copies),
             actions.flatten(0, 1).repeat_interleave(self.particles, 0),
             generator=self.generator,
+            temperature=self.temperature,
         )
         shape = (count, samples, self.particles, horizon)
         reward, ended, more = self._judged(made, rows)
@@ -129,7 +132,7 @@ class Rollouts:
         finite = made.finite.cpu().view(shape[:3]).all(2)
         uncertainty = returns.std(2, correction=0)
         score = returns.mean(2) - self.pursuit.uncertainty_penalty * uncertainty
-        score = torch.where(finite, score, torch.nan)
+        score = torch.where(finite & score.isfinite(), score, torch.nan)
         best = (torch.arange(count), score.nan_to_num(-torch.inf).argmax(1))
         picked = {"reward": earned, "ended": ended.cumsum(1) > 0, "running": running}
         if "achieved" in more:
@@ -141,7 +144,9 @@ class Rollouts:
         """Reward and termination `(n, H)`, and what there is of achieved goals."""
         layout, goal, rule = self.world.layout, self.pursuit.goal, self.pursuit.rule
         if goal is None or rule is None:
-            outcome = made.outcome.cpu()
+            # Its noise would only make the luckiest of many sequences look best.
+            outcome = made.outcome if made.mean is None else made.mean[..., layout.observation :]
+            outcome = outcome.cpu()
             ended = layout.outcome(outcome, "terminated") > 0.5
             return layout.outcome(outcome, "reward"), ended, {}
         # Rules are not made for what is no number; such futures are dropped anyway.

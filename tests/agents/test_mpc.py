@@ -252,9 +252,10 @@ def test_a_task_without_goals_is_learned(discrete):
     env = Bandit(discrete)
     search = {"horizon": 1, "samples": 60, "iterations": 3, "elites": 4}
     kind = {"name": "cem" if discrete else "icem", **search}
-    options = {"learning_starts": 100, "first_fit": 300, "batch_size": 64, "train_freq": 50}
+    fits = {"first_fit": 300, "batch_size": 64, "train_freq": 10, "gradient_steps": 40}
+    options = {"learning_starts": 100, "learning_rate": 3e-3, **fits}
     world = {"name": "ensemble", "members": 2, "hidden": [32]}
-    agent = plain(env, planner=kind, world=world, learning_rate=3e-3, **options).learn(200)
+    agent = plain(env, planner=kind, world=world, **options).learn(250)
     mean, _ = evaluate_policy(agent, Monitor(env), n_eval_episodes=20)
     assert mean > (-0.01 if discrete else -1.5)
 
@@ -405,6 +406,7 @@ def test_a_foreign_state_is_refused():
         ("particles", 0),
         ("particles", 1.5),
         ("shaping", -1),
+        ("temperature", -0.5),
         ("gamma", 1.1),
         ("first_fit", -1),
         ("learning_rate", 0.0),

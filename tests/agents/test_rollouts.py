@@ -9,7 +9,7 @@ from imagined import Drift
 
 from rlkit.agents.rollouts import Pursuit, Rollouts
 from rlkit.goals import DistanceRule
-from rlkit.world import Layout, World
+from rlkit.world import Ensemble, Layout, World
 
 E, N, H = 3, 4, 6
 
@@ -129,3 +129,20 @@ def test_many_rows_are_imagined_in_parts(monkeypatch):
     whole = rollouts(Opposite(), GOAL, particles=2)(ACTIONS)
     monkeypatch.setattr("rlkit.agents.rollouts.ROWS", N * 2)
     torch.testing.assert_close(rollouts(Opposite(), GOAL, particles=2)(ACTIONS), whole)
+
+
+def test_rewards_are_expectations_where_a_world_knows_them():
+    """Of many sequences the luckiest would look best otherwise."""
+    layout, generator = Layout(2, 2, (), RULED), torch.Generator().manual_seed(0)
+    world = World(Ensemble(members=2, hidden=(8,)), layout, generator)
+    start, pursuit = torch.zeros(E, 2), Pursuit(None, None, 1.0, 0.0, 0.0)
+
+    def scores(seed, temperature):
+        again = torch.Generator().manual_seed(seed)
+        return Rollouts(world, (start,), pursuit, 2, again, temperature)(ACTIONS[:, :, :1])
+
+    assert torch.equal(scores(1, 1.0), scores(1, 0.0))
+    assert not torch.equal(
+        Rollouts(world, (start,), pursuit, 2, generator, 1.0)(ACTIONS),
+        Rollouts(world, (start,), pursuit, 2, generator, 1.0)(ACTIONS),
+    )

@@ -81,9 +81,18 @@ events = st.lists(
 
 
 @settings(max_examples=120, deadline=None)
-@given(worlds, events, st.booleans())
-def test_batches_are_those_of_pictures_encoded_anew(tmp_path_factory, world, events, on_disk):
-    directory = str(tmp_path_factory.mktemp("rows")) if on_disk else None
+@given(worlds, events)
+def test_batches_are_those_of_pictures_encoded_anew(world, events):
+    check_batches(world, events, None)
+
+
+@settings(max_examples=10, deadline=None)
+@given(worlds, events)
+def test_pictures_on_disk_become_the_same_codes(tmp_path_factory, world, events):
+    check_batches(world, events, tmp_path_factory.getbasetemp())
+
+
+def check_batches(world, events, directory):
     coder = Mean(world.kind)
     coded = world.new_replay(coder=coder, directory=directory)
     for steps, event in events:

@@ -205,8 +205,8 @@ def test_a_mixture_finds_what_may_come_and_temperature_moves_between():
     model = MdnRnn(core=SMALL, mixtures=3, window=10)
     samples = jumped(model)
     learned = samples(1.0)
-    assert near(learned, 1.0) == pytest.approx(0.7, abs=0.06)
-    assert near(learned, -1.0) == pytest.approx(0.3, abs=0.06)
+    assert near(learned, 1.0) == pytest.approx(0.7, abs=0.1)
+    assert near(learned, -1.0) == pytest.approx(0.3, abs=0.1)
 
     entropies = [entropy(samples(t)) for t in (0.05, 0.2, 0.5, 1.0, 1.5, 2.5)]
     assert np.all(np.diff(entropies) > 0.05), entropies

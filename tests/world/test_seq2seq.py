@@ -203,7 +203,7 @@ def test_free_running_beats_an_iterated_one_step_model_of_the_same_size_far_ahea
     )
     # One step ahead is what the other one is trained for.
     assert free[0] > forced[0]
-    assert free[30:].mean() < 0.95 * forced[30:].mean(), (free, forced)
+    assert free[30:].mean() < 0.85 * forced[30:].mean(), (free, forced)
     stays = cases.context_observation[:, -1:] - cases.future_observation
     persistence = np.sqrt(np.mean(stays**2, axis=(0, 2)))
     assert free[9:20].mean() < 0.6 * persistence[9:20].mean(), (free, persistence)
