@@ -23,7 +23,7 @@ from rlkit.experiment.evaluate import wilson
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 AGENT = "agent"  # the one arm of a recipe without controls
-OF_MEMORY = {"recurrent", "memoryless"}
+OF_SIGHT = {"vae", "mix"}  # first arms of recipes that are about seeing
 Runs = Sequence[Mapping[str, Any]]
 
 # Student's t, 97.5 %, for 1, 2, ... degrees of freedom; the last is wide enough for any more.
@@ -136,7 +136,7 @@ def latent_rows(folder: Path) -> Iterator[list[str]]:
 def _arm_rows(folder: Path, with_memory: bool) -> Iterator[list[str]]:
     for name, result in _recipes(folder):
         arms = arms_of(result)
-        if [*arms] == [AGENT] or bool(OF_MEMORY & arms.keys()) != with_memory:
+        if [*arms] == [AGENT] or bool(OF_SIGHT & arms.keys()) == with_memory:
             continue
         for arm, known in arms.items():
             runs = known["runs"]
