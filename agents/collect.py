@@ -111,7 +111,9 @@ def _remember(
         for i in np.flatnonzero(dones).tolist():
             truncated[i] = infos[i].get("TimeLimit.truncated", False)
             put_row(following, i, agent.sight.keep_one(infos[i]["terminal_observation"]))
-            if isinstance(agent._last_obs, dict) and "is_success" in infos[i]:
+            # The environment's success says nothing of goals that are imagined.
+            is_judged = agent.imagination is None and "is_success" in infos[i]
+            if is_judged and isinstance(agent._last_obs, dict):
                 goal = agent._last_obs.get("desired_goal")
                 if goal is not None:
                     agent.report.add_goal(agent.sight.judged(goal[i]), bool(infos[i]["is_success"]))

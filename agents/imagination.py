@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlkit.agents.pictures import DESIRED
+from rlkit.agents.settings import check_names
 from rlkit.agents.sight import Sight
 from rlkit.replay import EpisodeStorage
 
@@ -174,8 +175,5 @@ def imagination_of(options: Mapping[str, Any], sight: Sight) -> Imagination | No
     """What an agent imagines with, None for nothing; raises a ValueError for unknown options."""
     if not options:
         return None
-    known = {field.name for field in fields(Imagining)}
-    for name in options:
-        if name not in known:
-            raise ValueError(f"imagination has no option {name!r}; known: {sorted(known)}")
+    check_names("imagination", options, {field.name for field in fields(Imagining)})
     return Imagination(Imagining(**options), sight)

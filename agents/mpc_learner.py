@@ -119,7 +119,7 @@ class Decision:
 
 
 class MPCLearner:
-    """A world and a planner. It has `Learner`'s surface, but learns from episodes, by `fit`.
+    """A world and a planner. In the place of a `Learner`'s `act` and updates: `decide` and `fit`.
 
     A carry is the action taken last `(n, A)`, the steps since the episode began `(n,)`, the
     planner's memory, and the world's.
@@ -170,20 +170,6 @@ class MPCLearner:
             *self.planner.initial(count),
             *self.world.initial(count),
         )
-
-    def act(
-        self,
-        observation: NDArray[np.float32],
-        goal: NDArray[np.float32] | None,
-        carry: Carry,
-        is_first: NDArray[np.bool_],
-        *,
-        explore: bool,
-        rule: GoalRule | None = None,
-    ) -> tuple[Array, Carry]:
-        """Action and memory of `decide`."""
-        decision = self.decide(observation, goal, carry, is_first, explore=explore, rule=rule)
-        return decision.action, decision.carry
 
     @torch.no_grad()
     def decide(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from rlkit.agents.interface import Interface, return_bounds
 from rlkit.agents.joint import joint_latent
 from rlkit.agents.learner import Learner
 from rlkit.agents.memory import Memory
-from rlkit.agents.settings import LearnerConfig
+from rlkit.agents.settings import LearnerConfig, check_names
 from rlkit.encoders import SequenceEncoder, describe_encoder
 from rlkit.latents import describe_latent
 from rlkit.replay import Replay
@@ -54,11 +53,7 @@ def configure(agent: str, config: type[Any], options: Mapping[str, Any]) -> Any:
         ValueError: If an option is unknown (the message names the nearest) or out of range.
     """
     names = {field.name for field in dataclasses.fields(config)}
-    for name in options:
-        if name not in names:
-            near = difflib.get_close_matches(name, option_names(config), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {sorted(names)}"
-            raise ValueError(f"{agent} has no option {name!r}{hint}")
+    check_names(agent, options, names, SHELL_OPTIONS)
     return config(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
 
 
@@ -119,9 +114,7 @@ def replay_options(
     # What SB3's buffers ask about is always so here: time limits never end a value.
     for settled in ("handle_timeout_termination", "copy_info_dict"):
         given.pop(settled, None)
-    for name in (*options, *given):
-        if name not in REPLAY_OPTIONS:
-            raise ValueError(f"replay has no option {name!r}; known: {list(REPLAY_OPTIONS)}")
+    check_names("replay", (*options, *given), REPLAY_OPTIONS)
     return {**given, **options}
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from rlkit.agents.settings import check_names
+
 LEAST = {"frames": 2, "refresh_every": 0}
 
 
@@ -72,8 +74,6 @@ def pretraining_of(options: Mapping[str, Any] | None) -> Pretraining:
     Raises:
         ValueError: If one is unknown or out of range.
     """
-    known = {field.name for field in fields(Pretraining)}
-    for name in options or {}:
-        if name not in known:
-            raise ValueError(f"pretraining has no option {name!r}; known: {sorted(known)}")
-    return Pretraining(**(options or {}))
+    options = options or {}
+    check_names("pretraining", options, {field.name for field in fields(Pretraining)})
+    return Pretraining(**options)

@@ -18,8 +18,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from results.table import change_of
 from series import OUT, RESULTS, Facts, Training, run_all, versions, write_json
+from tables import change_of
 
 from rlkit.experiment.plugins import load_agent
 from rlkit.experiment.recipe import Recipe, load_recipe

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from figures import BLUE, quiet
+from figures import BLUE
 from matplotlib.figure import Figure
 from series import OUT, RESULTS, Facts, Training, run_all, versions, write_json
 
@@ -25,6 +25,7 @@ from rlkit.envs.construct import make
 from rlkit.experiment.frames import held_out_frames
 from rlkit.experiment.latent_scores import scores
 from rlkit.experiment.latent_training import agents_latent
+from rlkit.experiment.pictures import quiet
 from rlkit.experiment.recipe import load_recipe
 
 BETAS = (0.1, 1.0, 10.0, 30.0, 100.0)

@@ -21,8 +21,8 @@ from typing import Any
 
 from arms import arm_names, arm_settings
 from figures import arm_curves
-from results.table import arms_of, change_of
 from series import OUT, RESULTS, Facts, Training, run_all, versions, write_json
+from tables import arms_of, change_of
 
 from rlkit.experiment.recipe import load_recipe
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 from numpy.typing import NDArray
+
+from rlkit.experiment.pictures import quiet, thousands
 
 # Colours of Okabe and Ito (2008), told apart by all eyes; each arm has its line, too.
 BLUE = "#0072B2"
@@ -30,7 +31,6 @@ _OTHERS = (
     ("#D55E00", "--", "s"),
     ("#000000", ":", "x"),
 )
-_INK = "#333333"
 Array = NDArray[np.float64]
 
 
@@ -77,7 +77,7 @@ def arm_curves(result: Mapping[str, Any]) -> Figure:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     else:
         axes.set_ylabel("return, held-out episodes")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _thousands(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
     columns = len(arms) if len(arms) <= 4 else 3  # more in a line do not fit
     figure.legend(loc="outside lower center", ncols=columns, frameon=False, handlelength=3)
@@ -141,20 +141,5 @@ def ladder_map(result: Mapping[str, Any]) -> Figure:
 
 
 def _budget(result: Mapping[str, Any]) -> str:
-    steps = f"{_thousands(result['steps'])} steps"
+    steps = f"{thousands(result['steps'])} steps"
     return steps if result["minutes"] is None else f"{steps} and {result['minutes']:g} minutes"
-
-
-def _thousands(value: float) -> str:
-    if abs(value) >= 1e6:
-        return f"{value / 1e6:g}M"
-    return f"{value / 1e3:g}k" if abs(value) >= 1e3 else f"{value:g}"
-
-
-def quiet(axes: Axes) -> None:
-    """Takes away what is no data."""
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color("#999999")
-    axes.tick_params(colors=_INK, length=3)

@@ -120,7 +120,7 @@ def test_the_readme_begins_with_its_two_commands():
 def test_the_readme_shows_what_was_measured():
     filled = runpy.run_path(str(ROOT / "runs" / "results" / "table.py"))["filled"]
     text = README.read_text()
-    assert filled(text) == text, "run: python runs/results/table.py --write"
+    assert filled(text) == text, "run: python runs/tables.py --write"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from rlkit.encoders.contract import Carry, SequenceEncoder
+from rlkit.networks.difference import differ
 
 TOLERANCE = 1e-5
 """Largest difference between two ways to the same float32 features, where those are around 1."""
+_differ = partial(differ, tolerance=TOLERANCE)
 
 
 class Sequences:
@@ -260,12 +263,6 @@ def _nothing_depends_on_the_future(case: Sequences) -> str | None:
         if wrong := _differ(other[:, : t + 1], y[:, : t + 1], late):
             return wrong
     return None
-
-
-def _differ(one: Tensor, two: Tensor, what: str) -> str | None:
-    difference = float((one - two).abs().max() / two.abs().max().clamp(min=1))
-    # Written so that NaN counts as a difference.
-    return None if difference <= TOLERANCE else f"{what} differ by {difference:.2g}"
 
 
 LAWS: dict[str, Law] = {

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
 from rlkit.experiment import latent_pictures as draw
 from rlkit.experiment.durable import replace_file
 from rlkit.experiment.frames import Frames
 from rlkit.experiment.latent_scores import scores
-from rlkit.experiment.metrics import EventFile, figure_pixels, png_summary
+from rlkit.experiment.metrics import EventFile, png
 from rlkit.latents import Latent
 
 REPORT = "report.json"
@@ -59,9 +57,7 @@ def write_report(folder: Path, latent: Latent, frames: Frames) -> dict[str, Any]
         (folder / "distances.png").unlink(missing_ok=True)  # of an earlier report with factors
     events = EventFile(folder)
     for name, figure in figures.items():
-        pixels = figure_pixels(figure)
-        replace_file(folder / f"{name}.png", _png(pixels))
-        events.add(png_summary(f"latent/{name}", pixels), latent.steps)
+        events.add_figure(f"latent/{name}", figure, latent.steps, folder / f"{name}.png")
     events.sync()
     events.close()
     _write_projector(folder, frames, codes)
@@ -114,7 +110,7 @@ def _write_projector(folder: Path, frames: Frames, codes: NDArray[Any]) -> None:
         "projector_codes.tsv": _tsv([[f"{n:.6g}" for n in row] for row in codes[rows]]),
         # A single column stands without a name, or the projector would take that for a frame.
         "projector_factors.tsv": _tsv([names, *table] if columns else table),
-        "projector_pictures.png": _png(_sprite(frames.pictures[rows])),
+        "projector_pictures.png": png(_sprite(frames.pictures[rows])),
         "projector_config.pbtxt": _PROJECTOR.format(width=width, height=height).encode(),
     }
     for name, data in written.items():
@@ -136,9 +132,3 @@ def _sprite(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _tsv(rows: list[list[str]]) -> bytes:
     return "".join("\t".join(row) + "\n" for row in rows).encode()
-
-
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    stream = BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
-    return stream.getvalue()

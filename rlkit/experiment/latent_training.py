@@ -17,9 +17,9 @@ from rlkit.experiment.frames import Make, held_out_frames, training_frames
 from rlkit.experiment.latent_report import write_report
 from rlkit.experiment.metrics import EventFile
 from rlkit.experiment.progress import ProgressReport
-from rlkit.experiment.recipe import parse_setting
-from rlkit.experiment.run_folder import RECIPE, RunFolder
-from rlkit.latents import Latent, LatentModel, make_latent
+from rlkit.experiment.recipe import named_table, parse_setting
+from rlkit.experiment.run_folder import RECIPE, RunFolder, data_folder, free_folder
+from rlkit.latents import Latent, make_latent
 
 LATENT, TRAINING = "latent", "training.json"
 _POINTS = 200  # of each curve
@@ -62,10 +62,13 @@ def train_latent(
         ValueError: If the folder holds a latent, or model, settings or data are wrong; nothing is
             written then.
     """
-    path = folder or _free_folder(name, data, seed)
+    path = folder or free_folder(data_folder("latents", data, f"{name}-seed{seed}"))
     if (path / LATENT).exists():
         raise ValueError(f"{path} already holds a latent; choose another folder with --out")
-    model = _configured(name, settings)
+    chosen = map(parse_setting, settings)
+    model = make_latent(named_table(name, chosen, "a latent model; write dims=8, say"))
+    if model is None:
+        raise ValueError(f"{name!r} is no latent model; see `rlkit list latents`")
     train = training_frames(data, make, count, seed)
     held_out = held_out_frames(data, make, seed=seed)
     generator = torch.Generator().manual_seed(seed)
@@ -185,19 +188,6 @@ def _shown(number: float | None) -> str:
     return "-" if number is None else f"{number:.2f}"
 
 
-def _configured(name: str, settings: Iterable[str]) -> LatentModel:
-    chosen: dict[str, Any] = {}
-    for setting in settings:
-        keys, value = parse_setting(setting)
-        if len(keys) != 1 or keys[0] == "name":
-            raise ValueError(f"{setting!r} is no setting of a latent model; write dims=8, say")
-        chosen[keys[0]] = value
-    model = make_latent({"name": name, **chosen})
-    if model is None:
-        raise ValueError(f"{name!r} is no latent model; see `rlkit list latents`")
-    return model
-
-
 def _run(fit: Any, steps: int, path: Path) -> float:
     """Works a fit off; seconds that it took."""
     began = time.monotonic()
@@ -212,13 +202,3 @@ def _run(fit: Any, steps: int, path: Path) -> float:
     events.sync()
     events.close()
     return time.monotonic() - began
-
-
-def _free_folder(name: str, data: str, seed: int) -> Path:
-    of = "-".join(part for part in data.replace(":", "/").split("/") if part not in ("", ".", ".."))
-    stem = f"{name.replace(':', '-').replace('/', '-')}-seed{seed}"
-    path, number = Path("runs", "out", "latents", of, stem), 1
-    while path.exists():
-        number += 1
-        path = path.with_name(f"{stem}-{number}")
-    return path

@@ -91,6 +91,13 @@ class EventFile(KVWriter):
         event = Event(wall_time=time.time(), step=int(step), summary=summary)
         self._file.append(_event_record(event))
 
+    def add_figure(self, tag: str, figure: Any, step: int, path: Path | None = None) -> None:
+        """Appends a Matplotlib figure, and writes it as a PNG file where a path is given."""
+        summary = _figure_summary(tag, figure)
+        if path is not None:
+            replace_file(path, summary.value[0].image.encoded_image_string)
+        self.add(summary, step)
+
     def sync(self) -> None:
         """Forces the events onto the disk."""
         self._file.sync()
@@ -238,7 +245,7 @@ def _summary(tag: str, value: Any) -> Summary:
     if isinstance(value, str):
         return encode.text(tag, value)
     if isinstance(value, Figure):
-        return png_summary(tag, figure_pixels(value.figure))
+        return _figure_summary(tag, value.figure)
     if isinstance(value, Image):
         return encode.image(tag, value.image, dataformats=value.dataformats)
     if isinstance(value, torch.Tensor):
@@ -261,13 +268,18 @@ def figure_pixels(figure: Any) -> NDArray[np.uint8]:
     return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
-def png_summary(tag: str, pixels: NDArray[np.uint8]) -> Summary:
-    """A picture `(H, W, 3)` for TensorBoard."""
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """A picture `(H, W, 3)` as a PNG file holds it."""
     from PIL import Image as Pillow
 
     stream = BytesIO()
     Pillow.fromarray(pixels).save(stream, "PNG")
-    return image_summary(tag, stream.getvalue(), pixels.shape[0], pixels.shape[1])
+    return stream.getvalue()
+
+
+def _figure_summary(tag: str, figure: Any) -> Summary:
+    pixels = figure_pixels(figure)
+    return image_summary(tag, png(pixels), pixels.shape[0], pixels.shape[1])
 
 
 def image_summary(tag: str, encoded: bytes, height: int, width: int) -> Summary:

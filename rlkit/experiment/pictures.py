@@ -141,7 +141,7 @@ def success_curves(runs: Sequence[Path]) -> Figure:
     if is_success:
         axes.set_ylim(-0.02, 1.03)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _thousands(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), frameon=False)
     quiet(axes)
@@ -192,7 +192,8 @@ def _cycle(count: int) -> list[str]:
     return [COLOURS[i % len(COLOURS)] for i in range(count)]
 
 
-def _thousands(value: float) -> str:
+def thousands(value: float) -> str:
+    """A number in short: `950`, `20k`, `1.5M`."""
     if abs(value) >= 1e6:
         return f"{value / 1e6:g}M"
     return f"{value / 1e3:g}k" if abs(value) >= 1e3 else f"{value:g}"

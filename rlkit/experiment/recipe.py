@@ -179,6 +179,25 @@ def parse_setting(setting: str) -> tuple[list[str], Any]:
     return keys, value if is_value else text
 
 
+def named_table(name: str, settings: Iterable[tuple[list[str], Any]], owner: str) -> dict[str, Any]:
+    """The table `{name = ..., key = value}` of one component, a world model say.
+
+    Args:
+        name: The component's.
+        settings: Keys and values, as `parse_setting` splits them.
+        owner: Whose settings these are, and how one is written; ends the error.
+
+    Raises:
+        ValueError: If a setting has no key of its own, or is the name.
+    """
+    table = {"name": name}
+    for keys, value in settings:
+        if len(keys) != 1 or keys[0] == "name":
+            raise ValueError(f"{'.'.join(keys)!r} is no setting of {owner}")
+        table[keys[0]] = value
+    return table
+
+
 def _copy(node: Any) -> Any:
     if isinstance(node, Mapping):
         return {key: _copy(value) for key, value in node.items()}

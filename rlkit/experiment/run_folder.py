@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -173,14 +175,36 @@ class RunFolder:
 
 def default_path(recipe: Recipe, name: str) -> Path:
     """A free folder `runs/out/<env>/<agent>/<name>-seed<S>` under the current one."""
-    env, agent = (part.replace("/", "-").replace(":", "-") for part in (recipe.env, recipe.agent))
-    parent = Path("runs", "out", env, agent)
-    stem = f"{name}-seed{recipe.seed}"
-    path, number = parent / stem, 1
-    while path.exists():
-        number += 1
-        path = parent / f"{stem}-{number}"
-    return path
+    parent = Path("runs", "out", _dashed(recipe.env), _dashed(recipe.agent))
+    return free_folder(parent / f"{name}-seed{recipe.seed}")
+
+
+def data_folder(kind: str, data: str, name: str) -> Path:
+    """The folder `runs/out/<kind>/<data>/<name>` under the current one, for what is made of data.
+
+    Args:
+        kind: What is made, `"worlds"` say.
+        data: Where the data come from: an environment's id, a file, a source's name.
+        name: Of what is made; its slashes and colons become dashes, as those of `data` do.
+    """
+    return Path("runs", "out", kind, _dashed(data), _dashed(name))
+
+
+def free_folder(path: Path) -> Path:
+    """The first folder of `numbered` that does not exist yet."""
+    return next(folder for folder in numbered(path) if not folder.exists())
+
+
+def numbered(path: Path) -> Iterator[Path]:
+    """The names that a folder may take: `path`, `path-2`, `path-3` and so on."""
+    yield path
+    for number in itertools.count(2):
+        yield path.with_name(f"{path.name}-{number}")
+
+
+def _dashed(name: str) -> str:
+    """A name that may be a path, or hold a colon, as that of one folder."""
+    return "-".join(part for part in re.split("[:/]", name) if part not in ("", ".", ".."))
 
 
 def describe_surroundings() -> dict[str, Any]:

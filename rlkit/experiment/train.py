@@ -15,7 +15,7 @@ from rlkit.experiment import pictures, video
 from rlkit.experiment.checkpoint import CheckpointError, load_latest
 from rlkit.experiment.evaluate import EVALUATION_SEED, TEST_SEED, Episode, EvaluationResult
 from rlkit.experiment.latent_pictures import imagined_goals
-from rlkit.experiment.metrics import RunLogger, figure_pixels, image_summary, png_summary
+from rlkit.experiment.metrics import RunLogger, image_summary
 from rlkit.experiment.progress import ProgressReport
 from rlkit.experiment.recipe import Recipe
 from rlkit.experiment.run_folder import RunFolder
@@ -201,8 +201,7 @@ class Training:
             title = f"{plan.env}, step {self._step:,}"
             figure = pictures.goal_heat_map(goals, success, episodes, title)
             if figure is not None:
-                picture = png_summary("eval/goal_heat_map", figure_pixels(figure))
-                self._logger.events.add(picture, self._step)
+                self._logger.events.add_figure("eval/goal_heat_map", figure, self._step)
             self._draw_imagined()
             if plan.pictures.video_episodes > 0:
                 path = self._run.videos / f"step-{self._step}.mp4"
@@ -230,10 +229,8 @@ class Training:
         imagination = getattr(self._session.agent, "imagination", None)
         shown = None if imagination is None else imagination.pictures()
         if shown is not None:
-            figure = imagined_goals(shown)
-            picture = png_summary("train/imagined_goals", figure_pixels(figure))
-            self._logger.events.add(picture, self._step)
-            figure.savefig(self._run.path / "imagined_goals.png")
+            figure, path = imagined_goals(shown), self._run.path / "imagined_goals.png"
+            self._logger.events.add_figure("train/imagined_goals", figure, self._step, path)
 
     def _outcome(self, stopped: str | None) -> dict[str, Any]:
         return _outcome(self._run, self._step, self._wall_s(), stopped)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from PIL import Image
 
 from rlkit.experiment import world_pictures as draw
 from rlkit.experiment.durable import replace_file
 from rlkit.experiment.frames import Make
-from rlkit.experiment.metrics import EventFile, figure_pixels, image_summary, png_summary
+from rlkit.experiment.metrics import EventFile, image_summary
+from rlkit.experiment.run_folder import data_folder, free_folder
 from rlkit.experiment.world_data import Source
 from rlkit.experiment.world_score import Shown, measure_worlds
-from rlkit.experiment.world_training import worlds_folder
 from rlkit.experiment.world_video import animation, decoded, strip
 
 SCORE = "score.json"
@@ -54,7 +52,7 @@ def score_worlds(
         ValueError: If a name, a setting or the data are wrong; nothing is written then.
     """
     found, shown = measure_worlds(names, source, make, **options)
-    path = out or _free_folder(source.data)
+    path = out or free_folder(data_folder("worlds", source.data, "score"))
     write_report(path, found, shown)
     return {"folder": str(path), **found}
 
@@ -67,17 +65,15 @@ def write_report(folder: Path, found: dict[str, Any], shown: Shown) -> None:
         found: What was scored, as JSON values.
         shown: What the pictures are drawn of.
     """
-    figures, films = _figures(found, shown), _open_loops(shown)
+    films = _open_loops(shown)
+    figures = _figures(found, shown)
+    figures |= {f"open_loop_{name}": strip(windows, name) for name, windows in films.items()}
     folder.mkdir(parents=True, exist_ok=True)
     for old in (*folder.glob("*.png"), *folder.glob("*.gif")):
         old.unlink()
     events = EventFile(folder)
     for name, figure in figures.items():
-        pixels = figure_pixels(figure)
-        stream = BytesIO()
-        Image.fromarray(pixels).save(stream, "PNG")
-        replace_file(folder / f"{name}.png", stream.getvalue())
-        events.add(png_summary(f"world/{name}", pixels), 0)
+        events.add_figure(f"world/{name}", figure, 0, folder / f"{name}.png")
     for name, windows in films.items():
         data, height, width = animation(windows)
         replace_file(folder / f"open_loop_{name}.gif", data)
@@ -196,8 +192,6 @@ def _figures(found: dict[str, Any], shown: Shown) -> dict[str, Figure]:
     if plan["regions"] is not None:
         regions = plan["regions"]
         figures["regions"] = draw.region_maps(models, regions["edges"], regions["steps_ahead"])
-    for name, windows in _open_loops(shown).items():
-        figures[f"open_loop_{name}"] = strip(windows, name)
     return figures
 
 
@@ -217,11 +211,3 @@ def _open_loops(shown: Shown) -> dict[str, list[Any]]:
 def _file_name(name: str) -> str:
     kept = "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
     return kept.strip("-")
-
-
-def _free_folder(data: str) -> Path:
-    path, number = worlds_folder(data) / "score", 1
-    while path.exists():
-        number += 1
-        path = path.with_name(f"score-{number}")
-    return path

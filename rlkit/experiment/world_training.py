@@ -19,10 +19,11 @@ from rlkit.experiment.durable import replace_file
 from rlkit.experiment.frames import Make
 from rlkit.experiment.metrics import EventFile, rewind
 from rlkit.experiment.progress import ProgressReport
-from rlkit.experiment.run_folder import RunFolder
+from rlkit.experiment.recipe import named_table
+from rlkit.experiment.run_folder import RunFolder, data_folder, numbered
 from rlkit.experiment.signals import stop_requests
 from rlkit.experiment.world_data import Source, WorldData, load_data, split_settings
-from rlkit.world import World, WorldModel, describe_world, make_world
+from rlkit.world import World, describe_world, make_world
 
 WORLD, TRAINING, CHECKPOINTS = "world", "training.json", "checkpoints"
 _POINTS = 200  # of each curve
@@ -95,7 +96,7 @@ def train_world(
     fitting = fitting or Fitting()
     options, others = split_settings(settings)
     source = dataclasses.replace(source, env_options=source.env_options | options)
-    model = _configured(name, others)
+    model = make_world(named_table(name, others, "a world model; write members=3, say"))
     arguments = {
         "model": describe_world(model),
         "source": source.plain(),
@@ -195,17 +196,6 @@ def _run(
     return earlier + time.monotonic() - began, None
 
 
-def _configured(name: str, settings: list[tuple[list[str], Any]]) -> WorldModel:
-    chosen: dict[str, Any] = {}
-    for keys, value in settings:
-        if len(keys) != 1 or keys[0] == "name":
-            raise ValueError(
-                f"{'.'.join(keys)!r} is no setting of a world model; write members=3, say"
-            )
-        chosen[keys[0]] = value
-    return make_world({"name": name, **chosen})
-
-
 def _require_fit(path: Path, arguments: dict[str, Any]) -> None:
     if (path / WORLD).exists():
         raise ValueError(f"{path} already holds a world; choose another folder with --out")
@@ -226,21 +216,13 @@ def _begun(path: Path) -> dict[str, Any]:
 
 def _own_folder(name: str, data: str, seed: int, arguments: dict[str, Any]) -> Path:
     """A free folder, or that of the same training where it was interrupted."""
-    stem = f"{name.replace(':', '-').replace('/', '-')}-seed{seed}"
-    path, number = worlds_folder(data) / stem, 1
-    while path.exists():
+
+    def is_own(path: Path) -> bool:
         begun = _begun(path)
-        if not (path / WORLD).exists() and begun and begun | arguments == begun:
-            return path
-        number += 1
-        path = path.with_name(f"{stem}-{number}")
-    return path
+        return not (path / WORLD).exists() and begun | arguments == begun
 
-
-def worlds_folder(data: str) -> Path:
-    """Where what is made from some data goes, under the current folder."""
-    parts = data.replace(":", "/").split("/")
-    return Path("runs", "out", "worlds", "-".join(p for p in parts if p not in ("", ".", "..")))
+    folders = numbered(data_folder("worlds", data, f"{name}-seed{seed}"))
+    return next(path for path in folders if not path.exists() or is_own(path))
 
 
 def _json(content: dict[str, Any]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,9 +11,11 @@ from torch import Tensor
 
 from rlkit.latents.contract import LatentModel, Metrics
 from rlkit.networks import adam, adam_state, gradient
+from rlkit.networks.difference import differ
 
 TOLERANCE = 1e-4
 """Largest difference between two ways to the same float32 numbers, where those are around 1."""
+_differ = partial(differ, tolerance=TOLERANCE)
 LATE = 10**9  # a step at which every schedule has come to its end
 
 
@@ -197,12 +200,6 @@ def _fitting_lowers_the_loss(case: Observations) -> str | None:
 def _solve_of(model: LatentModel) -> Callable[[Any], Tensor] | None:
     solve: Callable[[Any], Tensor] | None = getattr(model, "solve", None)
     return solve
-
-
-def _differ(one: Tensor, two: Tensor, what: str) -> str | None:
-    difference = float((one - two).abs().max() / two.abs().max().clamp(min=1))
-    # Written so that NaN counts as a difference.
-    return None if difference <= TOLERANCE else f"{what} differ by {difference:.2g}"
 
 
 LAWS: dict[str, Law] = {

@@ -15,7 +15,7 @@ from rlkit.latents.contract import LatentModel, Metrics
 from rlkit.latents.frames import Frames, as_tensor, moments, require_frames, require_shape
 from rlkit.latents.registry import describe_latent, make_latent
 from rlkit.networks import adam, adam_state, gradient
-from rlkit.networks.files import read_model, write_model
+from rlkit.networks.files import fill_views, read_model, write_model
 
 CHUNK = 256  # frames that pass through a network at a time; more do not stay in the cache
 
@@ -296,14 +296,8 @@ class Latent:
         if model is None:
             raise ValueError(f"the latent in {folder} names no model")
         latent = cls(model.with_shape(saved), torch.Generator().manual_seed(0), device)
-        views = latent.model.views(vector := torch.empty(latent.model.size))
-        shapes = [{name: tuple(p.shape) for name, p in part.items()} for part in (views, named)]
-        if shapes[0] != shapes[1]:
-            raise ValueError(
-                f"the weights in {folder} have shapes {shapes[1]}, its model has {shapes[0]}"
-            )
-        for name, view in views.items():
-            view.copy_(named[name])
+        vector = torch.empty(latent.model.size)
+        fill_views(latent.model.views(vector), named, Path(folder))
         latent.load_state_dict({**state, "vector": vector})
         return latent
 

@@ -77,3 +77,18 @@ def read_model(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tenso
         )
     views = {name: tensors.pop(name) for name in list(tensors) if name.startswith("model.")}
     return facts | tensors, {name.removeprefix("model."): view for name, view in views.items()}
+
+
+def fill_views(views: dict[str, Tensor], named: dict[str, Tensor], folder: Path) -> None:
+    """Copies the parameters that `read_model` found in a folder into a model's own views.
+
+    Raises:
+        ValueError: If these have other names or shapes.
+    """
+    shapes = [{name: tuple(p.shape) for name, p in part.items()} for part in (views, named)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"the weights in {folder} have shapes {shapes[1]}, its model has {shapes[0]}"
+        )
+    for name, view in views.items():
+        view.copy_(named[name])

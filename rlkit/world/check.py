@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -11,11 +12,13 @@ from torch import Tensor
 
 from rlkit.encoders import Carry
 from rlkit.networks import adam, adam_state, gradient
+from rlkit.networks.difference import differ
 from rlkit.world.contract import Windows, WorldModel, repeat
 from rlkit.world.experience import HORIZON, Experience
 
 TOLERANCE = 1e-4
 """Largest difference between two ways to the same float32 numbers, where those are around 1."""
+_differ = partial(differ, tolerance=TOLERANCE)
 
 
 Law = Callable[[Experience], str | None]
@@ -295,15 +298,6 @@ def _memories_differ(one: Carry, two: Carry, what: str) -> str | None:
         if wrong := _differ(a, b, f"memories (part {i}) {what}"):
             return wrong
     return None
-
-
-def _differ(one: Tensor, two: Tensor, what: str) -> str | None:
-    if one.shape != two.shape:
-        return f"{what} have shapes {tuple(one.shape)} and {tuple(two.shape)}"
-    a, b = one.double(), two.double()
-    difference = float((a - b).abs().max() / b.abs().max().clamp(min=1)) if a.numel() else 0.0
-    # Written so that NaN counts as a difference.
-    return None if difference <= TOLERANCE else f"{what} differ by {difference:.2g}"
 
 
 LAWS: dict[str, Law] = {

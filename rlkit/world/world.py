@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rlkit.encoders import Carry
 from rlkit.networks import adam, adam_state, gradient
-from rlkit.networks.files import read_model, write_model
+from rlkit.networks.files import fill_views, read_model, write_model
 from rlkit.networks.gradient import ONEDNN_WIDTH, fast_float32
 from rlkit.world.contract import Imagined, Metrics, Policy, Windows, WorldModel, repeat
 from rlkit.world.layout import Layout
@@ -359,14 +359,8 @@ class World:
         lists = {key: tuple(value) for key, value in layout.items() if isinstance(value, list)}
         model = make_world(state["model"])
         world = cls(model, Layout(**{**layout, **lists}), torch.Generator().manual_seed(0), device)
-        views = world.model.views(vector := torch.empty(world.model.size))
-        shapes = [{name: tuple(p.shape) for name, p in part.items()} for part in (views, named)]
-        if shapes[0] != shapes[1]:
-            raise ValueError(
-                f"the weights in {folder} have shapes {shapes[1]}, its model has {shapes[0]}"
-            )
-        for name, view in views.items():
-            view.copy_(named[name])
+        vector = torch.empty(world.model.size)
+        fill_views(world.model.views(vector), named, Path(folder))
         world.load_state_dict({**state, "vector": vector})
         return world
 

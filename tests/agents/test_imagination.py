@@ -131,6 +131,12 @@ def test_episodes_and_hindsight_pursue_them_and_the_latent_judges():
     assert 0.3 < known.mean() < 0.5, "future goals were achieved, the others never"
 
 
+def test_the_environments_success_is_no_outcome_of_an_imagined_goal():
+    asked, alone = (agent.learn(240) for agent in (imagining(), agent_of(MAZE, SMALL_VAE)))
+    assert asked._episode_num == alone._episode_num > 0
+    assert [len(agent.goal_outcomes[0]) for agent in (asked, alone)] == [0, alone._episode_num]
+
+
 @pytest.mark.parametrize("imagination", [{"source": "prior"}, {}, {"skew": -1.0}])
 def test_looking_at_imagined_goals_changes_nothing(imagination):
     agent = imagining(imagination={"source": "visited", **imagination})

@@ -257,7 +257,9 @@ def test_pretraining_out_of_range_is_named(options, message):
 
 
 def test_an_unknown_option_of_pretraining_is_named():
-    with pytest.raises(ValueError, match="pretraining has no option 'frame'; known: "):
+    with pytest.raises(
+        ValueError, match="pretraining has no option 'frame'; did you mean 'frames'"
+    ):
         agent_of(pretraining={"frame": 3})
 
 

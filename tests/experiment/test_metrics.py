@@ -57,6 +57,21 @@ def test_values_of_every_kind(tmp_path):
     assert accumulator.Tags()["tensors"] == ["a/text/text_summary"]
 
 
+def test_a_figure_is_the_same_in_its_file_and_among_the_events(tmp_path):
+    from matplotlib.figure import Figure as Drawing
+
+    events = metrics.EventFile(tmp_path)
+    events.add_figure("a/figure", Drawing(figsize=(2, 1), dpi=50), 3, tmp_path / "figure.png")
+    events.add_figure("b/figure", Drawing(figsize=(2, 1), dpi=50), 3)
+    events.close()
+    accumulator = EventAccumulator(str(tmp_path)).Reload()
+    (shown,) = accumulator.Images("a/figure")
+    assert (shown.step, shown.width, shown.height) == (3, 100, 50)
+    assert shown.encoded_image_string == (tmp_path / "figure.png").read_bytes()
+    assert accumulator.Tags()["images"] == ["a/figure", "b/figure"]
+    assert [path.name for path in tmp_path.glob("*.png")] == ["figure.png"]
+
+
 def test_rewinding_leaves_no_later_and_no_double_step(tmp_path):
     log(tmp_path, [10, 20, 30, 40])
     rewind(tmp_path, 20)

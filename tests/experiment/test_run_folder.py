@@ -6,7 +6,13 @@ import pytest
 
 from rlkit.experiment import run_folder
 from rlkit.experiment.recipe import make_recipe
-from rlkit.experiment.run_folder import RunFolder, default_path, describe_surroundings
+from rlkit.experiment.run_folder import (
+    RunFolder,
+    data_folder,
+    default_path,
+    describe_surroundings,
+    free_folder,
+)
 
 RECIPE = make_recipe({"env": "my_pkg:Me-v0", "agent": "pkg.mod:Class", "seed": 3})
 
@@ -38,6 +44,16 @@ def test_default_folders_are_free_and_one_level_per_part(tmp_path, monkeypatch):
     assert path == Path("runs/out/my_pkg-Me-v0/pkg.mod-Class/quickstart-seed3")
     path.mkdir(parents=True)
     assert default_path(RECIPE, "quickstart").name == "quickstart-seed3-2"
+
+
+def test_what_is_made_of_data_has_one_folder_level_for_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = data_folder("worlds", "./data/tanks.csv", "pkg.mod:Class-seed0")
+    assert path == Path("runs/out/worlds/data-tanks.csv/pkg.mod-Class-seed0")
+    for name in ("pkg.mod-Class-seed0", "pkg.mod-Class-seed0-2", "pkg.mod-Class-seed0-3"):
+        free = free_folder(path)
+        assert free == path.with_name(name)
+        free.mkdir(parents=True)
 
 
 def test_nothing_names_a_person_or_a_host(monkeypatch):

@@ -8,7 +8,7 @@ from scipy import stats
 
 @pytest.fixture
 def table():
-    return import_module("results.table")
+    return import_module("tables")
 
 
 def a_run(seed=0, success=None, mean=-200.0, steps=10_000, minutes=2.0, stopped=False):
@@ -51,10 +51,10 @@ def test_successes_of_all_seeds_count_together(table):
 
 
 def test_arms_become_rows_and_recipes_without_controls_stay_where_they_were(table, tmp_path):
-    plan = {"env": "Hidden-v0"}
+    plan = {"env": "Hidden-v0", "agent": "sac"}
     arms = {
         "recurrent": {"plan": plan, "runs": [a_run(i, mean=-200 + i) for i in range(3)]},
-        "oracle": {"plan": {"env": "Full-v0"}, "runs": [a_run(steps=12_000, stopped=True)]},
+        "oracle": {"plan": plan | {"env": "Full-v0"}, "runs": [a_run(steps=12_000, stopped=True)]},
     }
     write(tmp_path, "hidden", {"env": "Hidden-v0", "agent": "sac", "arms": arms})
     alone = {"agent": {"plan": plan, "runs": [a_run(success=1.0), a_run(1, success=0.97)]}}
@@ -123,7 +123,7 @@ def test_marks_are_filled_and_unknown_ones_are_named(table, tmp_path):
 def test_the_documents_show_what_was_measured_and_all_of_it(table):
     for path in table.documents():
         text = path.read_text()
-        assert table.filled(text) == text, f"{path}: run python runs/results/table.py --write"
+        assert table.filled(text) == text, f"{path}: run python runs/tables.py --write"
     assert table.homeless() == [], "measured, but no document has a place for it"
 
 
@@ -153,3 +153,22 @@ def test_speeds_become_rows(table, tmp_path):
     training["recurrent_ppo"] = None
     write(tmp_path, "bench_memory_speed", {"training": training})
     assert list(table.bench_rows(tmp_path)) == []
+
+
+def test_scorecards_become_one_row_each(table, tmp_path):
+    def known(skill, half):
+        rows = {"15": {"skill_over_arx": skill}}
+        cost = {"parameters": 1200.0, "training_s": 3.2, "us_per_imagined_step": 0.51}
+        return {"horizons": rows, "interval": {"15": {"skill_over_arx": half}}, "cost": cost}
+
+    card = {"kind": "scorecard", "set": "pendulum"}
+    models = {"ensemble": known(0.984, 0.02), "linear": known(-11.0, None)}
+    write(tmp_path, "world-pendulum", {**card, "models": models})
+    head, rows = table.world_rows.table_of("skill_over_arx", "15", "{:.2f}")
+    (row,) = rows(tmp_path)
+    assert len(row) == len(head)
+    shown = dict(zip(head, row, strict=True))
+    assert (shown["data"], shown["ensemble"]) == ("`pendulum`", "0.98 ± 0.02")
+    assert (shown["linear"], shown["seq2seq"]) == ("< -9", "-")
+    costs = list(table.world_rows.cost_rows(tmp_path))
+    assert costs == [["ensemble", "1,200", "3", "0.5"], ["linear", "1,200", "3", "0.5"]]

@@ -1,7 +1,7 @@
-"""The tables of the README and of `docs/`, made of the measurements in this folder.
+"""The tables of the README and of `docs/`, made of the measurements in `runs/results`.
 
-    python runs/results/table.py            prints them
-    python runs/results/table.py --write    puts them where the documents have a place for them
+    python runs/tables.py            prints them
+    python runs/tables.py --write    puts them where the documents have a place for them
 
 `<recipe>.json` comes from `runs/evidence.py`, `ablation.json` and `<recipe>-ladder.json` from the
 scripts of these names. `bench_<name>.json` is what that script in `runs/bench/` printed.
@@ -18,12 +18,16 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import world_rows
+from bench_rows import acting_rows, bench_rows, read, scan_rows
+
 from rlkit.experiment.evaluate import wilson
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
+RESULTS = Path(__file__).resolve().parent / "results"
+ROOT = RESULTS.parents[1]
 AGENT = "agent"  # the one arm of a recipe without controls
-OF_SIGHT = {"vae", "mix"}  # first arms of recipes that are about seeing
+TOPICS = {"vae": "latents", "mix": "latents", "mpc": "plans"}
+"""What recipes are about whose first arm has this name; all others are about memory."""
 Runs = Sequence[Mapping[str, Any]]
 
 # Student's t, 97.5 %, for 1, 2, ... degrees of freedom; the last is wide enough for any more.
@@ -125,22 +129,27 @@ def recipe_rows(folder: Path) -> Iterator[list[str]]:
 
 def memory_rows(folder: Path) -> Iterator[list[str]]:
     """One row per recipe and arm, of recipes that stand beside themselves without memory."""
-    return _arm_rows(folder, with_memory=True)
+    return _arm_rows(folder, "memory")
 
 
 def latent_rows(folder: Path) -> Iterator[list[str]]:
     """One row per recipe and arm, of recipes whose arms differ in how they see."""
-    return _arm_rows(folder, with_memory=False)
+    return _arm_rows(folder, "latents")
 
 
-def _arm_rows(folder: Path, with_memory: bool) -> Iterator[list[str]]:
+def plan_rows(folder: Path) -> Iterator[list[str]]:
+    """One row per recipe and arm, of recipes that plan beside others that do not."""
+    return _arm_rows(folder, "plans")
+
+
+def _arm_rows(folder: Path, topic: str) -> Iterator[list[str]]:
     for name, result in _recipes(folder):
         arms = arms_of(result)
-        if [*arms] == [AGENT] or bool(OF_SIGHT & arms.keys()) == with_memory:
+        if [*arms] == [AGENT] or TOPICS.get(next(iter(arms)), "memory") != topic:
             continue
         for arm, known in arms.items():
-            runs = known["runs"]
-            task = f"`{known['plan']['env']}`, {result['agent'].upper()}"
+            runs, plan = known["runs"], known["plan"]
+            task = f"`{plan['env']}`, {plan['agent'].upper()}"
             counts = [str(len(runs)), _steps(runs), _minutes(runs)]
             yield [f"`{name}`", arm, task, reached(runs), *counts]
 
@@ -170,8 +179,7 @@ def longest(rungs: Runs, solved: float) -> int | None:
 
 def ablation_rows(folder: Path) -> Iterator[list[str]]:
     """One row per choice of each axis."""
-    path = folder / "ablation.json"
-    for row in json.loads(path.read_text())["rows"] if path.is_file() else ():
+    for row in read(folder / "ablation.json").get("rows", ()):
         runs = row["runs"]
         if runs:
             counts = [str(len(runs)), _steps(runs), _minutes(runs)]
@@ -180,122 +188,13 @@ def ablation_rows(folder: Path) -> Iterator[list[str]]:
 
 def beta_rows(folder: Path) -> Iterator[list[str]]:
     """One row per weight of the prior; means over seeds."""
-    path = folder / "betas.json"
-    for row in json.loads(path.read_text())["rows"] if path.is_file() else ():
+    for row in read(folder / "betas.json").get("rows", ()):
         runs = row["runs"]
         if runs:
-            means = [_mean([run[name] for run in runs]) for name in BETA_COLUMNS]
+            means = [fmean(run[name] for run in runs) for name in BETA_COLUMNS]
             yield [f"{row['beta']:g}", *(f"{mean:.2f}" for mean in means), reached(runs)]
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
-def acting_rows(folder: Path) -> Iterator[list[str]]:
-    """One row per encoder: microseconds of one step."""
-    for encoder, found in _memory_speed(folder).get("acting_us", {}).items():
-        yield [encoder, *(f"{value:,.0f}" for value in found.values())]
-
-
-def scan_rows(folder: Path) -> Iterator[list[str]]:
-    """One row per window length: milliseconds forwards and backwards."""
-    for steps, found in _memory_speed(folder).get("scan_ms", {}).items():
-        yield [steps, *(f"{found[cell]:.1f}" for cell in ("torch.nn.GRU", "gru", "mingru", "lru"))]
-
-
-def _memory_speed(folder: Path) -> dict[str, Any]:
-    path = folder / "bench_memory_speed.json"
-    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    return found
-
-
-def bench_rows(folder: Path) -> Iterator[list[str]]:
-    """One row per comparison with a peer."""
-    for name, rows in _BENCHES.items():
-        path = folder / f"bench_{name}.json"
-        if path.is_file():
-            yield from rows(json.loads(path.read_text()))
-
-
-def _fetch_reach(result: dict[str, Any]) -> Iterator[list[str]]:
-    seconds = result["median_seconds"]
-    yield [
-        "FetchReach-v4 to 95 % success, collecting and learning",
-        f"{seconds['ours']:.1f} s",
-        f"{seconds['sb3']:.0f} s (SB3 SAC + HER)",
-        f"{result['times_faster']:.0f} x",
-    ]
-
-
-def _update_speed(result: dict[str, Any]) -> Iterator[list[str]]:
-    for layers, found in result.items():
-        for peer, title in (("sb3", "SB3"), ("sbx", "SBX")):
-            if layers.startswith("2x") and peer in found:
-                ours, theirs = (found[n]["updates_per_s"] for n in ("ours compiled", peer))
-                yield [
-                    f"SAC updates per second, layers of {layers}, batch 256",
-                    f"{ours:,.0f}",
-                    f"{theirs:,.0f} ({title})",
-                    f"{ours / theirs:.1f} x",
-                ]
-
-
-def _replay_speed(result: dict[str, Any]) -> Iterator[list[str]]:
-    size = max(result, key=int)
-    ours, theirs = result[size]["ours"], result[size]["sb3"]
-    yield [
-        f"Relabelled batch of 256 from {int(size):,} steps",
-        f"{ours['sample_us']:,.0f} µs",
-        f"{theirs['sample_us']:,.0f} µs (SB3 `HerReplayBuffer`)",
-        f"{theirs['sample_us'] / ours['sample_us']:.1f} x",
-    ]
-    yield [
-        f"Memory of {int(size):,} steps",
-        f"{ours['memory_mb']:,.0f} MB",
-        f"{theirs['memory_mb']:,.0f} MB (SB3 `HerReplayBuffer`)",
-        f"{theirs['memory_mb'] / ours['memory_mb']:.1f} x",
-    ]
-
-
-def _point_maze_speed(result: dict[str, Any]) -> Iterator[list[str]]:
-    peers = [value for name, value in result.items() if name.startswith("peer_")]
-    yield [
-        "PointMaze steps per second, 4,096 environments",
-        f"{result['vector_4096']:,}",
-        f"{peers[0]:,} (Gymnasium-Robotics)" if peers else "not measured",
-        f"{result['vector_4096'] / peers[0]:.0f} x" if peers else "",
-    ]
-
-
-def _recurrent(result: dict[str, Any]) -> Iterator[list[str]]:
-    for name, found in result.get("update", {}).items():
-        for floor, title in (("encoders", "encoders alone"), ("networks", "encoders and heads")):
-            ours, bare = found["ours"], found[f"floor_{floor}"]
-            yield [
-                f"Recurrent SAC update, {name.upper()}, tokens per second",
-                f"{ours:,.0f}",
-                f"{bare:,.0f} (bare `torch.nn.{name.upper()}`, {title})",
-                f"{ours / bare:.2f} x",
-            ]
-    found = result.get("training")
-    if found and found["recurrent_ppo"] is not None:
-        ours, theirs = found["ours"], found["recurrent_ppo"]
-        yield [
-            f"Steps per second while training, `{found['env']}`, recurrent SAC",
-            f"{ours:,.0f}",
-            f"{theirs:,.0f} (sb3-contrib RecurrentPPO)",
-            f"{ours / theirs:.1f} x",
-        ]
-
-
-_BENCHES = {
-    "fetch_reach": _fetch_reach,
-    "update_speed": _update_speed,
-    "replay_speed": _replay_speed,
-    "point_maze_speed": _point_maze_speed,
-    "memory_speed": _recurrent,
-}
 BETA_COLUMNS = ("explained", "kl", "linear_r2", "neighbour_r2", "disentanglement")
 _COUNTS = ["seeds", "steps", "minutes"]
 _REACHED = "success or return, 95 % interval"
@@ -306,6 +205,12 @@ _TABLES: dict[str, tuple[list[str], Callable[[Path], Iterator[list[str]]]]] = {
     ),
     "memory": (["recipe", "arm", "task", _REACHED, *_COUNTS], memory_rows),
     "latents": (["recipe", "arm", "task", _REACHED, *_COUNTS], latent_rows),
+    "plans": (["recipe", "arm", "task", _REACHED, *_COUNTS], plan_rows),
+    "worlds_arx": world_rows.table_of("skill_over_arx", "15", "{:.2f}"),
+    "worlds_persistence": world_rows.table_of("skill", "15", "{:.2f}"),
+    "worlds_far": world_rows.table_of("rmse", "50", "{:.2f}"),
+    "worlds_coverage": world_rows.table_of("coverage_0.9_recalibrated", "1", "{:.1%}"),
+    "worlds_cost": (world_rows.COSTS, world_rows.cost_rows),
     "betas": (
         [
             *("beta", "variance kept", "divergence, nats", "place, linear R2"),
@@ -327,12 +232,12 @@ _TABLES: dict[str, tuple[list[str], Callable[[Path], Iterator[list[str]]]]] = {
 }
 
 
-def tables(folder: Path = HERE) -> dict[str, str]:
+def tables(folder: Path = RESULTS) -> dict[str, str]:
     """Every table as Markdown, by name."""
     return {name: _markdown(head, [*rows(folder)]) for name, (head, rows) in _TABLES.items()}
 
 
-def filled(text: str, folder: Path = HERE) -> str:
+def filled(text: str, folder: Path = RESULTS) -> str:
     """A document with the tables between its marks `<!-- table: NAME -->`, `<!-- end -->`.
 
     Raises:
@@ -355,7 +260,7 @@ def marks(text: str) -> list[str]:
     return re.findall(r"^<!-- table: (.*) -->$", text, re.MULTILINE)
 
 
-def homeless(folder: Path = HERE) -> list[str]:
+def homeless(folder: Path = RESULTS) -> list[str]:
     """Tables with content that no document has a place for."""
     placed = {name for path in documents() for name in marks(path.read_text())}
     return [
