@@ -115,7 +115,8 @@ def score(
     """Score world models and baselines on held-out data: table, score.json, figures.
 
     Args:
-        models: Folders of worlds, names of models (fitted here), or baselines.
+        models: Folders of worlds, names of models (fitted here), or baselines; NAME=MODEL to
+            show one under a name of its own.
         data: Id of an environment, run, .csv file, tanks, or Minari data set (minari:NAME).
         gather: Steps to gather in an environment.
         correlated: Share of the episodes in which random actions are correlated in time.

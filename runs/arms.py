@@ -3,12 +3,15 @@
 A recurrent result says little alone. The same recipe without its memory shows what the task hides,
 and the same recipe without memory in the environment that hides nothing shows what there is to
 reach; both get the same steps. Agents that see by a latent model stand beside others that see by
-other models, or by the state itself. This is the only place that knows what is beside what.
+other models, or by the state itself; agents that plan stand beside one that learns without a model.
+This is the only place that knows what is beside what.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from rlkit.experiment.plugins import load_agent
 from rlkit.experiment.recipe import load_recipe
@@ -81,11 +84,16 @@ _SCALED = "agent_options.normalise=true"  # codes of models without a prior have
 _NO_LATENT = ("agent_options.latent=none", _SCALED)
 
 
-def _seen(recipe: str, *state: str) -> dict[str, tuple[str, ...]]:
-    """The same pictures through other models, and the state instead."""
+def _seen(recipe: str, batch: int, *state: str) -> dict[str, tuple[str, ...]]:
+    """The same pictures through other models, and the state instead.
+
+    Args:
+        recipe: Its latent model is a VAE.
+        batch: Windows per update where all pictures of a batch are encoded anew, fewer than else.
+        state: What turns the environment into the one that shows the state.
+    """
     vae = load_recipe(recipe).agent_options["latent"]
-    network = {key: vae[key] for key in ("dims", "spatial", "hidden") if key in vae}
-    same = ", ".join(f"{key} = {json.dumps(value)}" for key, value in network.items())
+    same = _inline({key: vae[key] for key in ("dims", "spatial", "hidden") if key in vae})
     untrained = (
         "agent_options.pretraining.steps=1",
         "agent_options.pretraining.learning_rate=1e-9",
@@ -98,12 +106,27 @@ def _seen(recipe: str, *state: str) -> dict[str, tuple[str, ...]]:
         "autoencoder": (latent + f"{{name = 'autoencoder', {same}}}", _SCALED),
         "random encoder": (*untrained, _SCALED),
         "cnn end to end": (
-            latent + "{name = 'autoencoder', dims = 32}",
+            latent + "{name = 'autoencoder', dims = 32, squash = true}",
             "agent_options.joint=true",
             "agent_options.reconstruction=0.0",
-            "agent_options.batch_size=128",  # half: all pictures of a batch are encoded anew
+            f"agent_options.batch_size={batch}",
         ),
     }
+
+
+def _model_free(recipe: str, steps: int, *changes: str) -> tuple[str, ...]:
+    """The agent of another recipe in the place of one that plans, without memory."""
+    plan = load_recipe(recipe, [*_without_memory(recipe), *changes])
+    return (
+        f"steps={steps}",
+        f"agent={plan.agent}",
+        f"agent_options={{{_inline(plan.agent_options)}}}",
+    )
+
+
+def _inline(options: Mapping[str, Any]) -> str:
+    """Settings as they stand in one line of a recipe."""
+    return ", ".join(f"{key} = {json.dumps(value)}" for key, value in options.items())
 
 
 _HINDSIGHT, _IMAGINED = "agent_options.replay.hindsight=", "agent_options.imagination="
@@ -116,10 +139,19 @@ BESIDE: dict[str, dict[str, tuple[str, ...]]] = {
         "mix, no skew": (_IMAGINED + "{source = 'visited'}",),
         "mix, prior": (_IMAGINED + "{source = 'prior'}",),
     },
-    "pixel-maze": _seen("pixel-maze", "env=rlkit/PointMaze-U-v0"),
+    "pendulum-mpc": {
+        "mpc": (),
+        "sac": _model_free("pendulum-hidden-velocity", 2_000),
+    },
+    "pixel-maze": _seen("pixel-maze", 128, "env=rlkit/PointMaze-U-v0"),
     "pixel-reach": {
-        **_seen("pixel-reach", "env=rlkit/PlanarReach-v0", *_without_memory("pixel-reach")),
+        **_seen("pixel-reach", 16, "env=rlkit/PlanarReach-v0", *_without_memory("pixel-reach")),
         "memoryless": _without_memory("pixel-reach"),
+    },
+    "reach-mpc": {
+        "mpc": (),
+        # One environment and an update per step, which take it the fewest steps.
+        "sac": _model_free("planar-reach", 15_000, "agent_options.update_ratio=1.0"),
     },
 }
 """The arms of recipes whose controls are no question of memory, the recipe as it is first."""

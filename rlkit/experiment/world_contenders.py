@@ -115,7 +115,9 @@ def contenders(
     frozen the same with a random one.
 
     Args:
-        names: Folders of worlds, names of models, `"package.module:Class"`, or baselines.
+        names: Folders of worlds, names of models, `"package.module:Class"`, or baselines. Behind
+            a name of their own and `=` several can be the same with other settings:
+            `"three=ensemble"`.
         fitting: How models are fitted that are no folders.
         settings: Keys and values, the first key a contender's name: `ensemble.members`.
         controls: Whether controls are added.
@@ -123,52 +125,67 @@ def contenders(
     Raises:
         ValueError: If a name or a setting is unknown, or named twice.
     """
+    labels = [_label(name) for name in names]
+    known = [label for label, _ in labels]
     tables: dict[str, dict[str, Any]] = {}
     for keys, value in settings:
-        if len(keys) != 2 or keys[0] not in names:
+        if len(keys) != 2 or keys[0] not in known:
             raise ValueError(
-                f"{'.'.join(keys)!r} sets nothing of {', '.join(names)}; write NAME.key=value, "
+                f"{'.'.join(keys)!r} sets nothing of {', '.join(known)}; write NAME.key=value, "
                 f"as in ensemble.members=3"
             )
         tables.setdefault(keys[0], {})[keys[1]] = value
-    if len(set(names)) < len(names) or not names:
-        raise ValueError(f"name one model or more, and each once, got {list(names)}")
+    if len(set(known)) < len(known) or not names:
+        raise ValueError(
+            f"name one model or more, and each once, got {list(names)}; the same with other "
+            f"settings needs a name of its own, as in three=ensemble"
+        )
     found: list[Contender] = []
-    for name in names:
-        found += _named(name, fitting, tables.get(name, {}), controls)
+    for label, what in labels:
+        found += _named(label, what, fitting, tables.get(label, {}), controls)
     if controls:
         for name in (PERSISTENCE, ARX):
-            if name not in names:
-                found.append(_baseline(name, {}, CONTROL))
-        if LINEAR not in names:
+            if name not in known:
+                found.append(_baseline(name, name, {}, CONTROL))
+        if LINEAR not in known:
             found.append(_model(LINEAR, make_world(LINEAR), Fitting(), CONTROL))
     return found
 
 
-def _named(
-    name: str, fitting: Fitting, settings: dict[str, Any], controls: bool
-) -> list[Contender]:
+def _label(name: str) -> tuple[str, str]:
+    """How somebody is shown, and who it is."""
     if Path(name).is_dir():
+        return Path(name).name, name
+    label, _, what = name.rpartition("=")
+    if label in (*_BASELINES, LINEAR):
+        raise ValueError(f"{name!r} gives another the name of the baseline {label}; choose another")
+    return label or name, what
+
+
+def _named(
+    label: str, what: str, fitting: Fitting, settings: dict[str, Any], controls: bool
+) -> list[Contender]:
+    if Path(what).is_dir():
         if settings:
-            raise ValueError(f"{name} is fitted already, it takes no settings {settings}")
-        world, facts = load_world(Path(name))
+            raise ValueError(f"{what} is fitted already, it takes no settings {settings}")
+        world, facts = load_world(Path(what))
         steps = facts.get("fitting", {})
         return [
-            _saved(name, world, facts),
-            *_frozen(Path(name).name, world.model, Fitting(**steps), controls),
+            _saved(label, world, facts),
+            *_frozen(label, world.model, Fitting(**steps), controls),
         ]
-    if name in _BASELINES:
-        return [_baseline(name, settings, BASELINE)]
+    if what in _BASELINES:
+        return [_baseline(label, what, settings, BASELINE)]
     try:
-        model = make_world({"name": name, **settings})
+        model = make_world({"name": what, **settings})
     except ValueError as error:
-        if name in world_names() or ":" in name:
+        if what in world_names() or ":" in what:
             raise
         raise ValueError(
             f"{error} Baselines: {', '.join(_BASELINES)}. A fitted world is named by its folder, "
-            f"and there is none at {name!r}"
+            f"and there is none at {what!r}"
         ) from None
-    return [_model(name, model, fitting, MODEL), *_frozen(name, model, fitting, controls)]
+    return [_model(label, model, fitting, MODEL), *_frozen(label, model, fitting, controls)]
 
 
 def _frozen(name: str, model: WorldModel, fitting: Fitting, controls: bool) -> list[Contender]:
@@ -180,7 +197,7 @@ def _frozen(name: str, model: WorldModel, fitting: Fitting, controls: bool) -> l
     return [_model(f"{name}, random core", control, fitting, CONTROL)]
 
 
-def _saved(name: str, world: World, facts: dict[str, Any]) -> Contender:
+def _saved(label: str, world: World, facts: dict[str, Any]) -> Contender:
     known = {
         "training_s": facts.get("outcome", {}).get("seconds"),
         "steps": world.steps,
@@ -191,13 +208,13 @@ def _saved(name: str, world: World, facts: dict[str, Any]) -> Contender:
         ours, theirs = world.layout, data.layout
         if (ours.observation, ours.action) != (theirs.observation, theirs.action):
             raise ValueError(
-                f"{name} is a world of {ours.observation} columns and {ours.action} of actions, "
+                f"{label} is a world of {ours.observation} columns and {ours.action} of actions, "
                 f"the data have {theirs.observation} and {theirs.action}; score it on data like "
                 f"those it was fitted to"
             )
         return FittedWorld(world, known)
 
-    return Contender(Path(name).name, MODEL, 0, fit)
+    return Contender(label, MODEL, 0, fit)
 
 
 def _model(name: str, model: WorldModel, fitting: Fitting, role: str) -> Contender:
@@ -216,7 +233,7 @@ def _model(name: str, model: WorldModel, fitting: Fitting, role: str) -> Contend
     return Contender(name, role, 0, fit)
 
 
-def _baseline(name: str, settings: dict[str, Any], role: str) -> Contender:
+def _baseline(label: str, name: str, settings: dict[str, Any], role: str) -> Contender:
     def made(**more: Any) -> Forecaster:
         lists = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
         try:
@@ -231,4 +248,4 @@ def _baseline(name: str, settings: dict[str, Any], role: str) -> Contender:
         baseline.fit(data.training)
         return FittedBaseline(baseline, {"training_s": time.perf_counter() - began})
 
-    return Contender(name, role, made().context, fit)
+    return Contender(label, role, made().context, fit)

@@ -26,6 +26,9 @@ _OTHERS = (
     ("#CC79A7", "-", "P"),
     ("#E69F00", "--", "*"),
     ("#882255", "--", "h"),
+    ("#332288", "-.", "p"),
+    ("#117733", "-.", "X"),
+    ("#8A6D3B", "-.", "d"),
 )
 _INK, _PALE, _GRID = "#333333", "#f1f1ef", "#dddddd"
 _DIMENSIONS = 4  # of a fan figure, at most
@@ -73,35 +76,36 @@ def error_curves(models: Mapping[str, Any], horizons: Sequence[int], title: str)
 
 
 def calibration_curves(models: Mapping[str, Any]) -> Figure:
-    """Share of truths below each quantile, by steps ahead: as forecast, and recalibrated."""
+    """Share of truths below each quantile, by steps ahead: as forecast, and recalibrated below."""
     shown = {name: known for name, known in models.items() if known["role"] != "control"}
     look = styles(list(models))
     kinds = [run["calibration"] for known in shown.values() for run in known["runs"]]
     steps = list(next((kind["raw"] for kind in kinds if kind), {}))
-    figure = Figure(figsize=(0.8 + 3.1 * max(len(steps), 1), 4.2), dpi=120, layout="constrained")
-    panels = np.atleast_1d(figure.subplots(1, max(len(steps), 1), sharey=True))
-    for axes, step in zip(panels, steps, strict=False):
-        axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1, label="calibrated")
-        for name, known in shown.items():
-            colour, _, marker = look[name]
-            for kind, line in (("raw", "--"), ("recalibrated", "-")):
-                runs = [
-                    r["calibration"][kind][step] for r in known["runs"] if kind in r["calibration"]
-                ]
+    columns = max(len(steps), 1)
+    figure = Figure(figsize=(0.8 + 2.6 * columns, 6.2), dpi=120, layout="constrained")
+    panels = figure.subplots(2, columns, sharex=True, sharey=True, squeeze=False)
+    for row, kind in zip(panels, ("raw", "recalibrated"), strict=True):
+        for axes, step in zip(row, steps, strict=False):
+            axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1, label="calibrated")
+            for name, known in shown.items():
+                found = [run["calibration"].get(kind) for run in known["runs"]]
+                runs = [one[step] for one in found if one]
                 if runs:
-                    place = np.linspace(0, 1, len(runs[0]))
-                    label = name if kind == "raw" else f"{name}, recalibrated"
-                    style: dict[str, Any] = {"color": colour, "linewidth": 1.6, "label": label}
+                    colour, line, marker = look[name]
+                    style: dict[str, Any] = {"color": colour, "linewidth": 1.6, "label": name}
                     style |= {"marker": marker, "markevery": 5, "markersize": 4}
+                    place = np.linspace(0, 1, len(runs[0]))
                     axes.plot(place, np.mean(runs, 0), line, **style)
-        ahead = "1 step ahead" if step == "1" else f"{step} steps ahead"
-        axes.set(xlabel="quantile of the forecast", title=ahead, xlim=(0, 1), ylim=(0, 1))
-        axes.set_aspect("equal")
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(PercentFormatter(1.0))
-        quiet(axes)
-    panels[0].set_ylabel("share of truths below it")
-    _legend(figure, panels[0], 1 + 2 * len(shown))
+            axes.set(xlim=(0, 1), ylim=(0, 1))
+            axes.set_aspect("equal")
+            quiet(axes)
+        row[0].yaxis.set_major_formatter(PercentFormatter(1.0))
+        row[0].set_ylabel(f"truths below it, {'as forecast' if kind == 'raw' else kind}")
+    for top, bottom, step in zip(*panels, steps, strict=False):
+        top.set_title("1 step ahead" if step == "1" else f"{step} steps ahead")
+        bottom.set_xlabel("quantile of the forecast")
+        bottom.xaxis.set_major_formatter(PercentFormatter(1.0))
+    _legend(figure, panels[0, 0], 1 + len(shown))
     return figure
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import layer_norm
 
 from rlkit.latents.contract import Metrics
 from rlkit.latents.model import CHANNELS, Coder, is_number, normal_like, require, squared_error
@@ -29,6 +30,8 @@ class Autoencoder(Coder):
         noise: Standard deviation of the normal noise on what is encoded in training, while the
             clean observation is to be decoded (Vincent et al. 2010); 0 is none. In shares of an
             image's range, or in deviations of standardised vectors.
+        squash: Whether codes are normalised and bounded, which keeps them in scale where an agent
+            trains them (Yarats et al. 2021, appendix B.1; without the affine part of layer norm).
         shape: Of one observation; set by `with_shape`.
 
     Raises:
@@ -41,11 +44,13 @@ class Autoencoder(Coder):
     spatial: bool = False
     linear: bool = False
     noise: float = 0.0
+    squash: bool = False
     shape: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         self._require_networks()
-        require(self, "linear", isinstance(self.linear, bool), "true or false")
+        for name in ("linear", "squash"):
+            require(self, name, isinstance(getattr(self, name), bool), "true or false")
         require(self, "noise", is_number(self.noise, 0), "a number >= 0")
 
     @property
@@ -74,6 +79,10 @@ class Autoencoder(Coder):
         loss = self.errors(vector, self._encoded(vector, seen), clean).mean()
         error = loss.detach() / math.prod(self.shape)
         return loss, {"reconstruction": loss.detach(), "error": error}
+
+    def _encoded(self, vector: Tensor, x: Tensor) -> Tensor:
+        z = super()._encoded(vector, x)
+        return layer_norm(z, (self.dims,)).tanh() if self.squash else z
 
     def errors(self, vector: Tensor, z: Tensor, x: Tensor) -> Tensor:
         """Squared error `(B,)` of what codes `(B, D)` are decoded to, for observations `x`."""

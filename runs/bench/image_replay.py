@@ -10,7 +10,8 @@ uint8 pictures, in episodes of 50 steps with one goal each:
   on 10,000 transitions and scaled, because its arrays grow in proportion.
 - How fast is a million transitions of 84 pixels sampled from disk, compared to memory? Where a
   third of the free disk holds fewer, so many are used; memory holds as many as a third of it does.
-  `read_from_disk_mb` is what the timed samples read from the disk: nothing when warm.
+  It is sampled until the system caches the file: until rounds of 300 samples read next to nothing
+  from the disk. `read_from_disk_mb` is what the timed round read, of `sampled_mb`.
 
 Every buffer lives in a process of its own, on one thread. Prints one JSON object and a table.
 """
@@ -43,6 +44,7 @@ from rlkit.replay import Replay, available_bytes, estimate_bytes
 
 ENVS, EPISODE, PICTURES, SAMPLES = 8, 50, 256, 300
 THEIRS = 10_000
+COLD, ROUNDS = 0.005, 40  # share of a round that comes from the disk; rounds to warm up at most
 ACTIONS = spaces.Box(-1, 1, (2,), np.float32)
 RULE = ExactRule(terminates=False)
 KEYS = ("observation", "achieved_goal", "desired_goal")
@@ -111,24 +113,32 @@ def measure(name: str, count: int, size: int, batch: int, folder: str | None) ->
     buffer = build(name, count, size, folder)
     most = fill(buffer, count, size)
     filled = resident()
-    for _ in range(SAMPLES):
-        buffer.sample(batch)
-    times, blocks = [], resource.getrusage(resource.RUSAGE_SELF).ru_inblock
-    for _ in range(SAMPLES):
-        start = time.perf_counter()
-        buffer.sample(batch)
-        times.append(time.perf_counter() - start)
-        most = max(most, resident())
+    sampled = SAMPLES * batch * 3 * np.prod(space_of(size)["observation"].shape)
+    for rounds in range(1, ROUNDS + 1):
+        times, before_round = [], read_bytes()
+        for _ in range(SAMPLES):
+            start = time.perf_counter()
+            buffer.sample(batch)
+            times.append(time.perf_counter() - start)
+            most = max(most, resident())
+        read = read_bytes() - before_round
+        if rounds > 1 and read <= COLD * sampled:
+            break
     return {
         "transitions": count,
         "filled_mb": round((filled - before) / 1e6, 1),
         "most_resident_mb": round((most - before) / 1e6, 1),
         "sample_ms": round(float(np.median(times)) * 1e3, 3),
         "sample_mean_ms": round(float(np.mean(times)) * 1e3, 3),
-        "read_from_disk_mb": round(
-            (resource.getrusage(resource.RUSAGE_SELF).ru_inblock - blocks) * 512 / 1e6, 1
-        ),
+        "rounds": rounds,
+        "sampled_mb": round(float(sampled) / 1e6, 1),
+        "read_from_disk_mb": round(read / 1e6, 1),
     }
+
+
+def read_bytes() -> int:
+    """What this process has read from disks so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_inblock * 512
 
 
 def resident() -> int:

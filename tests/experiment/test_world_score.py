@@ -56,6 +56,14 @@ def test_everybody_is_there_with_the_controls(tanks):
     assert plan["columns"][0] == "level 1 in cm"
 
 
+def test_a_model_takes_part_twice_under_names_of_its_own():
+    names = ("two=ensemble", "three=ensemble")
+    settings = ("two.members=2", "three.members=3", "two.hidden=[8]", "three.hidden=[8]")
+    found = measured(*names, settings=settings, controls=False)["models"]
+    sizes = [found[name]["cost"]["parameters"] for name in ("two", "three")]
+    assert sizes[1] > 1.4 * sizes[0]
+
+
 def test_scores_are_what_they_say(tanks):
     found, _ = tanks
     for seed, run in zip((0, 1), found["models"]["persistence"]["runs"], strict=True):
@@ -252,6 +260,8 @@ def test_everybody_forecasts_the_same_windows():
         (["no.module:Model"], {}, "cannot be imported"),
         ([], {}, "name one model or more"),
         (["arx", "arx"], {}, "each once"),
+        (["mine=arx", "mine=ar"], {}, "each once"),
+        (["arx=ensemble"], {}, "the name of the baseline arx"),
         (["arx"], {"settings": ["order=3"]}, "write NAME.key=value"),
         (["arx"], {"settings": ["arx.odrer=3"]}, "arx cannot be made of"),
         (["sarima"], {}, "say --set sarima.period=24"),

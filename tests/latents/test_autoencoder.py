@@ -101,3 +101,16 @@ def test_the_loss_sums_over_pixels_and_averages_over_rows():
     loss, _ = model.loss(vector, x, generator(), 0)
     y = model.decode(vector, model.encode(vector, x)[0])
     torch.testing.assert_close(loss, (y - x / 255).square().sum() / 5)
+
+
+def test_squashed_codes_are_of_one_scale_whatever_the_encoder_says():
+    frames = torch.rand(64, 8, generator=generator())
+    model = Autoencoder(dims=4, squash=True).with_shape((8,))
+    vector = 50 * model.initial_parameters(generator())
+    codes, _ = model.encode(vector, frames)
+    assert codes.abs().max() < 1
+    before = codes.atanh()
+    torch.testing.assert_close(before.mean(1), torch.zeros(64), atol=1e-3, rtol=0)
+    torch.testing.assert_close(before.std(1, correction=0), torch.ones(64), atol=1e-2, rtol=0)
+    with pytest.raises(ValueError, match="squash"):
+        Autoencoder(squash=1)

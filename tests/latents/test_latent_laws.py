@@ -13,6 +13,7 @@ PRESETS = {
     "pca as it lies": PCA(dims=3, whiten=False),
     "autoencoder": Autoencoder(dims=3),
     "linear": Autoencoder(dims=3, linear=True),
+    "squashed": Autoencoder(dims=3, squash=True),
     "denoising": make_latent({"name": "denoising", "dims": 3}),
     "vae": VAE(dims=3),
     "beta-vae": VAE(dims=3, beta=4.0, variance=0.05),

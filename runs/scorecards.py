@@ -1,0 +1,131 @@
+"""Scores every world model on seven sets of data, beside baselines and controls.
+
+    python runs/scorecards.py
+    python runs/scorecards.py pendulum tanks --seeds 0 1 2 --steps 1500
+
+Each set is one `rlkit world score` of all models, over several seeds. The whole scorecard lies in
+`runs/out/scorecards/<set>`; what its tables say goes to `runs/results/world-<set>.json`, with the
+figure of errors and the calibration curves beside it. A set that is there is left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from series import OUT, RESULTS, versions, write_json
+
+from rlkit.envs.construct import make
+from rlkit.experiment.latent_training import train_latent
+from rlkit.experiment.world_data import Source
+from rlkit.experiment.world_report import describe_score, score_worlds
+from rlkit.experiment.world_training import Fitting
+
+_LONG = {"max_episode_steps": 100}  # room for 50 steps after the context
+SETS = {
+    "pendulum": Source("Pendulum-v1"),
+    "planar-reach": Source("rlkit/PlanarReach-v0", env_options=_LONG),
+    "point-maze": Source("rlkit/PointMaze-U-v0", env_options=_LONG),
+    "fetch-reach": Source("FetchReach-v4", env_options=_LONG),
+    "maze-codes": Source("rlkit/PointMaze-U-Pixels-v0", env_options=_LONG),
+    "pendulum-hidden-velocity": Source("rlkit/Pendulum-HiddenVelocity-v0"),
+    "tanks": Source("tanks"),
+}
+MODELS = (
+    *("ensemble", "mdn_rnn", "gaussian=rssm", "categorical=rssm"),
+    *("seq2seq", "attention=seq2seq", "one step=seq2seq"),
+)
+SETTINGS = (
+    # As large as seq2seq, so that this, too, tells what training on one step at a time is worth.
+    "mdn_rnn.core={name = 'gru', hidden = 92}",
+    "categorical.latents=categorical",
+    "attention.attention=true",
+    "one step.free_running=0.0",
+    "one step.feedback=sample",
+)
+# A code of the pixel maze's agent (runs/recipes/pixel-maze.toml).
+LATENT = ("dims=8", "spatial=true", "variance=0.002", "annealing=500")
+KEPT = ("errors", "calibration")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Scores what is missing."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("sets", nargs="*", choices=[*SETS, []], help="default: all")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=1_500, help="gradient steps of each model")
+    parser.add_argument("--records", type=int, default=1_024, help="records per gradient step")
+    parser.add_argument("--anew", action="store_true", help="score again what is there")
+    parser.add_argument("--results", type=Path, default=RESULTS, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=OUT / "scorecards", help=argparse.SUPPRESS)
+    args = parser.parse_args(arguments)
+    for name in args.sets or SETS:
+        path = args.results / f"world-{name}.json"
+        if args.anew or not path.exists():
+            _score(name, path, args)
+    return 0
+
+
+def _score(name: str, path: Path, args: argparse.Namespace) -> None:
+    began = time.monotonic()
+    folder = args.out / name
+    source = SETS[name]
+    if "Pixels" in source.data:
+        source = replace(source, latent=_latent(source.data, args.out / "latent"))
+    found = score_worlds(
+        MODELS,
+        source,
+        make,
+        folder,
+        settings=SETTINGS,
+        fitting=Fitting(args.steps, args.records),
+        seeds=args.seeds,
+    )
+    (folder / "tables.txt").write_text(describe_score(found) + "\n")
+    facts = {
+        "kind": "scorecard",
+        "set": name,
+        "settings": list(SETTINGS),
+        "fitting": {"steps": args.steps, "records": args.records},
+        "minutes": round((time.monotonic() - began) / 60, 1),
+        "versions": versions(),
+        **{key: found[key] for key in ("data", "protocol", "seeds")},
+        "models": {key: _short(known) for key, known in found["models"].items()},
+    }
+    facts["data"] = {**facts["data"], "latent": source.latent and "vae " + " ".join(LATENT)}
+    facts["protocol"].pop("regions", None)
+    write_json(path, facts)
+    for figure in KEPT:
+        shutil.copy(folder / f"{figure}.png", path.with_name(f"{path.stem}-{figure}.png"))
+    print(describe_score(found), file=sys.stderr)
+
+
+def _latent(env: str, folder: Path) -> str:
+    """The folder of a latent model for pictures, fitted once for all seeds."""
+    if not (folder / "latent").is_dir():
+        train_latent(
+            "vae", env, make, folder, settings=LATENT, count=6_000, steps=2_000, learning_rate=3e-3
+        )
+    return str(folder)
+
+
+def _short(known: dict[str, Any]) -> dict[str, Any]:
+    """What was scored of a model, without what only figures are drawn of."""
+    runs = [{"horizons": run["horizons"], "cost": run["cost"]} for run in known["runs"]]
+    rounded: dict[str, Any] = json.loads(
+        json.dumps({**known, "runs": runs}), parse_float=lambda text: float(f"{float(text):.5g}")
+    )
+    return rounded
+
+
+if __name__ == "__main__":
+    sys.exit(main())
