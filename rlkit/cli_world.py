@@ -32,6 +32,7 @@ BASELINES = {
     "arx": "baseline: all columns from the past of all, and actions",
     "arima": "baseline, by statsmodels",
     "sarima": "baseline, by statsmodels; --set sarima.period=N",
+    "tank_filter": "baseline: the true laws of `tanks`, which nothing can beat",
 }
 
 

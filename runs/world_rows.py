@@ -19,6 +19,7 @@ SHOWN = {
     "attention": "with attention",
     "one step": "trained on one step",
     "linear": "linear",
+    "tank_filter": "true laws",
 }
 """Who is a column, and under which heading."""
 

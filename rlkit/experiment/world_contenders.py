@@ -21,6 +21,7 @@ from rlkit.world import Cases, World, WorldModel, make_world, world_names
 from rlkit.world.arima import ARIMA, sarima
 from rlkit.world.autoregression import ar, arx
 from rlkit.world.baselines import Forecaster, linear_trend, persistence
+from rlkit.world.tank_filter import TankFilter
 
 Array = NDArray[Any]
 MODEL, BASELINE, CONTROL = "model", "baseline", "control"
@@ -33,6 +34,7 @@ _BASELINES: dict[str, Callable[..., Forecaster]] = {
     ARX: arx,
     "arima": ARIMA,
     "sarima": sarima,
+    "tank_filter": TankFilter,
 }
 _WITH_HORIZON = (PERSISTENCE, "trend")
 

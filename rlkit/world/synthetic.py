@@ -38,6 +38,7 @@ POWER = (0.0, 8000.0)  # W
 HOLD = (10, 60)  # steps from one switch of a driver to its next
 DISTURBANCE, MEMORY = 0.03, 300.0  # deviation of w, and its correlation time in s
 NOISE = np.array([0.2, 0.2, 0.1])  # cm, cm, °C
+UNITS = np.array([100.0, 100.0, 1.0])  # from the state's m, m, °C
 
 TARGETS = ("level_1", "level_2", "temperature_2")
 DRIVERS = ("inflow", "power")
@@ -77,15 +78,13 @@ def driven_tanks(
     power = POWER[0] + share[..., 1] * (POWER[1] - POWER[0])
     state = _equilibrium(inflow[:, 0], power[:, 0])
     off = DISTURBANCE * noise * rng.standard_normal(episodes)
-    keep = np.exp(-STEP / MEMORY)
-    fresh = DISTURBANCE * noise * np.sqrt(1 - keep**2)
     seen = np.empty((episodes, steps + 1, 3))
     seen[:, 0] = state
     for step in range(steps):
-        state = _advanced(state, inflow[:, step] * (1 + off), power[:, step])
-        off = keep * off + fresh * rng.standard_normal(episodes)
+        state = advanced(state, inflow[:, step] * (1 + off), power[:, step])
+        off = disturbed(off, noise, rng)
         seen[:, step + 1] = state
-    seen = seen * (100, 100, 1) + noise * NOISE * rng.standard_normal(seen.shape)
+    seen = seen * UNITS + noise * NOISE * rng.standard_normal(seen.shape)
     actions = np.concatenate(
         [inflow[..., None] * 60_000, power[..., None] / 1000, share[..., 2:]], axis=2
     )
@@ -108,8 +107,8 @@ def _equilibrium(inflow: Floats, power: Floats) -> Floats:
     return np.stack([level, level, temperature], axis=1)
 
 
-def _advanced(state: Floats, inflow: Floats, power: Floats) -> Floats:
-    """The state one step later, drivers held, by Runge and Kutta's fourth-order rule."""
+def advanced(state: Floats, inflow: Floats, power: Floats) -> Floats:
+    """The states `(N, 3)` one step later, drivers held, by Runge and Kutta's fourth-order rule."""
     span = STEP / SUBSTEPS
     for _ in range(SUBSTEPS):
         one = change(state, inflow, power)
@@ -118,6 +117,14 @@ def _advanced(state: Floats, inflow: Floats, power: Floats) -> Floats:
         four = change(state + span * three, inflow, power)
         state = state + span / 6 * (one + 2 * two + 2 * three + four)
     return state
+
+
+def disturbed(off: Floats, noise: float, rng: np.random.Generator) -> Floats:
+    """The disturbance w `(N,)` one step later."""
+    keep = np.exp(-STEP / MEMORY)
+    fresh = DISTURBANCE * noise * np.sqrt(1 - keep**2)
+    later: Floats = keep * off + fresh * rng.standard_normal(off.shape)
+    return later
 
 
 def _switched(rng: np.random.Generator, episodes: int, steps: int, count: int) -> Floats:
