@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 State = dict[str, Tensor]
 Metrics = dict[str, Tensor]
@@ -17,6 +18,8 @@ Loss = Callable[[Tensor], tuple[Tensor, Metrics]]
 
 # Below this layer width MKL's products are the faster ones, above it oneDNN's.
 ONEDNN_WIDTH = 128
+# A product of oneDNN takes some 12 us more to begin, which fewer multiplications do not win back.
+ONEDNN_PRODUCT = 2**20
 
 
 def gradient(loss: Loss, vector: Tensor) -> tuple[Tensor, Metrics]:
@@ -48,9 +51,11 @@ def adam(state: State, name: str, grad: Tensor, learning_rate: Tensor | float) -
     decay1, decay2 = state[f"{name}.decay1"] * 0.9, state[f"{name}.decay2"] * 0.999
     m = torch.lerp(state[f"{name}.m"], grad, 0.1)
     v = torch.lerp(state[f"{name}.v"], grad * grad, 0.001)
-    step = (m / (1 - decay1)) / ((v / (1 - decay2)).sqrt() + 1e-8)
+    # In place where that is nobody else's: fresh memory costs as much as the arithmetic.
+    scale = (v / (1 - decay2)).sqrt_().add_(1e-8)
+    step = (m / (1 - decay1)).div_(scale).mul_(learning_rate)
     return {
-        name: state[name] - learning_rate * step,
+        name: state[name] - step,
         f"{name}.m": m,
         f"{name}.v": v,
         f"{name}.decay1": decay1,
@@ -121,11 +126,74 @@ def fast_float32(enabled: bool) -> Iterator[None]:
     has no bfloat16 matrix unit oneDNN still computes in full float32; that is tested once, and the
     permission is only ever given where it costs no precision.
     """
+    _keep_freed_memory()
     if not (enabled and _onednn_keeps_float32()):
         yield
         return
     with _bfloat16_permitted():
         yield
+
+
+@contextmanager
+def small_products(multiplications: int) -> Iterator[None]:
+    """Inside `fast_float32`, hands products back to MKL where they are too small for oneDNN.
+
+    A loop over time multiplies few rows at a time, however wide the layers.
+
+    Args:
+        multiplications: In a typical product of the loop, rows times the weight's entries.
+    """
+    settings: Any = torch.backends.mkldnn
+    before = settings.matmul.fp32_precision
+    if before != "bf16" or multiplications >= ONEDNN_PRODUCT:
+        yield
+        return
+    settings.matmul.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        settings.matmul.fp32_precision = before
+
+
+class _Loop(torch.autograd.Function):
+    """A graph of its own inside one node."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, run: Callable[..., tuple[Tensor, ...]], multiplications: int, *inputs: Tensor
+    ) -> tuple[Tensor, ...]:
+        wanted = ctx.needs_input_grad[2:]
+        inside = [
+            x.detach().requires_grad_(needed) for x, needed in zip(inputs, wanted, strict=True)
+        ]
+        with small_products(multiplications), torch.set_grad_enabled(any(wanted)):
+            outputs = run(*inside)
+        ctx.multiplications, ctx.wanted, ctx.outputs = multiplications, wanted, outputs
+        ctx.inside = [x for x in inside if x.requires_grad]
+        return tuple(output.detach() for output in outputs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        with small_products(ctx.multiplications):
+            # Kept, because the graph outside may be: it goes when that one goes.
+            each = torch.autograd.grad(ctx.outputs, ctx.inside, grads, True, allow_unused=True)
+        found = iter(each)
+        return None, None, *(next(found) if needed else None for needed in ctx.wanted)
+
+
+def loop(
+    run: Callable[..., tuple[Tensor, ...]], multiplications: int, *inputs: Tensor
+) -> tuple[Tensor, ...]:
+    """`run(*inputs)`, both passes of it with `small_products`; gradients flow to the inputs alone.
+
+    Args:
+        run: A loop over time; its outputs all depend on the inputs.
+        multiplications: See `small_products`.
+        *inputs: Whatever `run` is to be differentiated by.
+    """
+    found: tuple[Tensor, ...] = _Loop.apply(run, multiplications, *inputs)  # type: ignore[no-untyped-call]
+    return found
 
 
 @contextmanager
@@ -136,6 +204,17 @@ def _denormals_flushed() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(False)
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Has the C library keep some 32 MB of what is freed, for the next step to use.
+
+    glibc hands blocks of 128 kB and more back to the system, as well as the end of its heap, and to
+    fetch them anew, page by page, took a third of a step. It raises both limits whenever a larger
+    block is freed (mallopt(3), M_MMAP_THRESHOLD), so one is; nothing is ever written to it.
+    """
+    torch.empty(16 * 2**20, dtype=torch.uint8)
 
 
 @cache

@@ -208,4 +208,4 @@ class Ensemble(Markov):
         for shift in (15, 13):
             mixed = ((mixed ^ (mixed >> shift)) * 0x2C1B3C6D) & 0xFFFFFFFF
         uniform = (mixed ^ (mixed >> 16)).double() / 2**32
-        return (uniform.unsqueeze(-1) > torch.tensor(POISSON).to(uniform)).sum(-1).float()
+        return torch.bucketize(uniform, torch.tensor(POISSON).to(uniform)).float()

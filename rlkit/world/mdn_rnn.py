@@ -13,9 +13,11 @@ from torch import Tensor
 
 from rlkit.encoders import Carry, SequenceEncoder
 from rlkit.latents.model import is_whole, require
+from rlkit.networks.gradient import loop
 from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
 from rlkit.world.model import Step, negative_log_likelihood, normal, unroll
 from rlkit.world.recurrent import Core, Remembering, fresh_where
+from rlkit.world.stepping import stepper
 
 
 class Mixture(NamedTuple):
@@ -145,12 +147,11 @@ class MdnRnn(Remembering):
         temperature: float = 1.0,
     ) -> Imagined:
         """Samples of what would come, each read in its turn; see `WorldModel.imagine`."""
-        p, core_part, width = self.views(vector), self._core_part(vector), self.known.observation
-        never = torch.zeros(len(carry[0]), dtype=torch.bool, device=carry[0].device)
+        p, width = self.views(vector), self.known.observation
+        advance = stepper(self._core, self._core_part(vector))
 
         def step(carry: Carry, action: Tensor) -> Step:
-            read = torch.cat([carry[0], action], 1)
-            features, memory = self._core.step(core_part, read, carry[1:], never)
+            features, memory = advance(carry[1:], carry[0], action)
             mixture = self._mixture(p, carry[0], features)
             sample = mixture.sample(generator, temperature)
             return Step(sample, *mixture.moments(), (sample[:, :width], *memory))
@@ -163,10 +164,13 @@ class MdnRnn(Remembering):
         """Negative log-likelihood of each step; see `WorldModel.loss`."""
         x = windows.observation[:, :-1]
         read = torch.cat([x, windows.action], 2)
-        fresh = self._core.initial(len(x), x.device)
-        features, _ = self._core.scan(
-            self._core_part(vector), read, fresh, windows.is_first[:, :-1], generator
-        )
+        part = self._core_part(vector)
+        fresh, is_first = self._core.initial(len(x), x.device), windows.is_first[:, :-1]
+
+        def run(part: Tensor) -> tuple[Tensor]:
+            return (self._core.scan(part, read, fresh, is_first, generator)[0],)
+
+        (features,) = loop(run, len(x) * part.numel(), part)
         mixture = self._mixture(self.views(vector), x, features)
         nll = windows.mean(mixture.negative_log_likelihood(windows.target))
         with torch.no_grad():
@@ -183,7 +187,11 @@ class MdnRnn(Remembering):
 
     def _mixture(self, p: dict[str, Tensor], x: Tensor, features: Tensor) -> Mixture:
         """What follows observations `x (..., F)`, by features `(..., D)`."""
-        out = features @ p["head.weight"] + p["head.bias"]
+        # Rows innermost: columns and components are few, and loops over few numbers are slow.
+        lead, rows = features.shape[:-1], features.flatten(0, -2)
+        columns = torch.addmm(p["head.bias"].unsqueeze(1), p["head.weight"].T, rows.T)
+        out = columns.T.view(*lead, -1)
+        x = x.flatten(0, -2).T.contiguous().T.view(*lead, -1)
         logits, of_components = out[..., : self.mixtures], out[..., self.mixtures :]
         shape = (*out.shape[:-1], self.mixtures, 2 * self.known.target)
         raw, raw_scale = of_components.reshape(shape).chunk(2, -1)

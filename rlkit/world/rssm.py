@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +15,7 @@ from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
 from rlkit.world.model import Model, Step, negative_log_likelihood, normal, unroll
 from rlkit.world.rssm_latents import Categorical, Gaussian, Latents
 from rlkit.world.rssm_scan import RssmScan, Weights
+from rlkit.world.stepping import gru_stepper
 
 LATENTS = ("gaussian", "categorical")
 LOW, HIGH = -5.0, 0.25  # bounds of the decoder's log-deviation
@@ -158,7 +158,7 @@ class Rssm(Model):
         distribution is their mixture over rows. Temperature is that of latent and observation.
         """
         p, latents, width = self.views(vector), self.stochastic, self.known.observation
-        advance = self._stepper(p)
+        advance = gru_stepper(*self._memory_weights(p))
 
         def step(carry: Carry, action: Tensor) -> Step:
             chance = latents.chance((len(action),), generator).to(action.device)
@@ -228,16 +228,6 @@ class Rssm(Model):
         found: Carry = RssmScan.apply(self.stochastic, *sequences, *weights)  # type: ignore[no-untyped-call]
         return found
 
-    def _stepper(self, p: Views) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-        """The memory's step, `(state, latent, action) -> state`, its parameters looked up once."""
-        weight, recurrent, bias, candidate = self._memory_weights(p)
-        second = F.pad(candidate, (2 * self.deterministic, 0))
-
-        def advance(h: Tensor, z: Tensor, action: Tensor) -> Tensor:
-            return torch.gru_cell(torch.cat([z, action], 1), h, weight, recurrent, bias, second)
-
-        return advance
-
     def _memory_weights(self, p: Views) -> list[Tensor]:
         names = ("input.weight", "recurrent.weight", "bias", "recurrent.bias")
         return [p[f"memory.0.{name}"] for name in names]
@@ -255,4 +245,4 @@ def _layers(p: Views, name: str, x: Tensor) -> Tensor:
 
 def _leaning(x: Tensor, weight: float) -> Tensor:
     """The same numbers, whose gradient is `weight` times what it would be."""
-    return torch.lerp(x.detach(), x, weight)
+    return x if weight == 1 else torch.lerp(x.detach(), x, weight)

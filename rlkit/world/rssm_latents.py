@@ -132,8 +132,13 @@ class Categorical:
         return self.width
 
     def chance(self, lead: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Numbers evenly spread over [0, 1), `(*lead, groups)`; see `Latents.chance`."""
-        return torch.rand((*lead, self.groups), generator=generator, device=generator.device)
+        """Thresholds `(*lead, groups, classes - 1)`; see `Latents.chance`.
+
+        A class is passed over where the distribution function without its even share is below.
+        """
+        draw = torch.rand((*lead, self.groups), generator=generator, device=generator.device)
+        even = torch.arange(1, self.classes, device=draw.device) * (UNIFORM / self.classes)
+        return (draw.unsqueeze(-1) - even) / (1 - UNIFORM)
 
     def sample(self, outputs: Tensor, chance: Tensor | None, temperature: float = 1.0) -> Tensor:
         """One-hot groups side by side, each of a class's probability to 1 / temperature.
@@ -141,7 +146,10 @@ class Categorical:
         Gradients pass as if they were the probabilities; see `Latents.sample`.
         """
         logits = self._grouped(outputs)
-        hot: Tensor = _Choice.apply(logits, chance, temperature)  # type: ignore[no-untyped-call]
+        if torch.is_grad_enabled():
+            hot: Tensor = _Choice.apply(logits, chance, temperature)  # type: ignore[no-untyped-call]
+        else:
+            hot = _chosen(logits, chance, temperature)
         return hot.flatten(-2)
 
     def slopes(self, outputs: Tensor, chance: Tensor | None) -> Tensor:
@@ -154,8 +162,9 @@ class Categorical:
 
     def divergence(self, outputs: Tensor, others: Tensor) -> Tensor:
         """A sum over groups; see `Latents.divergence`."""
-        p, q = self.probabilities(outputs), self.probabilities(others)
-        return (p * (p.log() - q.log())).sum((-2, -1))
+        logits = self._grouped(outputs), self._grouped(others)
+        found: Tensor = _Divergence.apply(*logits)  # type: ignore[no-untyped-call]
+        return found
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         """`(..., groups, classes)`."""
@@ -170,25 +179,53 @@ class _Choice(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, chance: Tensor | None, temperature: float) -> Tensor:
-        p = _softmax(logits)
-        ctx.save_for_backward(p)
-        if chance is None or temperature == 0:
-            index = p.argmax(-1, keepdim=True)
-        else:
-            q = _mixed(p)
-            if temperature != 1:
-                q = (q / q.amax(-1, keepdim=True)) ** (1 / temperature)
-                q = q / q.sum(-1, keepdim=True)
-            # The inverse of the distribution function; the last class is what is left of 1.
-            below = q[..., :-1].cumsum(-1) <= chance.unsqueeze(-1)
-            index = below.sum(-1, keepdim=True)
-        return torch.zeros_like(p).scatter_(-1, index, 1.0)
+        ctx.save_for_backward(logits)
+        return _chosen(logits, chance, temperature)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (p,) = ctx.saved_tensors
-        return _through(p, grad), None, None
+        (logits,) = ctx.saved_tensors
+        return _through(_softmax(logits), grad), None, None
+
+
+class _Divergence(torch.autograd.Function):
+    """Of a first distribution from a second, both mixed: autograd is far slower."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, others: Tensor) -> Tensor:
+        p, q = _softmax(logits), _softmax(others)
+        mixed, mixed_q = _mixed(p), _mixed(q)
+        ratio = mixed / mixed_q
+        apart = ratio.log()
+        ctx.save_for_backward(p, q, ratio, apart)
+        return (mixed * apart).sum((-2, -1))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        p, q, ratio, apart = ctx.saved_tensors
+        grad = grad[..., None, None]
+        # The derivative for a probability is apart + 1, but logits do not feel a constant.
+        return _through(p, grad * apart), _through(q, -grad * ratio)
+
+
+def _chosen(logits: Tensor, chance: Tensor | None, temperature: float) -> Tensor:
+    """Classes, one-hot, `(..., groups, classes)`."""
+    if chance is None or temperature == 0:
+        likeliest = logits.max(-1, keepdim=True).indices  # argmax takes twice as long
+        return torch.zeros_like(logits).scatter_(-1, likeliest, 1.0)
+    weights = (logits - logits.amax(-1, keepdim=True)).exp_()
+    if temperature != 1:
+        q = _mixed(weights / weights.sum(-1, keepdim=True))
+        weights = (q / q.amax(-1, keepdim=True)) ** (1 / temperature)
+        chance = chance[..., :1] * (1 - UNIFORM) + UNIFORM / logits.shape[-1]  # the draw itself
+    # The inverse of the distribution function; the last class is what is left of 1.
+    reached = weights.cumsum(-1)
+    passed = logits.new_zeros(*logits.shape[:-1], logits.shape[-1] + 1)
+    passed[..., 0] = 1.0
+    torch.le(reached[..., :-1], chance * reached[..., -1:], out=passed[..., 1:-1])
+    return passed[..., :-1] - passed[..., 1:]
 
 
 def _softmax(logits: Tensor) -> Tensor:

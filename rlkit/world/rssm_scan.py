@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from rlkit.encoders.cells import gru_derivatives, resets_of, weight_gradient
+from rlkit.networks.gradient import small_products
 from rlkit.world.rssm_latents import Latents
 
 
@@ -83,21 +84,22 @@ class RssmScan(torch.autograd.Function):
         resets = resets_of(first)
         resets[0] = first[0].unsqueeze(1)
         before, states, drawn, outputs = [], [], [], []
-        for t, layer in enumerate(hidden.unbind(0)):
-            if (reset := resets[t]) is not None:
-                h, z = h.masked_fill(reset, 0.0), z.masked_fill(reset, 0.0)
-            before.append((h, z))
-            wide[t].addmm_(z, of_latent)
-            products[t].addmm_(h, of_state)
-            both[t].sigmoid_()
-            candidate = n[t].addcmul_(r[t], inner[t], value=2).sigmoid_()
-            torch.add(minus_one, candidate, alpha=2, out=candidate)
-            h = torch.lerp(candidate, h, keep[t])
-            layer.addmm_(h, w.state)
-            outputs.append(torch.addmm(w.posterior_bias, F.silu(layer), w.posterior))
-            z = latents.sample(outputs[-1], None if chance is None else chance[t])
-            states.append(h)
-            drawn.append(z)
+        with small_products(len(h) * w.recurrent.numel()):
+            for t, layer in enumerate(hidden.unbind(0)):
+                if (reset := resets[t]) is not None:
+                    h, z = h.masked_fill(reset, 0.0), z.masked_fill(reset, 0.0)
+                before.append((h, z))
+                wide[t].addmm_(z, of_latent)
+                products[t].addmm_(h, of_state)
+                both[t].sigmoid_()
+                candidate = n[t].addcmul_(r[t], inner[t], value=2).sigmoid_()
+                torch.add(minus_one, candidate, alpha=2, out=candidate)
+                h = torch.lerp(candidate, h, keep[t])
+                layer.addmm_(h, w.state)
+                outputs.append(torch.addmm(w.posterior_bias, F.silu(layer), w.posterior))
+                z = latents.sample(outputs[-1], None if chance is None else chance[t])
+                states.append(h)
+                drawn.append(z)
         hs, zs, out = torch.stack(states), torch.stack(drawn), torch.stack(outputs)
         h_before, z_before = (torch.stack(part) for part in zip(*before, strict=True))
         ctx.save_for_backward(*w, action, gates, hidden, hs, out, h_before, z_before, chance)
@@ -126,21 +128,22 @@ class RssmScan(torch.autograd.Function):
             gates[..., 2 * size : 3 * size].unbind(0),
         )
         products, inputs = d[..., : 3 * size].unbind(0), d[..., size:].unbind(0)
-        for t in range(len(ghs) - 1, -1, -1):
-            latents.pull(gos[t], slopes[t], gzs[t])
-            layers[t].mul_(gos[t] @ posterior)
-            g = ghs[t].addmm_(layers[t], state)
-            ds[t].mul_(g.unsqueeze(1))
-            if t == 0:
-                break
-            reset = ctx.resets[t]
-            if reset is None:
-                ghs[t - 1].addcmul_(keep[t], g).addmm_(products[t], u)
-                gzs[t - 1].addmm_(inputs[t], of_latent)
-            else:
-                kept = torch.addmm(keep[t] * g, products[t], u)
-                ghs[t - 1].add_(kept.masked_fill_(reset, 0.0))
-                gzs[t - 1].add_((inputs[t] @ of_latent).masked_fill_(reset, 0.0))
+        with small_products(hs.shape[1] * w.recurrent.numel()):
+            for t in range(len(ghs) - 1, -1, -1):
+                latents.pull(gos[t], slopes[t], gzs[t])
+                layers[t].mul_(gos[t] @ posterior)
+                g = ghs[t].addmm_(layers[t], state)
+                ds[t].mul_(g.unsqueeze(1))
+                if t == 0:
+                    break
+                reset = ctx.resets[t]
+                if reset is None:
+                    ghs[t - 1].addcmul_(keep[t], g).addmm_(products[t], u)
+                    gzs[t - 1].addmm_(inputs[t], of_latent)
+                else:
+                    kept = torch.addmm(keep[t] * g, products[t], u)
+                    ghs[t - 1].add_(kept.masked_fill_(reset, 0.0))
+                    gzs[t - 1].add_((inputs[t] @ of_latent).masked_fill_(reset, 0.0))
         into, sums = d[..., size:], d.sum((0, 1))
         weights = Weights(
             inputs=weight_gradient(into, torch.cat([z_before, action], 2)),

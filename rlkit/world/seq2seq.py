@@ -14,12 +14,14 @@ from torch import Tensor
 from rlkit.encoders import Carry, SequenceEncoder
 from rlkit.encoders.layers import tanh
 from rlkit.latents.model import is_number, is_whole, require
+from rlkit.networks.gradient import loop
 from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
 from rlkit.world.model import Step, negative_log_likelihood, normal, unroll
-from rlkit.world.recurrent import Core, Remembering
+from rlkit.world.recurrent import HIGH, Core, Remembering
+from rlkit.world.stepping import stepper
 
 Views = dict[str, Tensor]
-Decoder = Callable[[Tensor, Tensor, Carry], tuple[Tensor, Tensor, Carry]]
+Decoder = Callable[[Tensor, Tensor, Carry], tuple[Tensor, Carry]]
 FEEDBACK = ("mean", "sample")
 
 
@@ -159,13 +161,14 @@ class Seq2Seq(Remembering):
         temperature: float = 1.0,
     ) -> Imagined:
         """Samples of what would come; see `WorldModel.imagine`."""
-        width = self.known.observation
+        p, width = self.views(vector), self.known.observation
         _, memory, _, attended = self._parted(carry)
-        decode = self._decoder(vector, attended)
+        decode = self._decoder(p, vector, attended)
 
         def step(carry: Carry, action: Tensor) -> Step:
             x, _, state, _ = self._parted(carry)
-            mean, log_scale, state = decode(x, action, state)
+            raw, state = decode(x, action, state)
+            mean, log_scale = self.prediction(p, x, *raw.chunk(2, 1))
             scale = log_scale.exp()
             sample = normal(mean, scale, generator, temperature)
             read = (sample if self.feedback == "sample" else mean)[:, :width]
@@ -184,22 +187,14 @@ class Seq2Seq(Remembering):
         share = self.free_running * (min(step / self.ramp, 1.0) if self.ramp else 1.0)
         draw = torch.rand(ahead.mask.shape, generator=generator, device=generator.device)
         free = (draw < share).to(cut.device).unsqueeze(2)
-        decode = self._decoder(vector, attended)
-        x, means, log_scales = ahead.observation[:, 0], [], []
-        for t in range(free.shape[1]):
-            mean, log_scale, state = decode(x, ahead.action[:, t], state)
-            own = mean
-            if self.feedback == "sample":
-                own = normal(mean, log_scale.exp(), generator, 1.0)
-            x = torch.where(free[:, t], own[:, : x.shape[1]], ahead.observation[:, t + 1])
-            means.append(mean)
-            log_scales.append(log_scale)
-        mean = torch.stack(means, 1)
-        each = negative_log_likelihood(ahead.target, mean, torch.stack(log_scales, 1))
+        mean, log_scale = self._told(vector, ahead, state, attended, free, generator)
+        each = negative_log_likelihood(ahead.target, mean, log_scale)
         nll = ahead.mean(each.sum(2))
         with torch.no_grad():
             errors = (mean - ahead.target).square().mean(2)
-            one = replace(ahead, mask=ahead.mask & (torch.arange(len(means)) == 0).to(cut.device))
+            one = replace(
+                ahead, mask=ahead.mask & (torch.arange(mean.shape[1]) == 0).to(cut.device)
+            )
             metrics = {"error": one.mean(errors), "horizon_error": ahead.mean(errors)}
         return nll, {"nll": nll.detach(), **metrics}
 
@@ -223,19 +218,64 @@ class Seq2Seq(Remembering):
         start = torch.addmm(p["start.bias"], features, p["start.weight"]).tanh()
         return tuple(part.contiguous() for part in torch.split(start, self._states, 1))
 
-    def _decoder(self, vector: Tensor, attended: Carry) -> Decoder:
-        """From observation, action and memory to mean, log-deviation and memory of n rows."""
-        p, part = self.views(vector), self.part(vector, "decoder")
+    def _decoder(self, p: Views, vector: Tensor, attended: Carry) -> Decoder:
+        """From observation, action and memory to the head's outputs and memory of n rows."""
+        advance = stepper(self.encoders["decoder"], self.part(vector, "decoder"))
 
-        def decode(x: Tensor, action: Tensor, state: Carry) -> tuple[Tensor, Tensor, Carry]:
-            never = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-            features, state = self._core.step(part, torch.cat([x, action], 1), state, never)
+        def decode(x: Tensor, action: Tensor, state: Carry) -> tuple[Tensor, Carry]:
+            features, state = advance(state, x, action)
             if self.attention:
                 features = _looked_back(p, features, *attended)
-            raw, raw_scale = torch.addmm(p["head.bias"], features, p["head.weight"]).chunk(2, 1)
-            return *self.prediction(p, x, raw, raw_scale), state
+            return torch.addmm(p["head.bias"], features, p["head.weight"]), state
 
         return decode
+
+    def _told(
+        self,
+        vector: Tensor,
+        ahead: Windows,
+        state: Carry,
+        attended: Carry,
+        free: Tensor,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and log-deviation `(B, H, F + K)` of what follows each cut.
+
+        The decoder reads its own words where `free (B, H, 1)`, the truth elsewhere.
+        """
+        action, truth = ahead.action.unbind(1), ahead.observation.unbind(1)
+        parts = len(state)
+
+        def run(vector: Tensor, *memory: Tensor) -> tuple[Tensor, Tensor]:
+            p, state = self.views(vector), memory[:parts]
+            decode, own = self._decoder(p, vector, memory[parts:]), self._own(p, generator)
+            x, read, told = truth[0], [], []
+            for t, freely in enumerate(free.unbind(1)):
+                raw, state = decode(x, action[t], state)
+                read.append(x)
+                told.append(raw)
+                x = torch.where(freely, own(x, raw), truth[t + 1])
+            return torch.stack(read, 1), torch.stack(told, 1)
+
+        products = len(free) * self.part(vector, "decoder").numel()
+        read, told = loop(run, products, vector, *state, *attended)
+        # All steps at once: in the loop it would be a dozen calls for each.
+        return self.prediction(self.views(vector), read, *told.chunk(2, 2))
+
+    def _own(self, p: Views, generator: torch.Generator) -> Callable[[Tensor, Tensor], Tensor]:
+        """What the decoder reads of its own, by what it read before and the head's outputs."""
+        width = self.known.observation
+        if self.feedback == "sample":
+
+            def drawn(x: Tensor, raw: Tensor) -> Tensor:
+                mean, log_scale = self.prediction(p, x, *raw.chunk(2, 1))
+                return normal(mean, log_scale.exp(), generator, 1.0)[:, :width]
+
+            return drawn
+        if not self.delta:
+            return lambda x, raw: raw[:, :width]
+        unit = p["log_change"].clamp(max=HIGH - 1).exp()
+        return lambda x, raw: torch.addcmul(x, raw[:, :width], unit)
 
     def _cut(self, windows: Windows, generator: torch.Generator) -> Tensor:
         """The last observation that each window's encoder reads, `(B,)`, drawn evenly."""
@@ -252,7 +292,12 @@ class Seq2Seq(Remembering):
         is_first = windows.is_first[:, :most]
         read = torch.cat([windows.observation, windows.previous_action], 2)[:, :most]
         fresh = self._core.initial(len(cut), cut.device)
-        features, _ = self._core.scan(self.part(vector, "encoder"), read, fresh, is_first)
+        part = self.part(vector, "encoder")
+
+        def run(part: Tensor) -> tuple[Tensor]:
+            return (self._core.scan(part, read, fresh, is_first)[0],)
+
+        (features,) = loop(run, len(cut) * part.numel(), part)
         row = torch.arange(len(cut), device=cut.device)
         state = self._start(self.views(vector), features[row, cut])
         if not self.attention:

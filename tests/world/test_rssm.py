@@ -65,6 +65,16 @@ def test_a_divergence_is_the_reference(latents):
     torch.testing.assert_close(latents.divergence(one, one), torch.zeros(50))
 
 
+@pytest.mark.parametrize("latents", LATENTS)
+def test_a_divergences_gradient_is_the_references(latents):
+    ends = [normal(50, latents.outputs, seed=seed).requires_grad_() for seed in range(2)]
+    pull = normal(50, seed=2)
+    found = torch.autograd.grad((pull * latents.divergence(*ends)).sum(), ends)
+    reference = kl_divergence(*(described(latents, end) for end in ends))
+    wanted = torch.autograd.grad((pull * reference).sum(), ends)
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_latents_are_drawn_as_they_are_distributed(temperature):
     gaussian, categorical = LATENTS
