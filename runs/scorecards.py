@@ -54,7 +54,7 @@ SETTINGS = (
 )
 # A code of the pixel maze's agent (runs/recipes/pixel-maze.toml).
 LATENT = ("dims=8", "spatial=true", "variance=0.002", "annealing=500")
-KEPT = ("errors", "calibration")
+KEPT = ("errors", "calibration", "fans_gaussian")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
