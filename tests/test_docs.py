@@ -117,12 +117,6 @@ def test_the_readme_begins_with_its_two_commands():
     assert ".venv/bin/python -m pytest" in second
 
 
-def test_the_readme_shows_what_was_measured():
-    filled = runpy.run_path(str(ROOT / "runs" / "results" / "table.py"))["filled"]
-    text = README.read_text()
-    assert filled(text) == text, "run: python runs/tables.py --write"
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
