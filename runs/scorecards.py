@@ -54,7 +54,7 @@ SETTINGS = (
 )
 # A code of the pixel maze's agent (runs/recipes/pixel-maze.toml).
 LATENT = ("dims=8", "spatial=true", "variance=0.002", "annealing=500")
-KEPT = ("errors", "calibration", "fans_gaussian")
+KEPT = ("errors", "calibration", "fans_gaussian", "open_loop_gaussian")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,7 +107,9 @@ def _score(name: str, path: Path, args: argparse.Namespace) -> None:
     facts["protocol"].pop("regions", None)
     write_json(path, facts)
     for figure in KEPT:
-        shutil.copy(folder / f"{figure}.png", path.with_name(f"{path.stem}-{figure}.png"))
+        drawn = folder / f"{figure}.png"
+        if drawn.exists():  # only codes are decoded
+            shutil.copy(drawn, path.with_name(f"{path.stem}-{figure}.png"))
     print(describe_score(found), file=sys.stderr)
 
 
