@@ -26,6 +26,49 @@ def scan_rows(folder: Path) -> Iterator[list[str]]:
         yield [steps, *(f"{found[cell]:.1f}" for cell in ("torch.nn.GRU", "gru", "mingru", "lru"))]
 
 
+SPEED_COLUMNS = [
+    *("one core", "training, records/s", "of the bare layers'", "of all steps at once"),
+    *("imagining 750 rows, steps/s", "of the bare layers'"),
+]
+
+
+def world_speed_rows(folder: Path) -> Iterator[list[str]]:
+    """One row per world model: rates, and their shares of what bare layers do."""
+    for name, found in read(folder / "bench_world_speed.json").get("models", {}).items():
+        fit, ahead = found["training"], found["imagining_750"]
+        at_once = fit.get("ratio_to_at_once")
+        yield [
+            name,
+            f"{fit['tokens_per_s']:,}",
+            f"{fit['ratio_to_floor']:.2f}",
+            "-" if at_once is None else f"{at_once:.2f}",
+            f"{ahead['steps_per_s']:,}",
+            f"{ahead['ratio_to_floor']:.2f}",
+        ]
+
+
+PLANNER_COLUMNS = [
+    *("planner", "samples", "PointMaze-U, steps to the goal", "Pendulum-v1, return"),
+    *("one decision, 95 %", "in 10 ms, 95 %", "in 30 ms, 95 %"),
+]
+
+
+def planner_rows(folder: Path) -> Iterator[list[str]]:
+    """One row per planner and number of samples; decisions are timed with the larger number."""
+    found = read(folder / "bench_planners.json")
+    for key, maze in found.get("maze", {}).items():
+        name, samples = key.split("_")
+        swing, latency = found["pendulum"][key], found["latency"][name]
+        large = samples == str(round(latency["by samples"]["samples"]))
+        yield [
+            f"`{name}`",
+            samples,
+            f"{100 * maze['success']:.1f} %, {maze['steps']:.1f}",
+            f"{swing['mean']:.0f} ± {1.96 * swing['standard_error']:.0f}",
+            *(f"{one['p95']:.1f} ms" if large else "" for one in latency.values()),
+        ]
+
+
 def bench_rows(folder: Path) -> Iterator[list[str]]:
     """One row per comparison with a peer."""
     for name, rows in _BENCHES.items():

@@ -18,8 +18,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import bench_rows
 import world_rows
-from bench_rows import acting_rows, bench_rows, read, scan_rows
 
 from rlkit.experiment.evaluate import wilson
 
@@ -179,7 +179,7 @@ def longest(rungs: Runs, solved: float) -> int | None:
 
 def ablation_rows(folder: Path) -> Iterator[list[str]]:
     """One row per choice of each axis."""
-    for row in read(folder / "ablation.json").get("rows", ()):
+    for row in bench_rows.read(folder / "ablation.json").get("rows", ()):
         runs = row["runs"]
         if runs:
             counts = [str(len(runs)), _steps(runs), _minutes(runs)]
@@ -188,7 +188,7 @@ def ablation_rows(folder: Path) -> Iterator[list[str]]:
 
 def beta_rows(folder: Path) -> Iterator[list[str]]:
     """One row per weight of the prior; means over seeds."""
-    for row in read(folder / "betas.json").get("rows", ()):
+    for row in bench_rows.read(folder / "betas.json").get("rows", ()):
         runs = row["runs"]
         if runs:
             means = [fmean(run[name] for run in runs) for name in BETA_COLUMNS]
@@ -211,6 +211,8 @@ _TABLES: dict[str, tuple[list[str], Callable[[Path], Iterator[list[str]]]]] = {
     "worlds_far": world_rows.table_of("rmse", "50", "{:.2f}"),
     "worlds_coverage": world_rows.table_of("coverage_0.9_recalibrated", "1", "{:.1%}"),
     "worlds_cost": (world_rows.COSTS, world_rows.cost_rows),
+    "worlds_speed": (bench_rows.SPEED_COLUMNS, bench_rows.world_speed_rows),
+    "planners": (bench_rows.PLANNER_COLUMNS, bench_rows.planner_rows),
     "betas": (
         [
             *("beta", "variance kept", "divergence, nats", "place, linear R2"),
@@ -223,11 +225,11 @@ _TABLES: dict[str, tuple[list[str], Callable[[Path], Iterator[list[str]]]]] = {
         ladder_rows,
     ),
     "ablation": (["axis", "choice", "recipe", _REACHED, *_COUNTS], ablation_rows),
-    "bench": (["one thread", "here", "peer", "ratio"], bench_rows),
-    "acting": (["one step, µs", "batch 1", "batch 8"], acting_rows),
+    "bench": (["one thread", "here", "peer", "ratio"], bench_rows.bench_rows),
+    "acting": (["one step, µs", "batch 1", "batch 8"], bench_rows.acting_rows),
     "scan": (
         ["steps", "`torch.nn.GRU`, ms", "GRU, ms", "min-GRU, ms", "LRU, ms"],
-        scan_rows,
+        bench_rows.scan_rows,
     ),
 }
 

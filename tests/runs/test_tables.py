@@ -143,16 +143,16 @@ def test_speeds_become_rows(table, tmp_path):
     acting = {"gru": {"1": 90.4, "8": 100.0}}
     result = {"update": update, "training": training, "scan_ms": scan, "acting_us": acting}
     write(tmp_path, "bench_memory_speed", result)
-    assert [row[1:] for row in table.bench_rows(tmp_path)] == [
+    assert [row[1:] for row in table.bench_rows.bench_rows(tmp_path)] == [
         ["60,000", "120,000 (bare `torch.nn.GRU`, encoders alone)", "0.50 x"],
         ["60,000", "80,000 (bare `torch.nn.GRU`, encoders and heads)", "0.75 x"],
         ["300", "200 (sb3-contrib RecurrentPPO)", "1.5 x"],
     ]
-    assert list(table.acting_rows(tmp_path)) == [["gru", "90", "100"]]
-    assert list(table.scan_rows(tmp_path)) == [["32", "5.0", "6.0", "2.0", "3.0"]]
+    assert list(table.bench_rows.acting_rows(tmp_path)) == [["gru", "90", "100"]]
+    assert list(table.bench_rows.scan_rows(tmp_path)) == [["32", "5.0", "6.0", "2.0", "3.0"]]
     training["recurrent_ppo"] = None
     write(tmp_path, "bench_memory_speed", {"training": training})
-    assert list(table.bench_rows(tmp_path)) == []
+    assert list(table.bench_rows.bench_rows(tmp_path)) == []
 
 
 def test_scorecards_become_one_row_each(table, tmp_path):
