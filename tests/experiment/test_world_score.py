@@ -256,7 +256,7 @@ def test_everybody_forecasts_the_same_windows():
     ("names", "changes", "message"),
     [
         (["ensembel"], {}, "Did you mean 'ensemble'?"),
-        (["ensembel"], {}, "Baselines: persistence, trend, ar, arx, arima, sarima."),
+        (["ensembel"], {}, "Baselines: persistence, trend, ar, arx, arima, sarima, tank_filter."),
         (["no.module:Model"], {}, "cannot be imported"),
         ([], {}, "name one model or more"),
         (["arx", "arx"], {}, "each once"),
