@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 import bench_rows
 import world_rows
 
 from rlkit.experiment.evaluate import wilson
+from rlkit.experiment.world_score import interval
 
 RESULTS = Path(__file__).resolve().parent / "results"
 ROOT = RESULTS.parents[1]
@@ -29,9 +29,6 @@ AGENT = "agent"  # the one arm of a recipe without controls
 TOPICS = {"vae": "latents", "mix": "latents", "mpc": "plans"}
 """What recipes are about whose first arm has this name; all others are about memory."""
 Runs = Sequence[Mapping[str, Any]]
-
-# Student's t, 97.5 %, for 1, 2, ... degrees of freedom; the last is wide enough for any more.
-_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
 def documents() -> list[Path]:
@@ -80,12 +77,8 @@ def change_of(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
     """Mean and 95 % interval by Student's t; the interval of a single value is that value."""
-    mean, count = fmean(values), len(values)
-    if count == 1:
-        return mean, mean, mean
-    t = _STUDENT[min(count - 1, len(_STUDENT)) - 1]
-    half = t * stdev(values) / math.sqrt(count)
-    return mean, mean - half, mean + half
+    mean, half = interval(values)
+    return mean, mean - (half or 0.0), mean + (half or 0.0)
 
 
 def pooled_success(runs: Runs) -> tuple[float, float, float]:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from bench_rows import read
+
 _WORST, _COSTS_ON = -9.0, "pendulum"
 Rows = Callable[[Path], Iterator[list[str]]]
 SHOWN = {
@@ -46,8 +48,7 @@ COSTS = [f"on `{_COSTS_ON}`", "parameters", "seconds of training", "µs per imag
 
 def cost_rows(folder: Path) -> Iterator[list[str]]:
     """One row per model: size and time."""
-    path = folder / f"world-{_COSTS_ON}.json"
-    models = json.loads(path.read_text())["models"] if path.is_file() else {}
+    models = read(folder / f"world-{_COSTS_ON}.json").get("models", {})
     for name, title in SHOWN.items():
         if name not in models:
             continue
