@@ -297,10 +297,13 @@ class Algorithm(OffPolicyAlgorithm):
         while remaining > 0:
             # Several batches at once: most of a sample's time does not depend on its size.
             drawn = min(remaining, 1 if self.config.has_memory else SAMPLED_AT_ONCE)
-            batches = self.memory.sample(drawn * batch_size).split(batch_size)
-            for batch in batches:
-                self.report.add_update(*self.learner.update(self.interface.batch(batch)))
-            self.report.add_batch(batches[-1], self.rule)
+            sampled = self.memory.sample(drawn * batch_size)
+            arrays = self.interface.batch(sampled)
+            for start in range(0, len(sampled), batch_size):
+                rows = slice(start, start + batch_size)
+                batch = {name: array[rows] for name, array in arrays.items()}
+                self.report.add_update(*self.learner.update(batch))
+            self.report.add_batch(sampled.part(rows), self.rule)
             remaining -= drawn
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")

@@ -64,6 +64,8 @@ class Learner:
         self._noise = torch.zeros(0, device=self.device)
         rate = config.learning_rate
         self.learning_rate = torch.tensor(1.0 if callable(rate) else rate, device=self.device)
+        rates = (0.0, config.refresh_share)
+        self._target_rates = [torch.tensor(share, device=self.device) for share in rates]
         generator = torch.Generator().manual_seed(seed)
         state = self.initial_state(generator)
         self._functions: dict[str, Any] = dict(self.networks)
@@ -197,10 +199,8 @@ class Learner:
             Names and values `(M,)` of the metrics.
         """
         rows = batch["reward"][:, self.memory.warm :].size
-        refresh = (self.updates + 1) % self.config.target_update_interval == 0
-        target_rate = torch.tensor(
-            self.config.refresh_share if refresh else 0.0, device=self.device
-        )
+        refreshes = (self.updates + 1) % self.config.target_update_interval == 0
+        target_rate = self._target_rates[refreshes]
         result = self._update(
             self.state, self._tensors(batch), self.draw_noise(rows), target_rate, self.phase()
         )

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from rlkit.networks.parameters import Parametric
 
+# Columns below which MKL is up to four times faster at the transposed product.
+NARROW = 16
+
 
 @dataclass(frozen=True)
 class Mlp(Parametric):
@@ -101,5 +104,7 @@ def _product(x: Tensor, weight: Tensor) -> Tensor:
         # A batched matrix-vector product is several times slower than multiplying and summing.
         return (x * weight.transpose(1, 2)).sum(-1, keepdim=True)
     if len(x) == 1:
+        if weight.shape[-1] < NARROW:
+            return (weight[0].T @ x[0].T).T.unsqueeze(0)
         return (x[0] @ weight[0]).unsqueeze(0)
     return torch.bmm(x, weight)

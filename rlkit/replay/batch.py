@@ -82,13 +82,10 @@ class Batch:
         """Observations per window: T + 1, or more where n-step sums look further ahead."""
         return int(self.is_first.shape[1])
 
-    def split(self, count: int) -> list[Batch]:
-        """Batches of `count` windows each, in order; B must be a multiple of `count`."""
+    def part(self, rows: slice) -> Batch:
+        """Some of the windows."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return [
-            Batch(**{name: _rows(value, slice(i, i + count)) for name, value in values.items()})
-            for i in range(0, len(self), count)
-        ]
+        return Batch(**{name: _rows(value, rows) for name, value in values.items()})
 
     def replace(self, **changes: Any) -> Batch:
         """A copy with some fields exchanged."""

@@ -102,6 +102,24 @@ def test_a_compiled_update_equals_an_eager_one():
         torch.testing.assert_close(value, compiled[name], rtol=0, atol=1e-5)
 
 
+# The compiler's own imports.
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+def test_compiled_updates_keep_apart_what_differs():
+    def scaled_by(scale):
+        def function(state, batch, phase):
+            return {"net": state["net"] + scale * batch["x"].sum() * phase}, {"rows": batch["x"][0]}
+
+        return UpdateFunction(function, True, 8)
+
+    for scale in (1.0, 10.0):  # the same code, another setting
+        update, state = scaled_by(scale), {"net": torch.zeros(1)}
+        expected = 0.0
+        for rows, phase in ((2, 1), (2, 3), (5, 3), (2, 1)):
+            update(state, {"x": torch.ones(rows)}, phase)
+            expected += scale * rows * phase
+            assert float(state["net"]) == expected
+
+
 @pytest.mark.parametrize("enabled", [True, False])
 def test_fast_products_keep_float32_and_give_the_setting_back(enabled):
     setting = torch.backends.mkldnn.matmul

@@ -207,7 +207,7 @@ def test_hindsight_needs_goal_keys(missing):
         Replay(spaces.Dict(keyed), spaces.Discrete(2), 10, rule=DistanceRule(1.0))
 
 
-def test_a_batch_splits_into_consecutive_ones():
+def test_a_batch_has_parts():
     space = spaces.Dict({key: spaces.Box(-9, 9, (2,)) for key in GOAL_KEYS})
     replay = Replay(space, spaces.Discrete(3), 50, rule=DistanceRule(0.5), steps=2, seed=0)
     for step in range(20):
@@ -218,7 +218,7 @@ def test_a_batch_splits_into_consecutive_ones():
         ended = np.array([step % 7 == 6])
         replay.add(here, np.array([step % 3]), np.zeros(1), ended, np.zeros(1, bool), there)
     whole = replay.sample(12)
-    parts = whole.split(4)
+    parts = [whole.part(slice(i, i + 4)) for i in range(0, 12, 4)]
     assert [len(part) for part in parts] == [4, 4, 4]
     for name in ("action", "reward", "discount", "bootstrap", "desired_goal", "relabelled"):
         joined = np.concatenate([getattr(part, name) for part in parts])

@@ -206,12 +206,12 @@ def test_a_replay_with_another_memory_is_refused():
                     World("plain", carry=carry).replay.load_state_dict(state)
 
 
-def test_sequences_split_into_consecutive_batches():
+def test_batches_of_sequences_have_parts():
     options = {"previous_action": True, "previous_reward": True, "carry": ((2,), (3, 1))}
     world = World("box", window=4, burn_in=2, steps=2, **options)
     world.play(40)
     whole = world.replay.sample(12)
-    parts = whole.split(4)
+    parts = [whole.part(slice(i, i + 4)) for i in range(0, 12, 4)]
     assert [(len(part), part.burn_in) for part in parts] == [(4, 2)] * 3
     for name in ("previous_action", "previous_reward", "mask", "position"):
         joined = np.concatenate([getattr(part, name) for part in parts])
@@ -221,5 +221,5 @@ def test_sequences_split_into_consecutive_batches():
         np.testing.assert_array_equal(joined, whole.carry[i])
     world.replay = world.new_replay(previous_action=False, previous_reward=False, carry=())
     world.play(10)
-    part = world.replay.sample(4).split(2)[1]
+    part = world.replay.sample(4).part(slice(2, 4))
     assert part.carry is part.previous_action is part.previous_reward is None
