@@ -45,6 +45,8 @@ def encoder_settings(encoder: str, length: int) -> tuple[str, ...]:
     episode = length + max(5, length // 4) + 1  # observations
     reach = {
         "gru": f", time_scale = {episode}",
+        "lstm": f", time_scale = {episode}",
+        "lru": f", slowest = {max(0.99, 1 - 1 / episode):.4g}",
         "mingru": f", time_scale = {episode}",
         "transformer": f", context = {episode}",
         # Every layer of two taps doubles the reach.

@@ -163,23 +163,19 @@ class RNN(Recurrent):
 
 
 @dataclass(frozen=True)
-class GRU(Recurrent):
-    """Gated recurrent units, torch.nn.GRU's variant: h' = n + z (h - n).
+class Gated(Recurrent):
+    """A recurrent cell whose second gate keeps the state.
 
-    Beside the bias of r, z and n there is the candidate's own, inside the reset gate.
-
-    Source: Cho et al. 2014; `time_scale` after Tallec and Ollivier 2018, section 2.2, with scales
-    spread evenly over their logarithm.
+    Source: `time_scale` after Tallec and Ollivier 2018, section 2.2, with scales spread evenly over
+    their logarithm.
 
     Attributes:
         time_scale: Longest memory at the start, in steps, > 2: the gates' biases spread memories
-            from 2 steps up to it. None starts them at zero, where memory fades within a few steps
-            until training has opened them.
+            from 2 steps up to it. None leaves the biases to the cell; memory then fades within a
+            few steps until training has opened the gates.
     """
 
     time_scale: float | None = None
-
-    gates: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -189,10 +185,26 @@ class GRU(Recurrent):
     def fill(self, views: dict[str, Tensor], generator: torch.Generator) -> None:
         """Fresh values, with gates as open as `time_scale` says."""
         super().fill(views, generator)
-        if self.time_scale is not None:
-            for i in range(self.layers):
-                update = views[f"{i}.bias"][self.hidden : 2 * self.hidden]
-                update.uniform_(0.0, math.log(self.time_scale - 1), generator=generator)
+        for i in range(self.layers):
+            first, keep, *_ = torch.split(views[f"{i}.bias"], self.hidden)
+            if self.time_scale is not None:
+                keep.uniform_(0.0, math.log(self.time_scale - 1), generator=generator)
+            self._fill_gates(first, keep)
+
+    def _fill_gates(self, first: Tensor, keep: Tensor) -> None:
+        """Biases `(H,)` of the first gate and of the one that keeps, where the cell asks for it."""
+
+
+@dataclass(frozen=True)
+class GRU(Gated):
+    """Gated recurrent units, torch.nn.GRU's variant: h' = n + z (h - n).
+
+    Beside the bias of r, z and n there is the candidate's own, inside the reset gate.
+
+    Source: Cho et al. 2014.
+    """
+
+    gates: ClassVar[int] = 3
 
     def _further_shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
         return {f"{layer}.recurrent.bias": (self.hidden,)}
@@ -211,21 +223,24 @@ class GRU(Recurrent):
 
 
 @dataclass(frozen=True)
-class LSTM(Recurrent):
+class LSTM(Gated):
     """Long short-term memory, torch.nn.LSTM's variant; the carry is h and c of each layer.
 
-    The forget gate's bias starts at one instead of zero, so that a fresh network remembers
-    (Jozefowicz et al. 2015, section 2.1).
+    Without a `time_scale` the forget gate's bias starts at one instead of zero, so that a fresh
+    network remembers (Jozefowicz et al. 2015, section 2.1). With one, what a gate keeps long it
+    takes in slowly: the input gate's bias is the forget gate's, negative.
+
+    Source: Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000.
     """
 
     gates: ClassVar[int] = 4
     states: ClassVar[int] = 2
 
-    def fill(self, views: dict[str, Tensor], generator: torch.Generator) -> None:
-        """Fresh values, with an open forget gate."""
-        super().fill(views, generator)
-        for i in range(self.layers):
-            views[f"{i}.bias"][self.hidden : 2 * self.hidden] = 1.0
+    def _fill_gates(self, first: Tensor, keep: Tensor) -> None:
+        if self.time_scale is None:
+            keep.fill_(1.0)
+        else:
+            first.copy_(-keep)
 
     def _step(self, p: dict[str, Tensor], i: int, x: Tensor, before: list[Tensor]) -> list[Tensor]:
         return list(torch.lstm_cell(x, before, *_weights(p, i)))

@@ -148,7 +148,8 @@ def main() -> None:
     """Trains both and prints one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--peer-seeds", type=int, nargs="*", default=[0])
+    parser.add_argument("--peer-seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--every", type=int, default=250, help="steps between examinations")
     parser.add_argument("--peer-steps", type=int, default=25_000)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
@@ -156,11 +157,11 @@ def main() -> None:
     runs = []
     for seed in args.seeds:
         print(f"ours, seed {seed}", file=sys.stderr)
-        runs.append(train_ours(seed, every=250))
+        runs.append(train_ours(seed, args.every))
     for seed in args.peer_seeds:
         for scaled in (True, False):
             print(f"SB3 {'' if scaled else 'unscaled'}, seed {seed}", file=sys.stderr)
-            runs.append(train_peer(seed, args.peer_steps, 1_000, scaled))
+            runs.append(train_peer(seed, args.peer_steps, args.every, scaled))
     outcome: dict[str, Any] = {"task": f"{ENV}, {SUCCESS:.0%} of {EPISODES} episodes"}
     times = {
         name: [run["seconds"] for run in runs if run["name"] == name and run["solved"]]

@@ -229,3 +229,13 @@ def test_a_time_scale_makes_a_fresh_memory_last():
     assert left[1] > 3 * left[0]
     with pytest.raises(ValueError, match="time_scale must be more than 2 steps, got 1"):
         GRU(time_scale=1)
+
+
+def test_an_lstm_takes_in_slowly_what_it_keeps_long():
+    encoder = LSTM(hidden=500, time_scale=100.0).with_inputs(3)
+    vector = encoder.initial_parameters(torch.Generator().manual_seed(0))
+    into, keep, *rest = encoder.views(vector)["0.bias"].split(500)
+    assert torch.equal(into, -keep)
+    assert not torch.stack(rest).any()
+    scales = 1 + keep.exp()  # steps: 1 / (1 - sigmoid(keep))
+    assert 2 <= scales.min() < 2.2 < 10 < scales.median() < 13 < 90 < scales.max() <= 100

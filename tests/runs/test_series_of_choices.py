@@ -59,9 +59,11 @@ def test_encoders_of_limited_reach_see_the_whole_corridor(length):
     assert 2 ** options["layers"] >= length + 2
     options = load_recipe("cue-maze", settings("transformer", length)).agent_options["encoder"]
     assert options["context"] >= length + 2
-    for name in ("gru", "mingru"):
+    for name in ("gru", "lstm", "mingru"):
         options = load_recipe("cue-maze", settings(name, length)).agent_options["encoder"]
         assert options["time_scale"] >= length + 2
+    options = load_recipe("cue-maze", settings("lru", length)).agent_options["encoder"]
+    assert 1 / (1 - options["slowest"]) >= length + 2
     options = load_recipe("cue-maze", settings("rnn", length)).agent_options["encoder"]
     assert options == {"name": "rnn", "hidden": 64}
 
