@@ -149,7 +149,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--peer-seeds", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--every", type=int, default=250, help="steps between examinations")
+    parser.add_argument("--unscaled-seeds", type=int, nargs="*", default=[])
+    parser.add_argument("--every", type=int, default=500, help="steps between examinations")
     parser.add_argument("--peer-steps", type=int, default=25_000)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
@@ -158,8 +159,8 @@ def main() -> None:
     for seed in args.seeds:
         print(f"ours, seed {seed}", file=sys.stderr)
         runs.append(train_ours(seed, args.every))
-    for seed in args.peer_seeds:
-        for scaled in (True, False):
+    for scaled, seeds in ((True, args.peer_seeds), (False, args.unscaled_seeds)):
+        for seed in seeds:
             print(f"SB3 {'' if scaled else 'unscaled'}, seed {seed}", file=sys.stderr)
             runs.append(train_peer(seed, args.peer_steps, args.every, scaled))
     outcome: dict[str, Any] = {"task": f"{ENV}, {SUCCESS:.0%} of {EPISODES} episodes"}
@@ -167,11 +168,11 @@ def main() -> None:
         name: [run["seconds"] for run in runs if run["name"] == name and run["solved"]]
         for name in ("ours", "sb3", "sb3 unscaled")
     }
-    if all(times.values()):
-        outcome["median_seconds"] = {name: float(np.median(t)) for name, t in times.items()}
-        medians = outcome["median_seconds"]
-        outcome["times_faster"] = medians["sb3"] / medians["ours"]
-        outcome["times_faster_than_unscaled"] = medians["sb3 unscaled"] / medians["ours"]
+    medians = {name: float(np.median(found)) for name, found in times.items() if found}
+    outcome["median_seconds"] = medians
+    for name, key in (("sb3", "times_faster"), ("sb3 unscaled", "times_faster_than_unscaled")):
+        if {"ours", name} <= medians.keys():
+            outcome[key] = medians[name] / medians["ours"]
     packages = ("torch", "stable-baselines3", "gymnasium-robotics", "mujoco", "numpy")
     outcome["versions"] = {name: version(name) for name in packages}
     outcome["versions"]["python"] = platform.python_version()
