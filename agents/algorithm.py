@@ -300,10 +300,9 @@ class Algorithm(OffPolicyAlgorithm):
             sampled = self.memory.sample(drawn * batch_size)
             arrays = self.interface.batch(sampled)
             for start in range(0, len(sampled), batch_size):
-                rows = slice(start, start + batch_size)
-                batch = {name: array[rows] for name, array in arrays.items()}
+                batch = {k: array[start : start + batch_size] for k, array in arrays.items()}
                 self.report.add_update(*self.learner.update(batch))
-            self.report.add_batch(sampled.part(rows), self.rule)
+            self.report.add_batch(sampled.part(slice(start, None)), self.rule)
             remaining -= drawn
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
