@@ -293,17 +293,15 @@ class Algorithm(OffPolicyAlgorithm):
     def train(self, gradient_steps: int, batch_size: int) -> None:
         """Makes `gradient_steps` updates on batches of `batch_size` windows."""
         self.learner.learning_rate.fill_(self.lr_schedule(self._current_progress_remaining))
-        remaining = gradient_steps
-        while remaining > 0:
-            # Several batches at once: most of a sample's time does not depend on its size.
-            drawn = min(remaining, 1 if self.config.has_memory else SAMPLED_AT_ONCE)
-            sampled = self.memory.sample(drawn * batch_size)
+        # Several batches at once: most of a sample's time does not depend on its size.
+        at_once = 1 if self.config.has_memory else SAMPLED_AT_ONCE
+        for done in range(0, gradient_steps, at_once):
+            sampled = self.memory.sample(min(at_once, gradient_steps - done) * batch_size)
             arrays = self.interface.batch(sampled)
             for start in range(0, len(sampled), batch_size):
                 batch = {k: array[start : start + batch_size] for k, array in arrays.items()}
                 self.report.add_update(*self.learner.update(batch))
             self.report.add_batch(sampled.part(slice(start, None)), self.rule)
-            remaining -= drawn
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 

@@ -103,8 +103,8 @@ def _product(x: Tensor, weight: Tensor) -> Tensor:
     if weight.shape[-1] == 1:
         # A batched matrix-vector product is several times slower than multiplying and summing.
         return (x * weight.transpose(1, 2)).sum(-1, keepdim=True)
+    if len(x) == 1 and weight.shape[-1] < NARROW:
+        return (weight[0].T @ x[0].T).T.unsqueeze(0)
     if len(x) == 1:
-        if weight.shape[-1] < NARROW:
-            return (weight[0].T @ x[0].T).T.unsqueeze(0)
         return (x[0] @ weight[0]).unsqueeze(0)
     return torch.bmm(x, weight)
