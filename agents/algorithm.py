@@ -29,13 +29,12 @@ from rlkit.agents.options import (
     empty_replay,
     fresh_learner,
     option_names,
-    plain_latent,
     plain_options,
     replay_options,
     require_positive,
     settle_memory,
 )
-from rlkit.agents.policy import LearnerPolicy
+from rlkit.agents.policy import LearnerPolicy, policy_class
 from rlkit.agents.refresh import prepare, refresh, request_refresh
 from rlkit.agents.report import Report
 from rlkit.agents.sight import sight_of
@@ -49,7 +48,8 @@ class Algorithm(OffPolicyAlgorithm):
     """An off-policy agent.
 
     Args:
-        policy: "MultiInputPolicy" for Dict observations, "MlpPolicy" for others.
+        policy: "MultiInputPolicy" for Dict observations, "MlpPolicy" for others; "CnnPolicy" for
+            pictures that a network learns to read with the agent, end to end.
         env: An environment, its id, or a VecEnv; None only to load a policy for `predict`.
         buffer_size: Slots of the replay, over all environments.
         learning_starts: Steps of uniformly random actions before learning.
@@ -80,10 +80,9 @@ class Algorithm(OffPolicyAlgorithm):
     learner_class: ClassVar[type[Learner]]
     action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]]
     evolving: ClassVar[tuple[str, ...]] = ()  # numbers of the subclass that change in training
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
-        "MlpPolicy": LearnerPolicy,
-        "MultiInputPolicy": LearnerPolicy,
-    }
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(
+        ("MlpPolicy", "MultiInputPolicy", "CnnPolicy"), LearnerPolicy
+    )
     learner: Learner
     memory: Replay
     _wrap_env = staticmethod(wrap_env)
@@ -117,7 +116,7 @@ class Algorithm(OffPolicyAlgorithm):
         _init_setup_model: bool = True,
         **options: Any,
     ) -> None:
-        options = plain_options(options, policy_kwargs)
+        latent, options = plain_options(policy, latent, options, policy_kwargs)
         self.config = configure(type(self).__name__, self.learner_class.config_class, options)
         self.options = {
             "buffer_size": buffer_size,
@@ -126,7 +125,7 @@ class Algorithm(OffPolicyAlgorithm):
             "gradient_steps": gradient_steps,
             "update_ratio": update_ratio,
             "replay": replay_options(replay, replay_buffer_class, replay_buffer_kwargs),
-            "latent": plain_latent(latent),
+            "latent": latent,
             "pretraining": dict(pretraining or {}),
             "goal_judge": goal_judge,
             "imagination": dict(imagination or {}),
@@ -176,7 +175,7 @@ class Algorithm(OffPolicyAlgorithm):
         self.learner = self._fresh_learner(learner)
         self.imagination = imagination_of(self.options["imagination"], self.sight)
         self.memory = empty_replay(self)
-        self.policy = LearnerPolicy(self.observation_space, self.action_space, self)
+        self.policy = policy_class(type(self))(self)
         self._updates_due = 0.0
         self.carry = self.learner.initial(getattr(self, "n_envs", 1))
         self.report = Report()

@@ -130,6 +130,11 @@ class DQN(Algorithm):
     evolving = ("exploration_rate",)
     exploration_rate: float = 1.0
 
+    @property
+    def q_net(self) -> Any:
+        """The network as a policy of its own, under SB3's name."""
+        return self.policy.critic
+
     def random_fraction(self) -> float:
         """Share of random actions now: a line down to its final value, then constant."""
         return self.exploration_rate

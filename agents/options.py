@@ -37,6 +37,7 @@ SHELL_OPTIONS = frozenset(
         "stats_window_size",
     }
 )
+CNN_FEATURES = 50  # as in Yarats et al. 2021
 CACHE = 4  # times the features: what is carried beyond that is no summary
 REPLAY_OPTIONS = ("hindsight", "steps", "share", "directory")
 
@@ -58,15 +59,26 @@ def configure(agent: str, config: type[Any], options: Mapping[str, Any]) -> Any:
 
 
 def plain_options(
-    options: Mapping[str, Any], policy_kwargs: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Fields of the configuration in a form that a file can hold, SB3's `policy_kwargs` included.
+    policy: Any, latent: Any, options: Mapping[str, Any], policy_kwargs: Mapping[str, Any] | None
+) -> tuple[Any, dict[str, Any]]:
+    """Latent model and fields of the configuration in a form that a file can hold.
+
+    Args:
+        policy: SB3's name of it: "CnnPolicy" without a latent model learns one end to end.
+        latent: As the agent takes it.
+        options: Fields of the configuration.
+        policy_kwargs: SB3's names for some of them.
 
     Raises:
         ValueError: If one of those has no counterpart.
     """
     names = {"net_arch": "net_arch", "n_critics": "critics"}
-    given = policy_kwargs or {}
+    given = dict(policy_kwargs or {})
+    if policy == "CnnPolicy" and latent is None:
+        extractor = {"features_dim": CNN_FEATURES} | given.pop("features_extractor_kwargs", {})
+        check_names("features_extractor_kwargs", extractor, ("features_dim",))
+        latent = {"name": "autoencoder", "dims": extractor["features_dim"], "squash": True}
+        options = {"joint": True, "reconstruction": 0.0, **options}
     for name in given:
         if name not in names:
             raise ValueError(
@@ -77,7 +89,9 @@ def plain_options(
     encoder = options.get("encoder")
     if isinstance(encoder, SequenceEncoder):
         plain["encoder"] = describe_encoder(encoder)
-    return {**options, **plain}
+    if not isinstance(latent, str | Mapping | None):
+        latent = describe_latent(latent)
+    return latent, {**options, **plain}
 
 
 def require_positive(name: str, value: float | None) -> float | None:
@@ -85,11 +99,6 @@ def require_positive(name: str, value: float | None) -> float | None:
     if value is not None and not value > 0:
         raise ValueError(f"{name} must be positive, got {value}")
     return value
-
-
-def plain_latent(latent: Any) -> Any:
-    """A latent model in a form that a file can hold."""
-    return latent if isinstance(latent, str | Mapping | None) else describe_latent(latent)
 
 
 def replay_options(

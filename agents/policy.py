@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,26 +21,35 @@ if TYPE_CHECKING:
 class LearnerPolicy(BasePolicy):
     """Acts with an algorithm's learner; its parameters share the learner's memory.
 
-    `state_dict` and `load_state_dict` therefore read and write the learner itself.
+    `state_dict` and `load_state_dict` therefore read and write the learner itself. The network that
+    acts, `actor` (of DQN: `critic`), is a policy as well, which has no other parameters.
+
+    Args:
+        algorithm: Whose learner acts.
     """
 
-    def __init__(
-        self,
-        observation_space: spaces.Space[Any],
-        action_space: spaces.Space[Any],
-        algorithm: Algorithm,
-    ) -> None:
-        super().__init__(observation_space, action_space)
+    agent_class: ClassVar[type[Algorithm]]
+    network: ClassVar[str | None] = None
+    """The network whose parameters it has; None for all."""
+
+    def __init__(self, algorithm: Algorithm) -> None:
+        super().__init__(algorithm.observation_space, algorithm.action_space)
         # In a tuple, so that torch does not register the algorithm's modules below this one.
         self._owner = (algorithm,)
+        whole, acting = self.network is None, algorithm.learner.acting
         for name, view in algorithm.learner.weights().items():
             *path, last = name.split(".")
+            if not whole and path.pop(0) != self.network:
+                continue
             module: nn.Module = self
             for part in path:
                 if not hasattr(module, part):
-                    module.add_module(part, nn.Module())
+                    acts = whole and module is self and part == acting
+                    kind = policy_class(type(algorithm), part) if acts else None
+                    module.add_module(part, kind(algorithm) if kind else nn.Module())
                 module = getattr(module, part)
-            module.register_parameter(last, nn.Parameter(view, requires_grad=False))
+            if not hasattr(module, last):
+                module.register_parameter(last, nn.Parameter(view, requires_grad=False))
         self.device_ = algorithm.learner.device
 
     @property
@@ -54,12 +64,14 @@ class LearnerPolicy(BasePolicy):
 
     @classmethod
     def load(cls, path: Any, device: torch.device | str = "auto") -> Any:
-        """Always refused: a policy is loaded as part of its agent.
+        """The policy of a saved agent, or its network that acts.
 
-        Raises:
-            ValueError: Always; the message says how.
+        Args:
+            path: What the agent, or this policy, was saved to.
+            device: Where to put it.
         """
-        raise ValueError(f"load {path} with the agent's class, as in SAC.load({str(path)!r})")
+        policy = cls.agent_class.load(path, device=device).policy
+        return policy if cls.network is None else getattr(policy, cls.network)
 
     def forward(self, observation: Any, deterministic: bool = False) -> Tensor:
         """Actions for raw observations; see `predict`."""
@@ -130,3 +142,10 @@ def _batched(observation: Any, space: spaces.Space[Any], vectorised: bool) -> An
     array = np.asarray(observation)
     assert space.shape is not None
     return array.reshape(-1, *space.shape)
+
+
+@cache
+def policy_class(agent: type[Algorithm], network: str | None = None) -> type[LearnerPolicy]:
+    """The policy of an agent's class, or the part that is a network: what `load` has to know."""
+    name = f"{agent.__name__}{(network or 'policy').capitalize()}"
+    return type(name, (LearnerPolicy,), {"agent_class": agent, "network": network})

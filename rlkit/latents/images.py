@@ -12,27 +12,32 @@ from torch import Tensor
 
 from rlkit.networks import Mlp, Parametric
 
-STRIDES = {32: (4, 2, 2), 48: (4, 2, 2), 64: (4, 2, 2), 84: (3, 2, 2)}
-"""Strides by the images' side. The first is wide: most of a convolution's cost is in its first
-layers, and this is what makes one affordable on a CPU."""
+STRIDES = ((4, 2, 2), (3, 2, 2), (5, 2, 2), (2, 2, 1))
+"""Strides, of which an image gets the first whose product divides its side. The first is wide: most
+of a convolution's cost is in its first layers, and this is what makes one affordable on a CPU."""
 FINE_STRIDES = (2, 2, 1)
 """Strides where it matters where something is: places are read to a fraction of a larger pixel."""
+SMALLEST = 8  # pixels; less leaves convolutions nothing to look at
+
+
+def _fits(side: int) -> bool:
+    """Whether the networks have images of a side: the last strides divide what 4 divides."""
+    return side >= SMALLEST and side % 4 == 0
 
 
 def require_image(owner: str, shape: tuple[int, ...]) -> None:
     """Raises a ValueError unless a shape is `(S, S, C)` of a side that the networks have."""
     height, width, channels = shape
-    sizes = ", ".join(str(size) for size in STRIDES)
-    if width == channels and width in STRIDES and height not in STRIDES:
+    if width == channels and _fits(width) and not _fits(height):
         raise ValueError(
             f"{owner}: images have their channels last, got shape {shape}; "
             f"{(width, channels, height)} is meant, from numpy.moveaxis(image, -3, -1)"
         )
-    if height != width or height not in STRIDES:
+    if height != width or not _fits(height):
         raise ValueError(
-            f"{owner}: images are square with a side of {sizes} pixels, channels last, got shape "
-            f"{shape}; resize them, or encode them with PCA or a linear autoencoder, which take "
-            f"any size"
+            f"{owner}: images are square with a side that is a multiple of 4 pixels, {SMALLEST} or "
+            f"more, channels last, got shape {shape}; resize them, or encode them with PCA or a "
+            f"linear autoencoder, which take any size"
         )
 
 
@@ -51,7 +56,7 @@ class Convolutions(Parametric):
     @property
     def strides(self) -> tuple[int, ...]:
         """The stride of each convolution, from the image inwards."""
-        return STRIDES[self.shape[0]]
+        return next(s for s in STRIDES if self.shape[0] % math.prod(s) == 0)
 
     @property
     def innermost(self) -> tuple[int, int, int]:

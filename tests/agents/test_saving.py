@@ -11,6 +11,7 @@ import stable_baselines3
 import torch
 from gymnasium import spaces
 from small_envs import Recorder
+from stable_baselines3.common.envs import FakeImageEnv
 
 from rlkit.agents import DQN, SAC, TD3
 from rlkit.envs.construct import make
@@ -267,16 +268,46 @@ def test_plain_observations_are_saved_too(tmp_path):
     assert loaded.learn(30)._n_updates == 40
 
 
-def test_a_policy_is_saved_and_loaded_as_part_of_its_agent(tmp_path):
-    agent = SAC("MlpPolicy", "Pendulum-v1", net_arch=[8], seed=0)
-    agent.policy.save(tmp_path / "policy")
-    observation = np.array([0.5, 0.5, 0.1], np.float32)
-    loaded = SAC.load(tmp_path / "policy.zip")
-    for one, other in zip(
-        agent.predict(observation, deterministic=True)[:1],
-        loaded.predict(observation, deterministic=True)[:1],
-        strict=True,
-    ):
-        np.testing.assert_array_equal(one, other)
-    with pytest.raises(ValueError, match=r"SAC\.load"):
-        type(agent.policy).load(tmp_path / "policy.zip")
+@pytest.mark.parametrize("algorithm", AGENTS)
+def test_a_policy_and_the_network_that_acts_are_saved_and_loaded(algorithm, tmp_path):
+    agent = trained(algorithm)
+    x = observations(algorithm)
+    expected = agent.predict(x, deterministic=True)[0]
+    acting = agent.q_net if algorithm is DQN else agent.policy.actor
+    assert set(acting.state_dict()) < {k.partition(".")[2] for k in agent.policy.state_dict()}
+    for part in (agent.policy, acting):
+        np.testing.assert_array_equal(part.predict(x, deterministic=True)[0], expected)
+        part.save(tmp_path / "part")
+        loaded = type(part).load(tmp_path / "part.zip", device="cpu")
+        assert loaded.state_dict().keys() == part.state_dict().keys()
+        np.testing.assert_array_equal(loaded.predict(x, deterministic=True)[0], expected)
+
+
+def test_the_network_that_acts_shares_the_policys_parameters():
+    policy = trained().policy
+    policy.actor.load_state_dict({k: v + 1 for k, v in policy.actor.state_dict().items()})
+    for name, value in policy.actor.state_dict().items():
+        assert torch.equal(policy.state_dict()[f"actor.{name}"], value)
+
+
+def test_cnn_policy_learns_from_pictures_end_to_end(tmp_path):
+    env = FakeImageEnv(screen_height=36, screen_width=36, n_channels=2, discrete=False)
+    features = {"features_extractor_kwargs": {"features_dim": 7}}
+    agent = SAC("CnnPolicy", env, policy_kwargs=features, **SMALL)
+    before = {name: tensor.clone() for name, tensor in agent.learner.weights().items()}
+    agent.learn(30)
+    encoder = [name for name in before if name.startswith("latent.encoder.")]
+    assert encoder
+    assert all(not torch.equal(before[name], agent.learner.weights()[name]) for name in encoder)
+    assert agent.options["latent"]["dims"] == 7
+    agent.save(tmp_path / "agent")
+    loaded = SAC.load(tmp_path / "agent", env, device="cpu")
+    assert same(agent, loaded)
+    x = env.observation_space.sample()
+    np.testing.assert_array_equal(
+        agent.predict(x, deterministic=True)[0], loaded.predict(x, deterministic=True)[0]
+    )
+    with pytest.raises(ValueError, match=r"no option 'feature_dim'; did you mean 'features_dim'"):
+        SAC("CnnPolicy", env, policy_kwargs={"features_extractor_kwargs": {"feature_dim": 7}})
+    with pytest.raises(ValueError, match="needs pictures"):
+        SAC("CnnPolicy", "Pendulum-v1")
