@@ -216,6 +216,9 @@ class Algorithm(OffPolicyAlgorithm):
         """Actions as the replay stores them, for a batch of observations as `sight` gives them."""
         x, goal = self.interface.vectors(observation)
         context = self.interface.context(observation, self.rule)
+        # `predict` comes with a memory of its own, of which nobody reads the critics' part.
+        if carry is self.carry and self.config.critic_sees_reward:
+            context["reward"] = self.memory.storage.latest_reward
         return self.learner.act(x, goal, carry, is_first, explore=explore, **context)
 
     def random_fraction(self) -> float:

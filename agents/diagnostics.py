@@ -68,12 +68,13 @@ def diagnose(agent: Algorithm) -> dict[str, float]:
         return found
     moments = _moments(agent)
     batch = _episodes(agent, *moments, before=LONGEST - 1)
-    inputs = learner.memory_inputs(batch)[:, :-1], batch["is_first"][:, :-1]
+    read, is_first = learner.memory_inputs(batch)[:, :-1], batch["is_first"][:, :-1]
     kept = _episodes(agent, *moments, before=0) if learner.memory.stored_carry else None
     for name, network in learner.networks.items():
         if network.encoder is None or name.endswith("_target"):
             continue
         weights = learner.state[name][: encoder.size]
+        inputs = learner.memory.read_by(name, read), is_first
         whole = _features(encoder, weights, inputs, LONGEST)
         close = (
             k for k in SPANS if _distance(_features(encoder, weights, inputs, k), whole) < CLOSE

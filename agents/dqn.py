@@ -45,11 +45,12 @@ class DQNConfig(LearnerConfig):
     def __post_init__(self) -> None:
         """Refuses values out of range, by name."""
         super().__post_init__()
-        if self.critic_sees_goal:
-            raise ValueError(
-                "critic_sees_goal = True does not go with DQN, whose critic acts and would show "
-                "the goal that is hidden; leave it out"
-            )
+        for name in ("critic_sees_goal", "critic_sees_reward"):
+            if getattr(self, name):
+                raise ValueError(
+                    f"{name} = True does not go with DQN, whose critic acts and would show what is "
+                    f"hidden; leave it out"
+                )
         if self.encoder_sharing == "actor":
             raise ValueError(
                 'encoder_sharing = "actor" does not go with DQN, which has no actor beside its '

@@ -53,6 +53,7 @@ class Memory:
         encoder: The encoder, complete with its input width; None without memory.
         features: D, the width of what networks read from it.
         reads_goal: Whether goals are part of its input.
+        reads_reward: Whether previous rewards are, if only for critics.
         warm: Records at a window's start that only warm the memory up.
         rate_scale: Per network, what each parameter's learning rate is multiplied by.
     """
@@ -60,6 +61,7 @@ class Memory:
     encoder: SequenceEncoder | None = None
     features = 0
     warm = 0
+    _acting = ""
 
     def __init__(self, config: LearnerConfig, sizes: Sizes, generator: torch.Generator) -> None:
         self.config, self.sizes, self.generator = config, sizes, generator
@@ -67,6 +69,7 @@ class Memory:
         self.rate_scale: dict[str, Tensor] = {}
         self._networks: dict[str, Network] = {}
         self._remembering: list[str] = []  # networks whose memory goes on while acting
+        self.reads_reward = config.previous_reward or config.critic_sees_reward
         self.reads_goal = config.has_memory and config.goal_mode in ("early", "mixed")
         chosen = make_encoder(config.encoder)
         if not getattr(chosen, "causal", True):
@@ -76,7 +79,7 @@ class Memory:
             )
         if chosen is not None:
             width = sizes.observation + (sizes.goal if self.reads_goal else 0)
-            width += (sizes.action if config.previous_action else 0) + int(config.previous_reward)
+            width += (sizes.action if config.previous_action else 0) + int(self.reads_reward)
             self.encoder = complete_encoder(chosen, width)
             self.features = self.encoder.features
             self.warm = config.burn_in
@@ -107,7 +110,8 @@ class Memory:
         Args:
             seen: Scaled `observation (..., F)`, `goal (..., G)` as far as it is visible,
                 `previous_action (..., A)` or integers `(...)`, `previous_reward (...)` and
-                `is_first (...)`, as far as the settings ask for them.
+                `is_first (...)`, as far as the settings ask for them. Who acts need not know a
+                reward that only critics see.
         """
         parts = [seen["observation"]]
         if self.reads_goal:
@@ -115,9 +119,16 @@ class Memory:
         going_on = ~seen["is_first"].unsqueeze(-1)
         if self.config.previous_action:
             parts.append(self.as_vector(seen["previous_action"]) * going_on)
-        if self.config.previous_reward:
-            parts.append(seen["previous_reward"].unsqueeze(-1) * going_on)
+        if self.reads_reward:
+            reward = seen.get("previous_reward", seen["observation"].new_zeros(()))
+            parts.append(symlog(reward).unsqueeze(-1) * going_on)
         return torch.cat(parts, dim=-1)
+
+    def read_by(self, name: str, x: Tensor) -> Tensor:
+        """What a network's memory reads of inputs `(..., I)`: the actor's no reward of critics."""
+        if not self.config.critic_sees_reward or name.removesuffix("_target") != self._acting:
+            return x
+        return F.pad(x[..., :-1], (0, 1))
 
     def as_vector(self, action: Tensor) -> Tensor:
         """Actions `(..., A)` as they are, integers `(...)` one-hot."""
@@ -151,7 +162,7 @@ class Memory:
         features, after = [], [carry[0]]
         for name, part in zip(self._remembering, self._parts(carry[1:]), strict=True):
             vector = state[name][: self.encoder.size]
-            feature, part = self.encoder.step(vector, x, part, read["is_first"])
+            feature, part = self.encoder.step(vector, self.read_by(name, x), part, read["is_first"])
             features.append(feature)
             after.extend(part)
         return features[0], tuple(after)
@@ -200,7 +211,8 @@ class Memory:
                 found[name] = Recall(state[name], nothing, nothing)
                 continue
             if owner not in unrolled:
-                unrolled[owner] = self._unroll(owner, state[owner], batch, x)
+                read = self.read_by(owner, x)
+                unrolled[owner] = self._unroll(owner, state[owner], batch, read)
             own = unrolled[owner]
             if owner != name:
                 lent = own if self.config.encoder_sharing == "joint" else own.detach()
@@ -237,7 +249,7 @@ class Memory:
         """Takes note of the learner's networks, and of the one that acts."""
         if self.encoder is None:
             return
-        self._networks = networks
+        self._networks, self._acting = networks, acting
         self._remembering = [self._owner(acting) or acting]
         if self.config.start == "stored":
             for name in networks:
@@ -309,3 +321,8 @@ class Memory:
         if self.config.start != "stored":
             return self.encoder.initial(len(batch["reward"]), self.device)
         return self.stored(batch, name)
+
+
+def symlog(x: Tensor) -> Tensor:
+    """Numbers of any size on a scale that networks can read (Hafner et al. 2023, equation 9)."""
+    return x.sign() * x.abs().log1p()

@@ -131,7 +131,8 @@ def settle_memory(config: Any, interface: Interface) -> Any:
     """The learner's configuration with what depends on the environment decided.
 
     Raises:
-        ValueError: If the memory is to read rewards, and they do not follow from goals.
+        ValueError: If the memory is to read rewards, and they do not follow from goals, or cannot
+            be rewritten by hindsight.
     """
     if not config.has_memory:
         return config
@@ -140,9 +141,13 @@ def settle_memory(config: Any, interface: Interface) -> Any:
             "previous_reward = True needs an environment with goals, whose rewards `predict` can "
             "work out; wrap this one in rlkit.envs.partial.PreviousStep(env, reward=True) instead"
         )
-    mode = config.goal_mode or (
-        "early" if interface.hides_goal or config.previous_reward else "late"
-    )
+    of_goals = config.previous_reward or (config.critic_sees_reward and interface.goal is not None)
+    mode = config.goal_mode or ("early" if interface.hides_goal or of_goals else "late")
+    if of_goals and mode != "early":
+        raise ValueError(
+            f'critic_sees_reward = True does not go with goal_mode = "{mode}": rewards depend on '
+            f'the goal, and so would the memory; set goal_mode = "early"'
+        )
     config = dataclasses.replace(config, goal_mode=mode)
     return dataclasses.replace(config, start=config.start or _start(config, interface))
 
@@ -179,7 +184,7 @@ def empty_replay(agent: Algorithm) -> Replay:
             "burn_in": config.burn_in,
             "goals": "window" if config.goal_mode == "early" else "step",
             "previous_action": config.previous_action,
-            "previous_reward": config.previous_reward,
+            "previous_reward": agent.learner.memory.reads_reward,
             "carry": agent.learner.memory.stored_carry,
         }
     imagination = agent.imagination

@@ -106,6 +106,11 @@ class LearnerConfig:
     """Whether the memory reads the previous action."""
     previous_reward: bool = False
     """Whether the memory reads the previous reward; needs goals that join early."""
+    critic_sees_reward: bool = False
+    """Whether the critics' memory reads the previous reward even though the actor's does not (Pinto
+    et al. 2018): critics are for training alone, and a reward may tell what the observation hides.
+    Needs separate encoders, and goals, if there are any, that join early. Not for DQN, whose critic
+    acts."""
 
     default_batch_size: ClassVar[int] = 256
 
@@ -157,6 +162,12 @@ class LearnerConfig:
             raise ValueError(
                 f'previous_reward = True does not go with goal_mode = "{self.goal_mode}": rewards '
                 f'depend on the goal, and so would the memory; set goal_mode = "early"'
+            )
+        if self.critic_sees_reward and self.encoder_sharing != "separate":
+            raise ValueError(
+                f"critic_sees_reward = True does not go with encoder_sharing = "
+                f'"{self.encoder_sharing}": the actor would read what the critic remembers, or the '
+                f'critic remembers nothing; set encoder_sharing = "separate"'
             )
         if self.start == "stored" and self.goal_mode in ("early", "mixed"):
             raise ValueError(

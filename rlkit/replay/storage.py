@@ -157,11 +157,15 @@ class EpisodeStorage:
         for env in np.flatnonzero(ended):
             self._close(int(env), int(step_index[env]) + 1)
 
-    def retract(self, env: int) -> None:
-        """Takes back an environment's newest step, which ended its episode.
+    @property
+    def latest_reward(self) -> Array:
+        """Of each environment's last step, `(num_envs,)`; of no meaning where an episode begins."""
+        return np.take(self.reward, self._row + (self.cursor - 1) % self.slots)
 
-        The step never happened (its worker was lost, say); the one before it becomes the episode's
-        last, as truncated.
+    def retract(self, env: int) -> None:
+        """Takes back an environment's newest step, which ended its episode and never happened.
+
+        The one before it becomes the episode's last, as truncated.
         """
         slot = self._row[env] + (self.cursor[env] - 2) % self.slots
         self.floor[env] = max(self.floor[env], self.cursor[env] - self.slots)

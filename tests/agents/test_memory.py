@@ -13,6 +13,8 @@ from stable_baselines3.common.monitor import Monitor
 import rlkit.envs  # noqa: F401  registers them
 from rlkit.agents import DQN, SAC, TD3, Sizes
 from rlkit.encoders import GRU
+from rlkit.envs.construct import make
+from rlkit.experiment.vec_env import make_vec_env
 
 F, G, A, T = 3, 2, 2, 6
 ALGORITHMS = pytest.mark.parametrize("algorithm", [SAC, TD3, DQN])
@@ -181,10 +183,45 @@ def test_only_a_critic_that_may_sees_a_hidden_goal(algorithm, sees):
     assert same(one.weights(), other.weights()) != sees
 
 
+@pytest.mark.parametrize("algorithm", [SAC, TD3])
+def test_only_a_critic_that_may_reads_rewards(algorithm):
+    learner = new(algorithm, critic_sees_reward=True, previous_action=False)
+    rng, batch = np.random.default_rng(0), windows(algorithm)
+    recalled = []
+    for _ in range(2):
+        batch["previous_reward"] = 9 * rng.normal(size=batch["is_first"].shape).astype(np.float32)
+        tensors = learner.prepare(batch)
+        recalled.append(learner.recall(learner.state, tensors, *learner.networks))
+    for name in learner.networks:
+        one, other = (found[name] for found in recalled)
+        for rows in ((one.here, other.here), (one.following, other.following)):
+            assert torch.equal(*rows) == name.startswith("actor")
+    x, goal, resets = episode()
+    carry, told = learner.initial(3), rng.normal(size=3).astype(np.float32)
+    actions = [
+        learner.act(x[0], goal[0], carry, resets[0], explore=False, reward=reward)[0]
+        for reward in (told, None)
+    ]
+    np.testing.assert_array_equal(*actions)
+
+
+@pytest.mark.parametrize("algorithm", [SAC, TD3])
+def test_stored_carries_of_critics_have_read_rewards(algorithm):
+    env = make_vec_env(make, "rlkit/Pendulum-HiddenAngle-v0", 1, 0)
+    options = {**SMALL, "net_arch": [16], "normalise": False, "learning_starts": 500}
+    agent = algorithm("MlpPolicy", env, seed=0, critic_sees_reward=True, **options)
+    assert agent.config.start == "stored"
+    agent.learn(300)
+    agent.predict(np.zeros((3, 1), np.float32), deterministic=False)  # of another number of rows
+    agent.learn(120, reset_num_timesteps=False)
+    check_stored_carries(agent)
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [
         ({"critic_sees_goal": True}, "critic_sees_goal = True does not go with DQN"),
+        ({"critic_sees_reward": True}, "critic_sees_reward = True does not go with DQN"),
         ({"encoder_sharing": "actor"}, 'encoder_sharing = "actor" does not go with DQN'),
     ],
 )
@@ -354,8 +391,12 @@ def test_stored_carries_equal_recomputed_ones(algorithm):
         **{**SMALL, "net_arch": [16]},
     )
     agent.learn(150)
+    assert check_stored_carries(agent).relabelled.any()
+
+
+def check_stored_carries(agent):
+    """That they equal recomputed ones; the batch of windows that begin with them."""
     batch = agent.memory.sample(32)
-    assert batch.relabelled.any()
     tensors = agent.learner.prepare(agent.interface.batch(batch))
     for name in agent.learner.memory._remembering:
         stored = agent.learner.memory._carry(tensors, name)
@@ -363,6 +404,7 @@ def test_stored_carries_equal_recomputed_ones(algorithm):
         for i, part in enumerate(stored):
             expected = torch.stack([carry[i] for carry in again])
             torch.testing.assert_close(part, expected, atol=1e-5, rtol=1e-5)
+    return batch
 
 
 def _replayed_carry(agent, name, position):
@@ -376,7 +418,10 @@ def _replayed_carry(agent, name, position):
     for p in range(int(first[0]), position):
         flat = int(storage.flat(env, np.array([p]))[0])
         observation = {key: part[flat][None] for key, part in storage.observation.items()}
-        observation["desired_goal"] = storage.goals.take(storage.goal_id[[flat]])
+        if storage.goals is None:
+            observation = observation["observation"]
+        else:
+            observation["desired_goal"] = storage.goals.take(storage.goal_id[[flat]])
         x, goal = agent.interface.vectors(observation)
         is_first = torch.tensor([p == first[0]])
         previous = storage.action[[flat - 1]]
@@ -384,9 +429,11 @@ def _replayed_carry(agent, name, position):
             "observation": torch.from_numpy(x),
             "goal": torch.from_numpy(goal),
             "previous_action": torch.from_numpy(previous),
+            "previous_reward": torch.from_numpy(storage.reward[[flat - 1]]),
             "is_first": is_first,
         }
-        carry = encoder.step(vector, agent.learner.memory.inputs(read), carry, is_first)[1]
+        x = agent.learner.memory.read_by(name, agent.learner.memory.inputs(read))
+        carry = encoder.step(vector, x, carry, is_first)[1]
     return tuple(part[0] for part in carry)
 
 
@@ -425,6 +472,8 @@ def test_an_agent_with_an_encoder_object_is_saved_and_loaded(tmp_path):
         ({"compile": True}, "compile = True does not go with an encoder"),
         ({"goal_mode": "late", "previous_reward": True}, "previous_reward"),
         ({"goal_mode": "early", "start": "stored"}, 'start = "stored"'),
+        ({"goal_mode": "late", "critic_sees_reward": True}, "critic_sees_reward = True does not"),
+        ({"encoder_sharing": "detached", "critic_sees_reward": True}, "encoder_sharing"),
         ({"window": 0, "burn_in": 4}, "burn_in = 4"),
         ({"window": -1}, "window = -1"),
         ({"encoder_lr": 0}, "encoder_lr = 0"),

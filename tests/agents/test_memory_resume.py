@@ -16,6 +16,7 @@ ENCODERS = {
     "transformer": {"name": "transformer", "hidden": 8, "heads": 2, "layers": 1, "context": 6},
 }
 REACH, HIDDEN_REACH = "rlkit/PlanarReach-HiddenVelocity-v0", "rlkit/HiddenGoalReach-v0"
+ANGLE = "rlkit/Pendulum-HiddenAngle-v0"
 FLIP, CUE = "rlkit/BitFlip-v0", "rlkit/CueMaze-v0"
 STORED = {"start": "stored", "burn_in": 2, "replay": {"steps": 3}}
 EARLY = {"goal_mode": "early", "previous_reward": True, "burn_in": 3}
@@ -43,6 +44,8 @@ def moments(*what):
         (SAC, REACH, "mingru", 2, EARLY),
         (SAC, HIDDEN_REACH, "lstm", 3, {"noise_correlation": 0.9}),
         (TD3, REACH, "mingru", 3, STORED),
+        (TD3, REACH, "gru", 2, {"goal_mode": "early", "critic_sees_reward": True}),
+        (SAC, ANGLE, "gru", 2, {"start": "stored", "critic_sees_reward": True}),
         (TD3, REACH, "lstm", 1, SHARED),
         (TD3, HIDDEN_REACH, "transformer", 2, {"burn_in": 3}),
         (TD3, REACH, "gru", 2, EPISODES),
