@@ -136,7 +136,7 @@ class Algorithm(OffPolicyAlgorithm):
         super().__init__(
             policy=policy,
             env=env,
-            learning_rate=self.config.learning_rate,
+            learning_rate=self.config.schedule,
             buffer_size=buffer_size,
             learning_starts=learning_starts,
             batch_size=self.config.windows,

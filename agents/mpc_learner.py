@@ -98,6 +98,11 @@ class MPCConfig:
         """`batch_size`, as the shell calls it."""
         return self.batch_size
 
+    @property
+    def schedule(self) -> Any:
+        """`learning_rate`, as the shell calls it."""
+        return self.learning_rate
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -133,6 +138,7 @@ class MPCLearner:
     """
 
     config_class = MPCConfig
+    acting = None  # no network acts, but a planner
     bounds: tuple[float, float] | None = None
 
     def __init__(

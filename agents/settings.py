@@ -36,6 +36,8 @@ class LearnerConfig:
 
     learning_rate: float = 3e-4
     """Adam's step size, > 0."""
+    final_learning_rate: float | None = None
+    """Adam's step size when the training ends, >= 0: it goes there in a line. None keeps it."""
     batch_size: int | None = None
     """Windows per update, >= 1; None is 32 with an encoder and 256 (DQN: 128) without."""
     gamma: float = 0.99
@@ -119,6 +121,7 @@ class LearnerConfig:
         check_kinds(self)
         checks = {
             "learning_rate": ("> 0", callable(self.learning_rate) or self.learning_rate > 0),
+            "final_learning_rate": (">= 0 or None", (self.final_learning_rate or 0) >= 0),
             "batch_size": (">= 1 or None", self.batch_size is None or self.batch_size >= 1),
             "gamma": ("in [0, 1]", 0 <= self.gamma <= 1),
             "tau": ("in (0, 1] or None", self.tau is None or 0 < self.tau <= 1),
@@ -139,6 +142,11 @@ class LearnerConfig:
         for name, (allowed, fine) in checks.items():
             if not fine:
                 raise ValueError(f"{name} = {getattr(self, name)!r} must be {allowed}")
+        if self.final_learning_rate is not None and callable(self.learning_rate):
+            raise ValueError(
+                f"final_learning_rate = {self.final_learning_rate} does not go with a "
+                f"learning_rate that is a schedule already; leave one of them out"
+            )
         if self.joint and self.compile:
             raise ValueError(
                 "compile = True does not go with joint = True, whose updates take their time in "
@@ -174,6 +182,12 @@ class LearnerConfig:
                 f'start = "stored" does not go with goal_mode = "{self.goal_mode}": stored memory '
                 f'depends on the goal as played, and hindsight exchanges it; set start = "zero"'
             )
+
+    @property
+    def schedule(self) -> Any:
+        """The learning rate: a number, or a function of what remains of the training, 1 to 0."""
+        start, end = self.learning_rate, self.final_learning_rate
+        return start if end is None else lambda remaining: end + remaining * (start - end)
 
     @property
     def has_memory(self) -> bool:

@@ -292,11 +292,21 @@ def test_a_broken_first_observation_is_noticed():
 
 
 def test_learning_rates_follow_their_schedule():
-    agent = build(SAC, learning_rate=lambda left: 1e-3 * left)
-    seen = []
-    for _ in agent.iterate(100):
-        seen.append(agent.learner.learning_rate.item())
-    np.testing.assert_allclose(seen[20:], [1e-3 * (1 - n / 100) for n in range(21, 101)], atol=1e-9)
+    falling = {"learning_rate": 1e-3, "final_learning_rate": 1e-4}
+    for options, end in (({"learning_rate": lambda left: 1e-3 * left}, 0.0), (falling, 1e-4)):
+        agent = build(SAC, **options)
+        seen = []
+        for _ in agent.iterate(100):
+            seen.append(agent.learner.learning_rate.item())
+        expected = [end + (1e-3 - end) * (1 - n / 100) for n in range(21, 101)]
+        np.testing.assert_allclose(seen[20:], expected, atol=1e-9)
+
+
+def test_a_schedule_has_no_second_end():
+    with pytest.raises(ValueError, match=r"final_learning_rate = 0\.1 does not go with"):
+        build(SAC, learning_rate=lambda left: left, final_learning_rate=0.1)
+    with pytest.raises(ValueError, match="final_learning_rate = -1 must be >= 0"):
+        build(SAC, final_learning_rate=-1)
 
 
 def test_a_second_learn_starts_new_episodes_in_the_replay():
