@@ -39,12 +39,21 @@ FULL_STATE: dict[str, tuple[str, ...]] = {
 }
 """Settings that turn a recipe's environment into the one that hides nothing."""
 
+FURTHER: dict[str, dict[str, tuple[str, ...]]] = {
+    "pendulum-hidden-angle": {
+        "critic sees no reward": ("agent_options.critic_sees_reward=false",),
+    },
+}
+"""What a recipe with memory stands beside as well."""
+
 
 def arm_names(recipe: str) -> tuple[str, ...]:
     """The arms that a recipe's evidence needs."""
     if recipe in BESIDE:
         return tuple(BESIDE[recipe])
-    return (RECURRENT, MEMORYLESS, ORACLE) if recipe in FULL_STATE else (AGENT,)
+    if recipe in FULL_STATE:
+        return (RECURRENT, MEMORYLESS, ORACLE, *FURTHER.get(recipe, ()))
+    return (AGENT,)
 
 
 def arm_settings(recipe: str, arm: str) -> tuple[str, ...]:
@@ -53,14 +62,15 @@ def arm_settings(recipe: str, arm: str) -> tuple[str, ...]:
     Raises:
         ValueError: If the recipe has no such arm.
     """
-    if recipe in BESIDE and arm in BESIDE[recipe]:
-        return BESIDE[recipe][arm]
+    beside = BESIDE.get(recipe, {}) | FURTHER.get(recipe, {})
+    if arm in beside:
+        return beside[arm]
     if arm in (AGENT, RECURRENT):
         return ()
     if arm == MEMORYLESS:
         return _without_memory(recipe)
     if arm != ORACLE:
-        known = ", ".join((AGENT, RECURRENT, MEMORYLESS, ORACLE, *BESIDE.get(recipe, ())))
+        known = ", ".join((AGENT, RECURRENT, MEMORYLESS, ORACLE, *beside))
         raise ValueError(f"unknown arm {arm!r}; known: {known}")
     if recipe not in FULL_STATE:
         raise ValueError(

@@ -222,7 +222,7 @@ def goals(observation, achieved, desired):
     [
         (goals(PLACE, PICTURE, PICTURE), r"found them under \['achieved_goal', 'desired_goal'\]"),
         (spaces.Box(0, 255, (3, 32, 32), np.uint8), "channels last"),
-        (spaces.Box(0, 255, (40, 40, 3), np.uint8), "32"),
+        (spaces.Box(0, 255, (42, 42, 3), np.uint8), "multiple of 4"),
         (
             goals(PICTURE, PICTURE, spaces.Box(0, 255, (48, 48, 3), np.uint8)),
             "pictures of one size",

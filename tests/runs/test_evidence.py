@@ -53,10 +53,11 @@ def test_every_recurrent_recipe_has_its_controls():
     ]
     assert arms.FULL_STATE.keys() == set(recurrent)
     for name in recurrent:
-        assert arms.arm_names(name) == ("recurrent", "memoryless", "oracle")
-        own, blind, full = (
+        assert arms.arm_names(name)[:3] == ("recurrent", "memoryless", "oracle")
+        own, blind, full, *further = (
             load_recipe(name, arms.arm_settings(name, arm)) for arm in arms.arm_names(name)
         )
+        assert all(plan.env == own.env and plan != own for plan in further)
         assert own == load_recipe(name)
         assert blind.env == own.env
         assert blind.agent_options["encoder"] == full.agent_options["encoder"] == "none"
