@@ -200,6 +200,9 @@ class Delay(Sensor):
         env: The environment to wrap.
         steps: How many steps ago, >= 0.
 
+    Attributes:
+        observation_delay: The same; it tells checks that what is late is so by intention.
+
     Raises:
         ValueError: If the steps are negative or no integer, or the observation is no array.
     """
@@ -208,11 +211,11 @@ class Delay(Sensor):
         RecordConstructorArgs.__init__(self, steps=steps)
         if not isinstance(steps, int | np.integer) or steps < 0:
             raise ValueError(f"steps must be an integer of at least 0, got {steps!r}")
-        self._steps = int(steps)
+        self.observation_delay = int(steps)
         super().__init__(env, sensed_space(env.observation_space))
 
     def _first(self, value: Value) -> Value:
-        self._memory = np.stack([value] * (self._steps + 1))
+        self._memory = np.stack([value] * (self.observation_delay + 1))
         return value.copy()
 
     def _following(self, value: Value, action: Any, reward: float) -> Value:

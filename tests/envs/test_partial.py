@@ -121,8 +121,6 @@ def assert_same(one, two):
 def test_laws(env_id, wrap):
     env = TimeLimit(wrap(make(env_id)), 40)
     problems = {p.law: str(p) for p in check_goal_env(env) if not p.note}
-    if env_id == PLAIN and isinstance(env.env, Delay):
-        del problems["stale observation"]  # which is what a delay is for
     assert problems == {}
 
 
