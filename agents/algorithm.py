@@ -71,7 +71,7 @@ class Algorithm(OffPolicyAlgorithm):
         optimize_memory_usage: Without effect: observations are always stored once.
         stats_window_size: Episodes over which reported means run.
         tensorboard_log, verbose, seed, device: As in SB3.
-        **options: Fields of the learner's configuration.
+        **options: Fields of the learner's configuration; and SB3's `n_steps`.
 
     Raises:
         ValueError: If an option is unknown or out of range, or a space is not supported.
@@ -116,7 +116,7 @@ class Algorithm(OffPolicyAlgorithm):
         _init_setup_model: bool = True,
         **options: Any,
     ) -> None:
-        latent, options = plain_options(policy, latent, options, policy_kwargs)
+        latent, replay, options = plain_options(policy, latent, replay, options, policy_kwargs)
         self.config = configure(type(self).__name__, self.learner_class.config_class, options)
         self.options = {
             "buffer_size": buffer_size,

@@ -37,6 +37,7 @@ SHELL_OPTIONS = frozenset(
         "stats_window_size",
     }
 )
+SDE = ("use_sde", "sde_sample_freq", "use_sde_at_warmup")
 CNN_FEATURES = 50  # as in Yarats et al. 2021
 CACHE = 4  # times the features: what is carried beyond that is no summary
 REPLAY_OPTIONS = ("hindsight", "steps", "share", "directory")
@@ -59,19 +60,33 @@ def configure(agent: str, config: type[Any], options: Mapping[str, Any]) -> Any:
 
 
 def plain_options(
-    policy: Any, latent: Any, options: Mapping[str, Any], policy_kwargs: Mapping[str, Any] | None
-) -> tuple[Any, dict[str, Any]]:
-    """Latent model and fields of the configuration in a form that a file can hold.
+    policy: Any,
+    latent: Any,
+    replay: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+    policy_kwargs: Mapping[str, Any] | None,
+) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Latent model, replay and fields of the configuration in a form that a file can hold.
 
     Args:
         policy: SB3's name of it: "CnnPolicy" without a latent model learns one end to end.
         latent: As the agent takes it.
-        options: Fields of the configuration.
+        replay: Options of the replay.
+        options: Fields of the configuration, and arguments of SB3's agents.
         policy_kwargs: SB3's names for some of them.
 
     Raises:
         ValueError: If one of those has no counterpart.
     """
+    options, replay = dict(options), dict(replay or {})
+    if "n_steps" in options:
+        replay = {"steps": options.pop("n_steps"), **replay}
+    sde = {name: options.pop(name, None) for name in SDE}
+    if sde["use_sde"]:
+        raise ValueError(
+            "use_sde = True: state-dependent exploration is not there; noise_correlation, in "
+            "[0, 1), makes exploration smooth as well"
+        )
     names = {"net_arch": "net_arch", "n_critics": "critics"}
     given = dict(policy_kwargs or {})
     if policy == "CnnPolicy" and latent is None:
@@ -91,7 +106,7 @@ def plain_options(
         plain["encoder"] = describe_encoder(encoder)
     if not isinstance(latent, str | Mapping | None):
         latent = describe_latent(latent)
-    return latent, {**options, **plain}
+    return latent, replay, {**options, **plain}
 
 
 def require_positive(name: str, value: float | None) -> float | None:

@@ -356,6 +356,13 @@ def test_options_are_checked():
     assert (agent.config.net_arch, agent.config.critics) == ((5, 6), 3)
 
 
+def test_arguments_of_sb3s_agents_are_understood():
+    agent = build(SAC, n_steps=3, use_sde=False, sde_sample_freq=4)
+    assert agent.memory.steps == agent.options["replay"]["steps"] == 3
+    with pytest.raises(ValueError, match=r"use_sde = True.*noise_correlation"):
+        build(SAC, use_sde=True)
+
+
 def test_one_seed_gives_one_course():
     one, other, third = (build(SAC, seed=seed).learn(60) for seed in (1, 1, 2))
     assert unchanged(weights(one), other)
