@@ -22,7 +22,7 @@ from typing import Any
 from arms import arm_names, arm_settings
 from figures import arm_curves
 from series import OUT, RESULTS, Facts, Training, run_all, versions, write_json
-from tables import arms_of, change_of
+from tables import change_of
 
 from rlkit.experiment.recipe import load_recipe
 
@@ -53,7 +53,7 @@ class Evidence:
         self.content: dict[str, Any] = {
             **facts,
             "versions": found.get("versions", versions()),
-            "arms": arms_of(found) if found else {},
+            "arms": found.get("arms", {}),
         }
 
     def missing(self, arm: str, seeds: Iterable[int], out: Path) -> list[Training]:
@@ -65,8 +65,7 @@ class Evidence:
         settings = (*self._settings, *arm_settings(self._recipe, arm))
         plan = _plan(load_recipe(self._recipe, settings))
         known = self.content["arms"].setdefault(arm, {"plan": plan, "runs": []})
-        # Results of before plans were kept have none; they are taken as they are.
-        change = change_of(known["plan"] or plan, plan)
+        change = change_of(known["plan"], plan)
         if change:
             raise ValueError(
                 f"{self._path}: the arm {arm!r} was trained with other settings ({change}); "

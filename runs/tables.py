@@ -36,32 +36,6 @@ def documents() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def arms_of(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """A recipe's runs by arm: `{arm: {"plan": ..., "runs": [...]}}`.
-
-    Results of the time before arms have one list per fact; they become the runs of one arm.
-    """
-    if "arms" in result:
-        arms: dict[str, dict[str, Any]] = result["arms"]
-        return arms
-    runs = [
-        {
-            "seed": seed,
-            "success_rate": result["success"][i],
-            "success_ci95": result["success_ci95"][i],
-            "return_mean": None,
-            "return_std": None,
-            "episodes": result["episodes"][i],
-            "steps": result["steps"][i],
-            "minutes": result["minutes"][i],
-            "stopped": False,
-            "curve": [[step, share, None] for step, share in result["curves"][i]],
-        }
-        for i, seed in enumerate(result["seeds"])
-    ]
-    return {AGENT: {"plan": None, "runs": runs}}
-
-
 def change_of(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str | None:
     """The first difference between two plans, None between equal ones."""
     for key in sorted({*old, *new}):
@@ -108,7 +82,7 @@ def _recipes(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def recipe_rows(folder: Path) -> Iterator[list[str]]:
     """One row per trained recipe without controls."""
     for name, result in _recipes(folder):
-        arms = arms_of(result)
+        arms = result["arms"]
         if [*arms] == [AGENT]:
             runs = arms[AGENT]["runs"]
             yield [
@@ -137,7 +111,7 @@ def plan_rows(folder: Path) -> Iterator[list[str]]:
 
 def _arm_rows(folder: Path, topic: str) -> Iterator[list[str]]:
     for name, result in _recipes(folder):
-        arms = arms_of(result)
+        arms = result["arms"]
         if [*arms] == [AGENT] or TOPICS.get(next(iter(arms)), "memory") != topic:
             continue
         for arm, known in arms.items():

@@ -69,21 +69,6 @@ def test_arms_become_rows_and_recipes_without_controls_stay_where_they_were(tabl
     ]
 
 
-def test_results_of_before_arms_are_one_arm(table):
-    old = {
-        "seeds": [0, 1],
-        "success": [1.0, 0.5],
-        "success_ci95": [[0.9, 1.0], [0.4, 0.6]],
-        "episodes": [100, 100],
-        "steps": [50, 60],
-        "minutes": [1.0, 2.0],
-        "curves": [[[50, 1.0]], [[50, 0.4], [60, 0.5]]],
-    }
-    runs = table.arms_of(old)["agent"]["runs"]
-    assert [run["seed"] for run in runs] == [0, 1]
-    assert runs[1]["curve"] == [[50, 0.4, None], [60, 0.5, None]]
-
-
 def test_the_first_difference_of_two_plans_is_told(table):
     old = {"env": "A", "options": {"rate": 0.1, "layers": [8]}}
     assert table.change_of(old, json.loads(json.dumps(old))) is None
