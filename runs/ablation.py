@@ -38,7 +38,8 @@ AXES: Axes = {
         "as stored": ("start=stored", "burn_in=0"),
     },
     GOAL_AXIS: {
-        # Only late goals go with stored carries, so none of the three has them.
+        # Only late goals go with stored carries; the others stand beside fresh ones.
+        "after the memory, as stored": ("goal_mode=late", "start=stored"),
         "after the memory": ("goal_mode=late", "start=zero"),
         "in it, one per window": ("goal_mode=early", "start=zero"),
         "in it, one per step (wrong)": ("goal_mode=mixed", "start=zero"),
