@@ -171,7 +171,9 @@ def with_a_full_disk(kind: Kind, path: Path, reference: Path) -> dict[str, Any]:
     resumed, _ = finish(start(["resume", str(path)]))
     return {
         "exit_code_when_full": code,
-        "message": next((line for line in said.splitlines() if line.startswith("error")), ""),
+        "message": next(
+            (line for line in said.splitlines() if line.startswith("error")), ""
+        ).replace(str(path), path.name),
         "leftovers": leftover,
         "exit_code_resumed": resumed,
         "differences": differences(path, reference),
