@@ -60,7 +60,8 @@ def check_goal_env(env: gym.Env[Any, Any], episodes: int = 4, seed: int = 0) -> 
         if whole:
             _check_together(whole, played[0], extremes, findings)
             # What is late by intention says so; its first observation comes twice as well.
-            if not env.has_wrapper_attr("observation_delay"):
+            late = "observation_delay"
+            if not (env.has_wrapper_attr(late) and env.get_wrapper_attr(late) > 0):
                 _check_promptness(whole, findings)
         if _has_goals(env, findings):
             _check_goals(env, whole, findings)

@@ -399,6 +399,14 @@ MUTANTS: dict[type[Line], str] = {
 NOTES = {"dead sensor", "goal changes"}
 
 
+@pytest.mark.parametrize(("delay", "excused"), [(0, False), (1, True)])
+def test_only_what_says_that_it_is_late_may_be(delay: int, excused: bool) -> None:
+    env = StaleObservation()
+    env.observation_delay = delay
+    laws = {problem.law for problem in check_goal_env(env)}
+    assert ("stale observation" in laws) != excused
+
+
 def test_a_sound_environment_has_no_problems() -> None:
     assert check_goal_env(Line()) == []
 
