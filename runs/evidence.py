@@ -34,21 +34,24 @@ class Evidence:
         path: Where it lies or will lie.
         recipe: Name or path of the recipe.
         settings: Changes of the recipe that all arms share.
+        anew: Whether to forget what the file holds; it stays until the first result.
 
     Raises:
         ValueError: If the file holds another recipe's results.
     """
 
-    def __init__(self, path: Path, recipe: str, settings: Sequence[str] = ()) -> None:
+    def __init__(
+        self, path: Path, recipe: str, settings: Sequence[str] = (), anew: bool = False
+    ) -> None:
         self._path, self._recipe, self._settings = path, recipe, tuple(settings)
         plan = load_recipe(recipe, settings)
         facts = {"recipe": recipe, "settings": list(settings), "env": plan.env, "agent": plan.agent}
-        found = json.loads(path.read_text()) if path.exists() else {}
+        found = json.loads(path.read_text()) if path.exists() and not anew else {}
         for key, value in facts.items():
             if found and found[key] != value:
                 raise ValueError(
                     f"{path} holds {key} = {found[key]!r}, not {value!r}; give these results "
-                    f"another --name, or remove the file"
+                    f"another --name, or train all arms --anew"
                 )
         self.content: dict[str, Any] = {
             **facts,
@@ -119,7 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
 
     name = args.name or Path(args.recipe).stem
-    evidence = Evidence(args.results / f"{name}.json", args.recipe, args.settings)
+    path = args.results / f"{name}.json"
+    evidence = Evidence(path, args.recipe, args.settings, anew=args.anew and not args.arms)
     out = args.out / name
     arms: list[str] = args.arms or list(arm_names(args.recipe))
     if args.anew:

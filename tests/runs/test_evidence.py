@@ -132,6 +132,9 @@ def test_results_of_other_settings_are_not_mixed(tmp_path, recipe):
     assert [one.seed for one in Evidence(path, recipe).missing("agent", [1, 0], tmp_path)] == [1]
     with pytest.raises(ValueError, match=r"holds settings = \[\], not \['steps=70'\].*--name"):
         Evidence(path, recipe, ["steps=70"])
+    anew = Evidence(path, recipe, ["steps=70"], anew=True)
+    assert [one.seed for one in anew.missing("agent", [0], tmp_path)] == [0]
+    assert json.loads(path.read_text())["settings"] == []  # until there is something better
     Path(recipe).write_text(RECIPE.replace("[8]", "[9]"))
     evidence = Evidence(path, recipe)
     with pytest.raises(ValueError, match=r"net_arch was \[8\] and is \[9\]\); --anew"):
