@@ -68,6 +68,8 @@ class Evidence:
         settings = (*self._settings, *arm_settings(self._recipe, arm))
         plan = _plan(load_recipe(self._recipe, settings))
         known = self.content["arms"].setdefault(arm, {"plan": plan, "runs": []})
+        if not known["runs"]:
+            known["plan"] = plan
         change = change_of(known["plan"], plan)
         if change:
             raise ValueError(
@@ -82,8 +84,9 @@ class Evidence:
         ]
 
     def forget(self, arm: str, out: Path) -> None:
-        """Removes an arm's results, and its runs."""
-        self.content["arms"].pop(arm, None)
+        """Removes an arm's results, and its runs; it keeps its place among the arms."""
+        if arm in self.content["arms"]:
+            self.content["arms"][arm]["runs"].clear()
         shutil.rmtree(out / arm, ignore_errors=True)
 
     def add(self, arm: str, facts: Facts) -> None:

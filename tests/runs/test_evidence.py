@@ -141,8 +141,10 @@ def test_results_of_other_settings_are_not_mixed(tmp_path, recipe):
         evidence.missing("agent", [1], tmp_path)
     folder = tmp_path / "agent" / "seed-0"
     folder.mkdir(parents=True)
+    evidence.content["arms"]["other"] = {"plan": {}, "runs": []}
     evidence.forget("agent", tmp_path)
     assert not folder.exists()
+    assert [*evidence.content["arms"]] == ["agent", "other"]
     assert [one.seed for one in evidence.missing("agent", [0], tmp_path)] == [0]
 
 
