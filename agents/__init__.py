@@ -1,18 +1,18 @@
 """Off-policy agents, one file each."""
 
-from rlkit.agents.algorithm import Algorithm as Algorithm
 from rlkit.agents.dqn import DQN as DQN
 from rlkit.agents.dqn import DQNConfig as DQNConfig
 from rlkit.agents.dqn import DQNLearner as DQNLearner
-from rlkit.agents.learner import Learner as Learner
 from rlkit.agents.mpc import MPC as MPC
 from rlkit.agents.mpc_learner import MPCConfig as MPCConfig
 from rlkit.agents.mpc_learner import MPCLearner as MPCLearner
 from rlkit.agents.sac import SAC as SAC
 from rlkit.agents.sac import SACConfig as SACConfig
 from rlkit.agents.sac import SACLearner as SACLearner
-from rlkit.agents.settings import LearnerConfig as LearnerConfig
-from rlkit.agents.settings import Sizes as Sizes
 from rlkit.agents.td3 import TD3 as TD3
 from rlkit.agents.td3 import TD3Config as TD3Config
 from rlkit.agents.td3 import TD3Learner as TD3Learner
+from rlkit.offpolicy.algorithm import Algorithm as Algorithm
+from rlkit.offpolicy.learner import Learner as Learner
+from rlkit.offpolicy.settings import LearnerConfig as LearnerConfig
+from rlkit.offpolicy.settings import Sizes as Sizes

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from gymnasium import spaces
 from torch import Tensor
 
-from rlkit.agents.algorithm import Algorithm
-from rlkit.agents.learner import Learner, weighted_mean, with_target
-from rlkit.agents.memory import Recall
-from rlkit.agents.settings import LearnerConfig
 from rlkit.networks.gradient import Metrics, State
+from rlkit.offpolicy.algorithm import Algorithm
+from rlkit.offpolicy.learner import Learner, weighted_mean, with_target
+from rlkit.offpolicy.recurrent import Recall
+from rlkit.offpolicy.settings import LearnerConfig
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.policies import BasePolicy
 
-from rlkit.agents.algorithm import Algorithm
-from rlkit.agents.foresight import Foresight, metrics_of
 from rlkit.agents.mpc_learner import MPCConfig as MPCConfig
 from rlkit.agents.mpc_learner import MPCLearner as MPCLearner
-from rlkit.encoders import Carry
 from rlkit.networks import vector_size
+from rlkit.networks.encoders import Carry
+from rlkit.offpolicy.algorithm import Algorithm
+from rlkit.offpolicy.planning_metrics import Foresight, metrics_of
 from rlkit.planning import Actions, describe_planner
 from rlkit.world import Layout, describe_world, joined, stored_episodes
 
@@ -34,9 +34,9 @@ class MPC(Algorithm):
     then on every action is planned, in evaluation, too. The shell's hindsight has no effect.
 
     The log always holds, beside the fit's metrics: `imagination/gap` and, with goals,
-    `imagination/success_gap` (see `rlkit.agents.foresight`), `world/error_ahead` (squared error one
-    step ahead on what was collected since the last fit), `world/nonfinite` (sequences of actions
-    that were dropped because a future was not finite), `world/fallbacks` (random actions because
+    `imagination/success_gap` (see `rlkit.offpolicy.planning_metrics`), `world/error_ahead` (squared
+    error one step ahead on what was collected since the last fit), `world/nonfinite` (sequences of
+    actions that were dropped because a future was not finite), `world/fallbacks` (random actions because
     all of them were), `planner/score`, `planner/spread` and `planner/milliseconds` per decision.
     """
 

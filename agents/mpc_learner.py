@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlkit.agents.rollouts import Foretold, Pursuit, Rollouts
-from rlkit.agents.settings import check_kinds
-from rlkit.encoders import Carry
 from rlkit.goals import GoalRule
+from rlkit.networks.encoders import Carry
+from rlkit.offpolicy.settings import check_kinds
 from rlkit.planning import Actions, Plan, Planner, make_planner
+from rlkit.planning.rollouts import Foretold, Pursuit, Rollouts
 from rlkit.world import (
     Episodes,
     Layout,
@@ -25,7 +25,7 @@ from rlkit.world import (
     describe_world,
     make_world,
 )
-from rlkit.world.standard import Scaling
+from rlkit.world.scaling import Scaling
 
 Array = NDArray[Any]
 BUDGET = {"name": "icem", "horizon": 20, "samples": 150, "iterations": 3}

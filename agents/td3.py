@@ -15,12 +15,12 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rlkit.agents.algorithm import Algorithm
-from rlkit.agents.learner import Learner, weighted_mean, with_target
-from rlkit.agents.memory import Recall
-from rlkit.agents.settings import LearnerConfig
 from rlkit.networks import gradient
 from rlkit.networks.gradient import Metrics, State
+from rlkit.offpolicy.algorithm import Algorithm
+from rlkit.offpolicy.learner import Learner, weighted_mean, with_target
+from rlkit.offpolicy.recurrent import Recall
+from rlkit.offpolicy.settings import LearnerConfig
 
 
 @dataclass(frozen=True)

@@ -70,9 +70,17 @@ def _register_wrapped(
     kwargs: dict[str, Any] | None = None,
 ) -> None:
     """Registers a variant of an environment from elsewhere, as wrappers around it."""
-    wrappers = [WrapperSpec("HideIndices", "rlkit.envs.partial:HideIndices", {"indices": hidden})]
+    wrappers = [
+        WrapperSpec(
+            "HideIndices",
+            "rlkit.envs.wrappers.partial_observation:HideIndices",
+            {"indices": hidden},
+        )
+    ]
     if delay:
-        wrappers.append(WrapperSpec("Delay", "rlkit.envs.partial:Delay", {"steps": delay}))
+        wrappers.append(
+            WrapperSpec("Delay", "rlkit.envs.wrappers.partial_observation:Delay", {"steps": delay})
+        )
     gym.register(
         id=f"rlkit/{name}-v0",
         entry_point=f"rlkit.envs.{entry_point}",
@@ -125,8 +133,8 @@ for _name, _entry, _steps, _arguments in (
 ):
     gym.register(
         id=f"rlkit/{_name}-Pixels-v0",
-        entry_point="rlkit.envs.pixels:PixelsEnv",
-        vector_entry_point="rlkit.envs.pixels:PixelsEnvVector",
+        entry_point="rlkit.envs.pixel_simulation:PixelsEnv",
+        vector_entry_point="rlkit.envs.pixel_simulation:PixelsEnvVector",
         max_episode_steps=_steps,
         kwargs={"family": f"rlkit.envs.{_entry}"} | _arguments,
     )
@@ -138,7 +146,7 @@ gym.register(
     additional_wrappers=(
         WrapperSpec(
             "PixelObservation",
-            "rlkit.envs.pixel_observation:PixelObservation",
+            "rlkit.envs.wrappers.pixel_observation:PixelObservation",
             {"size": 48, "grayscale": False, "frames": 1},
         ),
     ),
@@ -154,7 +162,7 @@ gym.register(
     additional_wrappers=(
         WrapperSpec(
             "PixelObservation",
-            "rlkit.envs.pixel_observation:PixelObservation",
+            "rlkit.envs.wrappers.pixel_observation:PixelObservation",
             {"size": 64, "grayscale": False, "frames": 1},
         ),
     ),

@@ -10,9 +10,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from rlkit.envs.drawing import AGENT, FLOOR, GOAL, OBJECT, Canvas
-from rlkit.envs.faces import SimulationEnv, SimulationVectorEnv
+from rlkit.envs.rendering.drawing import AGENT, FLOOR, GOAL, OBJECT, Canvas
 from rlkit.envs.simulation import State
+from rlkit.envs.simulation_env import SimulationEnv, SimulationVectorEnv
 from rlkit.goals import ExactRule, GoalRule
 
 

@@ -10,8 +10,8 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from gymnasium.envs.classic_control.continuous_mountain_car import Continuous_MountainCarEnv
 from gymnasium.envs.classic_control.pendulum import PendulumEnv
 
-from rlkit.envs.drawing import AGENT, FLOOR, OBJECT, WALL
-from rlkit.envs.raster import Raster, centred_view
+from rlkit.envs.rendering.drawing import AGENT, FLOOR, OBJECT, WALL
+from rlkit.envs.rendering.raster import Raster, centred_view
 
 
 class ExactState:

@@ -8,11 +8,11 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from rlkit.envs import drawing
-from rlkit.envs.drawing import Canvas
-from rlkit.envs.faces import SimulationEnv, SimulationVectorEnv
 from rlkit.envs.partial_simulation import HiddenGoal
+from rlkit.envs.rendering import drawing
+from rlkit.envs.rendering.drawing import Canvas
 from rlkit.envs.simulation import Simulation, State
+from rlkit.envs.simulation_env import SimulationEnv, SimulationVectorEnv
 from rlkit.goals import DistanceRule, GoalRule
 
 FORWARD, UP, DOWN = range(3)

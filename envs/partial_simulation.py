@@ -1,7 +1,7 @@
 """Partial observability inside a `Simulation`, at the speed of its vector face.
 
 `Masked` hides entries of the observation; `HiddenGoal` shows the goal for the first steps only.
-For environments from elsewhere there are the wrappers of `rlkit.envs.partial`.
+For environments from elsewhere there are the wrappers of `rlkit.envs.wrappers.partial_observation`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from rlkit.envs.drawing import GOAL
-from rlkit.envs.faces import SimulationEnv, SimulationVectorEnv
-from rlkit.envs.partial import without
+from rlkit.envs.rendering.drawing import GOAL
 from rlkit.envs.simulation import Simulation, State
+from rlkit.envs.simulation_env import SimulationEnv, SimulationVectorEnv
+from rlkit.envs.wrappers.partial_observation import without
 
 GOAL_VISIBLE = "goal_visible"
 """Observation key: 1 where an agent may see `desired_goal`, 0 where it is hidden.
@@ -26,7 +26,7 @@ GOAL_VISIBLE = "goal_visible"
 `desired_goal` is always the true one, because rewards, hindsight and evaluation need it. An
 environment without the key shows its goal always.
 """
-_WRAPPER = "rlkit.envs.partial.HideIndices"
+_WRAPPER = "rlkit.envs.wrappers.partial_observation.HideIndices"
 
 
 class Masked:

@@ -9,10 +9,10 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from rlkit.envs import drawing
-from rlkit.envs.drawing import Canvas
-from rlkit.envs.faces import SimulationEnv, SimulationVectorEnv
+from rlkit.envs.rendering import drawing
+from rlkit.envs.rendering.drawing import Canvas
 from rlkit.envs.simulation import State
+from rlkit.envs.simulation_env import SimulationEnv, SimulationVectorEnv
 from rlkit.goals import DistanceRule, GoalRule, goal_distance
 
 TABLE = 0.5  # metres from the middle to each wall

@@ -8,9 +8,18 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from rlkit.envs.drawing import AGENT, AGENT_EDGE, FLOOR, FLOOR_TILE, GOAL, GOAL_AREA, WALL, Canvas
-from rlkit.envs.faces import SimulationEnv, SimulationVectorEnv
+from rlkit.envs.rendering.drawing import (
+    AGENT,
+    AGENT_EDGE,
+    FLOOR,
+    FLOOR_TILE,
+    GOAL,
+    GOAL_AREA,
+    WALL,
+    Canvas,
+)
 from rlkit.envs.simulation import State
+from rlkit.envs.simulation_env import SimulationEnv, SimulationVectorEnv
 from rlkit.goals import DistanceRule, GoalRule
 
 MAZES = {

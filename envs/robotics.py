@@ -1,6 +1,6 @@
 """Gymnasium-Robotics environments with picklable goal rules and an exact state.
 
-`rlkit.envs.construct.make("FetchPush-v4")` builds them through this module. It needs the extra
+`rlkit.envs.make.make("FetchPush-v4")` builds them through this module. It needs the extra
 `robotics`; everything else in `rlkit.envs` works without.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium.envs.registration import load_env_creator
 from numpy.typing import NDArray
 
-from rlkit.envs.construct import prefer_egl
+from rlkit.envs.make import prefer_egl
 from rlkit.goals import GoalEnv, GoalRule
 from rlkit.goals.rule import Array, BoolArray, FloatArray
 
@@ -222,7 +222,7 @@ class RoboticsEnv(GoalEnv[NDArray[np.float32]]):
         if robot.unwrapped is not robot:
             raise ValueError(
                 f"{robot} is wrapped and its wrappers would be hidden: pass env.unwrapped, or "
-                f"build the environment with rlkit.envs.construct.make"
+                f"build the environment with rlkit.envs.make.make"
             )
         self.robot: Any = robot
         self.rule = rule_of(robot)

@@ -1,7 +1,7 @@
 """The physics behind an environment: batched, stateless, written once.
 
-A `Simulation` is what an environment family writes. `rlkit.envs.faces` turns it into a single
-`GoalEnv` and into a native vector environment that equal each other step for step.
+A `Simulation` is what an environment family writes. `rlkit.envs.simulation_env` turns it into a
+single `GoalEnv` and into a native vector environment that equal each other step for step.
 """
 
 from __future__ import annotations

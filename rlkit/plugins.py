@@ -83,7 +83,7 @@ class Kind:
         group: Entry-point group, `"rlkit.encoders"` say; its last word in the singular is what
             errors call the part.
         called: What an object of the kind is called in full, `"sequence encoder"`.
-        contract: Where its members are documented, `"rlkit.encoders.SequenceEncoder"`.
+        contract: Where its members are documented, `"rlkit.networks.encoders.SequenceEncoder"`.
         members: What an object must have.
         example: A name to show in errors.
         completed: The field that is set later, by the code that knows what the part will read; it

@@ -21,11 +21,11 @@ from figures import BLUE
 from matplotlib.figure import Figure
 from series import OUT, RESULTS, Facts, Training, run_all, versions, write_json
 
-from rlkit.envs.construct import make
-from rlkit.experiment.frames import held_out_frames
-from rlkit.experiment.latent_scores import scores
-from rlkit.experiment.latent_training import agents_latent
-from rlkit.experiment.pictures import quiet
+from rlkit.analysis.latent.frames import held_out_frames
+from rlkit.analysis.latent.scores import scores
+from rlkit.analysis.latent.training import agents_latent
+from rlkit.envs.make import make
+from rlkit.experiment.plots import quiet
 from rlkit.experiment.recipe import load_recipe
 
 BETAS = (0.1, 1.0, 10.0, 30.0, 100.0)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 from numpy.typing import NDArray
 
-from rlkit.experiment.pictures import quiet, thousands
+from rlkit.experiment.plots import quiet, thousands
 
 # Colours of Okabe and Ito (2008), told apart by all eyes; each arm has its line, too.
 BLUE = "#0072B2"

@@ -22,11 +22,11 @@ from typing import Any
 
 from series import OUT, RESULTS, versions, write_json
 
-from rlkit.envs.construct import make
-from rlkit.experiment.latent_training import train_latent
-from rlkit.experiment.world_data import Source
-from rlkit.experiment.world_report import describe_score, score_worlds
-from rlkit.experiment.world_training import Fitting
+from rlkit.analysis.latent.training import train_latent
+from rlkit.analysis.world.data import Source
+from rlkit.analysis.world.report import describe_score, score_worlds
+from rlkit.analysis.world.training import Fitting
+from rlkit.envs.make import make
 
 _LONG = {"max_episode_steps": 100}  # room for 50 steps after the context
 SETS = {

@@ -24,9 +24,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
-from rlkit.experiment.durable import replace_file
 from rlkit.experiment.recipe import Recipe, load_recipe
 from rlkit.experiment.run_folder import RunFolder
+from rlkit.io.atomic_write import replace_file
 
 RUNS = Path(__file__).resolve().parent
 RESULTS, OUT = RUNS / "results", RUNS / "out"

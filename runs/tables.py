@@ -20,8 +20,8 @@ from typing import Any
 import bench_rows
 import world_rows
 
+from rlkit.analysis.world.score import interval
 from rlkit.experiment.evaluate import wilson
-from rlkit.experiment.world_score import interval
 
 RESULTS = Path(__file__).resolve().parent / "results"
 ROOT = RESULTS.parents[1]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rlkit import cli, cli_world
+from rlkit.cli import main as cli
+from rlkit.cli import world as cli_world
 
 HERE = Path(__file__).parent
 QUICK = [

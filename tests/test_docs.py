@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from rlkit import cli
+from rlkit.cli import main as cli
 from rlkit.experiment.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]

@@ -17,47 +17,57 @@ MAY_IMPORT = {
     "rlkit.plugins": set(),
     "rlkit.goals": {"numpy", "gymnasium"},
     "rlkit.replay": {"rlkit.goals", "numpy", "gymnasium"},
-    "rlkit.networks": {"rlkit.goals", "numpy", "gymnasium", "torch", "safetensors"},
-    "rlkit.encoders": {
-        *("rlkit.plugins", "rlkit.goals", "rlkit.networks"),
-        *("numpy", "gymnasium", "torch"),
+    "rlkit.networks": {
+        *("rlkit.plugins", "rlkit.goals"),
+        *("numpy", "gymnasium", "torch", "safetensors"),
     },
     "rlkit.latents": {
         *("rlkit.plugins", "rlkit.networks"),
         *("numpy", "torch"),
     },
     "rlkit.world": {
-        *("rlkit.plugins", "rlkit.goals", "rlkit.replay", "rlkit.networks", "rlkit.encoders"),
+        *("rlkit.plugins", "rlkit.goals", "rlkit.replay", "rlkit.networks"),
         *("rlkit.latents", "numpy", "gymnasium", "torch"),
     },
-    "rlkit.planning": {"rlkit.plugins", "rlkit.networks", "numpy", "torch"},
+    "rlkit.planning": {
+        *("rlkit.plugins", "rlkit.goals", "rlkit.networks", "rlkit.world"),
+        *("numpy", "torch"),
+    },
+    "rlkit.io": {"rlkit", "numpy", "gymnasium", "torch", "safetensors"},
+    "rlkit.vec": {"rlkit.goals", "numpy", "gymnasium", "stable_baselines3"},
+    "rlkit.offpolicy": {
+        *("rlkit.plugins", "rlkit.goals", "rlkit.replay", "rlkit.networks"),
+        *("rlkit.latents", "rlkit.planning", "rlkit.io", "rlkit.vec"),
+        *("numpy", "gymnasium", "torch", "stable_baselines3"),
+    },
     "rlkit.experiment": {
+        *("rlkit", "rlkit.plugins", "rlkit.goals", "rlkit.io", "rlkit.vec"),
+        *("numpy", "gymnasium", "torch", "stable_baselines3", "matplotlib"),
+        *("PIL", "imageio_ffmpeg", "rich", "tensorboard"),
+    },
+    "rlkit.analysis": {
         *("rlkit", "rlkit.plugins", "rlkit.goals", "rlkit.replay", "rlkit.networks"),
-        *("rlkit.latents", "rlkit.world"),
-        *("numpy", "gymnasium", "torch", "stable_baselines3", "safetensors"),
-        *("PIL", "imageio_ffmpeg", "matplotlib", "rich", "tensorboard"),
+        *("rlkit.latents", "rlkit.world", "rlkit.io", "rlkit.vec", "rlkit.experiment"),
+        *("numpy", "gymnasium", "torch", "stable_baselines3", "matplotlib", "PIL"),
     },
     "rlkit.envs": {"rlkit.goals", "numpy", "gymnasium", "PIL"},
     "rlkit.agents": {
-        *("rlkit.goals", "rlkit.replay", "rlkit.networks", "rlkit.encoders"),
-        *("rlkit.latents", "rlkit.world", "rlkit.planning", "rlkit.plugins", "rlkit.experiment"),
+        *("rlkit.goals", "rlkit.replay", "rlkit.networks", "rlkit.latents", "rlkit.world"),
+        *("rlkit.planning", "rlkit.offpolicy"),
         *("numpy", "gymnasium", "torch", "stable_baselines3"),
     },
     "rlkit.recipes": set(),
-    "rlkit.console": {"rlkit.experiment", "rlkit.envs", "tyro"},
-    "rlkit.cli_latent": {"rlkit.console", "rlkit.experiment", "tyro"},
-    "rlkit.cli_world": {"rlkit.console", "rlkit.experiment", "tyro"},
     "rlkit.cli": {
-        *("rlkit.console", "rlkit.cli_latent", "rlkit.cli_world", "rlkit.goals"),
-        *("rlkit.experiment", "rlkit.envs", "gymnasium", "tyro"),
+        *("rlkit.goals", "rlkit.experiment", "rlkit.analysis", "rlkit.envs"),
+        *("gymnasium", "tyro"),
     },
 }
 # Single files that reach further than their part, and why.
 REACHES_FURTHER = {
     "rlkit.replay.sb3": {"torch", "stable_baselines3"},  # the edge towards SB3
     "rlkit.envs.robotics": {"mujoco", "gymnasium_robotics"},  # the extra `robotics`
-    "rlkit.world.arima": {"statsmodels"},  # the extra `forecast`
-    "rlkit.world.minari": {"minari"},  # the extra `minari`
+    "rlkit.world.forecasters.arima": {"statsmodels"},  # the extra `forecast`
+    "rlkit.world.data.minari": {"minari"},  # the extra `minari`
 }
 FOLDERS = {
     "rlkit": ROOT / "rlkit",
@@ -135,18 +145,24 @@ def test_imports_stay_inside_the_layers():
         ("rlkit.goals.rule", "from rlkit.replay.batch import Batch"),
         ("rlkit.replay.storage", "import torch"),
         ("rlkit.networks.mlp", "from rlkit.replay import Batch"),
-        ("rlkit.networks.mlp", "from rlkit.encoders import GRU"),
-        ("rlkit.encoders.registry", "from rlkit.experiment.plugins import nearest"),
-        ("rlkit.encoders.registry", "from rlkit.replay import Batch"),
-        ("rlkit.networks.files", "from rlkit.experiment.durable import replace_file"),
-        ("rlkit.latents.latent", "from rlkit.encoders import GRU"),
+        ("rlkit.networks.encoders.registry", "from rlkit.experiment.recipe import Recipe"),
+        ("rlkit.networks.encoders.registry", "from rlkit.replay import Batch"),
+        ("rlkit.networks.files", "from rlkit.io.atomic_write import replace_file"),
+        ("rlkit.latents.latent", "from rlkit.networks.encoders import GRU"),
         ("rlkit.latents.model", "import gymnasium"),
         ("rlkit.plugins", "import torch"),
-        ("rlkit.world.scores", "def late():\n    import statsmodels.api"),
-        ("rlkit.world.data", "import pandas"),
+        ("rlkit.world.scores.scores", "def late():\n    import statsmodels.api"),
+        ("rlkit.world.data.series", "import pandas"),
         ("rlkit.experiment.train", "from rlkit.agents.sac import SAC"),
         ("rlkit.experiment.train", "import rlkit.cli"),
-        ("rlkit.cli", "from rlkit.agents import SAC"),
+        ("rlkit.experiment.train", "from rlkit.analysis.world import score"),
+        ("rlkit.agents.sac", "from rlkit.experiment.recipe import Recipe"),
+        ("rlkit.agents.sac", "from rlkit.analysis.world import score"),
+        ("rlkit.offpolicy.collect", "from rlkit.experiment.recipe import Recipe"),
+        ("rlkit.offpolicy.learner", "from rlkit.agents.sac import SAC"),
+        ("rlkit.vec.vec_env", "import torch"),
+        ("rlkit.io.archive", "from rlkit.vec.env_state import State"),
+        ("rlkit.cli.main", "from rlkit.agents import SAC"),
         ("rlkit", "import numpy"),
         ("rlkit.goals.rule", "import envs"),
     ],
@@ -199,7 +215,7 @@ def test_importing_the_package_is_light():
     assert not loaded_by("import rlkit") & {*HEAVY, "numpy", "gymnasium"}
 
 
-@pytest.mark.parametrize("statement", ["import rlkit.cli", "import rlkit.experiment.recipe"])
+@pytest.mark.parametrize("statement", ["import rlkit.cli.main", "import rlkit.experiment.recipe"])
 def test_the_command_line_imports_late(statement):
     assert not loaded_by(statement) & {*HEAVY, "numpy", "gymnasium"}
 

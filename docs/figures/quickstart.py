@@ -11,8 +11,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import rlkit.envs  # noqa: F401  registers the ids
-from rlkit.experiment.metrics import figure_pixels
-from rlkit.experiment.pictures import success_curves
+from rlkit.experiment.plots import success_curves
+from rlkit.experiment.run_logger import figure_pixels
 
 HEIGHT, GAP = 420, 24
 

@@ -16,10 +16,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rlkit.experiment import metrics
-from rlkit.experiment.checkpoint import prune, write_checkpoint
-from rlkit.experiment.durable import replace_file
+from rlkit.experiment import run_logger as metrics
 from rlkit.experiment.recipe import Recipe, load_recipe
+from rlkit.io.atomic_write import replace_file
+from rlkit.io.checkpoint import prune, write_checkpoint
 
 try:
     import fcntl

@@ -12,17 +12,17 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 import rlkit
-from rlkit.experiment.checkpoint import CheckpointError, load_latest, read_checkpoint, saved_steps
 from rlkit.experiment.evaluate import EvaluationResult, evaluate
 from rlkit.experiment.plugins import load_agent, nearest
 from rlkit.experiment.recipe import Recipe
 from rlkit.experiment.run_folder import RunFolder
-from rlkit.experiment.vec_env import GymVecEnv, make_vec_env
 from rlkit.goals import GoalRule, goal_rule, is_goal_space
 from rlkit.goals.check import check_goal_env
+from rlkit.io.checkpoint import CheckpointError, load_latest, read_checkpoint, saved_steps
+from rlkit.vec.vec_env import GymVecEnv, make_vec_env
 
 Make = Callable[..., gym.Env[Any, Any]]
-"""Builds an environment from an id and keyword arguments, as `rlkit.envs.construct.make` does."""
+"""Builds an environment from an id and keyword arguments, as `rlkit.envs.make.make` does."""
 
 _EVALUATION_ENVS = 8
 _NATIVE_EVALUATION_ENVS = 128

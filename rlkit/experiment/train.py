@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlkit.experiment import pictures, video
-from rlkit.experiment.checkpoint import CheckpointError, load_latest
+from rlkit.experiment import plots as pictures
+from rlkit.experiment import video
 from rlkit.experiment.evaluate import EVALUATION_SEED, TEST_SEED, Episode, EvaluationResult
-from rlkit.experiment.latent_pictures import imagined_goals
-from rlkit.experiment.metrics import RunLogger, image_summary
+from rlkit.experiment.plots import imagined_goals
 from rlkit.experiment.progress import ProgressReport
 from rlkit.experiment.recipe import Recipe
 from rlkit.experiment.run_folder import RunFolder
+from rlkit.experiment.run_logger import RunLogger, image_summary
 from rlkit.experiment.session import Make, Session
-from rlkit.experiment.signals import stop_requests
+from rlkit.experiment.stop_requests import stop_requests
+from rlkit.io.checkpoint import CheckpointError, load_latest
 
 
 def train(recipe: Recipe, make: Make, path: Path) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def train(recipe: Recipe, make: Make, path: Path) -> dict[str, Any]:
 
     Args:
         recipe: What to train.
-        make: Builds environments, as `rlkit.envs.construct.make` does.
+        make: Builds environments, as `rlkit.envs.make.make` does.
         path: The run's folder.
 
     Returns:

@@ -10,9 +10,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from rlkit.encoders import Carry
 from rlkit.networks import adam, adam_state, gradient
 from rlkit.networks.difference import differ
+from rlkit.networks.encoders import Carry
 from rlkit.world.contract import Windows, WorldModel, repeat
 from rlkit.world.experience import HORIZON, Experience
 

@@ -24,7 +24,7 @@ from typing import Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
-from rlkit.encoders import Carry
+from rlkit.networks.encoders import Carry
 
 Metrics = dict[str, Tensor]
 

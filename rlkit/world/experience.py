@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rlkit.encoders import Carry
+from rlkit.networks.encoders import Carry
 from rlkit.world.contract import (
     Imagined,
     Metrics,

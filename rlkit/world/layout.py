@@ -14,7 +14,7 @@ from torch import Tensor
 from rlkit.goals import GoalRule
 from rlkit.networks import vector_size, vectorise
 from rlkit.world.contract import Widths
-from rlkit.world.windows import OUTCOMES
+from rlkit.world.data.windows import OUTCOMES
 
 Array = NDArray[Any]
 

@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlkit.encoders import Carry
 from rlkit.networks import adam, adam_state, gradient
+from rlkit.networks.encoders import Carry
 from rlkit.networks.files import fill_views, read_model, write_model
 from rlkit.networks.gradient import ONEDNN_WIDTH, fast_float32
 from rlkit.world.contract import Imagined, Metrics, Policy, Windows, WorldModel, repeat
+from rlkit.world.data.windows import Array, Episodes, require_finite
 from rlkit.world.layout import Layout
 from rlkit.world.registry import describe_world, make_world
-from rlkit.world.standard import Scaling
-from rlkit.world.windows import Array, Episodes, require_finite
+from rlkit.world.scaling import Scaling
 
 ROWS = 4096  # rows that are imagined at a time; more do not stay in the cache
 

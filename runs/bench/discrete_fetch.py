@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from rlkit.envs.construct import make
+from rlkit.envs.make import make
 
 MOVES = np.concatenate([np.eye(3, 4), -np.eye(3, 4)]).astype(np.float32)
 

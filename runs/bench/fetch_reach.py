@@ -18,8 +18,8 @@ from race import Track, race, run_ours, run_peer, write
 from stable_baselines3 import SAC, HerReplayBuffer
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from rlkit.envs.construct import make
-from rlkit.experiment.vec_env import make_vec_env
+from rlkit.envs.make import make
+from rlkit.vec.vec_env import make_vec_env
 
 ENV, SUCCESS = "FetchReach-v4", 0.95
 

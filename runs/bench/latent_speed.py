@@ -30,8 +30,8 @@ from torch import nn
 
 import rlkit.envs  # noqa: F401  registers them
 from rlkit.agents import SAC
-from rlkit.envs.construct import make
-from rlkit.experiment.vec_env import make_vec_env
+from rlkit.envs.make import make
+from rlkit.vec.vec_env import make_vec_env
 
 ENV = "rlkit/PointMaze-U-Pixels-v0"
 CHUNK = 256  # frames at a time, as `Latent.encode` takes them

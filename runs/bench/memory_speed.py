@@ -157,7 +157,7 @@ def perceptron(inputs: int, widths: Sequence[int], outputs: int) -> nn.Sequentia
 
 def encoder_of(name: str, hidden: int) -> Any:
     """An encoder of the suite for the benchmark's inputs, and its parameters."""
-    from rlkit.encoders import make_encoder
+    from rlkit.networks.encoders import make_encoder
 
     encoder: Any = make_encoder({"name": name, "hidden": hidden})
     encoder = encoder.with_inputs(OBSERVATION + ACTION)

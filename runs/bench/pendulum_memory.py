@@ -18,8 +18,8 @@ import torch
 from race import Track, race, run_ours, run_peer, write
 from sb3_contrib import RecurrentPPO
 
-from rlkit.envs.construct import make
-from rlkit.experiment.vec_env import make_vec_env
+from rlkit.envs.make import make
+from rlkit.vec.vec_env import make_vec_env
 
 ENV, RETURN = "rlkit/Pendulum-HiddenVelocity-v0", -217.9
 

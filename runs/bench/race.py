@@ -21,12 +21,12 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecNormalize
 
-from rlkit.agents.interface import rule_of
-from rlkit.envs.construct import make
+from rlkit.envs.make import make
 from rlkit.experiment.evaluate import TEST_SEED, evaluate
 from rlkit.experiment.plugins import load_agent
 from rlkit.experiment.recipe import load_recipe
-from rlkit.experiment.vec_env import make_vec_env
+from rlkit.offpolicy.interface import rule_of
+from rlkit.vec.vec_env import make_vec_env
 
 
 @dataclass(frozen=True)

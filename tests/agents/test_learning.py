@@ -6,9 +6,9 @@ Measured with four seeds each: with hindsight 0.97 to 1.0, without it 0.08 at mo
 import pytest
 
 from rlkit.agents import DQN, SAC, TD3
-from rlkit.envs.construct import make
+from rlkit.envs.make import make
 from rlkit.experiment.evaluate import EVALUATION_SEED, evaluate
-from rlkit.experiment.vec_env import make_vec_env
+from rlkit.vec.vec_env import make_vec_env
 
 QUICK = {
     "net_arch": [64, 64],

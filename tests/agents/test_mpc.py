@@ -15,12 +15,12 @@ from stable_baselines3.common.noise import NormalActionNoise
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rlkit.agents import MPC, SAC
-from rlkit.envs.construct import make
+from rlkit.envs.make import make
 from rlkit.experiment.evaluate import EVALUATION_SEED, evaluate
-from rlkit.experiment.vec_env import make_vec_env
 from rlkit.goals import DistanceRule
 from rlkit.planning import CEM
 from rlkit.replay import NonFiniteError
+from rlkit.vec.vec_env import make_vec_env
 
 MAZE = "rlkit/PointMaze-Open-v0"
 WORLD = {"name": "ensemble", "members": 2, "hidden": [8]}

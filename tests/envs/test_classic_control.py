@@ -4,8 +4,8 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from rlkit.envs.classic_control import Pendulum
-from rlkit.envs.construct import make
-from rlkit.experiment.env_state import env_state, set_env_state
+from rlkit.envs.make import make
+from rlkit.vec.env_state import env_state, set_env_state
 
 PIXELS = "rlkit/Pendulum-Pixels-v0"
 

@@ -4,8 +4,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlkit.envs.construct import make
 from rlkit.envs.cue_maze import DOWN, FORWARD, UP, CueMaze, CueMazeSimulation
+from rlkit.envs.make import make
 from rlkit.goals.check import check_goal_env
 
 LENGTHS = {"": 10, "-50": 50, "-100": 100, "-200": 200}

@@ -2,8 +2,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlkit.envs.construct import make
-from rlkit.envs.drawing import GOAL
+from rlkit.envs.make import make
+from rlkit.envs.rendering.drawing import GOAL
 from rlkit.goals import goal_rule
 from rlkit.goals.check import check_goal_env
 

@@ -12,8 +12,8 @@ import pytest
 
 pytest.importorskip("gymnasium_robotics", reason="the extra `robotics` is not installed")
 
-from rlkit.envs import construct
-from rlkit.envs.construct import make
+from rlkit.envs import make as construct
+from rlkit.envs.make import make
 from rlkit.envs.robotics import ManipulateRule, MazeRule, ReachRule, RoboticsEnv
 from rlkit.goals import GoalRule
 from rlkit.goals.check import check_goal_env
@@ -177,7 +177,7 @@ def test_setting_a_state_keeps_it() -> None:
 CONTINUE = """
 import json, sys
 import numpy as np
-from rlkit.envs.construct import make
+from rlkit.envs.make import make
 answers = {}
 for env_id, state in json.load(sys.stdin).items():
     env = make(env_id, max_episode_steps=1000)

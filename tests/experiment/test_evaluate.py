@@ -4,10 +4,10 @@ import pytest
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from rlkit.envs.construct import make
+from rlkit.envs.make import make
 from rlkit.experiment.evaluate import evaluate, wilson
-from rlkit.experiment.vec_env import make_vec_env
 from rlkit.goals import DistanceRule
+from rlkit.vec.vec_env import make_vec_env
 
 
 class Line(gym.Env):

@@ -13,13 +13,13 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_agent import TinyAgent
 
-from rlkit.envs.construct import make
-from rlkit.experiment.checkpoint import CheckpointError, read_checkpoint, saved_steps
-from rlkit.experiment.metrics import read_metrics
+from rlkit.envs.make import make
 from rlkit.experiment.recipe import make_recipe
 from rlkit.experiment.run_folder import RunFolder
+from rlkit.experiment.run_logger import read_metrics
 from rlkit.experiment.session import Session
 from rlkit.experiment.train import Clock, resume, train
+from rlkit.io.checkpoint import CheckpointError, read_checkpoint, saved_steps
 
 CONTENT = {
     "env": "rlkit/PointMaze-Open-v0",
@@ -285,7 +285,7 @@ KILLED = """
 import sys, warnings
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from rlkit.envs.construct import make
+from rlkit.envs.make import make
 from rlkit.experiment.recipe import load_recipe
 from rlkit.experiment.train import resume, train
 path = Path(sys.argv[1])

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from rlkit.experiment.env_state import set_vec_env_state, vec_env_state
+from rlkit.vec.env_state import set_vec_env_state, vec_env_state
 
 
 class TinyAgent:

@@ -20,8 +20,8 @@ from naive import GOALS, KINDS, World, observation_space
 from test_relabel import check_equal
 from test_sb3 import add, buffer_of
 
-from rlkit.experiment import tree
-from rlkit.experiment.checkpoint import read_checkpoint, write_checkpoint
+from rlkit.io import serialisation as tree
+from rlkit.io.checkpoint import read_checkpoint, write_checkpoint
 from rlkit.replay import column
 from rlkit.replay.column import Column
 

@@ -1,1 +1,0 @@
-../../rlkit/cli.py

@@ -1,0 +1,1 @@
+"""Wrappers: partial observation, pixels."""

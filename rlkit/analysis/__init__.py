@@ -1,0 +1,1 @@
+"""Training and scoring of models outside of an agent."""

@@ -1,0 +1,1 @@
+"""Latent models: data, training, scores, reports."""

@@ -1,0 +1,172 @@
+"""What a latent model is worth on frames that it has not seen, as numbers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rlkit.analysis.latent.frames import Frames
+from rlkit.latents import (
+    Latent,
+    active_units,
+    describe_latent,
+    disentanglement,
+    distance_correlation,
+    kl_per_dim,
+    linear_probe,
+)
+
+NEIGHBOURS = 8
+PAIRS = 4_000
+_CHUNK = 256
+_SECONDS = 0.2  # that each throughput is measured for
+Array = NDArray[np.floating[Any]]
+
+
+def scores(latent: Latent, frames: Frames, codes: Array, deviations: Array) -> dict[str, Any]:
+    """Everything that can be said in numbers, as JSON values.
+
+    `error` is the mean squared error of a number in [0, 1], `explained` the share of the pictures'
+    variance that is not lost. Under `factors`, two probes read the truth from codes; each is
+    fitted to the first half of the frames and scored by its R2 on the second.
+
+    Args:
+        latent: The latent.
+        frames: Held out, `(N, H, W, C)`.
+        codes: Their mean codes `(N, D)`.
+        deviations: Those of the codes `(N, D)`; 0 where the model has none.
+    """
+    error, explained = _reconstruction(latent, frames)
+    has_prior = bool((deviations > 0).all())
+    return {
+        "model": describe_latent(latent.model),
+        "shape": list(latent.shape),
+        "version": latent.version,
+        "steps": latent.steps,
+        "frames": len(frames),
+        "error": error,
+        "explained": explained,
+        "active_units": int(active_units(codes).sum()) if has_prior else None,
+        "kl_per_dim": kl_per_dim(codes, deviations).tolist() if has_prior else None,
+        "variance_per_dim": codes.var(0).tolist(),
+        "factors": {name: _factor(codes, truth) for name, truth in frames.factors.items()},
+        "encoding": throughput(latent, frames),
+    }
+
+
+def neighbour_probe(
+    codes_train: Array, truth_train: Array, codes_test: Array, truth_test: Array
+) -> NDArray[np.float64]:
+    """How much of the truth the nearest codes tell, however bent the code lies: R2 `(K,)`.
+
+    The mean over the 8 nearest codes, weighted by one over their distance. Codes are compared as
+    they are: their own scale tells dimensions that are used from those that are not.
+
+    Args:
+        codes_train: `(N, D)`, whose truth is known.
+        truth_train: `(N, K)`.
+        codes_test: `(M, D)`.
+        truth_test: `(M, K)`.
+    """
+    guess = np.empty(truth_test.shape)
+    squares = (codes_train**2).sum(1)
+    for start in range(0, len(codes_test), _CHUNK):
+        rows = codes_test[start : start + _CHUNK]
+        distance = squares - 2 * rows @ codes_train.T + (rows**2).sum(1, keepdims=True)
+        near = np.argpartition(distance, min(NEIGHBOURS, len(codes_train)) - 1)[:, :NEIGHBOURS]
+        squared = np.take_along_axis(distance, near, 1).clip(0)
+        weight = 1 / (np.sqrt(squared) + 1e-6)
+        weight /= weight.sum(1, keepdims=True)
+        guess[start : start + _CHUNK] = (weight[..., None] * truth_train[near]).sum(1)
+    spread = ((truth_test - truth_test.mean(0)) ** 2).sum(0)
+    score: NDArray[np.float64] = 1 - ((guess - truth_test) ** 2).sum(0) / spread
+    return score
+
+
+def distances(codes: Array, truth: Array) -> tuple[Array, Array, float]:
+    """Distances in code and in truth between random pairs `(P,)`, and Spearman's correlation."""
+    pairs = np.random.default_rng(0).integers(len(codes), size=(PAIRS, 2))
+    one, two = pairs[pairs[:, 0] != pairs[:, 1]].T
+    near, far = (np.linalg.norm(rows[one] - rows[two], axis=1) for rows in (codes, truth))
+    return near, far, distance_correlation(codes, truth, np.stack([one, two], 1))
+
+
+def throughput(latent: Latent, frames: Frames) -> dict[str, Any]:
+    """Frames per second through `encode`, and through its network alone.
+
+    The network alone has its batch in place already, as floats; what `encode` adds are the checks,
+    the conversion of bytes and the copies.
+    """
+    pictures = np.array(frames.pictures[:_CHUNK])
+    floats = torch.from_numpy(pictures).to(latent.device).float() / 255
+    network = getattr(latent.model, "encoder", None)
+
+    def bare() -> None:
+        with torch.no_grad():
+            if network is None:
+                latent.model.encode(latent.vector, floats)
+            else:
+                network(latent.vector[: network.size], floats)
+
+    return {
+        "frames_per_s": round(_rate(lambda: latent.encode(pictures), latent) * len(pictures)),
+        "network_frames_per_s": round(_rate(bare, latent) * len(pictures)),
+        "batch_size": len(pictures),
+        "device": str(latent.device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _rate(call: Callable[[], Any], latent: Latent) -> float:
+    def wait() -> None:
+        if latent.device.type == "cuda":
+            torch.cuda.synchronize(latent.device)
+
+    call()
+    wait()
+    began, calls = time.perf_counter(), 0
+    while time.perf_counter() - began < _SECONDS:
+        call()
+        wait()
+        calls += 1
+    return calls / (time.perf_counter() - began)
+
+
+def _reconstruction(latent: Latent, frames: Frames) -> tuple[float, float]:
+    """Mean squared error, and the share of variance that is explained."""
+    mean = np.zeros(latent.shape)
+    for start in range(0, len(frames), _CHUNK):
+        mean += frames.pictures[start : start + _CHUNK].sum(0, dtype=np.float64) / 255 / len(frames)
+    error = variance = 0.0
+    for start in range(0, len(frames), _CHUNK):
+        rows = frames.pictures[start : start + _CHUNK]
+        shares = rows / np.float32(255)
+        error += float(((latent.decode(latent.encode(rows)) - shares) ** 2).sum(dtype=np.float64))
+        variance += float(((shares - mean) ** 2).sum())
+    numbers = len(frames) * mean.size
+    return error / numbers, 1 - error / variance if variance else 0.0
+
+
+def _factor(codes: Array, truth: Array) -> dict[str, Any]:
+    known = np.isfinite(truth).all(1)
+    codes, truth = codes[known].astype(np.float64), truth[known]
+    half = len(truth) // 2
+    varies = (truth[:half].std(0) > 0) & (truth[half:].std(0) > 0)
+    truth = truth[:, varies]
+    found: dict[str, Any] = {"varies": varies.tolist(), "disentanglement": None}
+    if not varies.any():
+        return found | {"linear_r2": [], "neighbour_r2": [], "distance_correlation": None}
+    halves = codes[:half], truth[:half], codes[half:], truth[half:]
+    if codes.shape[1] > 1:
+        found["disentanglement"] = disentanglement(codes, truth)
+    *_, correlation = distances(codes, truth)
+    return found | {
+        "linear_r2": linear_probe(*halves).tolist(),
+        "neighbour_r2": neighbour_probe(*halves).tolist(),
+        "distance_correlation": correlation if np.isfinite(correlation) else None,
+    }

@@ -1,0 +1,1 @@
+"""World models: data, training, benchmarks, reports."""

@@ -1,0 +1,317 @@
+"""The scorecard of world models: error, skill, calibration and cost beside honest controls."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlkit.analysis.latent.frames import Make
+from rlkit.analysis.world.benchmark import LEVEL, LEVELS, Exam, Forecasts, Protocol
+from rlkit.analysis.world.candidates import ARX, CONTROL, PERSISTENCE, Contender, contenders
+from rlkit.analysis.world.data import Source, WorldData, load_data, split_settings
+from rlkit.analysis.world.training import Fitting
+from rlkit.world.scores.scores import Scores, skill
+
+_REFERENCES = {PERSISTENCE: "skill", ARX: "skill_over_arx"}
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What pictures are drawn of, from the first seed.
+
+    Attributes:
+        data: The data.
+        exam: The windows.
+        forecasts: Of a few windows, by the name of who is no control, samples `(S, b, H, F)`;
+            without those that are no numbers.
+        rows: Which of the test windows these are `(b,)`.
+    """
+
+    data: WorldData
+    exam: Exam
+    forecasts: dict[str, Array]
+    rows: Array
+
+
+def measure_worlds(
+    names: Sequence[str],
+    source: Source,
+    make: Make,
+    *,
+    settings: Iterable[str] = (),
+    fitting: Fitting | None = None,
+    protocol: Protocol | None = None,
+    seeds: Sequence[int] = (0,),
+    controls: bool = True,
+) -> tuple[dict[str, Any], Shown]:
+    """Scores forecasts on held-out data.
+
+    All are fitted to the training part, their intervals are recalibrated on the validation part,
+    and all forecast the same windows of the test part under the same actions. Each seed gathers
+    its own data, where they are gathered, and fits its own models; saved worlds stay as they are.
+
+    Args:
+        names: Folders of worlds, names of models, or baselines; see `contenders`.
+        source: Where the data come from.
+        make: Builds one environment from its id.
+        settings: `"NAME.key=value"` of a contender, `"env_options.key=value"` of the environment.
+        fitting: How models are fitted that are no folders.
+        protocol: How forecasts are examined.
+        seeds: One or more.
+        controls: Whether the mandatory controls are added.
+
+    Returns:
+        The scores as JSON values, and what pictures are drawn of.
+
+    Raises:
+        ValueError: If a name, a setting or the data are wrong.
+    """
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise ValueError(f"seeds are whole numbers >= 0, each once, got {list(seeds)}")
+    options, others = split_settings(settings)
+    source = dataclasses.replace(source, env_options=source.env_options | options)
+    protocol = protocol or Protocol()
+    taking_part = contenders(names, fitting or Fitting(), others, controls=controls)
+    runs, shown = [], None
+    for seed in seeds:
+        data = load_data(source, make, seed)
+        exam = Exam(data, protocol, max(one.context for one in taking_part))
+        facts, some, rows = _examine(taking_part, data, exam, seed)
+        runs.append(facts)
+        shown = shown or Shown(data, exam, some, rows)
+    assert shown is not None
+    found: dict[str, Any] = _plain(
+        {
+            "data": source.plain(),
+            "protocol": _described(shown, protocol),
+            "seeds": list(seeds),
+            "models": {
+                one.name: _joined(one, [run[one.name] for run in runs]) for one in taking_part
+            },
+        }
+    )
+    return found, shown
+
+
+def _examine(
+    taking_part: Sequence[Contender], data: WorldData, exam: Exam, seed: int
+) -> tuple[dict[str, dict[str, Any]], dict[str, Array], Array]:
+    """One seed: what each scored, and some forecasts to look at, of a few windows."""
+    rows = np.linspace(0, len(exam.test) - 1, 3).round().astype(int)
+    facts: dict[str, dict[str, Any]] = {}
+    some: dict[str, Array] = {}
+    references: dict[str, Forecasts] = {}
+
+    def ask(one: Contender) -> tuple[Forecasts, dict[str, Any]]:
+        fitted = one.fit(data, exam.horizons[-1], seed)
+        made = exam.ask(fitted, seed)
+        return made, {**fitted.facts, "us_per_imagined_step": made.us_per_step}
+
+    known = {one.name: ask(one) for one in taking_part if one.name in _REFERENCES}
+    for name, (made, _) in known.items():
+        if made.finite.all():  # nobody can be compared with what is no number
+            references[name] = made
+    for one in taking_part:
+        made, cost = known.get(one.name) or ask(one)
+        if one.role != CONTROL and made.finite[rows].all():
+            some[one.name] = made.test[:, rows]
+        facts[one.name] = {"cost": cost, **_scored(made, references, exam, data.names, seed)}
+    return facts, some, rows
+
+
+def _scored(
+    made: Forecasts,
+    references: dict[str, Forecasts],
+    exam: Exam,
+    names: Sequence[str],
+    seed: int,
+) -> dict[str, Any]:
+    """What one contender scored with one seed, as nested numbers."""
+    count, all_of = int((~made.finite).sum()), len(made.finite)
+    found: dict[str, Any] = {"non_finite": {"windows": count, "of": all_of}}
+    rows = made.finite
+    if not rows.any():
+        return {**found, "horizons": {}, "dimensions": {}, "curve": {}, "calibration": {}}
+    raw = exam.score(made.test, rows, seed)
+    mended = None if made.recalibrated is None else exam.score(made.recalibrated, rows, seed)
+    against = {
+        key: exam.score(references[name].test, rows, seed)
+        for name, key in _REFERENCES.items()
+        if name in references
+    }
+    found["recalibration"] = {
+        "possible": mended is not None,
+        "columns_left_alone": [names[column] for column in made.stubborn],
+    }
+    found["horizons"] = _horizons(raw, mended, against)
+    found["dimensions"] = _dimensions(
+        raw, mended, against, [names[i] for i in exam.varying.tolist()]
+    )
+    found["curve"] = _curve(made, references, exam, rows)
+    found["calibration"] = {
+        kind: {str(step): _reliability(one.pit[:, k]) for k, step in enumerate(one.steps)}
+        for kind, one in (("raw", raw), ("recalibrated", mended))
+        if one is not None
+    }
+    if exam.cells is not None:
+        found["regions"] = _regions(made, references, exam, rows, seed)
+    return found
+
+
+def _horizons(
+    raw: Scores, mended: Scores | None, against: dict[str, Scores]
+) -> dict[str, dict[str, float]]:
+    table = {str(step): dict(row) for step, row in raw.pooled().items()}
+    for k, (step, row) in enumerate(table.items()):
+        for key, reference in against.items():
+            row[key] = float(skill(raw.mse[k].mean(), reference.mse[k].mean()))
+            row[f"crps_{key}"] = float(skill(raw.crps[k].mean(), reference.crps[k].mean()))
+        if mended is not None:
+            pooled = mended.pooled()[int(step)]
+            names = ("crps", "nll", "energy", *(f"coverage_{level:g}" for level in LEVELS))
+            row |= {f"{name}_recalibrated": pooled[name] for name in names}
+    return table
+
+
+def _dimensions(
+    raw: Scores, mended: Scores | None, against: dict[str, Scores], names: Sequence[str]
+) -> dict[str, Any]:
+    """By dimension and horizon; errors in the dimension's deviation, which is its `unit`."""
+    skills = {key: raw.skill(reference) for key, reference in against.items()}
+    table: dict[str, Any] = {}
+    for f, name in enumerate(names):
+        by_step = {}
+        for k, step in enumerate(raw.steps):
+            row = {key: getattr(raw, key)[k, f] for key in ("rmse", "crps", "nll")}
+            row |= {key: values[k, f] for key, values in skills.items()}
+            row |= {f"coverage_{level:g}": raw.coverage[level][k, f] for level in LEVELS}
+            if mended is not None:
+                row[f"coverage_{LEVEL:g}_recalibrated"] = mended.coverage[LEVEL][k, f]
+            by_step[str(step)] = row
+        table[name] = {"unit": raw.scale[f], **by_step}
+    return table
+
+
+def _curve(
+    made: Forecasts, references: dict[str, Forecasts], exam: Exam, rows: NDArray[np.bool_]
+) -> dict[str, Array]:
+    """Error and skill at every step ahead, all dimensions together."""
+    squares = exam.curve(made.test, rows)
+    found = {"rmse": np.sqrt(squares)}
+    for name, key in _REFERENCES.items():
+        if name in references:
+            found[key] = skill(squares, exam.curve(references[name].test, rows))
+    return found
+
+
+def _reliability(shares: Array) -> Array:
+    """Share of truths below each of the forecast's quantiles 0, 1/20, ..., 1."""
+    return np.concatenate([[0.0], np.cumsum(shares.mean(1))])
+
+
+def _regions(
+    made: Forecasts,
+    references: dict[str, Forecasts],
+    exam: Exam,
+    rows: NDArray[np.bool_],
+    seed: int,
+) -> list[dict[str, Any]]:
+    against = {
+        key: exam.regions(references[name].test, rows, seed)
+        for name, key in _REFERENCES.items()
+        if name in references
+    }
+    table = []
+    for cell, one in exam.regions(made.test, rows, seed).items():
+        row = {"cell": list(cell), "windows": one.windows, "rmse": np.sqrt(one.mse.mean())}
+        row |= {"crps": one.crps.mean(), f"coverage_{LEVEL:g}": one.coverage[LEVEL].mean()}
+        for key, others in against.items():
+            row[key] = skill(one.mse.mean(), others[cell].mse.mean())
+        table.append(row)
+    return table
+
+
+def _joined(one: Contender, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Several seeds together: means and half-widths of 95 % intervals, and each by itself."""
+    horizons = [run["horizons"] for run in runs if run["horizons"]]
+    tables = {}
+    for step in horizons[0] if horizons else ():
+        rows = [each[step] for each in horizons]
+        common = [key for key in rows[0] if all(key in row for row in rows)]
+        tables[step] = {key: interval([row[key] for row in rows]) for key in common}
+    return {
+        "role": one.role,
+        "horizons": {step: {k: v[0] for k, v in row.items()} for step, row in tables.items()},
+        "interval": {step: {k: v[1] for k, v in row.items()} for step, row in tables.items()},
+        "cost": {
+            key: interval([run["cost"][key] for run in runs])[0]
+            for key, value in runs[0]["cost"].items()
+            if value is not None
+        },
+        "non_finite": {
+            key: sum(run["non_finite"][key] for run in runs) for key in ("windows", "of")
+        },
+        "runs": runs,
+    }
+
+
+def interval(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean, and half-width of its 95 % interval by Student's distribution; None of one value."""
+    count = len(values)
+    if count == 1:
+        return float(values[0]), None
+    spread = float(np.std(values, ddof=1)) / math.sqrt(count)
+    return float(np.mean(values)), _student(count - 1) * spread
+
+
+def _student(freedom: int) -> float:
+    """The 97.5 % quantile of Student's distribution; beyond 9 within a thousandth."""
+    exact = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+    if freedom <= len(exact):
+        return exact[freedom - 1]
+    z = 1.959964
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+
+
+def _described(shown: Shown, protocol: Protocol) -> dict[str, Any]:
+    exam, data = shown.exam, shown.data
+    parts = {name: getattr(data, name) for name in ("training", "validation", "test")}
+    constant = np.setdiff1d(np.arange(len(exam.unit)), exam.varying)
+    return {
+        "horizons": list(exam.horizons),
+        "horizons_left_out": sorted(set(protocol.horizons) - set(exam.horizons)),
+        "context": exam.context,
+        "windows": len(exam.test),
+        "validation_windows": len(exam.validation),
+        "samples": protocol.samples,
+        "level": LEVEL,
+        "parts": {
+            name: {"episodes": len(part), "steps": part.steps} for name, part in parts.items()
+        },
+        "columns": list(data.names),
+        "actions": data.layout.action,
+        "constant_columns": [data.names[i] for i in constant],
+        "regions": None
+        if exam.cells is None
+        else {"edges": exam.edges, "steps_ahead": exam.region_step},
+    }
+
+
+def _plain(node: Any) -> Any:
+    """As JSON values; what is no number becomes null."""
+    if isinstance(node, dict):
+        return {key: _plain(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_plain(value) for value in node]
+    if isinstance(node, np.ndarray | np.generic):
+        return _plain(node.tolist())
+    if isinstance(node, float) and not math.isfinite(node):
+        return None
+    return node

@@ -1,0 +1,97 @@
+"""The commands `rlkit latent`: train latent models, and examine them.
+
+Imports wait until a command needs them, so that help answers at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg
+from tyro.extras import SubcommandApp
+
+from rlkit.cli.console import Folder, Json, Number, Settings, env_maker, print_json, quiet_output
+
+app = SubcommandApp()
+Data = Annotated[str, arg(metavar="ID_OR_PATH")]
+
+
+@app.command
+def train(
+    model: Annotated[str, Positional, arg(metavar="MODEL")],
+    data: Data,
+    frames: Number = None,
+    steps: int = 5_000,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+    out: Folder = None,
+    settings: Settings = (),
+    json: Json = False,
+) -> int:
+    """Train a latent model on pictures, save it and examine it.
+
+    Args:
+        model: Name of a latent model (see `rlkit list latents`), or my_pkg.mod:Class.
+        data: Id of an environment with pictures, .npy file, folder of PNG files, or run.
+        frames: At most so many; 20,000 of an environment and all of a file without it.
+        steps: Gradient steps.
+        batch_size: Frames per step.
+        learning_rate: Adam's step size.
+        seed: Seed of everything random.
+        out: Where latent/ and the report go; runs/out/latents/<data>/<model> without it.
+        settings: Any setting of the model, as in dims=8.
+        json: Print one JSON object on standard output, and nothing else.
+    """
+    from rlkit.analysis.latent import training
+
+    with quiet_output(json):
+        found = training.train_latent(
+            model,
+            data,
+            env_maker(),
+            out,
+            settings=settings,
+            count=frames,
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+        )
+    return _tell(found, json)
+
+
+@app.command
+def report(
+    folder: Annotated[Path, Positional, arg(metavar="FOLDER")],
+    data: Data,
+    frames: int = 2_000,
+    out: Folder = None,
+    json: Json = False,
+) -> int:
+    """Examine a trained latent model: report.json, figures, TensorBoard.
+
+    Args:
+        folder: What `rlkit latent train` made, or the run of an agent with a latent model.
+        data: Id of an environment with pictures, .npy file, folder of PNG files, or run.
+        frames: At most so many.
+        out: Where the report goes; FOLDER without it, or FOLDER/latent of a run.
+        json: Print one JSON object on standard output, and nothing else.
+    """
+    from rlkit.analysis.latent import training
+
+    with quiet_output(json):
+        found = training.report_latent(folder, data, env_maker(), out, count=frames)
+    return _tell(found, json)
+
+
+def _tell(found: dict[str, Any], json: bool) -> int:
+    if json:
+        print_json(found)
+    else:
+        from rlkit.analysis.latent.training import describe_report
+
+        print(f"{describe_report(found)}\nsee {found['folder']}")
+        print(f"watch it with: tensorboard --logdir {found['folder']}")
+    return 0

@@ -1,0 +1,321 @@
+"""The command `rlkit`: train, resume, examine and record agents.
+
+Imports wait until a command needs them, so that help and lists answer at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+from tyro.extras import SubcommandApp
+
+from rlkit.cli import latent as cli_latent
+from rlkit.cli import world as cli_world
+from rlkit.cli.console import Json, Number, Settings, env_maker, print_json, quiet_output, to_stderr
+
+if TYPE_CHECKING:
+    from rlkit.experiment.session import Make, Session
+
+app = SubcommandApp()
+Run = Annotated[Path, Positional, arg(metavar="RUN")]
+Id = Annotated[str | None, arg(metavar="ID")]
+Name = Annotated[str | None, arg(metavar="NAME")]
+SIGNAL_CODES = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
+
+
+@app.command
+def train(
+    recipe: Annotated[str | None, Positional, arg(metavar="[RECIPE]")] = None,
+    env: Id = None,
+    agent: Name = None,
+    steps: Number = None,
+    seed: Number = None,
+    encoder: Name = None,
+    out: Annotated[Path | None, arg(metavar="RUN_FOLDER")] = None,
+    settings: Settings = (),
+    json: Json = False,
+) -> int:
+    """Train an agent: a recipe, or --env with sensible defaults.
+
+    Args:
+        recipe: Name of a shipped recipe, or the path of a .toml file.
+        env: Id of the environment; my_pkg:Me-v0 imports my_pkg first.
+        agent: Name of an agent, or my_pkg.mod:Class.
+        steps: Environment steps in total.
+        seed: Seed of everything random.
+        encoder: Memory: gru, lstm, ... (see `rlkit list encoders`), my_pkg.mod:Class, or none.
+        out: The run's folder; runs/out/<env>/<agent>/<name> without it.
+        settings: Any other key of the recipe, as in agent_options.gamma=0.98.
+        json: Print one JSON object on standard output, and nothing else.
+    """
+    from rlkit.experiment import recipe as recipes
+
+    make = env_maker()
+    flags = {"env": env, "agent": agent, "steps": steps, "seed": seed}
+    if encoder is not None:
+        settings = (*settings, f"agent_options.encoder={encoder}")
+    if recipe is None and env is None:
+        raise ValueError("name a recipe (see `rlkit list recipes`) or an environment (--env ID)")
+    if recipe is None:
+        name, content = _settings_for(str(env), make, agent)
+        plan = recipes.make_recipe(content, settings, **flags)
+    else:
+        name, plan = Path(recipe).stem, recipes.load_recipe(recipe, settings, **flags)
+
+    from rlkit.experiment.run_folder import default_path
+    from rlkit.experiment.train import train as run_training
+
+    path = out or default_path(plan, name)
+    with quiet_output(json):
+        outcome = run_training(plan, make, path)
+    return _tell_training(outcome, json)
+
+
+def _settings_for(env_id: str, make: Make, agent: str | None) -> tuple[str, dict[str, Any]]:
+    """Name and content of the recipe that suits an environment which comes without one."""
+    from gymnasium import spaces
+
+    from rlkit.experiment.plugins import load_agent
+    from rlkit.experiment.recipe import load_recipe
+
+    with contextlib.closing(make(env_id)) as env:
+        discrete = isinstance(env.action_space, spaces.Discrete)
+    name = "goal-discrete" if discrete else "goal"
+    content = dataclasses.asdict(load_recipe(name))
+    if agent is not None:  # what was written for another agent counts as far as it applies
+        known: set[str] = getattr(load_agent(agent), "option_names", set)()
+        options = content["agent_options"]
+        content["agent_options"] = {key: options[key] for key in options if key in known}
+    return name, content
+
+
+@app.command
+def resume(run: Run, steps: Number = None, json: Json = False) -> int:
+    """Continue a run exactly where its newest checkpoint left it.
+
+    Args:
+        run: The run's folder.
+        steps: New total of environment steps, to train a finished run further.
+        json: Print one JSON object on standard output, and nothing else.
+    """
+    from rlkit.experiment.train import resume as resume_training
+
+    with quiet_output(json):
+        outcome = resume_training(run, env_maker(), steps)
+    return _tell_training(outcome, json)
+
+
+@app.command(name="eval")
+def evaluate(run: Run, episodes: int = 100, checkpoint: str = "last", json: Json = False) -> int:
+    """Examine a trained agent on held-out episodes.
+
+    Args:
+        run: The run's folder.
+        episodes: How many episodes; starts that satisfy their goal are left out and replaced.
+        checkpoint: last, best, or a step.
+        json: Print one JSON object on standard output, and nothing else.
+    """
+    if episodes < 1:
+        raise ValueError(f"--episodes {episodes} must be at least 1")
+    from rlkit.experiment.evaluate import TEST_SEED
+
+    with quiet_output(json), _loaded(run, checkpoint) as (session, step):
+        summary = session.evaluate(episodes, TEST_SEED).summary()
+    outcome = {"run": str(run), "step": step, **summary}
+    if json:
+        print_json(outcome)
+    else:
+        print(f"{run}, step {step:,}: {_describe(outcome)}")
+    return 0
+
+
+@app.command
+def record(
+    run: Run,
+    episodes: int = 3,
+    checkpoint: str = "last",
+    out: Annotated[Path | None, arg(metavar="FILE")] = None,
+) -> int:
+    """Record a video of a trained agent.
+
+    Args:
+        run: The run's folder.
+        episodes: How many episodes.
+        checkpoint: last, best, or a step.
+        out: The .mp4 file; RUN/videos/step-N.mp4 without it.
+    """
+    if episodes < 1:
+        raise ValueError(f"--episodes {episodes} must be at least 1")
+    from rlkit.experiment import train
+
+    with _loaded(run, checkpoint) as (session, step):
+        path = out or run / "videos" / f"step-{step}.mp4"
+        train.record(session, path, episodes)
+    print(path)
+    return 0
+
+
+@app.command
+def plot(
+    runs: Annotated[tuple[Path, ...], Positional, arg(metavar="RUN...")],
+    out: Path = Path("success.png"),
+) -> int:
+    """Plot success over steps; runs of one environment and agent share a curve.
+
+    Args:
+        runs: Folders of runs.
+        out: The picture, .png, .svg or .pdf.
+    """
+    if not runs:
+        raise ValueError("name at least one run")
+    from rlkit.experiment.plots import success_curves
+
+    success_curves(runs).savefig(out)
+    print(out)
+    return 0
+
+
+@app.command(name="check-env")
+def check_env(env: Annotated[str, Positional, arg(metavar="ID")], json: Json = False) -> int:
+    """Check an environment: Gymnasium's checker and the laws of goals.
+
+    Args:
+        env: Id of the environment; my_pkg:Me-v0 imports my_pkg first.
+        json: Print one JSON object on standard output, and nothing else.
+    """
+    from rlkit.goals.check import check_goal_env
+
+    with quiet_output(json):
+        problems = check_goal_env(env_maker()(env))
+    # Here an environment without goals fails: goals are what this command is about.
+    is_fine = all(problem.note and problem.law != "goals" for problem in problems)
+    if json:
+        found = [{"law": p.law, "message": p.message, "note": p.note} for p in problems]
+        print_json({"env": env, "ok": is_fine, "problems": found})
+    else:
+        for problem in problems:
+            print(problem, file=sys.stderr)
+        print(f"{env} {'keeps' if is_fine else 'breaks'} the laws of a goal environment")
+    return 0 if is_fine else 2
+
+
+app.command(cli_latent.app, name="latent", help="Train latent models, and examine them.")
+app.command(cli_world.app, name="world", help="Train world models, and score them.")
+
+
+@app.command(name="list")
+def list_(
+    what: Annotated[
+        Literal["agents", "encoders", "envs", "latents", "planners", "recipes", "worlds"],
+        Positional,
+    ],
+) -> int:
+    """List what is installed.
+
+    Args:
+        what: agents, encoders, envs, latents, planners, recipes or worlds.
+    """
+    rows: Iterable[tuple[str, str]]
+    if what in ("agents", "encoders", "latents", "planners", "worlds"):
+        from importlib.metadata import entry_points
+
+        rows = [(name, "") for name in sorted(entry_points(group=f"rlkit.{what}").names)]
+        if what == "worlds":
+            rows += cli_world.BASELINES.items()
+    elif what == "recipes":
+        from rlkit.experiment.recipe import describe_recipes
+
+        rows = describe_recipes()
+    else:
+        import gymnasium
+
+        import rlkit.envs  # noqa: F401  registers them
+
+        rows = [(name, "") for name in sorted(gymnasium.registry) if name.startswith("rlkit/")]
+    for name, description in rows:
+        print(f"{name:24} {description}".rstrip())
+    return 0
+
+
+@contextlib.contextmanager
+def _loaded(run: Path, checkpoint: str) -> Iterator[tuple[Session, int]]:
+    from rlkit.experiment.run_folder import RunFolder
+    from rlkit.experiment.session import Session
+
+    session, step = Session.load(RunFolder.open(run), env_maker(), checkpoint)
+    try:
+        yield session, step
+    finally:
+        session.close()
+
+
+def _tell_training(outcome: dict[str, Any], json: bool) -> int:
+    if json:
+        print_json(outcome)
+    run, stopped = outcome["run"], outcome["stopped"]
+    say = to_stderr if json else print
+    if stopped:
+        say(f"{run} stopped at step {outcome['steps']:,}; continue with: rlkit resume {run}")
+        return SIGNAL_CODES[stopped]
+    say(f"{run}, {outcome['steps']:,} steps in {outcome['wall_s']:.0f} s: {_describe(outcome)}")
+    say(f"watch it with: tensorboard --logdir {run}")
+    return 0
+
+
+def _describe(outcome: dict[str, Any]) -> str:
+    text = f"return {outcome['return_mean']:.2f} over {outcome['episodes']} held-out episodes"
+    if outcome["success_rate"] is None:
+        return text
+    low, high = outcome["success_ci95"]
+    return f"success {outcome['success_rate']:.1%} (95 % interval {low:.1%} to {high:.1%}), {text}"
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    to_stderr(f"warning: {message}")
+
+
+def _one_setting_per_flag(arguments: list[str]) -> list[str]:
+    """Lets one --set take several settings: `--set a=1 b=2` is `--set a=1 --set b=2`."""
+    result: list[str] = []
+    in_settings = False
+    for argument in arguments:
+        if in_settings and "=" in argument and not argument.startswith("-"):
+            if result[-1] != "--set":
+                result.append("--set")
+        else:
+            in_settings = argument == "--set"
+        result.append(argument)
+    return result
+
+
+def main() -> None:
+    """Runs the command line; errors of the user's are one message and exit code 2."""
+    # A console script does not look in the current folder, where a user's own modules are. Last,
+    # so that nothing there hides an installed package.
+    sys.path.append(os.getcwd())
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("default", module=r"rlkit\.")
+        warnings.showwarning = _show_warning
+    try:
+        sys.exit(app.cli(prog="rlkit", args=_one_setting_per_flag(sys.argv[1:])))
+    except KeyboardInterrupt:
+        to_stderr("interrupted")
+        sys.exit(130)
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        if os.environ.get("RLKIT_TRACEBACK"):
+            raise
+        to_stderr(f"error: {error}\n(RLKIT_TRACEBACK=1 shows where it arose.)")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Files: atomic writes, archives of plain data, checkpoints."""

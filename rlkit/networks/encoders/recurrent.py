@@ -1,0 +1,258 @@
+"""Recurrent networks as memory: simple, GRU and LSTM."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rlkit.networks.encoders.cells import GruScan, RnnScan, scan_lstm
+from rlkit.networks.encoders.contract import Carry
+from rlkit.networks.encoders.layers import (
+    Encoder,
+    dropout,
+    layer_norm,
+    require_dropout_between,
+    require_time_scale,
+    require_whole,
+    require_width,
+)
+
+
+@dataclass(frozen=True)
+class Recurrent(Encoder):
+    """Layers of a recurrent cell; what the three have in common.
+
+    Recurrent weights start orthogonal, gate by gate, and biases at zero (Ni et al. 2022 find
+    PyTorch's uniform start unsuitable for reinforcement learning); input weights are uniform
+    within one over the root of the fan-in, so that few inputs are not drowned by the state.
+
+    Attributes:
+        hidden: Width of the state and of the features, >= 1.
+        layers: Cells stacked on each other, >= 1.
+        layer_norm: Whether the features are normalised (Ba et al. 2016), with a learned scale and
+            shift. The state itself is not.
+        dropout: Share of the features between stacked layers that is dropped in training, in
+            [0, 1).
+        inputs: Width of one input; set by `with_inputs`.
+
+    Raises:
+        ValueError: If a field is out of its range, or `dropout` has no layers to act between.
+    """
+
+    hidden: int = 64
+    layers: int = 1
+    layer_norm: bool = False
+    dropout: float = 0.0
+    inputs: int = 0
+
+    gates: ClassVar[int]
+    states: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        require_whole(self, "hidden", 1)
+        require_whole(self, "layers", 1)
+        require_whole(self, "inputs", 0)
+        require_dropout_between(self, self.dropout, self.layers)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every parameter, in the flat vector's order."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        width, rows = self.inputs, self.gates * self.hidden
+        for i in range(self.layers):
+            shapes[f"{i}.input.weight"] = (rows, width)
+            shapes[f"{i}.recurrent.weight"] = (rows, self.hidden)
+            shapes[f"{i}.bias"] = (rows,)
+            shapes |= self._further_shapes(i)
+            width = self.hidden
+        if self.layer_norm:
+            shapes["norm.scale"] = shapes["norm.shift"] = (self.hidden,)
+        return shapes
+
+    def fill(self, views: dict[str, Tensor], generator: torch.Generator) -> None:
+        """Fresh values: orthogonal recurrent weights, uniform input weights, zero biases."""
+        for name, view in views.items():
+            if name.endswith("recurrent.weight"):
+                for gate in torch.split(view, self.hidden):
+                    torch.nn.init.orthogonal_(gate, generator=generator)
+            elif name.endswith("input.weight"):
+                bound = 1 / math.sqrt(max(view.shape[1], 1))
+                view.uniform_(-bound, bound, generator=generator)
+            else:
+                view.fill_(1.0 if name == "norm.scale" else 0.0)
+
+    def initial(self, count: int, device: torch.device | str = "cpu") -> Carry:
+        """Memory of `count` fresh episodes: the states `(B, H)` of each layer in turn, zero."""
+        number = self.layers * self.states
+        return tuple(torch.zeros(count, self.hidden, device=device) for _ in range(number))
+
+    def step(
+        self, vector: Tensor, x: Tensor, carry: Carry, is_first: Tensor
+    ) -> tuple[Tensor, Carry]:
+        """One step, for acting; see `SequenceEncoder.step`."""
+        require_width(self, x, self.inputs)
+        p = self.views(vector)
+        fresh, after = is_first.unsqueeze(1), []
+        for i in range(self.layers):
+            before = carry[i * self.states : (i + 1) * self.states]
+            after += self._step(p, i, x, [state.masked_fill(fresh, 0.0) for state in before])
+            x = after[-self.states]
+        return self._normalise(p, x), tuple(after)
+
+    def scan(
+        self,
+        vector: Tensor,
+        x: Tensor,
+        carry: Carry,
+        is_first: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Carry]:
+        """A window of steps, for learning; see `SequenceEncoder.scan`."""
+        require_width(self, x, self.inputs)
+        p, after = self.views(vector), []
+        x, first = x.transpose(0, 1), is_first.t()
+        for i in range(self.layers):
+            if i > 0:
+                x = dropout(x, self.dropout, generator)
+            before = carry[i * self.states : (i + 1) * self.states]
+            x, states = self._scan(p, i, x, [state.detach() for state in before], first)
+            after += [state.detach() for state in states]
+        return self._normalise(p, x).transpose(0, 1), tuple(after)
+
+    def _normalise(self, p: dict[str, Tensor], x: Tensor) -> Tensor:
+        return layer_norm(p, "norm", x) if self.layer_norm else x
+
+    def _further_shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
+        """Parameters of a layer that only this cell has."""
+        return {}
+
+    @abstractmethod
+    def _step(self, p: dict[str, Tensor], i: int, x: Tensor, before: list[Tensor]) -> list[Tensor]:
+        """States of layer i `(B, H)` after inputs `(B, I)`; the first is the output."""
+
+    @abstractmethod
+    def _scan(
+        self, p: dict[str, Tensor], i: int, x: Tensor, before: list[Tensor], first: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Outputs of layer i `(T, B, H)` for inputs `(T, B, I)`, and the last states."""
+
+
+@dataclass(frozen=True)
+class RNN(Recurrent):
+    """The simple recurrent network: h' = tanh(W x + b + U h).
+
+    Source: Elman 1990.
+    """
+
+    gates: ClassVar[int] = 1
+
+    def _step(self, p: dict[str, Tensor], i: int, x: Tensor, before: list[Tensor]) -> list[Tensor]:
+        weight, recurrent, bias = _weights(p, i)
+        return [torch.addmm(F.linear(x, weight, bias), before[0], recurrent.t()).tanh()]
+
+    def _scan(
+        self, p: dict[str, Tensor], i: int, x: Tensor, before: list[Tensor], first: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        y: Tensor = RnnScan.apply(x, *_weights(p, i), *before, first)  # type: ignore[no-untyped-call]
+        return y, [y[-1].clone()]
+
+
+@dataclass(frozen=True)
+class Gated(Recurrent):
+    """A recurrent cell whose second gate keeps the state.
+
+    Source: `time_scale` after Tallec and Ollivier 2018, section 2.2, with scales spread evenly over
+    their logarithm.
+
+    Attributes:
+        time_scale: Longest memory at the start, in steps, > 2: the gates' biases spread memories
+            from 2 steps up to it. None leaves the biases to the cell; memory then fades within a
+            few steps until training has opened the gates.
+    """
+
+    time_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.time_scale is not None:
+            require_time_scale(self, self.time_scale)
+
+    def fill(self, views: dict[str, Tensor], generator: torch.Generator) -> None:
+        """Fresh values, with gates as open as `time_scale` says."""
+        super().fill(views, generator)
+        for i in range(self.layers):
+            first, keep, *_ = torch.split(views[f"{i}.bias"], self.hidden)
+            if self.time_scale is not None:
+                keep.uniform_(0.0, math.log(self.time_scale - 1), generator=generator)
+            self._fill_gates(first, keep)
+
+    def _fill_gates(self, first: Tensor, keep: Tensor) -> None:
+        """Biases `(H,)` of the first gate and of the one that keeps, where the cell asks for it."""
+
+
+@dataclass(frozen=True)
+class GRU(Gated):
+    """Gated recurrent units, torch.nn.GRU's variant: h' = n + z (h - n).
+
+    Beside the bias of r, z and n there is the candidate's own, inside the reset gate.
+
+    Source: Cho et al. 2014.
+    """
+
+    gates: ClassVar[int] = 3
+
+    def _further_shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
+        return {f"{layer}.recurrent.bias": (self.hidden,)}
+
+    def _step(self, p: dict[str, Tensor], i: int, x: Tensor, before: list[Tensor]) -> list[Tensor]:
+        weight, recurrent, bias = _weights(p, i)
+        second = F.pad(p[f"{i}.recurrent.bias"], (2 * self.hidden, 0))
+        return [torch.gru_cell(x, before[0], weight, recurrent, bias, second)]
+
+    def _scan(
+        self, p: dict[str, Tensor], i: int, x: Tensor, before: list[Tensor], first: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        weights = *_weights(p, i), p[f"{i}.recurrent.bias"]
+        y: Tensor = GruScan.apply(x, *weights, *before, first)  # type: ignore[no-untyped-call]
+        return y, [y[-1].clone()]
+
+
+@dataclass(frozen=True)
+class LSTM(Gated):
+    """Long short-term memory, torch.nn.LSTM's variant; the carry is h and c of each layer.
+
+    Without a `time_scale` the forget gate's bias starts at one instead of zero, so that a fresh
+    network remembers (Jozefowicz et al. 2015, section 2.1). With one, what a gate keeps long it
+    takes in slowly: the input gate's bias is the forget gate's, negative.
+
+    Source: Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000.
+    """
+
+    gates: ClassVar[int] = 4
+    states: ClassVar[int] = 2
+
+    def _fill_gates(self, first: Tensor, keep: Tensor) -> None:
+        if self.time_scale is None:
+            keep.fill_(1.0)
+        else:
+            first.copy_(-keep)
+
+    def _step(self, p: dict[str, Tensor], i: int, x: Tensor, before: list[Tensor]) -> list[Tensor]:
+        return list(torch.lstm_cell(x, before, *_weights(p, i)))
+
+    def _scan(
+        self, p: dict[str, Tensor], i: int, x: Tensor, before: list[Tensor], first: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        weights = _weights(p, i)
+        second = torch.zeros_like(weights[-1])
+        y, h, c = scan_lstm(x, [*weights, second], before[0], before[1], first)
+        return y, [h, c]
+
+
+def _weights(p: dict[str, Tensor], layer: int) -> tuple[Tensor, Tensor, Tensor]:
+    return p[f"{layer}.input.weight"], p[f"{layer}.recurrent.weight"], p[f"{layer}.bias"]

@@ -1,0 +1,326 @@
+"""Encoders whose memory is a linear recurrence: minGRU and the linear recurrent unit.
+
+The products with the weights are done for all steps at once; all that is left to do step by step is
+`h = decay * h + x`, one operation each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from rlkit.networks.encoders.contract import Carry
+from rlkit.networks.encoders.layers import (
+    Encoder,
+    Views,
+    dropout,
+    fill_layers,
+    layer_norm,
+    linear,
+    require_dropout,
+    require_dropout_between,
+    require_time_scale,
+    require_whole,
+    require_width,
+    tanh,
+)
+
+Recurrence = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def linear_scan(decay: Tensor, x: Tensor, start: Tensor) -> Tensor:
+    """States of the linear recurrence `h[t] = decay[t] * h[t-1] + x[t]`, with `h[-1] = start`.
+
+    Step by step, one fused operation each: on a CPU the 2 * log2(T) passes of a parallel scan over
+    the whole window are slower from 32 rows of 32 steps on, and take more memory.
+
+    Args:
+        decay: `(B, T, H)`, real or complex.
+        x: `(B, T, H)`.
+        start: `(B, H)`.
+
+    Returns:
+        `(B, T, H)`. Gradients flow to all three arguments, once.
+    """
+    states: Tensor = _LinearScan.apply(decay, x, start)  # type: ignore[no-untyped-call]
+    return states
+
+
+class _LinearScan(torch.autograd.Function):
+    """The gradient of a linear recurrence is the same recurrence, backward in time."""
+
+    @staticmethod
+    def forward(ctx: Any, decay: Tensor, x: Tensor, start: Tensor) -> Tensor:
+        states = torch.empty_like(x)
+        h = start
+        for a, u, out in zip(decay.unbind(1), x.unbind(1), states.unbind(1), strict=True):
+            h = torch.addcmul(u, a, h, out=out)
+        ctx.save_for_backward(decay, start, states)
+        return states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        decay, start, states = ctx.saved_tensors
+        decay, (grad,) = decay.conj(), grads
+        flow = torch.empty_like(states)
+        decays, outs, local = decay.unbind(1), flow.unbind(1), grad.unbind(1)
+        last = len(outs) - 1
+        g = outs[last].copy_(local[last])
+        for t in range(last - 1, -1, -1):
+            g = torch.addcmul(local[t], decays[t + 1], g, out=outs[t])
+        to_decay = torch.empty_like(flow)
+        torch.mul(flow[:, 0], start.conj(), out=to_decay[:, 0])
+        torch.mul(flow[:, 1:], states[:, :-1].conj(), out=to_decay[:, 1:])
+        return to_decay, flow, decays[0] * g
+
+
+def _one_step(decay: Tensor, x: Tensor, start: Tensor) -> Tensor:
+    return torch.addcmul(x, decay, start)
+
+
+@dataclass(frozen=True)
+class MinGRU(Encoder):
+    """A GRU whose gate and candidate read the input only, so that its memory is linear.
+
+    `h = (1 - z) * h + z * tanh(c)` with `z = sigmoid(x W_z + b_z)` and `c = x W_c + b_c`. Layers
+    after the first read the features of the one before and add to them: what one layer remembers
+    decides what the next one lets in.
+
+    Source: Feng et al. 2024, "Were RNNs all we needed?", section 3.1.
+
+    Deviations: the candidate passes tanh, which bounds the memory (the paper has it linear, or
+    positive for its scan in logarithms, which this one does without); gates start with the time
+    scales of Tallec and Ollivier 2018, "Can recurrent neural networks warp time?", section 2,
+    spread evenly over their logarithm.
+
+    Attributes:
+        hidden: D, width of memory and features.
+        layers: Number of layers.
+        layer_norm: Whether each layer's memory is normalised before it is read.
+        dropout: Share of a layer's features that the next layer misses in training.
+        time_scale: Longest memory at the start, in steps.
+        inputs: I, width of one input.
+    """
+
+    hidden: int = 64
+    layers: int = 2
+    layer_norm: bool = True
+    dropout: float = 0.0
+    time_scale: float = 64.0
+    inputs: int = 0
+
+    def __post_init__(self) -> None:
+        require_whole(self, "hidden", 1)
+        require_whole(self, "layers", 1)
+        require_whole(self, "inputs", 0)
+        require_dropout_between(self, self.dropout, self.layers)
+        require_time_scale(self, self.time_scale)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every parameter, in the flat vector's order."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for i in range(self.layers):
+            width = self.inputs if i == 0 else self.hidden
+            shapes[f"{i}.gate_and_candidate.weight"] = (width, 2 * self.hidden)
+            shapes[f"{i}.gate_and_candidate.bias"] = (2 * self.hidden,)
+            if self.layer_norm:
+                shapes[f"{i}.norm.scale"] = shapes[f"{i}.norm.shift"] = (self.hidden,)
+        return shapes
+
+    def fill(self, views: Views, generator: torch.Generator) -> None:
+        """Fresh values; a gate of 1 / (1 + s) remembers for 1 + s steps."""
+        fill_layers(views, generator)
+        for i in range(self.layers):
+            gate = views[f"{i}.gate_and_candidate.bias"][: self.hidden]
+            gate.uniform_(-math.log(self.time_scale - 1), 0.0, generator=generator)
+
+    def initial(self, count: int, device: torch.device | str = "cpu") -> Carry:
+        """The memory of each layer, `(count, D)`, at zero."""
+        return tuple(torch.zeros(count, self.hidden, device=device) for _ in range(self.layers))
+
+    def step(
+        self, vector: Tensor, x: Tensor, carry: Carry, is_first: Tensor
+    ) -> tuple[Tensor, Carry]:
+        """One step, for acting; see `SequenceEncoder.step`."""
+        return self._layers(vector, x, carry, is_first, None, _one_step)
+
+    def scan(
+        self,
+        vector: Tensor,
+        x: Tensor,
+        carry: Carry,
+        is_first: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Carry]:
+        """A window of steps, for learning; see `SequenceEncoder.scan`."""
+        carry = tuple(h.detach() for h in carry)
+        y, states = self._layers(vector, x, carry, is_first, generator, linear_scan)
+        return y, tuple(h[:, -1].detach().clone() for h in states)
+
+    def _layers(
+        self,
+        vector: Tensor,
+        x: Tensor,
+        carry: Carry,
+        is_first: Tensor,
+        generator: torch.Generator | None,
+        recurrence: Recurrence,
+    ) -> tuple[Tensor, Carry]:
+        require_width(self, x, self.inputs)
+        p = self.views(vector)
+        keep = is_first.logical_not().unsqueeze(-1).to(x.dtype)
+        states = []
+        for i, start in enumerate(carry):
+            gate, candidate = linear(p, f"{i}.gate_and_candidate", x).chunk(2, dim=-1)
+            z = gate.sigmoid()
+            h = recurrence((1 - z) * keep, z * tanh(candidate), start)
+            states.append(h)
+            y = layer_norm(p, f"{i}.norm", h) if self.layer_norm else h
+            y = y if i == 0 else x + y
+            x = dropout(y, self.dropout, generator) if i < self.layers - 1 else y
+        return x, tuple(states)
+
+
+@dataclass(frozen=True)
+class LRU(Encoder):
+    """Linear recurrent units: diagonal complex recurrences, then gated layers, in residual blocks.
+
+    `h = lambda * h + gamma * B u` with `lambda = exp(-exp(nu) + i exp(theta))`, read out as
+    `Re(C h) + d * u`. The modulus of lambda stays below 1 whatever the parameters are, so that no
+    memory can explode.
+
+    Source: Orvieto et al. 2023, "Resurrecting recurrent neural networks for long sequences":
+    figure 1 (blocks), lemma 3.2 (ring), section 3.3 (exponential form), equation 7 (gamma).
+
+    Deviations: none in the unit; blocks normalise each step by itself (layer norm, not batch norm,
+    which would mix rows and see the future).
+
+    Attributes:
+        hidden: D, width of the features, and number of complex memories per layer.
+        layers: Number of blocks.
+        slowest: Largest modulus of lambda at the start, in (0, 1): memory lasts about
+            `1 / (1 - slowest)` steps.
+        fastest: Smallest modulus of lambda at the start, in [0, slowest).
+        phase: Largest angle of lambda at the start, in radians per step.
+        dropout: Share of a block's output that is missing in training.
+        inputs: I, width of one input.
+    """
+
+    hidden: int = 64
+    layers: int = 1
+    slowest: float = 0.99
+    fastest: float = 0.5
+    phase: float = math.pi / 10
+    dropout: float = 0.0
+    inputs: int = 0
+
+    def __post_init__(self) -> None:
+        require_whole(self, "hidden", 1)
+        require_whole(self, "layers", 1)
+        require_whole(self, "inputs", 0)
+        require_dropout(self, self.dropout)
+        if not 0 <= self.fastest < self.slowest < 1:
+            raise ValueError(
+                "LRU: moduli must satisfy 0 <= fastest < slowest < 1, got "
+                f"fastest = {self.fastest!r} and slowest = {self.slowest!r}"
+            )
+        if not 0 < self.phase <= 2 * math.pi:
+            raise ValueError(
+                f"LRU: phase must be in (0, 2 pi] radians per step, got {self.phase!r}"
+            )
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every parameter, in the flat vector's order."""
+        d = self.hidden
+        shapes: dict[str, tuple[int, ...]] = {
+            "input.weight": (self.inputs, d),
+            "input.bias": (d,),
+        }
+        for i in range(self.layers):
+            shapes |= {
+                f"{i}.norm.scale": (d,),
+                f"{i}.norm.shift": (d,),
+                f"{i}.nu": (d,),
+                f"{i}.theta": (d,),
+                f"{i}.log_gamma": (d,),
+                # Real and imaginary parts alternate: products yield complex numbers as they are.
+                f"{i}.write.weight": (d, 2 * d),
+                f"{i}.read.weight": (2 * d, d),
+                f"{i}.skip": (d,),
+                f"{i}.gate.weight": (d, 2 * d),
+                f"{i}.gate.bias": (2 * d,),
+            }
+        return shapes
+
+    def fill(self, views: Views, generator: torch.Generator) -> None:
+        """Fresh values; lambda is uniform on a sector of a ring (lemma 3.2)."""
+        fill_layers(views, generator)
+        low, high = self.fastest**2, self.slowest**2
+        for i in range(self.layers):
+            area, angle = torch.rand(2, self.hidden, generator=generator).clamp_(min=1e-6)
+            squared = area * (high - low) + low
+            views[f"{i}.nu"].copy_((-0.5 * squared.log()).log())
+            views[f"{i}.theta"].copy_((angle * self.phase).log())
+            views[f"{i}.log_gamma"].copy_(0.5 * (1 - squared).log())
+            views[f"{i}.write.weight"].mul_(math.sqrt(0.5))
+            views[f"{i}.skip"].normal_(generator=generator)
+
+    def initial(self, count: int, device: torch.device | str = "cpu") -> Carry:
+        """Real and imaginary memory of each layer in turn, `(count, D)`, at zero."""
+        return tuple(torch.zeros(count, self.hidden, device=device) for _ in range(2 * self.layers))
+
+    def step(
+        self, vector: Tensor, x: Tensor, carry: Carry, is_first: Tensor
+    ) -> tuple[Tensor, Carry]:
+        """One step, for acting; see `SequenceEncoder.step`."""
+        y, states = self._layers(vector, x, carry, is_first, None, _one_step)
+        return y, tuple(part.clone() for h in states for part in (h.real, h.imag))
+
+    def scan(
+        self,
+        vector: Tensor,
+        x: Tensor,
+        carry: Carry,
+        is_first: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Carry]:
+        """A window of steps, for learning; see `SequenceEncoder.scan`."""
+        carry = tuple(h.detach() for h in carry)
+        y, states = self._layers(vector, x, carry, is_first, generator, linear_scan)
+        last = [h[:, -1].detach() for h in states]
+        return y, tuple(part.clone() for h in last for part in (h.real, h.imag))
+
+    def _layers(
+        self,
+        vector: Tensor,
+        x: Tensor,
+        carry: Carry,
+        is_first: Tensor,
+        generator: torch.Generator | None,
+        recurrence: Recurrence,
+    ) -> tuple[Tensor, list[Tensor]]:
+        require_width(self, x, self.inputs)
+        p = self.views(vector)
+        keep = is_first.logical_not().unsqueeze(-1).to(x.dtype)
+        x = linear(p, "input", x)
+        states = []
+        for i in range(self.layers):
+            u = layer_norm(p, f"{i}.norm", x)
+            decay = torch.polar((-p[f"{i}.nu"].exp()).exp(), p[f"{i}.theta"].exp())
+            gain = p[f"{i}.log_gamma"].exp().repeat_interleave(2)
+            written = (u @ (p[f"{i}.write.weight"] * gain)).view(*u.shape, 2)
+            start = torch.complex(carry[2 * i], carry[2 * i + 1])
+            h = recurrence(decay * keep, torch.view_as_complex(written), start)
+            states.append(h)
+            y = torch.view_as_real(h).flatten(-2) @ p[f"{i}.read.weight"] + p[f"{i}.skip"] * u
+            y = F.glu(linear(p, f"{i}.gate", F.gelu(y)))
+            x = x + dropout(y, self.dropout, generator)
+        return x, states

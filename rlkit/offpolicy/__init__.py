@@ -1,0 +1,1 @@
+"""What off-policy agents share: the algorithm, learners, collection, recurrence, persistence."""

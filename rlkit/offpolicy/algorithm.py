@@ -1,0 +1,400 @@
+"""The shell that every agent shares: Stable-Baselines3's lifecycle around a `Learner`.
+
+The only subclass of SB3's `OffPolicyAlgorithm`. It collects experience, keeps the replay, calls
+the learner, and answers `learn / predict / save / load`, callbacks and the logger as SB3 does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.utils import get_system_info
+
+from rlkit.networks.encoders import Carry
+from rlkit.offpolicy import persistence
+from rlkit.offpolicy.collect import collect
+from rlkit.offpolicy.diagnostics import record_memory
+from rlkit.offpolicy.imagination import imagination_of
+from rlkit.offpolicy.interface import Interface, return_bounds, rule_of, wrap_env
+from rlkit.offpolicy.latent_refresh import prepare, refresh, request_refresh
+from rlkit.offpolicy.learner import Learner
+from rlkit.offpolicy.metrics import Report
+from rlkit.offpolicy.observation_encoder import sight_of
+from rlkit.offpolicy.options import (
+    configure,
+    empty_replay,
+    fresh_learner,
+    option_names,
+    plain_options,
+    replay_options,
+    require_positive,
+    settle_memory,
+)
+from rlkit.offpolicy.policy import LearnerPolicy, policy_class
+from rlkit.replay import Replay
+
+SAMPLED_AT_ONCE = 8  # batches
+
+
+class Algorithm(OffPolicyAlgorithm):
+    """An off-policy agent.
+
+    Args:
+        policy: "MultiInputPolicy" for Dict observations, "MlpPolicy" for others; "CnnPolicy" for
+            pictures that a network learns to read with the agent, end to end.
+        env: An environment, its id, or a VecEnv; None only to load a policy for `predict`.
+        buffer_size: Slots of the replay, over all environments.
+        learning_starts: Steps of uniformly random actions before learning.
+        train_freq: Environment steps between updates: a number, or `(1, "episode")`.
+        gradient_steps: Updates each time; -1 makes as many as steps were taken.
+        update_ratio: Updates per step, any positive number; replaces `gradient_steps`.
+        replay: Options of `rlkit.replay.Replay`: `hindsight` ("played" switches it off), `steps`
+            (n-step sums), `share`, `directory` (pictures on disk).
+        latent: Latent model of pictures, as `rlkit.latents.make_latent` takes it; fitted before the
+            training, then frozen or refreshed. None for none.
+        pretraining: How it is fitted: fields of `rlkit.offpolicy.pretraining.Pretraining`.
+        goal_judge: Who judges goals that are pictures in training: "environment" or "latent".
+        imagination: How goals are imagined: fields of `rlkit.offpolicy.imagination.Imagining`. None
+            for the environment's alone.
+        action_noise: Stable-Baselines3's noise object, added to actions in training.
+        policy_kwargs: Settings in SB3's place: `net_arch`, `n_critics`.
+        replay_buffer_class: None, or `HerReplayBuffer`, whose `replay_buffer_kwargs` are
+            translated. Hindsight is on for any environment with goals.
+        optimize_memory_usage: Without effect: observations are always stored once.
+        stats_window_size: Episodes over which reported means run.
+        tensorboard_log, verbose, seed, device: As in SB3.
+        **options: Fields of the learner's configuration; and SB3's `n_steps`.
+
+    Raises:
+        ValueError: If an option is unknown or out of range, or a space is not supported.
+    """
+
+    learner_class: ClassVar[type[Learner]]
+    action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]]
+    evolving: ClassVar[tuple[str, ...]] = ()  # numbers of the subclass that change in training
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(
+        ("MlpPolicy", "MultiInputPolicy", "CnnPolicy"), LearnerPolicy
+    )
+    learner: Learner
+    memory: Replay
+    _wrap_env = staticmethod(wrap_env)
+    _fresh_learner = fresh_learner
+
+    def __init__(
+        self,
+        policy: str | type[BasePolicy],
+        env: Any,
+        *,
+        buffer_size: int = 1_000_000,
+        learning_starts: int = 100,
+        train_freq: int | tuple[int, str] = 1,
+        gradient_steps: int = 1,
+        update_ratio: float | None = None,
+        replay: Mapping[str, Any] | None = None,
+        latent: Any = None,
+        pretraining: Mapping[str, Any] | None = None,
+        goal_judge: str = "environment",
+        imagination: Mapping[str, Any] | None = None,
+        action_noise: Any = None,
+        policy_kwargs: Mapping[str, Any] | None = None,
+        replay_buffer_class: type | None = None,
+        replay_buffer_kwargs: Mapping[str, Any] | None = None,
+        optimize_memory_usage: bool = False,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
+        **options: Any,
+    ) -> None:
+        latent, replay, options = plain_options(policy, latent, replay, options, policy_kwargs)
+        self.config = configure(type(self).__name__, self.learner_class.config_class, options)
+        self.options = {
+            "buffer_size": buffer_size,
+            "learning_starts": learning_starts,
+            "train_freq": train_freq,
+            "gradient_steps": gradient_steps,
+            "update_ratio": update_ratio,
+            "replay": replay_options(replay, replay_buffer_class, replay_buffer_kwargs),
+            "latent": latent,
+            "pretraining": dict(pretraining or {}),
+            "goal_judge": goal_judge,
+            "imagination": dict(imagination or {}),
+            "stats_window_size": stats_window_size,
+            **options,
+        }
+        self.update_ratio = require_positive("update_ratio", update_ratio)
+        super().__init__(
+            policy=policy,
+            env=env,
+            learning_rate=self.config.schedule,
+            buffer_size=buffer_size,
+            learning_starts=learning_starts,
+            batch_size=self.config.windows,
+            tau=self.config.refresh_share,
+            gamma=self.config.gamma,
+            train_freq=train_freq,
+            gradient_steps=gradient_steps,
+            action_noise=action_noise,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            device=device,
+            support_multi_env=True,
+            seed=seed,
+            sde_support=False,
+            supported_action_spaces=self.action_spaces,
+        )
+        self.target_update_interval = self.config.target_update_interval
+        if _init_setup_model:
+            self._setup_model()
+
+    @classmethod
+    def option_names(cls) -> set[str]:
+        """Every option of the constructor, beside SB3's own."""
+        return option_names(cls.learner_class.config_class)
+
+    def _setup_model(self) -> None:
+        self._setup_lr_schedule()
+        self.set_random_seed(self.seed)
+        self._convert_train_freq()
+        actions, learner, self.replay_seed, sight = np.random.SeedSequence(self.seed).spawn(4)
+        self.rng = np.random.default_rng(actions)
+        self.sight = sight_of(self, sight)
+        self._see()
+        self.config = settle_memory(self.config, self.interface)
+        self.learner = self._fresh_learner(learner)
+        self.imagination = imagination_of(self.options["imagination"], self.sight)
+        self.memory = empty_replay(self)
+        self.policy = policy_class(type(self))(self)
+        self._updates_due = 0.0
+        self.carry = self.learner.initial(getattr(self, "n_envs", 1))
+        self.report = Report()
+        self.episodes_cut = 0
+
+    def _see(self) -> None:
+        self.rule, space = self.sight.rule, self.sight.space
+        self.interface = Interface(space, self.action_space, self.config, self.sight.goal_width)
+
+    def set_env(self, env: Any, force_reset: bool = True) -> None:
+        """Goes on in another environment, as in SB3; from now on its goal rule counts."""
+        super().set_env(env, force_reset)
+        before = self.sight.space
+        self.sight.adopt(rule_of(self.env))
+        self._see()
+        self.memory.rule = self.rule
+        if self.sight.space != before:  # it was loaded without an environment to judge pictures
+            self.memory = empty_replay(self)
+        self.learner.bounds = return_bounds(self.rule, self.config.gamma)
+
+    @property
+    def replay_buffer(self) -> Any:
+        """The replay, under SB3's name."""
+        return getattr(self, "memory", None)
+
+    @replay_buffer.setter
+    def replay_buffer(self, value: Any) -> None:
+        self.memory = value
+
+    @property
+    def goal_outcomes(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Goals `(N, *goal)` of recent training episodes and whether each was reached `(N,)`."""
+        return self.report.goal_outcomes
+
+    def act(
+        self, observation: Any, carry: Carry, is_first: NDArray[np.bool_], *, explore: bool
+    ) -> tuple[NDArray[Any], Carry]:
+        """Actions as the replay stores them, for a batch of observations as `sight` gives them."""
+        x, goal = self.interface.vectors(observation)
+        context = self.interface.context(observation, self.rule)
+        # `predict` comes with a memory of its own, of which nobody reads the critics' part.
+        if carry is self.carry and self.config.critic_sees_reward:
+            context["reward"] = self.memory.storage.latest_reward
+        return self.learner.act(x, goal, carry, is_first, explore=explore, **context)
+
+    def random_fraction(self) -> float:
+        """Share of training actions drawn at random."""
+        return float(self.config.random_fraction)
+
+    def iterate(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int | None = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Iterator[int]:
+        """`learn` as a generator.
+
+        Yields the number of steps after every round; evaluation and checkpoints belong there.
+        """
+        if starts_anew := reset_num_timesteps or self._last_obs is None:
+            self.memory.storage.cut()
+        total_timesteps, callback = self._setup_learn(
+            total_timesteps,
+            callback,
+            reset_num_timesteps,
+            tb_log_name or type(self).__name__,
+            progress_bar,
+        )
+        yield from prepare(self, starts_anew)
+        callback.on_training_start(locals(), globals())
+        while self.num_timesteps < total_timesteps:
+            yield from refresh(self)
+            before = self.num_timesteps
+            if not collect(self, callback, log_interval):
+                break
+            if self.num_timesteps > self.learning_starts:
+                self._learn_from(self.num_timesteps - before)
+            yield self.num_timesteps
+        callback.on_training_end()
+
+    def refresh(self) -> None:
+        """Has the latent model refitted before the next step; running episodes are cut there.
+
+        Raises:
+            ValueError: If there is no latent model, it is frozen, or nothing is stored yet.
+        """
+        request_refresh(self)
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int | None = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Trains, as in Stable-Baselines3."""
+        for _ in self.iterate(
+            total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar
+        ):
+            pass
+        return self
+
+    def _learn_from(self, new_steps: int) -> None:
+        if self.update_ratio is not None:
+            self._updates_due += self.update_ratio * new_steps
+        else:
+            self._updates_due += self.gradient_steps if self.gradient_steps >= 0 else new_steps
+        count = int(self._updates_due + 1e-9)  # 0.3 added ten times falls just short of 3
+        self._updates_due -= count
+        self.train(count, self.batch_size)
+
+    def train(self, gradient_steps: int, batch_size: int) -> None:
+        """Makes `gradient_steps` updates on batches of `batch_size` windows."""
+        self.learner.learning_rate.fill_(self.lr_schedule(self._current_progress_remaining))
+        # Several batches at once: most of a sample's time does not depend on its size.
+        at_once = 1 if self.config.has_memory else SAMPLED_AT_ONCE
+        for done in range(0, gradient_steps, at_once):
+            sampled = self.memory.sample(min(at_once, gradient_steps - done) * batch_size)
+            arrays = self.interface.batch(sampled)
+            for start in range(0, len(sampled), batch_size):
+                batch = {k: array[start : start + batch_size] for k, array in arrays.items()}
+                self.report.add_update(*self.learner.update(batch))
+            self.report.add_batch(sampled.part(slice(start, None)), self.rule)
+        self._n_updates += gradient_steps
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the training depends on, as a tree of plain data.
+
+        Taking it is part of the run: environments are put into exactly the state that was saved,
+        or their episodes cut. The resumed run and the one that went on are the same, bit for bit.
+        """
+        return persistence.training_state(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` gave, into an agent of the same options and environments.
+
+        Raises:
+            ValueError: If the state belongs to another agent or environment.
+        """
+        persistence.restore_training(self, state)
+
+    def save(
+        self,
+        path: persistence.Source,  # type: ignore[override]
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        """Saves the agent (not its replay) as one zip archive of safetensors and JSON.
+
+        Args:
+            path: File name (".zip" is added where it has no suffix) or binary file.
+            exclude: Attributes to leave out, of `num_timesteps`, `verbose`, `seed`.
+            include: Attributes to keep although excluded.
+        """
+        persistence.write_agent(self, path, set(exclude or ()) - set(include or ()))
+
+    @classmethod
+    def load(  # type: ignore[override]
+        cls,
+        path: persistence.Source,
+        env: Any = None,
+        device: torch.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self:
+        """Loads what `save` wrote; nothing in the file is executed.
+
+        Args:
+            path: File name or binary file.
+            env: Environment to go on training in; None for `predict` alone.
+            device: Where to put it.
+            custom_objects: Options in place of the saved ones; unknown names are ignored.
+            print_system_info: Whether to print versions and hardware.
+            force_reset: Whether training begins with a reset of `env`.
+            **kwargs: Options to change.
+
+        Raises:
+            CheckpointError: If the file is damaged, foreign, or carries a pickle.
+            ValueError: If `env` has other spaces.
+        """
+        if print_system_info:
+            get_system_info()
+        known = {k: v for k, v in (custom_objects or {}).items() if k in cls.option_names()}
+        return persistence.read_agent(cls, path, env, device, {**known, **kwargs}, force_reset)
+
+    def save_replay_buffer(self, path: persistence.Source) -> None:  # type: ignore[override]
+        """Saves the replay as one archive of plain arrays."""
+        persistence.write_replay(self, path)
+
+    def load_replay_buffer(  # type: ignore[override]
+        self, path: persistence.Source, truncate_last_traj: bool = True
+    ) -> None:
+        """Loads what `save_replay_buffer` wrote.
+
+        Args:
+            path: File name or binary file.
+            truncate_last_traj: Whether running episodes count as cut off.
+
+        Raises:
+            CheckpointError: If the file is damaged or foreign.
+            ValueError: If it belongs to other spaces, another capacity or number of environments.
+        """
+        persistence.read_replay(self, path, truncate_last_traj)
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy"], []
+
+    def dump_logs(self) -> None:
+        """Writes what happened since the last time to the logger, under SB3's tags."""
+        record_memory(self)
+        self.report.write(self.logger)
+        self.logger.record("train/learning_rate", self.learner.learning_rate.item())
+        self.logger.record("rollout/random_fraction", self.random_fraction())
+        super().dump_logs()

@@ -1,0 +1,141 @@
+"""Collecting experience: the only place that knows how environments restart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import VectorizedActionNoise
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+
+from rlkit.networks.encoders import Carry
+from rlkit.offpolicy.interface import copy_observation, put_row
+from rlkit.replay import check_finite
+
+if TYPE_CHECKING:
+    from rlkit.offpolicy.algorithm import Algorithm
+
+
+def collect(agent: Algorithm, callback: BaseCallback, log_interval: int | None) -> bool:
+    """Steps the environments until the next update is due; False where a callback stops.
+
+    Raises:
+        NonFiniteError: If an observation or reward is NaN or infinite; nothing of it is stored.
+    """
+    assert agent.env is not None
+    assert isinstance(agent.train_freq, TrainFreq)
+    callback.on_rollout_start()
+    frequency, unit = agent.train_freq
+    steps = episodes = 0
+    while (steps if unit == TrainFrequencyUnit.STEP else episodes) < frequency:
+        carry = agent.carry
+        stored = _actions(agent)
+        new_obs, rewards, dones, infos = agent.env.step(agent.interface.to_env(stored))
+        new_obs = agent.sight.keep(new_obs)
+        if agent.imagination is not None:
+            new_obs = agent.imagination.ask(new_obs, agent._last_obs, dones, agent.rng)
+        agent.num_timesteps += agent.n_envs
+        agent.sight.age += agent.n_envs
+        steps += 1
+        callback.update_locals(locals())
+        if not callback.on_step():
+            return False
+        agent._update_info_buffer(infos, dones)
+        _remember(agent, carry, stored, rewards, dones, infos, new_obs)
+        agent._update_current_progress_remaining(agent.num_timesteps, agent._total_timesteps)
+        for _ in range(int(np.sum(dones))):
+            episodes += 1
+            agent._episode_num += 1
+            if log_interval is not None and agent._episode_num % log_interval == 0:
+                agent.dump_logs()
+    callback.on_rollout_end()
+    return True
+
+
+def begun(agent: Algorithm, first: Any) -> Any:
+    """First observations of all environments as the agent keeps them, with the goals it pursues."""
+    kept = agent.sight.keep(first)
+    if agent.imagination is None:
+        return kept
+    return agent.imagination.ask(kept, None, np.ones(agent.n_envs, np.bool_), agent.rng)
+
+
+def cut_episodes(agent: Algorithm, seed: int) -> None:
+    """Ends running episodes as truncated, and begins new ones; `seed` is that of environments."""
+    assert agent.env is not None
+    agent.episodes_cut += int((~agent.memory.storage.begins).sum())
+    agent.memory.storage.cut()
+    agent.env.seed(seed)
+    agent._last_obs = begun(agent, agent.env.reset())
+    agent._last_episode_starts = np.ones(agent.n_envs, np.bool_)
+
+
+def _actions(agent: Algorithm) -> NDArray[Any]:
+    """Actions to store: random at first, then the policy's with some random ones."""
+    blind = agent.num_timesteps < agent.learning_starts
+    if blind and not agent.carry:
+        return agent.interface.random_actions(agent.n_envs, agent.rng)
+    assert agent._last_episode_starts is not None
+    action, agent.carry = agent.act(
+        agent.sight.show(agent._last_obs), agent.carry, agent._last_episode_starts, explore=True
+    )
+    if isinstance(agent.action_space, spaces.Box):
+        action = action.reshape(agent.n_envs, *agent.action_space.shape)
+        if agent.action_noise is not None:
+            action = np.clip(action + agent.action_noise(), -1, 1).astype(np.float32)
+    share = 1.0 if blind else agent.random_fraction()
+    action = agent.interface.mix_in_random(action, share, agent.rng)
+    if blind or share > 0 or agent.action_noise is not None:
+        agent.carry = agent.learner.acted(agent.carry, action)
+    return action
+
+
+def _remember(
+    agent: Algorithm,
+    carry: Carry,
+    stored: NDArray[Any],
+    rewards: NDArray[Any],
+    dones: NDArray[np.bool_],
+    infos: list[dict[str, Any]],
+    new_obs: Any,
+) -> None:
+    """Adds a step to the replay; where an episode ended, with its own last observation."""
+    following = new_obs
+    truncated = np.zeros(agent.n_envs, np.bool_)
+    if dones.any():
+        check_finite("observation", new_obs)  # of new episodes, before acting on it
+        following = copy_observation(new_obs)
+        for i in np.flatnonzero(dones).tolist():
+            truncated[i] = infos[i].get("TimeLimit.truncated", False)
+            put_row(following, i, agent.sight.keep_one(infos[i]["terminal_observation"]))
+            # The environment's success says nothing of goals that are imagined.
+            is_judged = agent.imagination is None and "is_success" in infos[i]
+            if is_judged and isinstance(agent._last_obs, dict):
+                goal = agent._last_obs.get("desired_goal")
+                if goal is not None:
+                    agent.report.add_goal(agent.sight.judged(goal[i]), bool(infos[i]["is_success"]))
+    seen = agent.sight.show(following)
+    rewards = agent.sight.reward(rewards, agent._last_obs, seen)
+    agent.memory.add(
+        agent._last_obs,
+        stored,
+        rewards,
+        dones & ~truncated,
+        truncated,
+        following,
+        carry=agent.learner.to_store(carry),
+    )
+    for i in np.flatnonzero(dones).tolist():
+        if "worker_lost" in infos[i]:  # the step was never taken
+            agent.memory.storage.retract(i)
+    agent.learner.observe(*agent.interface.seen(seen))
+    agent.report.add_step(rewards, seen, dones, agent.rule)
+    agent._last_obs = new_obs
+    agent._last_episode_starts = dones
+    if isinstance(agent.action_noise, VectorizedActionNoise):
+        agent.action_noise.reset(np.flatnonzero(dones).tolist())
+    elif agent.action_noise is not None and dones.any():
+        agent.action_noise.reset()

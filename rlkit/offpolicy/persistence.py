@@ -1,0 +1,263 @@
+"""Agents as plain data: the exact state of a training, and the one-file form of `save`."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.utils import check_for_correct_spaces
+from stable_baselines3.common.vec_env import VecEnv
+
+from rlkit.io.archive import read_archive, write_archive
+from rlkit.io.checkpoint import CheckpointError
+from rlkit.io.spaces import space_from_plain, space_to_plain
+from rlkit.networks.encoders import Carry
+from rlkit.offpolicy.collect import cut_episodes
+from rlkit.vec.env_state import set_vec_env_state, vec_env_state
+
+if TYPE_CHECKING:
+    from rlkit.offpolicy.algorithm import Algorithm
+
+    AgentType = TypeVar("AgentType", bound=Algorithm)
+
+Source = str | Path | BinaryIO
+
+SAVED_ATTRIBUTES = (
+    "num_timesteps",
+    "verbose",
+    "seed",
+    "_n_updates",
+    "_episode_num",
+)
+COUNTERS = (
+    "num_timesteps",
+    "_n_updates",
+    "_episode_num",
+    "_updates_due",
+    "_current_progress_remaining",
+    "episodes_cut",
+)
+
+
+def training_state(agent: Algorithm) -> dict[str, Any]:
+    """Everything that the rest of a training depends on; see `Algorithm.state_dict`."""
+    learner = agent.learner.state_dict()
+    environments = _settle_environments(agent)
+    _settle_noise(agent)
+    return {
+        "weights": learner.pop("weights"),
+        "optimiser": learner.pop("optimiser"),
+        "replay": agent.memory.state_dict(),
+        "training": {
+            "learner": learner,
+            "latent": agent.sight.state_dict(),
+            "imagination": agent.imagination.state_dict() if agent.imagination else {},
+            "environments": environments,
+            "counters": {name: getattr(agent, name) for name in (*COUNTERS, *agent.evolving)},
+            "actions_rng": agent.rng.bit_generator.state,
+            "global_rng": _global_rng(),
+            "last_observation": agent._last_obs,
+            "last_episode_starts": agent._last_episode_starts,
+            "carry": [tensor.cpu() for tensor in agent.carry],
+            "recent_episodes": [dict(info) for info in agent.ep_info_buffer or ()],
+            "recent_successes": [float(value) for value in agent.ep_success_buffer or ()],
+            "report": agent.report.state_dict(),
+        },
+    }
+
+
+def restore_training(agent: Algorithm, state: dict[str, Any]) -> None:
+    """Continues where `training_state` was taken; see `Algorithm.load_state_dict`."""
+    training = state["training"]
+    agent.learner.load_state_dict(
+        {**training["learner"], "weights": state["weights"], "optimiser": state["optimiser"]}
+    )
+    agent.sight.load_state_dict(training["latent"])
+    if agent.imagination is not None:
+        agent.imagination.load_state_dict(training["imagination"])
+    agent.memory.load_state_dict(state["replay"])
+    for name in (*COUNTERS, *agent.evolving):
+        setattr(agent, name, training["counters"][name])
+    agent.rng.bit_generator.state = training["actions_rng"]
+    agent._last_obs = training["last_observation"]
+    agent._last_episode_starts = training["last_episode_starts"]
+    agent.carry = tuple(tensor.to(agent.device) for tensor in training["carry"])
+    agent.ep_info_buffer = deque(training["recent_episodes"], agent._stats_window_size)
+    agent.ep_success_buffer = deque(training["recent_successes"], agent._stats_window_size)
+    agent.report.load_state_dict(training["report"])
+    assert agent.env is not None
+    _place_environments(agent.env, training["environments"])
+    _settle_noise(agent)
+    _set_global_rng(training["global_rng"])
+
+
+def _settle_environments(agent: Algorithm) -> dict[str, Any]:
+    """Puts the environments into a state that can be restored, and returns it."""
+    assert agent.env is not None
+    states = vec_env_state(agent.env)
+    if all(state is not None for state in states):
+        settled: dict[str, Any] = {"states": states, "restart_seed": None}
+        _place_environments(agent.env, settled)
+        return settled
+    restart_seed = int(agent.rng.integers(2**31))
+    if agent._last_obs is not None:
+        cut_episodes(agent, restart_seed)
+    return {"states": None, "restart_seed": restart_seed}
+
+
+def _settle_noise(agent: Algorithm) -> None:
+    # Correlated noise has a memory that cannot be read, only made to forget.
+    if agent.action_noise is not None:
+        agent.action_noise.reset()
+
+
+def _place_environments(env: VecEnv, settled: dict[str, Any]) -> None:
+    """Restores the environments, or restarts them."""
+    if settled["restart_seed"] is None:
+        set_vec_env_state(env, settled["states"])
+        return
+    env.seed(settled["restart_seed"])
+    env.reset()
+
+
+def write_agent(agent: Algorithm, path: Source, left_out: set[str]) -> None:
+    """Saves an agent without its replay; see `Algorithm.save`."""
+    learner = agent.learner.state_dict()
+    multi = isinstance(agent.observation_space, spaces.Dict)
+    tree = {
+        "weights": learner.pop("weights"),
+        "optimiser": learner.pop("optimiser"),
+        "agent": {
+            "class": type(agent).__name__,
+            "policy": "MultiInputPolicy" if multi else "MlpPolicy",
+            "observation_space": space_to_plain(agent.observation_space),
+            "action_space": space_to_plain(agent.action_space),
+            "num_envs": agent.n_envs,
+            "options": _plain_options(agent.options),
+            "attributes": {
+                name: getattr(agent, name)
+                for name in (*SAVED_ATTRIBUTES, *agent.evolving)
+                if name not in left_out
+            },
+            "last_observation": agent._last_obs,
+            "last_episode_starts": agent._last_episode_starts,
+            "carry": [tensor.cpu() for tensor in agent.carry],
+            "learner": learner,
+            "latent": agent.sight.state_dict(),
+        },
+    }
+    write_archive(path, tree)
+
+
+def read_agent(
+    cls: type[AgentType],
+    path: Source,
+    env: Any,
+    device: torch.device | str,
+    changes: dict[str, Any],
+    force_reset: bool,
+) -> AgentType:
+    """Loads what `write_agent` wrote; see `Algorithm.load`."""
+    tree = read_archive(path)
+    saved = tree.get("agent")
+    if not isinstance(saved, dict) or saved.get("class") != cls.__name__:
+        held = f"a {saved.get('class')}" if isinstance(saved, dict) else "no agent"
+        raise CheckpointError(f"{path} holds {held}, not a {cls.__name__}: load it with its class")
+    attributes = saved["attributes"]
+    asked = {name: attributes.pop(name) for name in ("verbose", "seed") if name in attributes}
+    options = {**asked, **saved["options"], **changes}
+    if isinstance(options["train_freq"], list):
+        options["train_freq"] = tuple(options["train_freq"])
+    observation_space = space_from_plain(saved["observation_space"])
+    action_space = space_from_plain(saved["action_space"])
+    if env is not None:
+        env = cls._wrap_env(env, options.get("verbose", 0))
+        check_for_correct_spaces(env, observation_space, action_space)
+    agent = cls(saved["policy"], env, device=device, _init_setup_model=False, **options)
+    agent.observation_space, agent.action_space = observation_space, action_space
+    if env is None:
+        agent.n_envs = int(saved["num_envs"])
+    agent._setup_model()
+    agent.learner.load_state_dict(
+        {**saved["learner"], "weights": tree["weights"], "optimiser": tree["optimiser"]}
+    )
+    agent.sight.load_state_dict(saved.get("latent", {}))
+    agent.sight.age = 0  # a refresh is fitted to what the replay holds, and this one is empty
+    for name in (*SAVED_ATTRIBUTES, *agent.evolving):
+        if name in attributes:
+            setattr(agent, name, attributes[name])
+    if env is not None and not force_reset:
+        agent._last_obs = saved["last_observation"]
+        agent._last_episode_starts = saved["last_episode_starts"]
+        agent.carry = _fitting_carry(agent, saved.get("carry", []))
+    return agent
+
+
+def _fitting_carry(agent: Algorithm, saved: list[torch.Tensor]) -> Carry:
+    shapes = [[tuple(part.shape) for part in carry] for carry in (saved, agent.carry)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"the saved memory has shapes {shapes[0]}, this agent's {shapes[1]}: start, encoder or "
+            f"number of environments differ; load with force_reset=True to begin new episodes"
+        )
+    return tuple(part.to(agent.device) for part in saved)
+
+
+def write_replay(agent: Algorithm, path: Source) -> None:
+    """Saves an agent's replay; see `Algorithm.save_replay_buffer`."""
+    write_archive(path, {"replay": agent.memory.state_dict()}, suffix=".replay")
+
+
+def read_replay(agent: Algorithm, path: Source, cut: bool) -> None:
+    """Loads what `write_replay` wrote; see `Algorithm.load_replay_buffer`."""
+    tree = read_archive(path, suffix=".replay")
+    if "replay" not in tree:
+        raise CheckpointError(f"{path} holds no replay; was it written by `save`?")
+    agent.memory.load_state_dict(tree["replay"])
+    agent.memory.encode_anew()
+    if cut:
+        agent.memory.storage.cut()
+
+
+def _plain_options(options: dict[str, Any]) -> dict[str, Any]:
+    plain = {}
+    for name, value in options.items():
+        if callable(value):
+            raise ValueError(
+                f"{name} is a function, and files hold plain data only; pass a number, or set it "
+                f"again when loading: load(path, {name}=...)"
+            )
+        plain[name] = _plain(value)
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    """Tables and sequences as files hold them."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+def _global_rng() -> dict[str, Any]:
+    # Nothing of ours draws from the global generators; a user's environment or noise may.
+    version, internal, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+    return {
+        "python": [version, list(internal), gauss],
+        "numpy": [name, keys, position, has_gauss, cached],
+        "torch": torch.get_rng_state().numpy(),
+    }
+
+
+def _set_global_rng(state: dict[str, Any]) -> None:
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys, position, has_gauss, cached))  # noqa: NPY002
+    torch.set_rng_state(torch.from_numpy(np.array(state["torch"], np.uint8)))

@@ -1,0 +1,139 @@
+"""What an agent that plans says of itself: its decisions, its world, and the imagination gap."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.logger import Logger
+
+from rlkit.goals import GoalRule
+from rlkit.offpolicy.metrics import Report
+from rlkit.planning import Plan
+from rlkit.planning.rollouts import Foretold
+
+COUNTED = ("world/nonfinite", "world/fallbacks")
+CLOCK = "planner/milliseconds"
+
+
+class Foresight(Report):
+    """A report that also compares what was imagined with what came of it.
+
+    A stretch begins with a decision and lasts for the planner's horizon, or until its episode ends;
+    the next one begins with the next decision. `imagination/gap` is the return imagined of the plan
+    minus the real one, over stretches, without discount; `imagination/success_gap` the same of
+    being at the goal at a stretch's end. The agent plans anew in every step, so even with a perfect
+    world the real return may be the higher one. An agent that is too sure of itself has a gap > 0.
+
+    Args:
+        count: Environments that the agent trains in.
+        horizon: H of its planner.
+
+    Attributes:
+        fitted: The replay's cursor `(count,)` at the last fit.
+    """
+
+    def __init__(self, count: int, horizon: int) -> None:
+        super().__init__()
+        self._imagined = np.zeros((count, horizon))  # return until each step of a stretch
+        self._success = np.zeros((count, horizon))
+        self._real = np.zeros(count)
+        self._age = np.full(count, -1)  # steps since a stretch began, -1 where none is under way
+        self.fitted = np.zeros(count, np.int64)
+        self._means: dict[str, tuple[float, int]] = {}
+        self._counts = dict.fromkeys(COUNTED, 0)
+
+    def add(self, name: str, values: Any) -> None:
+        """Takes numbers `(n,)` into the mean that is logged under a name."""
+        values = np.atleast_1d(np.asarray(values, np.float64))
+        total, count = self._means.get(name, (0.0, 0))
+        if len(values):
+            self._means[name] = (total + float(values.sum()), count + len(values))
+
+    def add_decision(
+        self, plan: Plan, foretold: Foretold, fallback: NDArray[np.bool_], is_first: NDArray[Any]
+    ) -> None:
+        """Notes a decision of training, and begins stretches where none is under way.
+
+        Args:
+            plan: What the planner found.
+            foretold: What was imagined of it.
+            fallback: Where it was not followed, `(n,)`.
+            is_first: Where an episode begins, `(n,)`.
+        """
+        self._counts["world/nonfinite"] += int(plan.rejected.sum())
+        self._counts["world/fallbacks"] += int(fallback.sum())
+        good = ~fallback
+        self.add(CLOCK, plan.milliseconds)
+        self.add("planner/samples", plan.samples)
+        for name, value in {
+            "planner/score": plan.score,
+            "planner/spread": plan.spread,
+            "planner/uncertainty": foretold.uncertainty,
+        }.items():
+            self.add(name, value.numpy()[good])
+        self._age[is_first] = -1  # an episode that was cut took its stretch with it
+        begins = (self._age < 0) & good
+        self._imagined[begins] = foretold.reward.numpy().cumsum(1)[begins]
+        if foretold.success is not None:
+            self._success[begins] = foretold.success.numpy()[begins]
+        self._real[begins] = 0.0
+        self._age[begins] = 0
+
+    def add_step(
+        self, reward: NDArray[Any], seen: Any, dones: NDArray[np.bool_], rule: GoalRule | None
+    ) -> None:
+        """Ends stretches that are over; see `Report.add_step`."""
+        running = self._age >= 0
+        self._real[running] += reward[running]
+        self._age[running] += 1
+        over = running & (dones | (self._age == self._imagined.shape[1]))
+        rows = np.flatnonzero(over)
+        last = self._age[rows] - 1
+        self._compare("return", self._imagined[rows, last], self._real[rows])
+        if rule is not None:
+            real = rule.success(seen["achieved_goal"][rows], seen["desired_goal"][rows])
+            self._compare("success", self._success[rows, last], np.asarray(real, np.float64))
+        self._age[rows] = -1
+
+    def _compare(self, what: str, imagined: NDArray[Any], real: NDArray[Any]) -> None:
+        gap = "imagination/gap" if what == "return" else f"imagination/{what}_gap"
+        self.add(gap, imagined - real)
+        self.add(f"imagination/{what}_imagined", imagined)
+        self.add(f"imagination/{what}_real", real)
+
+    def write(self, logger: Logger) -> None:
+        """Records the means since the last time, and starts over; see `Report.write`."""
+        super().write(logger)
+        for name, (total, count) in self._means.items():
+            logger.record(name, total / count)
+        for name, number in self._counts.items():
+            logger.record(name, number)
+        self._means, self._counts = {}, dict.fromkeys(COUNTED, 0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it but the milliseconds, which no two runs have in common."""
+        means = {name: list(mean) for name, mean in self._means.items() if name != CLOCK}
+        stretches = (self._imagined, self._success, self._real, self._age)
+        return super().state_dict() | {
+            "means": means,
+            "counts": dict(self._counts),
+            "fitted": self.fitted.copy(),
+            "stretches": [array.copy() for array in stretches],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` gave."""
+        super().load_state_dict(state)
+        self._means = {name: (total, int(n)) for name, (total, n) in state["means"].items()}
+        self._counts = {name: int(number) for name, number in state["counts"].items()}
+        self.fitted = np.array(state["fitted"])
+        stretches = (np.array(array) for array in state["stretches"])
+        self._imagined, self._success, self._real, self._age = stretches
+
+
+def metrics_of(metrics: dict[str, torch.Tensor]) -> tuple[list[str], torch.Tensor]:
+    """Names and values `(M,)` of a step of fitting, as `Report.add_update` takes them."""
+    return list(metrics), torch.stack([value.mean().cpu() for value in metrics.values()])

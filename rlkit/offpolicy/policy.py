@@ -1,0 +1,151 @@
+"""The policy object that Stable-Baselines3 expects, as a view of a learner."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.policies import BasePolicy
+from torch import Tensor, nn
+
+from rlkit.networks.encoders import Carry
+
+if TYPE_CHECKING:
+    from rlkit.offpolicy.algorithm import Algorithm
+
+
+class LearnerPolicy(BasePolicy):
+    """Acts with an algorithm's learner; its parameters share the learner's memory.
+
+    `state_dict` and `load_state_dict` therefore read and write the learner itself. The network that
+    acts, `actor` (of DQN: `critic`), is a policy as well, which has no other parameters.
+
+    Args:
+        algorithm: Whose learner acts.
+    """
+
+    agent_class: ClassVar[type[Algorithm]]
+    network: ClassVar[str | None] = None
+    """The network whose parameters it has; None for all."""
+
+    def __init__(self, algorithm: Algorithm) -> None:
+        super().__init__(algorithm.observation_space, algorithm.action_space)
+        # In a tuple, so that torch does not register the algorithm's modules below this one.
+        self._owner = (algorithm,)
+        whole, acting = self.network is None, algorithm.learner.acting
+        for name, view in algorithm.learner.weights().items():
+            *path, last = name.split(".")
+            if not whole and path.pop(0) != self.network:
+                continue
+            module: nn.Module = self
+            for part in path:
+                if not hasattr(module, part):
+                    acts = whole and module is self and part == acting
+                    kind = policy_class(type(algorithm), part) if acts else None
+                    module.add_module(part, kind(algorithm) if kind else nn.Module())
+                module = getattr(module, part)
+            if not hasattr(module, last):
+                module.register_parameter(last, nn.Parameter(view, requires_grad=False))
+        self.device_ = algorithm.learner.device
+
+    @property
+    def device(self) -> torch.device:
+        """Where the learner lives."""
+        return self.device_
+
+    def save(self, path: Any) -> None:
+        """Saves the whole agent, in its own format: SB3's policies are pickles."""
+        (algorithm,) = self._owner
+        algorithm.save(path)
+
+    @classmethod
+    def load(cls, path: Any, device: torch.device | str = "auto") -> Any:
+        """The policy of a saved agent, or its network that acts.
+
+        Args:
+            path: What the agent, or this policy, was saved to.
+            device: Where to put it.
+        """
+        policy = cls.agent_class.load(path, device=device).policy
+        return policy if cls.network is None else getattr(policy, cls.network)
+
+    def forward(self, observation: Any, deterministic: bool = False) -> Tensor:
+        """Actions for raw observations; see `predict`."""
+        return torch.as_tensor(self.predict(observation, deterministic=deterministic)[0])
+
+    def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
+        return self.forward(observation, deterministic)
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], Any]:
+        """Actions for one observation or a batch, and the memory to pass in next time.
+
+        Args:
+            observation: One raw observation, or a batch of them.
+            state: What the last call returned; None at the start.
+            episode_start: Where episodes begin, `(n,)`: memory is fresh there.
+            deterministic: Whether to act without exploring.
+
+        Raises:
+            ValueError: If the observation does not fit the observation space, or the memory is
+                not that of so many observations.
+        """
+        if isinstance(observation, tuple) and len(observation) == 2:
+            raise ValueError(
+                "the observation is a tuple: you may be mixing Gym API (reset gives "
+                "`(observation, info)`) with SB3's VecEnv API (reset gives the observation)"
+            )
+        (algorithm,) = self._owner
+        _, vectorised = self.obs_to_tensor(observation)
+        batch = algorithm.sight.see(_batched(observation, self.observation_space, vectorised))
+        count = len(next(iter(batch.values())) if isinstance(batch, dict) else batch)
+        carry = _continued(state, algorithm.learner.initial(count))
+        start = np.zeros(count, np.bool_) if episode_start is None else np.asarray(episode_start)
+        start = np.broadcast_to(start.astype(np.bool_), (count,)).copy()
+        action, carry = algorithm.act(batch, carry, start, explore=not deterministic)
+        if isinstance(self.action_space, spaces.Discrete):
+            action = action.reshape(count)
+            if not deterministic:
+                share = algorithm.random_fraction()
+                action = algorithm.interface.mix_in_random(action, share, algorithm.rng)
+                carry = algorithm.learner.acted(carry, action)
+        action = algorithm.interface.to_env(action)
+        return (action if vectorised else action.squeeze(axis=0)), (carry or None)
+
+
+def _continued(state: Any, fresh: Carry) -> Carry:
+    """The memory of the last step, which must have the shapes of a fresh one."""
+    if state is None:
+        return fresh
+    shapes = [[tuple(np.shape(part)) for part in carry] for carry in (state, fresh)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"state has shapes {shapes[0]}, these observations need {shapes[1]}: pass what the "
+            f"last `predict` of as many environments returned, or None to begin anew"
+        )
+    return tuple(torch.as_tensor(part).to(own) for part, own in zip(state, fresh, strict=True))
+
+
+def _batched(observation: Any, space: spaces.Space[Any], vectorised: bool) -> Any:
+    if isinstance(observation, dict):
+        assert isinstance(space, spaces.Dict)
+        return {key: _batched(observation[key], part, vectorised) for key, part in space.items()}
+    array = np.asarray(observation)
+    assert space.shape is not None
+    return array.reshape(-1, *space.shape)
+
+
+@cache
+def policy_class(agent: type[Algorithm], network: str | None = None) -> type[LearnerPolicy]:
+    """The policy of an agent's class, or the part that is a network: what `load` has to know."""
+    name = f"{agent.__name__}{(network or 'policy').capitalize()}"
+    return type(name, (LearnerPolicy,), {"agent_class": agent, "network": network})

@@ -1,0 +1,1 @@
+"""Vector environments, worker processes, and the state of environments."""

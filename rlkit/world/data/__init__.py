@@ -1,0 +1,1 @@
+"""Where the data of world models come from."""

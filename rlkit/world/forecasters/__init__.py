@@ -1,0 +1,1 @@
+"""Forecasters: baselines that a world model must beat."""

@@ -1,0 +1,204 @@
+"""Recurrent dynamics with a mixture-density head: what may come of a step need not be one thing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rlkit.latents.model import is_whole, require
+from rlkit.networks.encoders import Carry, SequenceEncoder
+from rlkit.networks.gradient import loop
+from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
+from rlkit.world.models.model import Step, negative_log_likelihood, normal, unroll
+from rlkit.world.models.recurrent import Core, Remembering, fresh_where
+from rlkit.world.models.stepping import stepper
+
+
+class Mixture(NamedTuple):
+    """M components, each of independent normal columns.
+
+    Source: Bishop 1994, "Mixture Density Networks", with a deviation for each column.
+
+    Attributes:
+        logits: Of the components' weights, `(..., M)`.
+        mean: `(..., M, F + K)`.
+        log_scale: `(..., M, F + K)`.
+    """
+
+    logits: Tensor
+    mean: Tensor
+    log_scale: Tensor
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the whole, `(..., F + K)` each."""
+        weight = _weights(self.logits).unsqueeze(-1)
+        mean = (weight * self.mean).sum(-2)
+        variance = (2 * self.log_scale).exp() + (self.mean - mean.unsqueeze(-2)).square()
+        return mean, (weight * variance).sum(-2).sqrt()
+
+    def negative_log_likelihood(self, y: Tensor) -> Tensor:
+        """Of whole rows `(..., F + K)`, in nats: `(...)`."""
+        each = negative_log_likelihood(y.unsqueeze(-2), self.mean, self.log_scale).sum(-1)
+        return -(self.logits.log_softmax(-1) - each).logsumexp(-1)
+
+    def sample(self, generator: torch.Generator, temperature: float) -> Tensor:
+        """A sample of each of n mixtures, `(n, F + K)`; gradients flow within a component.
+
+        Source: Ha and Schmidhuber 2018, appendix "MDN-RNN": a temperature divides the logits and
+        its root scales the deviations; at 0 it is the mean of the likeliest component.
+        """
+        if temperature == 0:
+            chosen = self.logits.argmax(1)
+        else:
+            draw = torch.rand(len(self.logits), 1, generator=generator, device=generator.device)
+            reached = _weights(self.logits / temperature).cumsum(1)[:, :-1]
+            chosen = (reached <= draw.to(reached.device)).sum(1)
+        place = chosen.view(-1, 1, 1).expand(-1, 1, self.mean.shape[2])
+        mean, log_scale = (part.gather(1, place).squeeze(1) for part in (self.mean, self.log_scale))
+        return normal(mean, log_scale.exp(), generator, math.sqrt(temperature))
+
+
+@dataclass(frozen=True)
+class MdnRnn(Remembering):
+    """A recurrent network that reads observation and action and tells a mixture of what follows.
+
+    Source: Ha and Schmidhuber 2018, "World Models". Deliberately different: a component is one
+    outcome of the step as a whole, with a mean for every column, where theirs are drawn column by
+    column. Columns that jump together, reward and termination among them, stay together so.
+
+    Attributes:
+        core: A sequence encoder: `"gru"`, `"lstm"`, `"rnn"`, or a table of a name and settings.
+        mixtures: M, components, >= 1; 1 is a single normal distribution.
+        delta: Whether the head tells changes of the observation, or observations.
+        frozen: Whether the core keeps its random weights, so that only the head learns: the control
+            that a trained memory has to beat.
+        window: T, records per training window, >= 1; memory is fresh at its start.
+        widths: Set by `with_widths`.
+
+    Raises:
+        ValueError: If a field is out of its range.
+    """
+
+    core: Core = "gru"
+    mixtures: int = 5
+    delta: bool = True
+    frozen: bool = False
+    window: int = 32
+    widths: Widths | None = None
+
+    def __post_init__(self) -> None:
+        self._keep_core()
+        require(self, "mixtures", is_whole(self.mixtures, 1), "a whole number >= 1")
+        require(self, "frozen", isinstance(self.frozen, bool), "true or false")
+        require(self, "window", is_whole(self.window, 1), "a whole number >= 1")
+
+    @cached_property
+    def encoders(self) -> dict[str, SequenceEncoder]:
+        """The core."""
+        return {"core": self._encoder(self.known.observation + self.known.action)}
+
+    def head_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of the parameters after the core's."""
+        outputs = self.mixtures * (1 + 2 * self.known.target)
+        return {"head.weight": (self._core.features, outputs), "head.bias": (outputs,)}
+
+    def fill(self, views: dict[str, Tensor], generator: torch.Generator) -> None:
+        """Fresh values; the components' means start apart, or they would learn the same."""
+        super().fill(views, generator)
+        of_components = views["head.bias"][self.mixtures :].view(self.mixtures, 2, -1)
+        of_components[:, 0].normal_(generator=generator)
+
+    def initial(self, count: int, device: torch.device | str = "cpu") -> Carry:
+        """The last observation, and the core's memory before it read that one."""
+        last = torch.zeros(count, self.known.observation, device=device)
+        return (last, *self._core.initial(count, device))
+
+    def observe(
+        self,
+        vector: Tensor,
+        x: Tensor,
+        previous_action: Tensor,
+        carry: Carry,
+        is_first: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> Carry:
+        """Takes in a window; see `WorldModel.observe`."""
+        before = torch.cat([carry[0].unsqueeze(1), x[:, :-1]], 1)
+        read = torch.cat([before, previous_action], 2)
+        # An observation is read with the action after it, so one step later than it is seen.
+        resets = F.pad(is_first[:, :-1], (1, 0))
+        _, memory = self._core.scan(self._core_part(vector), read, carry[1:], resets)
+        fresh = self._core.initial(len(x), x.device)
+        return (x[:, -1].clone(), *fresh_where(is_first[:, -1], fresh, memory))
+
+    def imagine(
+        self,
+        vector: Tensor,
+        carry: Carry,
+        policy: Policy,
+        horizon: int,
+        generator: torch.Generator,
+        temperature: float = 1.0,
+    ) -> Imagined:
+        """Samples of what would come, each read in its turn; see `WorldModel.imagine`."""
+        p, width = self.views(vector), self.known.observation
+        advance = stepper(self._core, self._core_part(vector))
+
+        def step(carry: Carry, action: Tensor) -> Step:
+            features, memory = advance(carry[1:], carry[0], action)
+            mixture = self._mixture(p, carry[0], features)
+            sample = mixture.sample(generator, temperature)
+            return Step(sample, *mixture.moments(), (sample[:, :width], *memory))
+
+        return unroll(step, carry, policy, horizon)
+
+    def loss(
+        self, vector: Tensor, windows: Windows, generator: torch.Generator, step: int
+    ) -> tuple[Tensor, Metrics]:
+        """Negative log-likelihood of each step; see `WorldModel.loss`."""
+        x = windows.observation[:, :-1]
+        read = torch.cat([x, windows.action], 2)
+        part = self._core_part(vector)
+        fresh, is_first = self._core.initial(len(x), x.device), windows.is_first[:, :-1]
+
+        def run(part: Tensor) -> tuple[Tensor]:
+            return (self._core.scan(part, read, fresh, is_first, generator)[0],)
+
+        (features,) = loop(run, len(x) * part.numel(), part)
+        mixture = self._mixture(self.views(vector), x, features)
+        nll = windows.mean(mixture.negative_log_likelihood(windows.target))
+        with torch.no_grad():
+            error = windows.mean((mixture.moments()[0] - windows.target).square().mean(2))
+        return nll, {"nll": nll.detach(), "error": error}
+
+    @property
+    def _core(self) -> SequenceEncoder:
+        return self.encoders["core"]
+
+    def _core_part(self, vector: Tensor) -> Tensor:
+        part = self.part(vector, "core")
+        return part.detach() if self.frozen else part
+
+    def _mixture(self, p: dict[str, Tensor], x: Tensor, features: Tensor) -> Mixture:
+        """What follows observations `x (..., F)`, by features `(..., D)`."""
+        # Rows innermost: columns and components are few, and loops over few numbers are slow.
+        lead, rows = features.shape[:-1], features.flatten(0, -2)
+        columns = torch.addmm(p["head.bias"].unsqueeze(1), p["head.weight"].T, rows.T)
+        out = columns.T.view(*lead, -1)
+        x = x.flatten(0, -2).T.contiguous().T.view(*lead, -1)
+        logits, of_components = out[..., : self.mixtures], out[..., self.mixtures :]
+        shape = (*out.shape[:-1], self.mixtures, 2 * self.known.target)
+        raw, raw_scale = of_components.reshape(shape).chunk(2, -1)
+        return Mixture(logits, *self.prediction(p, x.unsqueeze(-2), raw, raw_scale))
+
+
+def _weights(logits: Tensor) -> Tensor:
+    """Softmax; PyTorch's own takes several times as long over so few columns."""
+    weights = (logits - logits.amax(-1, keepdim=True)).exp()
+    return weights / weights.sum(-1, keepdim=True)

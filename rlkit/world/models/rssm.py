@@ -1,0 +1,248 @@
+"""The recurrent state-space model: a memory that is certain, and latents that are not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rlkit.latents.model import is_number, is_whole, require
+from rlkit.networks.encoders import GRU, Carry
+from rlkit.networks.encoders.layers import fill_layers, linear
+from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
+from rlkit.world.models.model import Model, Step, negative_log_likelihood, normal, unroll
+from rlkit.world.models.rssm_latents import Categorical, Gaussian, Latents
+from rlkit.world.models.rssm_scan import RssmScan, Weights
+from rlkit.world.models.stepping import gru_stepper
+
+LATENTS = ("gaussian", "categorical")
+LOW, HIGH = -5.0, 0.25  # bounds of the decoder's log-deviation
+UNSURE = 2.0  # where in between it begins, before a sigmoid: near the deviation of the data
+
+Views = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Rssm(Model):
+    """A GRU whose state predicts the next latent, and both together the next observation.
+
+    The state h takes in the last latent z and action. From h alone comes the prior of the next
+    latent, which imagination draws from; from h and the observation its posterior, which the model
+    remembers by. What a decoder says of h and z is a normal distribution of the observation and
+    the outcomes. Outcomes are decoded like observations and read by nothing. An observation
+    reaches h through z only, so imagined observations are not read either.
+
+    The loss is reconstruction and divergence of posterior and prior, the latter without a gradient
+    below `free` and with weights of its own for the prior's gradient and the posterior's. Its
+    gradient is that of DreamerV3's section "World model learning", L_pred + dynamics L_dyn +
+    representation L_rep, with a learned deviation in place of a fixed one; its value is the
+    negative evidence bound, whatever the weights. Nothing is predicted of a window's first
+    observation, so its latent costs nothing.
+
+    Source: Hafner et al. 2019 (PlaNet), 2021 (DreamerV2), 2023 (DreamerV3).
+
+    Attributes:
+        latents: `"gaussian"` or `"categorical"`.
+        dims: Gaussian latents, >= 1.
+        groups: Categorical latents, >= 1.
+        classes: Of each categorical latent, >= 2.
+        deterministic: Width of the state h, >= 1.
+        hidden: Width of the networks' hidden layers, >= 1.
+        dynamics: Weight of the divergence that moves the prior, >= 0.
+        representation: Weight of the divergence that moves the posterior, >= 0. Both 1 are the
+            bound itself, and forecasts are calibrated best; DreamerV3's 1 and 0.1 let a posterior
+            say what no prior foresees, by which categorical latents learn faster.
+        free: Nats of a step's divergence that cost nothing, >= 0; DreamerV3's is 1, for images.
+        window: T, records per training window, >= 1.
+        widths: Set by `with_widths`.
+
+    Raises:
+        ValueError: If a field is out of its range.
+    """
+
+    latents: str = "gaussian"
+    dims: int = 16
+    groups: int = 8
+    classes: int = 8
+    deterministic: int = 64
+    hidden: int = 64
+    dynamics: float = 1.0
+    representation: float = 1.0
+    free: float = 0.0
+    window: int = 32
+    widths: Widths | None = None
+
+    def __post_init__(self) -> None:
+        require(self, "latents", self.latents in LATENTS, f"one of {LATENTS}")
+        for name in ("dims", "groups", "deterministic", "hidden", "window"):
+            require(self, name, is_whole(getattr(self, name), 1), "a whole number >= 1")
+        require(self, "classes", is_whole(self.classes, 2), "a whole number >= 2")
+        for name in ("dynamics", "representation", "free"):
+            require(self, name, is_number(getattr(self, name), 0), "a number >= 0")
+
+    @property
+    def stochastic(self) -> Latents:
+        """The latents."""
+        if self.latents == "gaussian":
+            return Gaussian(self.dims)
+        return Categorical(self.groups, self.classes)
+
+    @property
+    def memory(self) -> GRU:
+        """The cell of the state, which reads latent and action."""
+        return GRU(self.deterministic).with_inputs(self.stochastic.width + self.known.action)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every parameter, in the flat vector's order."""
+        w, state, hidden, z = self.known, self.deterministic, self.hidden, self.stochastic
+        layers = {
+            "embedding.0": (w.observation, hidden),
+            "embedding.1": (hidden, hidden),
+            "posterior.1": (hidden, z.outputs),
+            "prior.0": (state, hidden),
+            "prior.1": (hidden, z.outputs),
+            "decoder.0": (state + z.width, hidden),
+            "decoder.1": (hidden, 2 * w.target),
+        }
+        shapes = {f"memory.{name}": shape for name, shape in self.memory.shapes().items()}
+        shapes["posterior.0.weight"] = (state, hidden)
+        for name, (before, after) in layers.items():
+            shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (before, after), (after,)
+        return shapes
+
+    def fill(self, views: Views, generator: torch.Generator) -> None:
+        """Fresh values: the memory's as of a GRU, layers that keep the variance."""
+        start = "memory."
+        memory = {name.removeprefix(start): views[name] for name in views if name.startswith(start)}
+        self.memory.fill(memory, generator)
+        others = {name: view for name, view in views.items() if not name.startswith(start)}
+        fill_layers(others, generator)
+        views["decoder.1.bias"][self.known.target :] = UNSURE
+
+    def initial(self, count: int, device: torch.device | str = "cpu") -> Carry:
+        """Last observation, state and latent of fresh episodes; see `WorldModel.initial`."""
+        widths = (self.known.observation, self.deterministic, self.stochastic.width)
+        return tuple(torch.zeros(count, width, device=device) for width in widths)
+
+    def observe(
+        self,
+        vector: Tensor,
+        x: Tensor,
+        previous_action: Tensor,
+        carry: Carry,
+        is_first: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> Carry:
+        """Memory after a window; see `WorldModel.observe`."""
+        p, chance = self.views(vector), None
+        if generator is not None:
+            chance = self.stochastic.chance((x.shape[1], len(x)), generator).to(x.device)
+        action = previous_action * ~is_first.unsqueeze(2)
+        states, latents, _ = self._remembered(p, x, action, carry[1:], is_first, chance)
+        return x[:, -1].clone(), states[-1], latents[-1]
+
+    def imagine(
+        self,
+        vector: Tensor,
+        carry: Carry,
+        policy: Policy,
+        horizon: int,
+        generator: torch.Generator,
+        temperature: float = 1.0,
+    ) -> Imagined:
+        """Samples of what would come; see `WorldModel.imagine`.
+
+        A step's mean and scale are those given the latent that its row has drawn: the step's
+        distribution is their mixture over rows. Temperature is that of latent and observation.
+        """
+        p, latents, width = self.views(vector), self.stochastic, self.known.observation
+        advance = gru_stepper(*self._memory_weights(p))
+
+        def step(carry: Carry, action: Tensor) -> Step:
+            chance = latents.chance((len(action),), generator).to(action.device)
+            h = advance(carry[1], carry[2], action)
+            z = latents.sample(_layers(p, "prior", h), chance, temperature)
+            mean, log_scale = self._decoded(p, h, z)
+            scale = log_scale.exp()
+            sample = normal(mean, scale, generator, temperature)
+            return Step(sample, mean, scale, (sample[:, :width], h, z))
+
+        return unroll(step, carry, policy, horizon)
+
+    def loss(
+        self, vector: Tensor, windows: Windows, generator: torch.Generator, step: int
+    ) -> tuple[Tensor, Metrics]:
+        """Negative evidence bound, balanced; see `WorldModel.loss`.
+
+        `nll` bounds the surprise at what came from above: reconstruction and divergence in full.
+        """
+        p, latents, x = self.views(vector), self.stochastic, windows.observation
+        chance = latents.chance((x.shape[1], len(x)), generator).to(x.device)
+        start = self.initial(len(x), x.device)[1:]
+        action, first = windows.previous_action, windows.is_first
+        after = self._remembered(p, x, action, start, first, chance)
+        h, z, posterior = (part[1:].transpose(0, 1) for part in after)
+        prior, target = _layers(p, "prior", h), windows.target
+        reconstruction = negative_log_likelihood(target, *self._decoded(p, h, z)).sum(2)
+        apart = latents.divergence(
+            _leaning(posterior, self.representation), _leaning(prior, self.dynamics)
+        )
+        loss = windows.mean(reconstruction + apart.clamp(min=self.free))
+        with torch.no_grad():
+            mean, _ = self._decoded(p, h, latents.sample(prior, None))
+            metrics = {
+                "nll": windows.mean(reconstruction + apart),
+                "reconstruction": windows.mean(reconstruction),
+                "divergence": windows.mean(apart),
+                "error": windows.mean((mean - target).square().mean(2)),
+            }
+        return loss, metrics
+
+    def _remembered(
+        self,
+        p: Views,
+        x: Tensor,
+        action: Tensor,
+        start: Carry,
+        is_first: Tensor,
+        chance: Tensor | None,
+    ) -> Carry:
+        """States, latents and the posteriors' outputs `(T, B, .)` after each of T observations.
+
+        Args:
+            p: Parameters by name.
+            x: `(B, T, F)`.
+            action: What led to each, `(B, T, A)`, zero where `is_first`.
+            start: State and latent before.
+            is_first: `(B, T)`.
+            chance: From the latents' `chance`, `(T, B, ...)`; None for the most likely ones.
+        """
+        read = _layers(p, "embedding", x.transpose(0, 1))
+        weights = Weights(
+            *self._memory_weights(p),
+            *(p[f"posterior.{name}"] for name in ("0.weight", "1.weight", "1.bias")),
+        )
+        sequences = read, action.transpose(0, 1), *start, is_first.t(), chance
+        found: Carry = RssmScan.apply(self.stochastic, *sequences, *weights)  # type: ignore[no-untyped-call]
+        return found
+
+    def _memory_weights(self, p: Views) -> list[Tensor]:
+        names = ("input.weight", "recurrent.weight", "bias", "recurrent.bias")
+        return [p[f"memory.0.{name}"] for name in names]
+
+    def _decoded(self, p: Views, h: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-deviation `(..., F + K)` of observation and outcome."""
+        mean, raw = _layers(p, "decoder", torch.cat([h, z], -1)).chunk(2, -1)
+        return mean, LOW + (HIGH - LOW) * raw.sigmoid()
+
+
+def _layers(p: Views, name: str, x: Tensor) -> Tensor:
+    """Outputs of a network of two layers."""
+    return linear(p, f"{name}.1", F.silu(linear(p, f"{name}.0", x)))
+
+
+def _leaning(x: Tensor, weight: float) -> Tensor:
+    """The same numbers, whose gradient is `weight` times what it would be."""
+    return x if weight == 1 else torch.lerp(x.detach(), x, weight)

@@ -1,0 +1,343 @@
+"""A sequence-to-sequence forecaster: one network reads what was, another tells what is to come."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rlkit.latents.model import is_number, is_whole, require
+from rlkit.networks.encoders import Carry, SequenceEncoder
+from rlkit.networks.encoders.layers import tanh
+from rlkit.networks.gradient import loop
+from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
+from rlkit.world.models.model import Step, negative_log_likelihood, normal, unroll
+from rlkit.world.models.recurrent import HIGH, Core, Remembering
+from rlkit.world.models.stepping import stepper
+
+Views = dict[str, Tensor]
+Decoder = Callable[[Tensor, Tensor, Carry], tuple[Tensor, Carry]]
+FEEDBACK = ("mean", "sample")
+
+
+@dataclass(frozen=True)
+class Seq2Seq(Remembering):
+    """An encoder reads the past; a decoder starts from what it made of it and tells the future.
+
+    The decoder reads an observation and an action and tells the next observation as a normal
+    distribution. From then on it reads what it told itself, which is what it is trained for: each
+    window is cut at random into what the encoder reads and what the decoder has to tell.
+
+    Source: Sutskever et al. 2014; Cho et al. 2014 for the decoder's start, a layer on the encoder's
+    last output; Bahdanau et al. 2015 for attention, in the form of Luong et al. 2015 ("general"
+    scores, divided by the root of the width); Bengio et al. 2015 for mixing both kinds of training.
+
+    Attributes:
+        core: A sequence encoder, for both: `"gru"`, `"lstm"`, `"rnn"`, or a table of a name and
+            settings.
+        attention: Whether the decoder looks back at the encoder's last `context` outputs at every
+            step, beside starting from the last one.
+        free_running: How often the decoder reads its own word in training rather than the truth,
+            in [0, 1]: 0 is teacher forcing, which trains one step at a time.
+        ramp: Gradient steps over which that share grows from 0, >= 0.
+        feedback: What it reads of its own. `"mean"`: each step is told as it is on the average of
+            all that may have happened before, so that uncertainty grows in the deviations alone.
+            `"sample"`: what was drawn is what happened, which teacher forcing needs.
+        context: Observations before the cut, at most, and what attention looks back at; >= 1.
+        horizon: Steps after the cut, >= 1; imagining goes further.
+        delta: Whether the head tells changes of the observation, or observations.
+        widths: Set by `with_widths`.
+
+    Raises:
+        ValueError: If a field is out of its range.
+    """
+
+    core: Core = "gru"
+    attention: bool = False
+    free_running: float = 1.0
+    ramp: int = 200
+    feedback: str = "mean"
+    context: int = 16
+    horizon: int = 16
+    delta: bool = True
+    widths: Widths | None = None
+
+    def __post_init__(self) -> None:
+        self._keep_core()
+        require(self, "attention", isinstance(self.attention, bool), "true or false")
+        share = is_number(self.free_running, 0) and self.free_running <= 1
+        require(self, "free_running", share, "a number in [0, 1]")
+        require(self, "ramp", is_whole(self.ramp, 0), "a whole number >= 0")
+        require(self, "feedback", self.feedback in FEEDBACK, f"one of {FEEDBACK}")
+        if self.feedback == "mean" and self.free_running == 0:
+            raise ValueError(
+                "Seq2Seq: free_running = 0 trains one step at a time, whose deviations would not "
+                "grow with feedback = 'mean'; set feedback = 'sample'"
+            )
+        require(self, "context", is_whole(self.context, 1), "a whole number >= 1")
+        require(self, "horizon", is_whole(self.horizon, 1), "a whole number >= 1")
+
+    @property
+    def window(self) -> int:
+        """What the encoder reads and what the decoder tells."""
+        return self.context + self.horizon
+
+    @cached_property
+    def encoders(self) -> dict[str, SequenceEncoder]:
+        """Encoder and decoder, both of the core's kind."""
+        core = self._encoder(self.known.observation + self.known.action)
+        if any(part.ndim != 2 for part in core.initial(1)):
+            raise ValueError(
+                f"Seq2Seq: core = {self.core!r} keeps more than a state, so that a decoder cannot "
+                f"start from what an encoder made of the past; use gru, lstm, rnn, mingru or lru"
+            )
+        return {"encoder": core, "decoder": core}
+
+    def head_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of the parameters after encoder and decoder."""
+        width, outputs, start = self._core.features, 2 * self.known.target, sum(self._states)
+        shapes: dict[str, tuple[int, ...]] = {
+            "start.weight": (width, start),
+            "start.bias": (start,),
+        }
+        if self.attention:
+            shapes |= {
+                "query.weight": (width, width),
+                "attended.weight": (2 * width, width),
+                "attended.bias": (width,),
+            }
+        return shapes | {"head.weight": (width, outputs), "head.bias": (outputs,)}
+
+    def initial(self, count: int, device: torch.device | str = "cpu") -> Carry:
+        """The last observation, what the decoder reads next, both memories, what is attended to."""
+        last = torch.zeros(count, self.known.observation, device=device)
+        memory = self._core.initial(count, device)
+        carry = (last, last.clone(), *memory, *memory)
+        if not self.attention:
+            return carry
+        outputs = torch.zeros(count, self.context, self._core.features, device=device)
+        return (*carry, outputs, outputs[:, :, 0].clone())
+
+    def observe(
+        self,
+        vector: Tensor,
+        x: Tensor,
+        previous_action: Tensor,
+        carry: Carry,
+        is_first: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> Carry:
+        """Takes in a window; see `WorldModel.observe`.
+
+        After imagining, the encoder goes on from what was last observed.
+        """
+        _, memory, _, attended = self._parted(carry)
+        action = torch.where(is_first.unsqueeze(2), 0.0, previous_action)
+        read = torch.cat([x, action], 2)
+        features, memory = self._core.scan(self.part(vector, "encoder"), read, memory, is_first)
+        if self.attention:
+            outputs, valid = attended
+            outputs = torch.cat([outputs, features], 1)
+            valid = F.pad(valid, (0, x.shape[1]), value=1.0)
+            place = torch.arange(valid.shape[1], device=x.device)
+            start = (is_first * place[self.context :]).amax(1, keepdim=True)
+            attended = self._attended(outputs, valid * (place >= start))
+        last = x[:, -1]
+        state = self._start(self.views(vector), features[:, -1])
+        return (last.clone(), last.clone(), *memory, *state, *attended)
+
+    def imagine(
+        self,
+        vector: Tensor,
+        carry: Carry,
+        policy: Policy,
+        horizon: int,
+        generator: torch.Generator,
+        temperature: float = 1.0,
+    ) -> Imagined:
+        """Samples of what would come; see `WorldModel.imagine`."""
+        p, width = self.views(vector), self.known.observation
+        _, memory, _, attended = self._parted(carry)
+        decode = self._decoder(p, vector, attended)
+
+        def step(carry: Carry, action: Tensor) -> Step:
+            x, _, state, _ = self._parted(carry)
+            raw, state = decode(x, action, state)
+            mean, log_scale = self.prediction(p, x, *raw.chunk(2, 1))
+            scale = log_scale.exp()
+            sample = normal(mean, scale, generator, temperature)
+            read = (sample if self.feedback == "sample" else mean)[:, :width]
+            after = (sample[:, :width], read.clone(), *memory, *state, *attended)
+            return Step(sample, mean, scale, after)
+
+        return unroll(step, carry, policy, horizon)
+
+    def loss(
+        self, vector: Tensor, windows: Windows, generator: torch.Generator, step: int
+    ) -> tuple[Tensor, Metrics]:
+        """Negative log-likelihood of what follows each cut; see `WorldModel.loss`."""
+        cut = self._cut(windows, generator)
+        ahead = self._ahead(windows, cut)
+        state, attended = self._encoded(vector, windows, cut)
+        share = self.free_running * (min(step / self.ramp, 1.0) if self.ramp else 1.0)
+        draw = torch.rand(ahead.mask.shape, generator=generator, device=generator.device)
+        free = (draw < share).to(cut.device).unsqueeze(2)
+        mean, log_scale = self._told(vector, ahead, state, attended, free, generator)
+        each = negative_log_likelihood(ahead.target, mean, log_scale)
+        nll = ahead.mean(each.sum(2))
+        with torch.no_grad():
+            errors = (mean - ahead.target).square().mean(2)
+            one = replace(
+                ahead, mask=ahead.mask & (torch.arange(mean.shape[1]) == 0).to(cut.device)
+            )
+            metrics = {"error": one.mean(errors), "horizon_error": ahead.mean(errors)}
+        return nll, {"nll": nll.detach(), **metrics}
+
+    @property
+    def _core(self) -> SequenceEncoder:
+        return self.encoders["encoder"]
+
+    @cached_property
+    def _states(self) -> list[int]:
+        """Width of each part of a memory."""
+        return [part.shape[1] for part in self._core.initial(1)]
+
+    def _parted(self, carry: Carry) -> tuple[Tensor, Carry, Carry, Carry]:
+        """What the decoder reads next, encoder's and decoder's memory, what is attended to."""
+        parts = len(self._states)
+        state = 2 + parts
+        return carry[1], carry[2:state], carry[state : state + parts], carry[state + parts :]
+
+    def _start(self, p: Views, features: Tensor) -> Carry:
+        """The decoder's memory where the encoder's output `(n, D)` is all that it knows."""
+        start = torch.addmm(p["start.bias"], features, p["start.weight"]).tanh()
+        return tuple(part.contiguous() for part in torch.split(start, self._states, 1))
+
+    def _decoder(self, p: Views, vector: Tensor, attended: Carry) -> Decoder:
+        """From observation, action and memory to the head's outputs and memory of n rows."""
+        advance = stepper(self.encoders["decoder"], self.part(vector, "decoder"))
+
+        def decode(x: Tensor, action: Tensor, state: Carry) -> tuple[Tensor, Carry]:
+            features, state = advance(state, x, action)
+            if self.attention:
+                features = _looked_back(p, features, *attended)
+            return torch.addmm(p["head.bias"], features, p["head.weight"]), state
+
+        return decode
+
+    def _told(
+        self,
+        vector: Tensor,
+        ahead: Windows,
+        state: Carry,
+        attended: Carry,
+        free: Tensor,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and log-deviation `(B, H, F + K)` of what follows each cut.
+
+        The decoder reads its own words where `free (B, H, 1)`, the truth elsewhere.
+        """
+        action, truth = ahead.action.unbind(1), ahead.observation.unbind(1)
+        parts = len(state)
+
+        def run(vector: Tensor, *memory: Tensor) -> tuple[Tensor, Tensor]:
+            p, state = self.views(vector), memory[:parts]
+            decode, own = self._decoder(p, vector, memory[parts:]), self._own(p, generator)
+            x, read, told = truth[0], [], []
+            for t, freely in enumerate(free.unbind(1)):
+                raw, state = decode(x, action[t], state)
+                read.append(x)
+                told.append(raw)
+                x = torch.where(freely, own(x, raw), truth[t + 1])
+            return torch.stack(read, 1), torch.stack(told, 1)
+
+        products = len(free) * self.part(vector, "decoder").numel()
+        read, told = loop(run, products, vector, *state, *attended)
+        # All steps at once: in the loop it would be a dozen calls for each.
+        return self.prediction(self.views(vector), read, *told.chunk(2, 2))
+
+    def _own(self, p: Views, generator: torch.Generator) -> Callable[[Tensor, Tensor], Tensor]:
+        """What the decoder reads of its own, by what it read before and the head's outputs."""
+        width = self.known.observation
+        if self.feedback == "sample":
+
+            def drawn(x: Tensor, raw: Tensor) -> Tensor:
+                mean, log_scale = self.prediction(p, x, *raw.chunk(2, 1))
+                return normal(mean, log_scale.exp(), generator, 1.0)[:, :width]
+
+            return drawn
+        if not self.delta:
+            return lambda x, raw: raw[:, :width]
+        unit = p["log_change"].clamp(max=HIGH - 1).exp()
+        return lambda x, raw: torch.addcmul(x, raw[:, :width], unit)
+
+    def _cut(self, windows: Windows, generator: torch.Generator) -> Tensor:
+        """The last observation that each window's encoder reads, `(B,)`, drawn evenly."""
+        steps = windows.mask.shape[1]
+        # Padding comes last, and there is nothing to tell of it.
+        ends = windows.mask * torch.arange(1, steps + 1, device=windows.mask.device)
+        last = ends.amax(1) * self.context // self.window
+        draw = torch.rand(len(last), generator=generator, device=generator.device).to(last.device)
+        return (draw * (last + 1)).long().minimum(last)
+
+    def _encoded(self, vector: Tensor, windows: Windows, cut: Tensor) -> tuple[Carry, Carry]:
+        """The decoder's memory and what is attended to, after the observations up to a cut."""
+        most = windows.mask.shape[1] * self.context // self.window + 1
+        is_first = windows.is_first[:, :most]
+        read = torch.cat([windows.observation, windows.previous_action], 2)[:, :most]
+        fresh = self._core.initial(len(cut), cut.device)
+        part = self.part(vector, "encoder")
+
+        def run(part: Tensor) -> tuple[Tensor]:
+            return (self._core.scan(part, read, fresh, is_first)[0],)
+
+        (features,) = loop(run, len(cut) * part.numel(), part)
+        row = torch.arange(len(cut), device=cut.device)
+        state = self._start(self.views(vector), features[row, cut])
+        if not self.attention:
+            return state, ()
+        place = cut.unsqueeze(1) + torch.arange(1 - self.context, 1, device=cut.device)
+        start = (is_first * torch.arange(is_first.shape[1], device=cut.device)).cummax(1).values
+        valid = (place >= start[row, cut].unsqueeze(1)).float()
+        return state, self._attended(features[row.unsqueeze(1), place.clamp(min=0)], valid)
+
+    def _attended(self, outputs: Tensor, valid: Tensor) -> Carry:
+        """The last `context` outputs of the encoder, `(n, C, D)`, and which of them count."""
+        outputs, valid = outputs[:, -self.context :], valid[:, -self.context :]
+        return torch.where(valid.unsqueeze(2) > 0, outputs, 0.0), valid.clone()
+
+    def _ahead(self, windows: Windows, cut: Tensor) -> Windows:
+        """The records that follow each window's cut."""
+        steps = windows.mask.shape[1]
+        row = torch.arange(len(cut), device=cut.device).unsqueeze(1)
+        seen = cut.unsqueeze(1) + torch.arange(min(self.horizon, steps) + 1, device=cut.device)
+        record, seen = seen[:, :-1].clamp(max=steps - 1), seen.clamp(max=steps)
+        is_first = windows.is_first[row, seen]
+        # After a reset there is another episode, of which the decoder has not been told.
+        told = (is_first[:, 1:].cumsum(1) == 0) & (seen[:, :-1] < steps)
+        return Windows(
+            observation=windows.observation[row, seen],
+            action=windows.action[row, record],
+            outcome=windows.outcome[row, record],
+            is_first=is_first,
+            mask=windows.mask[row, record] & told,
+            position=windows.position[row, record],
+        )
+
+
+def _looked_back(p: Views, features: Tensor, outputs: Tensor, valid: Tensor) -> Tensor:
+    """The decoder's output `(n, D)` together with what it found among the encoder's `(n, C, D)`."""
+    query = features @ p["query.weight"] / math.sqrt(features.shape[1])
+    # Rows times matrices: matrices times columns take several times as long on a CPU.
+    scores = torch.bmm(query.unsqueeze(1), outputs.mT).squeeze(1)
+    # Not -inf: a fresh memory has nothing to look back at.
+    weights = scores.masked_fill(valid == 0, -1e9).softmax(1)
+    found = torch.bmm(weights.unsqueeze(1), outputs).squeeze(1)
+    both = torch.cat([found, features], 1)
+    return tanh(torch.addmm(p["attended.bias"], both, p["attended.weight"]))

@@ -1,0 +1,171 @@
+"""Scaling of columns, fitted to data in one pass, and what a model sees through it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rlkit.world.contract import Imagined, Policy, Widths, Windows, following
+from rlkit.world.data.windows import Episodes
+from rlkit.world.layout import Layout
+
+
+@dataclass(frozen=True)
+class Standard:
+    """Mean and standard deviation of columns.
+
+    A column that never varied has a deviation of 0: a model sees 0 there whatever comes, and what
+    it says of the column is the constant.
+
+    Attributes:
+        shift: Means `(D,)`.
+        deviation: `(D,)`, 0 for constant columns.
+    """
+
+    shift: Tensor
+    deviation: Tensor
+
+    @classmethod
+    def identity(cls, width: int) -> Standard:
+        """The one that changes nothing."""
+        return cls(torch.zeros(width), torch.ones(width))
+
+    @classmethod
+    def of(cls, chunks: Iterable[NDArray[Any]], width: int) -> Standard:
+        """The moments of rows that come in chunks `(n, D)`; float64 inside.
+
+        Source: Chan, Golub and LeVeque 1983, for merging the moments of two sets.
+        """
+        count, mean, square = 0, np.zeros(width), np.zeros(width)
+        for rows in chunks:
+            one = rows.mean(0, dtype=np.float64)
+            new, total = len(rows), count + len(rows)
+            square += ((rows - one) ** 2).sum(0) + (one - mean) ** 2 * (count * new / total)
+            mean += (one - mean) * (new / total)
+            count = total
+        deviation = np.sqrt(square / max(count, 1))
+        # What is left of a constant is float32's rounding; dividing by that would blow it up.
+        deviation[deviation <= 1e-6 * np.abs(mean) + 1e-12] = 0.0
+        return cls(torch.from_numpy(mean).float(), torch.from_numpy(deviation).float())
+
+    def to(self, device: torch.device | str) -> Standard:
+        """The same on a device."""
+        return Standard(self.shift.to(device), self.deviation.to(device))
+
+    def standardised(self, x: Tensor) -> Tensor:
+        """Numbers around 1 `(..., D)` of raw ones; 0 in constant columns."""
+        return (x - self.shift) * torch.where(self.deviation > 0, 1 / self.deviation, 0.0)
+
+    def restored(self, x: Tensor) -> Tensor:
+        """Raw numbers `(..., D)` of standardised ones; the constant in constant columns."""
+        return x * self.deviation + self.shift
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What stands between a model and raw units.
+
+    Attributes:
+        observation: Of the columns of an observation.
+        action: Of an action's.
+        outcome: Of the outcomes.
+    """
+
+    observation: Standard
+    action: Standard
+    outcome: Standard
+
+    @classmethod
+    def identity(cls, widths: Widths) -> Scaling:
+        """The one that changes nothing."""
+        return cls(
+            *(Standard.identity(n) for n in (widths.observation, widths.action, widths.outcome))
+        )
+
+    @classmethod
+    def of(cls, data: Episodes, layout: Layout) -> Scaling:
+        """The scaling of some data, read in chunks.
+
+        Raises:
+            ValueError: If the data do not fit the layout, are too few, or hold what is no number.
+        """
+        for name in ("observation", "action"):
+            found, wanted = getattr(data, name).shape[1], getattr(layout.widths, name)
+            if found != wanted:
+                raise ValueError(f"the data has {found} columns of {name}, the layout {wanted}")
+        if data.steps < 2:
+            raise ValueError(f"{data.steps} step is too little to learn from; record more")
+        outcomes = [Standard.of(data.chunks(name), 1) for name in layout.outcomes]
+        observation = Standard.of(data.chunks("observation"), layout.observation)
+        if not observation.deviation.any():
+            raise ValueError(
+                "no column of the observations ever varies, there is nothing to learn; let the "
+                "environment act"
+            )
+        nothing = torch.zeros(0)
+        return cls(
+            observation,
+            Standard.of(data.chunks("action"), layout.action),
+            Standard(
+                torch.cat([nothing, *(one.shift for one in outcomes)]),
+                torch.cat([nothing, *(one.deviation for one in outcomes)]),
+            ),
+        )
+
+    def to(self, device: torch.device | str) -> Scaling:
+        """The same on a device."""
+        return Scaling(*(one.to(device) for one in self._parts().values()))
+
+    def windows(self, raw: Windows) -> Windows:
+        """Windows as a model sees them, where the scaling lives."""
+        scaled = {
+            name: part.standardised(getattr(raw, name).to(part.shift.device))
+            for name, part in self._parts().items()
+        }
+        others = {
+            name: getattr(raw, name).to(self.observation.shift.device)
+            for name in ("is_first", "mask", "position")
+        }
+        return Windows(**scaled, **others)
+
+    def policy(self, actions: Tensor | Policy) -> Policy:
+        """A policy as a model asks it, of actions `(n, H, A)` or a policy in raw units."""
+        if isinstance(actions, Tensor):
+            given = actions.to(self.action.shift.device)
+            return following(self.action.standardised(given))
+        scale, restored = self.action.standardised, self.observation.restored
+        return lambda x, carry, t: scale(actions(restored(x), carry, t))
+
+    def imagined(self, made: Imagined) -> Imagined:
+        """What a model imagined, in raw units."""
+        shift = torch.cat([self.observation.shift, self.outcome.shift])
+        deviation = torch.cat([self.observation.deviation, self.outcome.deviation])
+        return replace(
+            made,
+            observation=self.observation.restored(made.observation),
+            outcome=self.outcome.restored(made.outcome),
+            mean=None if made.mean is None else made.mean * deviation + shift,
+            scale=None if made.scale is None else made.scale * deviation,
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything by name, for a file."""
+        parts = self._parts().items()
+        return {f"{name}.shift": part.shift for name, part in parts} | {
+            f"{name}.deviation": part.deviation for name, part in parts
+        }
+
+    @classmethod
+    def of_tensors(cls, named: dict[str, Tensor]) -> Scaling:
+        """The inverse of `tensors`; other names are passed over."""
+        parts = ("observation", "action", "outcome")
+        return cls(*(Standard(named[f"{p}.shift"], named[f"{p}.deviation"]) for p in parts))
+
+    def _parts(self) -> dict[str, Standard]:
+        return {"observation": self.observation, "action": self.action, "outcome": self.outcome}

@@ -1,0 +1,169 @@
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from PIL import Image
+
+from rlkit.analysis.latent.frames import gather_frames, held_out_frames, training_frames
+from rlkit.envs.make import make
+from rlkit.experiment.recipe import make_recipe
+from rlkit.experiment.run_folder import RunFolder
+
+MAZE = "rlkit/PointMaze-U-Pixels-v0"
+
+
+def pictures(count, shape=(32, 32, 3), seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, *shape), np.uint8)
+
+
+def save_pngs(folder, frames, mode=None):
+    folder.mkdir()
+    for i, frame in enumerate(frames):
+        Image.fromarray(frame.squeeze()).convert(mode).save(folder / f"{i:04}.png")
+
+
+class Shades(gym.Env):
+    """An environment of its own without a vector form: the picture brightens with each step."""
+
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, shape=(32, 32, 1), kind=np.uint8):
+        self.observation_space = spaces.Box(0, 255, shape, kind)
+
+    def _observe(self):
+        space = self.observation_space
+        return np.full(space.shape, self.steps, space.dtype)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._observe(), {}
+
+    def step(self, action):
+        self.steps += 1
+        return self._observe(), 0.0, False, self.steps == 20, {}
+
+
+def shades(env_id, **arguments):
+    return Shades(**arguments)
+
+
+def test_frames_of_an_environment_tell_the_truth():
+    frames = gather_frames(MAZE, make, 300, seed=3)
+    assert frames.pictures.shape == (300, 48, 48, 3)
+    assert {name: rows.shape for name, rows in frames.factors.items()} == {
+        "position": (300, 2),
+        "velocity": (300, 2),
+    }
+    known = np.isfinite(frames.factors["position"]).all(1)
+    assert 200 < known.sum() < 300  # the others are pictures of goals, of which nothing is told
+    with make(MAZE) as env:
+        rule = env.unwrapped.rule
+    places = rule.place(frames.pictures[known])
+    assert np.abs(places - frames.factors["position"][known]).max() < 0.05
+
+
+def test_frames_of_an_environment_come_again_with_the_seed():
+    one, two, other = (gather_frames(MAZE, make, 150, seed) for seed in (1, 1, 2))
+    assert np.array_equal(one.pictures, two.pictures)
+    assert not np.array_equal(one.pictures, other.pictures)
+
+
+def test_what_is_held_out_of_an_environment_is_new():
+    train, test = training_frames(MAZE, make, 150), held_out_frames(MAZE, make, 150)
+    seen = {picture.tobytes() for picture in train.pictures}
+    assert sum(picture.tobytes() in seen for picture in test.pictures) < 5
+
+
+def test_pictures_of_goals_are_among_the_frames():
+    frames = gather_frames(MAZE, make, 100, seed=0)
+    goals = ~np.isfinite(frames.factors["position"]).all(1)
+    assert goals[16:32].all()  # 16 environments start with as many goals
+    assert not goals[:16].any()
+
+
+def test_an_environment_without_a_vector_form_or_factors():
+    frames = gather_frames("Shades-v0", shades, 200, seed=0)
+    assert frames.pictures.shape == (200, 32, 32, 1)
+    assert set(np.unique(frames.pictures)) == {0, 5, 10, 15}  # every fifth step
+    assert frames.factors == {}
+
+
+def test_a_run_stands_for_its_environment(tmp_path):
+    content = {"env": MAZE, "env_options": {"size": 32}, "agent": "sac", "steps": 10}
+    RunFolder.create(tmp_path / "run", make_recipe(content))
+    frames = training_frames(str(tmp_path / "run"), make, 120)
+    assert frames.pictures.shape == (120, 32, 32, 3)
+
+
+def test_a_file_is_mapped_and_its_last_tenth_held_out(tmp_path):
+    frames = pictures(200)
+    np.save(tmp_path / "frames.npy", frames)
+    path = str(tmp_path / "frames.npy")
+    train, test = training_frames(path, make), held_out_frames(path, make)
+    assert isinstance(train.pictures.base, np.memmap)
+    assert np.array_equal(train.pictures, frames[:180])
+    assert np.array_equal(test.pictures, frames[180:])
+    assert np.array_equal(training_frames(path, make, 100).pictures, frames[:180:2])
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("RGB", 3), ("L", 1), ("P", 3), ("RGBA", 3)])
+def test_a_folder_of_pngs(tmp_path, mode, channels):
+    frames = pictures(110, (8, 9, 3))
+    save_pngs(tmp_path / "pngs", frames, mode)
+    found = training_frames(str(tmp_path / "pngs"), make)
+    assert found.pictures.shape == (99, 8, 9, channels)
+    if mode in ("RGB", "RGBA"):
+        assert np.array_equal(found.pictures, frames[:99])
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        (pictures(99), "holds 99 frames; 100 or more"),
+        (pictures(120).astype(np.float32), "holds float32 of shape (120, 32, 32, 3)"),
+        (pictures(120)[..., 0], "grey ones with C = 1"),
+        (pictures(120, (3, 32, 32)), "channels first"),
+        (np.array([None, {}]), "no array of numbers"),
+    ],
+)
+def test_files_that_do_not_fit(tmp_path, frames, message):
+    np.save(tmp_path / "frames.npy", frames)
+    with pytest.raises(ValueError) as error:
+        training_frames(str(tmp_path / "frames.npy"), make)
+    assert message in str(error.value)
+
+
+def test_other_paths_that_do_not_fit(tmp_path):
+    with pytest.raises(ValueError, match="there is no file"):
+        training_frames(str(tmp_path / "missing.npy"), make)
+    (tmp_path / "some.txt").write_text("frames")
+    with pytest.raises(ValueError, match=r"is no \.npy file"):
+        training_frames(str(tmp_path / "some.txt"), make)
+    (tmp_path / "torn.npy").write_bytes(b"frames")
+    with pytest.raises(ValueError, match="no array of numbers"):
+        training_frames(str(tmp_path / "torn.npy"), make)
+    with pytest.raises(ValueError, match="neither PNG files nor a run"):
+        training_frames(str(tmp_path), make)
+    save_pngs(tmp_path / "pngs", pictures(110))
+    Image.fromarray(pictures(1, (16, 32, 3))[0]).save(tmp_path / "pngs" / "0050.png")
+    with pytest.raises(ValueError, match=r"one size: 0050\.png is \(16, 32, 3\)"):
+        training_frames(str(tmp_path / "pngs"), make)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"shape": (3, 32, 32)}, "channels first"),
+        ({"shape": (4,)}, "does not show pictures"),
+        ({"kind": np.float32}, "does not show pictures"),
+    ],
+)
+def test_environments_that_do_not_fit(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        gather_frames("Shades-v0", shades, 100, 0, arguments)
+
+
+def test_too_few_frames_are_refused_before_anything_is_drawn():
+    with pytest.raises(ValueError, match="99 frames are too few"):
+        training_frames(MAZE, make, 99)

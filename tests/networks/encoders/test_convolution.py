@@ -1,0 +1,98 @@
+import pytest
+import torch
+from naive_parallel import check_against_loops, check_laws, example, influences, naive_conv
+
+from rlkit.networks.encoders.convolution import CausalConv
+
+CASES = [
+    CausalConv(hidden=4, layers=3),
+    CausalConv(hidden=4, kernel=3, layers=2, layer_norm=False),
+    CausalConv(hidden=4, layers=6),
+]
+
+
+@pytest.mark.parametrize("encoder", CASES, ids=str)
+def test_a_window_equals_plain_loops_over_episodes(encoder):
+    check_against_loops(naive_conv, encoder)
+
+
+@pytest.mark.parametrize("encoder", CASES, ids=str)
+def test_the_laws_hold(encoder):
+    check_laws(encoder)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "field"),
+    [
+        (CausalConv(), 32),
+        (CausalConv(hidden=4, layers=3), 8),
+        (CausalConv(hidden=4, kernel=3, layers=3), 15),
+        (CausalConv(hidden=4, kernel=2, layers=1), 2),
+    ],
+    ids=str,
+)
+def test_an_output_depends_on_its_receptive_field_and_on_nothing_else(encoder, field):
+    assert encoder.receptive_field == field
+    encoder, vector, x, is_first = example(encoder, steps=40)
+    seen = influences(encoder, vector, x, torch.zeros_like(is_first))
+    assert seen[-field:].all()
+    assert not seen[:-field].any()
+
+
+def test_an_episode_that_began_in_the_window_hides_what_came_before():
+    encoder, vector, x, is_first = example(CausalConv(hidden=4), steps=40)
+    is_first = torch.zeros_like(is_first)
+    is_first[:, -7] = True
+    seen = influences(encoder, vector, x, is_first)
+    assert seen[-7:].all()
+    assert not seen[:-7].any()
+
+
+def test_the_carry_is_what_the_oldest_tap_of_each_block_still_needs():
+    encoder = CausalConv(hidden=4, kernel=3, layers=3)
+    assert [tuple(part.shape) for part in encoder.initial(2)] == [(2, 2, 4), (2, 4, 4), (2, 8, 4)]
+
+
+def test_no_gradient_flows_into_the_carry():
+    encoder, vector, x, is_first = example(CausalConv(hidden=4, layers=2))
+    carry = tuple(part.requires_grad_() for part in encoder.initial(len(x)))
+    y, _ = encoder.scan(vector, x, carry, is_first)
+    assert not y.requires_grad
+    _, after = encoder.scan(vector.requires_grad_(), x, carry, is_first)
+    assert not any(part.requires_grad for part in after)
+
+
+def test_dropout_needs_a_generator_and_repeats_with_its_seed():
+    encoder, vector, x, is_first = example(CausalConv(hidden=4, layers=2, dropout=0.5))
+    carry = encoder.initial(len(x))
+    without = encoder.scan(vector, x, carry, is_first)[0]
+    first, again, other = (
+        encoder.scan(vector, x, carry, is_first, torch.Generator().manual_seed(seed))[0]
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(without, encoder.scan(vector, x, carry, is_first)[0])
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
+    assert not torch.allclose(first, without)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hidden": -3}, "CausalConv: hidden must be a whole number >= 1, got -3"),
+        ({"kernel": 1}, "kernel must be a whole number >= 2, got 1"),
+        ({"layers": 0}, "layers must be a whole number >= 1, got 0"),
+        ({"dropout": 1.5}, r"dropout must be in \[0, 1\), got 1.5"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        CausalConv(**settings)
+
+
+def test_inputs_of_a_wrong_width_are_named():
+    encoder, vector, x, is_first = example(CausalConv(hidden=4))
+    with pytest.raises(ValueError, match=r"width 4, .* configured for 5: use .*with_inputs\(4\)"):
+        encoder.scan(vector, x[..., :4], encoder.initial(3), is_first)
+    with pytest.raises(ValueError, match=r"width 4, .* configured for 5"):
+        encoder.step(vector, x[:, 0, :4], encoder.initial(3), is_first[:, 0])

@@ -1,0 +1,266 @@
+"""Latent models that are fitted again while an agent learns."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from resuming import TOTAL, advance, assert_resumes, assert_same, forget_clocks, start
+from test_sight import LITTLE, MAZE, REACH, SETTINGS, SMALL_VAE, Painted, agent_of
+
+from rlkit.agents import DQN, SAC, TD3
+from rlkit.envs.make import make
+from rlkit.io.checkpoint import read_checkpoint, write_checkpoint
+from rlkit.latents import PCA
+from rlkit.offpolicy.pretraining import Pretraining
+
+OFTEN = {**LITTLE, "refresh_every": 40, "refresh_steps": 3}
+GRU = {"encoder": {"name": "gru", "hidden": 5}, "start": "stored", "window": 4}
+
+
+def refreshing(env_id=REACH, latent=SMALL_VAE, algorithm=SAC, num_envs=2, **options):
+    chosen = {"pretraining": OFTEN, "batch_size": 4, **options}
+    return agent_of(env_id, latent, algorithm, num_envs, **chosen)
+
+
+def stored_codes(agent):
+    """Slots of the stored observations, their pictures, and what the replay reads there."""
+    storage = agent.memory.storage
+    column = storage.seen["observation"]
+    slots = np.flatnonzero(storage.has_action)
+    return slots, column.pictures(slots), column.take(slots)
+
+
+def test_codes_in_batches_are_those_of_the_present_version():
+    agent = refreshing().learn(130)
+    assert agent.sight.version == 1 + 3
+    storage, sight = agent.memory.storage, agent.sight
+    assert storage.observation["observation"].dtype == np.uint8
+    made = storage.seen["observation"].codes.version
+    assert len(np.unique(made[storage.has_action])) > 2, "some codes are of older versions"
+    slots, pictures, codes = stored_codes(agent)
+    np.testing.assert_allclose(codes, sight.encode(pictures), atol=1e-5)
+    goals = storage.goal_id[slots]
+    asked = sight.encode(storage.goals.kept(goals))
+    np.testing.assert_allclose(storage.goals.take(goals), asked, atol=1e-5)
+    batch = agent.memory.sample(50)
+    assert batch.observation["observation"].shape[2:] == (3,)
+    assert batch.observation["achieved_goal"].shape[2:] == (5,)
+    np.testing.assert_array_equal(
+        batch.observation["achieved_goal"][..., :3], batch.observation["observation"]
+    )
+    success = agent.rule.success(batch.observation["achieved_goal"][:, 1], batch.desired_goal[:, 0])
+    np.testing.assert_array_equal(batch.reward[:, 0], success - 1.0)
+
+
+def test_until_the_first_refresh_all_is_as_if_frozen():
+    """Pictures that are encoded late become the same codes, up to the last bits."""
+    frozen, lazy = (
+        refreshing(pretraining={**LITTLE, "refresh_every": every}).learn(48) for every in (0, 500)
+    )
+    assert frozen.sight.latent.vector.equal(lazy.sight.latent.vector)
+    played = (agent.memory.storage.action for agent in (frozen, lazy))
+    np.testing.assert_allclose(*played, atol=1e-4)
+    one, other = frozen.memory.sample(20), lazy.memory.sample(20)
+    for key, value in one.observation.items():
+        np.testing.assert_allclose(value, other.observation[key], atol=1e-5)
+    np.testing.assert_allclose(one.desired_goal, other.desired_goal, atol=1e-5)
+    for name in ("actor", "critic"):
+        torch.testing.assert_close(frozen.learner.state[name], lazy.learner.state[name])
+
+
+def test_a_refresh_cuts_running_episodes_and_begins_new_ones():
+    agent = refreshing()
+    cut, storage = [], agent.memory.storage
+    for steps in agent.iterate(44):
+        if agent.sight.is_ready and steps == 40 and not cut:
+            assert not storage.begins.any()
+            cut = [agent.memory.storage.cursor.copy()]
+    assert agent.sight.version == 2
+    assert agent.episodes_cut == 2
+    (cursor,) = cut
+    last = (cursor - 1) % storage.slots
+    rows = np.arange(2)
+    assert storage.truncated.reshape(2, -1)[rows, last].all()
+    assert not storage.terminated.reshape(2, -1)[rows, last].any()
+    assert storage.length.reshape(2, -1)[rows, last].tolist() == [20, 20]
+    # The episodes after it have taken two steps.
+    newest = storage.step_index.reshape(2, -1)[rows, storage.cursor % storage.slots]
+    assert newest.tolist() == [2, 2]
+
+
+def test_stored_carries_of_old_versions_read_as_fresh_ones():
+    agent = refreshing(MAZE, **GRU).learn(40)
+    storage = agent.memory.storage
+    assert all(np.abs(part[storage.has_action]).max() > 0 for part in storage.carry)
+    agent.learn(4, reset_num_timesteps=False)  # the refresh comes first
+    assert agent.sight.version == 2
+    newest = storage.step_index[storage.has_action] < 2
+    for part in storage.carry:
+        old = part[storage.has_action][storage.length[storage.has_action] > 0]
+        np.testing.assert_array_equal(old, 0.0)
+    assert newest.any()
+    batch = agent.memory.sample(60)
+    later = ~batch.is_first[:, 0]
+    assert later.any()
+    fresh = [(part[later] == 0).all(axis=1) for part in batch.carry]
+    assert np.all(fresh, axis=0).mean() > 0.5
+
+
+def test_the_latent_s_judgement_belongs_to_its_version():
+    agent = refreshing(goal_judge="latent", algorithm=TD3).learn(40)
+    threshold, storage = agent.sight.distance.threshold, agent.memory.storage
+    stored = storage.reward.copy()
+    agent.learn(60, reset_num_timesteps=False)
+    assert agent.sight.version == 3
+    assert agent.sight.distance.threshold != threshold
+    np.testing.assert_array_equal(storage.reward[stored != 0], stored[stored != 0])
+    for _ in range(2):
+        batch = agent.memory.sample(300)
+        gap = batch.observation["achieved_goal"][:, 1] - batch.desired_goal[:, 0]
+        reached = np.linalg.norm(gap, axis=1) < agent.sight.distance.threshold
+        assert not batch.relabelled.all()
+        np.testing.assert_array_equal(batch.reward[:, 0], reached - 1.0)
+        played = ~batch.relabelled
+        agent.sight.distance.threshold = float(np.median(np.linalg.norm(gap[played[:, 0]], axis=1)))
+    assert 0.2 < reached[played[:, 0]].mean() < 0.8
+
+
+def test_intervals_can_grow():
+    agent = refreshing(pretraining={**OFTEN, "refresh_every": 20, "refresh_growth": 2.0})
+    seen = {}
+    for steps in agent.iterate(200):
+        seen.setdefault(agent.sight.version, steps)
+    # A refresh comes at the beginning of a round, whose steps are two.
+    assert {version: seen[version] for version in (2, 3, 4)} == {2: 22, 3: 62, 4: 142}
+    assert 5 not in seen
+
+
+def test_a_refresh_can_be_asked_for_and_comes_before_the_next_step():
+    agent = refreshing(pretraining={**OFTEN, "refresh_every": 10_000}).learn(30)
+    cursor = agent.memory.storage.cursor.copy()
+    agent.refresh()
+    assert agent.sight.version == 1
+    np.testing.assert_array_equal(agent.memory.storage.cursor, cursor)
+    agent.learn(10, reset_num_timesteps=False)
+    assert agent.sight.version == 2
+    assert agent.episodes_cut == 2
+    agent.learn(20, reset_num_timesteps=False)
+    assert agent.sight.version == 2
+
+
+def test_a_refresh_without_pictures_or_steps_is_refused():
+    with pytest.raises(ValueError, match=r"nothing to refresh: .* frozen"):
+        agent_of().learn(20).refresh()
+    with pytest.raises(ValueError, match="the replay is empty, train first"):
+        refreshing().refresh()
+
+
+def test_a_judge_needs_episodes_in_which_something_is_near():
+    plan = {**OFTEN, "stay": 9, "near": 9, "refresh_every": 16}
+    agent = refreshing(goal_judge="latent", pretraining=plan).learn(16)
+    vector = agent.sight.latent.vector
+    with pytest.raises(ValueError, match=r"pretraining\.near = 9 steps"):
+        agent.learn(10, reset_num_timesteps=False)
+    assert agent.sight.latent.vector is vector
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"refresh_every": -1}, "refresh_every = -1 must be a whole number >= 0"),
+        ({"refresh_every": 10.5}, "refresh_every = 10.5 must be a whole number >= 0"),
+        ({"refresh_steps": 0}, "refresh_steps = 0 must be a whole number >= 1"),
+        ({"refresh_growth": 0.5}, "refresh_growth = 0.5 must be >= 1"),
+        ({"refresh_growth": float("inf")}, "refresh_growth = inf must be >= 1"),
+    ],
+)
+def test_a_schedule_out_of_range_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        Pretraining(**options)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "env_id", "latent", "options"),
+    [
+        (SAC, REACH, SMALL_VAE, {}),
+        (TD3, REACH, {"name": "pca", "dims": 4}, {"goal_judge": "latent"}),
+        (SAC, MAZE, SMALL_VAE, GRU),
+        (SAC, MAZE, SMALL_VAE, {"encoder": "gru", "goal_mode": "early", "previous_reward": True}),
+    ],
+)
+def test_resume_is_exact_across_refreshes(tmp_path, algorithm, env_id, latent, options):
+    chosen = {"latent": latent, "pretraining": OFTEN, "batch_size": 4, "buffer_size": 90}
+    chosen |= {"learning_starts": 12, **options}
+    agent = assert_resumes(tmp_path, algorithm, make, env_id, 2, chosen, rounds=(40, 40, 25))
+    assert agent.sight.version > 2
+
+
+@pytest.mark.parametrize("env_id", [MAZE, ""])
+def test_a_stop_in_the_middle_of_a_refresh_begins_it_again(tmp_path, env_id):
+    """Where environments cannot be saved, too."""
+    algorithm, build = (SAC, make) if env_id else (DQN, lambda _: Painted())
+    judge = {"goal_judge": "latent", **GRU, "goal_mode": "late"} if env_id else {}
+    chosen = {"latent": SMALL_VAE, "pretraining": OFTEN, "batch_size": 4, "buffer_size": 60}
+    setting = algorithm, build, env_id, 2, {**chosen, "learning_starts": 12, **judge}
+
+    whole = start(*setting)
+    course = whole.iterate(TOTAL)
+    begun = next(_ for _ in course if whole.sight.is_stale and whole.episodes_cut)
+    assert begun == whole.num_timesteps == 40
+    next(course)  # two gradient steps of three are done
+    assert whole.sight.version == 1
+    write_checkpoint(tmp_path / "middle", whole.state_dict())
+    for _ in itertools.islice(course, 40):
+        pass
+    assert whole.sight.version == 3
+    write_checkpoint(tmp_path / "whole", whole.state_dict())
+
+    resumed = start(*setting)
+    resumed.load_state_dict(read_checkpoint(tmp_path / "middle"))
+    advance(resumed, 40 + 2)
+    write_checkpoint(tmp_path / "resumed", resumed.state_dict())
+    states = (forget_clocks(read_checkpoint(tmp_path / name)) for name in ("whole", "resumed"))
+    assert_same(*states)
+
+
+def test_a_saved_agent_reads_its_replay_with_its_own_model(tmp_path):
+    agent = refreshing(MAZE).learn(60)
+    agent.save(tmp_path / "agent.zip")
+    agent.save_replay_buffer(tmp_path / "replay")
+    loaded = SAC.load(tmp_path / "agent.zip", agent.env)
+    assert loaded.sight.version == 2
+    loaded.load_replay_buffer(tmp_path / "replay")
+    _, pictures, codes = stored_codes(loaded)
+    assert len(pictures) > 40
+    np.testing.assert_allclose(codes, agent.sight.encode(pictures), atol=1e-5)
+    other = refreshing(MAZE, seed=1).learn(60)  # another model, of the same version
+    assert other.sight.version == 2
+    other.load_replay_buffer(tmp_path / "replay")
+    _, pictures, codes = stored_codes(other)
+    np.testing.assert_allclose(codes, other.sight.encode(pictures), atol=1e-5)
+    loaded.learn(30, reset_num_timesteps=False)
+    assert loaded.sight.version == 2, "the interval begins with the replay"
+    loaded.learn(20, reset_num_timesteps=False)
+    assert loaded.sight.version == 3
+
+
+def test_pictures_without_goals_and_wide_vectors_are_refreshed_too():
+    options = {**SETTINGS, "pretraining": OFTEN, "latent": PCA(dims=2)}
+    agent = DQN("MlpPolicy", Painted(), **options).learn(100)
+    assert agent.sight.version == 3
+    assert agent._last_obs.shape == (1, 32, 32, 1)
+    assert agent.memory.sample(4).observation["observation"].shape == (4, 2, 2)
+    agent = TD3("MlpPolicy", "Pendulum-v1", **{**options, "learning_rate": 1e-4}).learn(100)
+    assert agent.sight.version == 3
+    assert agent.memory.storage.observation["observation"].shape[1:] == (3,)
+    slots, rows, codes = stored_codes(agent)
+    np.testing.assert_allclose(codes, agent.sight.encode(rows), atol=1e-5)
+    assert len(slots) > 90
+
+
+def test_goals_that_were_reached_are_told_as_places():
+    agent = refreshing(pretraining={**OFTEN, "refresh_every": 250}).learn(300)
+    goals, reached = agent.goal_outcomes
+    assert goals.shape == (len(reached), 2)
+    assert len(reached) > 0

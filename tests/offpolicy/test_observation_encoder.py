@@ -1,0 +1,330 @@
+"""Agents that see codes instead of pictures."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from resuming import assert_resumes
+
+import rlkit.envs  # noqa: F401  registers them
+from rlkit.agents import DQN, SAC, TD3
+from rlkit.envs.make import make
+from rlkit.envs.wrappers.pixel_observation import PixelObservation
+from rlkit.goals import ExactRule, GoalRule
+from rlkit.latents import PCA, VAE
+from rlkit.offpolicy.latent_goals import CodedRule, CodeRule
+from rlkit.offpolicy.observation_encoder import Sight
+from rlkit.offpolicy.pretraining import Pretraining
+from rlkit.vec.vec_env import make_vec_env
+
+REACH, MAZE = "rlkit/PlanarReach-Pixels-v0", "rlkit/PointMaze-U-Pixels-v0"
+LITTLE = {"frames": 120, "stay": 3, "steps": 4, "batch_size": 8}
+SMALL_VAE = {"name": "vae", "dims": 3, "channels": (4, 4, 4), "hidden": (16,), "variance": 0.1}
+SETTINGS = {
+    "seed": 0,
+    "net_arch": (16,),
+    "batch_size": 8,
+    "learning_starts": 16,
+    "buffer_size": 400,
+    "pretraining": LITTLE,
+}
+
+
+def agent_of(env_id=REACH, latent=None, algorithm=SAC, num_envs=2, **options):
+    env = make_vec_env(make, env_id, num_envs, 0, size=32)
+    chosen = {**SETTINGS, "latent": latent or PCA(dims=4), **options}
+    return algorithm("MultiInputPolicy", env, **chosen)
+
+
+class Painted(gym.Env):
+    """A light walks along a strip; without goals."""
+
+    observation_space = spaces.Box(0, 255, (32, 32, 1), np.uint8)
+    action_space = spaces.Discrete(3)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place = int(self.np_random.integers(32))
+        return self._picture(), {}
+
+    def step(self, action):
+        self.place = int(np.clip(self.place + action - 1, 0, 31))
+        return self._picture(), -abs(self.place - 16) / 16, False, False, {}
+
+    def _picture(self):
+        picture = np.zeros((32, 32, 1), np.uint8)
+        picture[:, max(self.place - 2, 0) : self.place + 3] = 255
+        return picture
+
+
+def test_codes_take_the_place_of_pictures_and_are_judged_as_these_were():
+    agent = agent_of().learn(120)
+    storage, latent = agent.memory.storage, agent.sight.latent
+    assert (latent.version, latent.dims) == (1, 4)
+    assert {key: part.shape[1:] for key, part in storage.observation.items()} == {
+        "observation": (4,),
+        "achieved_goal": (6,),
+    }
+    raw = agent.env.reset()
+    seen = agent.sight.see(raw)
+    np.testing.assert_array_equal(seen["observation"], latent.encode(raw["observation"]))
+    np.testing.assert_array_equal(seen["achieved_goal"][:, :4], seen["observation"])
+    np.testing.assert_allclose(
+        seen["desired_goal"][:, :4], latent.encode(raw["desired_goal"]), atol=1e-5
+    )
+    for _ in range(30):
+        raw, reward, _, infos = agent.env.step([agent.action_space.sample() for _ in range(2)])
+        seen = agent.sight.see(raw)
+        goals = seen["achieved_goal"], seen["desired_goal"]
+        np.testing.assert_array_equal(agent.rule.reward(*goals), reward)
+        told = [info["is_success"] for info in infos]
+        np.testing.assert_array_equal(agent.rule.success(*goals), told)
+
+
+def test_networks_read_codes_and_never_the_places_behind_them():
+    agent = agent_of().learn(60)
+    seen = agent.sight.see(agent.env.reset())
+    other = {key: value.copy() for key, value in seen.items()}
+    other["desired_goal"][:, 4:] += 1
+    other["achieved_goal"][:, 4:] += 1
+    for one, two in zip(agent.interface.vectors(seen), agent.interface.vectors(other), strict=True):
+        np.testing.assert_array_equal(one, two)
+    batch = agent.interface.batch(agent.memory.sample(5))
+    assert (batch["observation"].shape[2], batch["goal"].shape[2]) == (4, 4)
+
+
+def test_hindsight_asks_for_places_that_were_seen():
+    agent = agent_of(replay={"hindsight": "future"}).learn(200)
+    batch = agent.memory.sample(300)
+    rows = batch.relabelled[:, 0]
+    assert 0.6 < rows.mean() < 0.95
+    achieved = batch.observation["achieved_goal"][:, 1]
+    success = agent.rule.success(achieved[rows], batch.desired_goal[rows, 0])
+    np.testing.assert_array_equal(batch.reward[rows, 0], success - 1.0)
+    assert 0 < success.mean() < 1
+
+
+def test_a_stopped_pretraining_begins_again_in_the_same_way():
+    vectors = []
+    for stops in (0, 2):
+        agent = agent_of(latent=SMALL_VAE)
+        rounds = agent.iterate(40)
+        for _ in range(stops):
+            next(rounds)
+        if stops:
+            assert agent.sight.latent.version == 0
+            fresh = agent_of(latent=SMALL_VAE)
+            fresh.load_state_dict(agent.state_dict())
+            agent = fresh
+        agent.learn(40)
+        vectors.append((agent.sight.latent.vector, agent.learner.state["actor"]))
+    for one, other in zip(*vectors, strict=True):
+        assert one.equal(other)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "env_id", "latent", "options"),
+    [
+        (SAC, REACH, {"name": "pca", "dims": 4}, {}),
+        (TD3, MAZE, SMALL_VAE, {}),
+        (TD3, REACH, {"name": "pca", "dims": 4}, {"goal_judge": "latent"}),
+        (SAC, MAZE, SMALL_VAE, {"encoder": {"name": "gru", "hidden": 5}, "start": "stored"}),
+    ],
+)
+def test_resume_is_exact_and_includes_the_latent_model(
+    tmp_path, algorithm, env_id, latent, options
+):
+    chosen = {"latent": latent, "pretraining": LITTLE, "batch_size": 4, "buffer_size": 200}
+    chosen |= {"learning_starts": 12, **options}
+    agent = assert_resumes(tmp_path, algorithm, make, env_id, 2, chosen, rounds=(30, 20, 12))
+    assert agent.sight.latent.version == 1
+
+
+def test_where_episodes_are_cut_the_new_ones_are_seen_as_codes(tmp_path):
+    chosen = {"latent": {"name": "pca", "dims": 2}, "pretraining": LITTLE, "batch_size": 4}
+    chosen |= {"learning_starts": 12, "buffer_size": 200}
+    agent = assert_resumes(tmp_path, DQN, lambda _: Painted(), "", 2, chosen, rounds=(30, 20, 12))
+    assert agent.episodes_cut > 0
+    agent.state_dict()
+    assert agent._last_obs.shape == (2, 2)
+
+
+def test_a_training_that_goes_on_without_its_fit_begins_with_it():
+    agent = agent_of(latent=SMALL_VAE)
+    next(agent.iterate(40))  # the first step of the fit, whose environments have been reset
+    agent.learn(40, reset_num_timesteps=False)
+    assert agent.sight.latent.version == 1
+    assert agent.num_timesteps == 40
+
+
+def test_a_saved_agent_sees_as_before_with_and_without_environments(tmp_path):
+    agent = agent_of(latent=SMALL_VAE).learn(60)
+    agent.save(tmp_path / "agent.zip")
+    raw = agent.env.reset()
+    actions, _ = agent.predict(raw, deterministic=True)
+    loaded = SAC.load(tmp_path / "agent.zip")
+    np.testing.assert_array_equal(loaded.predict(raw, deterministic=True)[0], actions)
+    one = {key: value[0] for key, value in raw.items()}
+    np.testing.assert_allclose(agent.predict(one, deterministic=True)[0], actions[0], atol=1e-5)
+    loaded.set_env(agent.env)
+    assert loaded.memory.storage.observation["achieved_goal"].shape[1] == 3 + 2
+    before = loaded.sight.latent.vector
+    loaded.learn(60)
+    assert loaded.sight.latent.vector is before, "it was frozen"
+
+
+def test_pictures_without_goals_become_codes_too():
+    agent = DQN("MlpPolicy", Painted(), **{**SETTINGS, "latent": {"name": "pca", "dims": 2}})
+    agent.learn(60)
+    assert agent.sight.goal_width is None
+    assert agent.memory.storage.observation["observation"].shape[1:] == (2,)
+    action, _ = agent.predict(agent.env.reset())
+    assert action.shape == (1,)
+
+
+def test_the_same_pictures_are_seen_whatever_was_drawn_before():
+    one, other = agent_of(), agent_of()
+    other.env.reset()
+    for _ in range(7):
+        other.env.step([other.action_space.sample() for _ in range(2)])
+    (frames, near), again = (agent.sight._gather(agent.env) for agent in (one, other))
+    np.testing.assert_array_equal(frames, again[0])
+    np.testing.assert_array_equal(near, again[1])
+    assert frames.shape == (120, 32, 32, 3)
+
+
+def test_near_pictures_are_so_many_random_actions_apart():
+    agent = agent_of(MAZE, num_envs=3, pretraining={**LITTLE, "stay": 5, "near": 2})
+    frames, near = agent.sight._gather(agent.env)
+    places = agent.sight._judge.place(frames)
+    apart = np.linalg.norm(places[near[:, 0]] - places[near[:, 1]], axis=1)
+    assert 20 < len(near) < 120
+    assert apart.max() < 2 * 0.15  # metres: what full speed covers in two steps of 0.1 s
+    rng = np.random.default_rng(0)
+    assert np.median(np.linalg.norm(places[rng.permutation(120)] - places, axis=1)) > 0.5
+    assert (np.diff(near, axis=1) == 2 * 3).all()
+
+
+class Blind(ExactRule):
+    """Judges pictures as they are."""
+
+
+PICTURE = spaces.Box(0, 255, (32, 32, 3), np.uint8)
+PLACE = spaces.Box(-1, 1, (2,), np.float32)
+
+
+def goals(observation, achieved, desired):
+    return spaces.Dict(observation=observation, achieved_goal=achieved, desired_goal=desired)
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (goals(PLACE, PICTURE, PICTURE), r"found them under \['achieved_goal', 'desired_goal'\]"),
+        (spaces.Box(0, 255, (3, 32, 32), np.uint8), "channels last"),
+        (spaces.Box(0, 255, (42, 42, 3), np.uint8), "multiple of 4"),
+        (
+            goals(PICTURE, PICTURE, spaces.Box(0, 255, (48, 48, 3), np.uint8)),
+            "pictures of one size",
+        ),
+        (goals(PICTURE, PICTURE, PICTURE), "Blind must say by `place`"),
+    ],
+)
+def test_what_cannot_be_seen_is_named(space, message):
+    with pytest.raises(ValueError, match=message):
+        Sight(space, Blind(), VAE(), None, np.random.SeedSequence(0), "cpu")
+
+
+def test_wide_vectors_become_codes_as_well():
+    space = spaces.Box(-1, 1, (9,), np.float32)
+    sight = Sight(space, None, PCA(dims=2), None, np.random.SeedSequence(0), "cpu")
+    assert sight.space.shape == (2,)
+    assert sight.see(np.ones((3, 9), np.float32)).shape == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"frames": 1}, "frames = 1 must be a whole number >= 2"),
+        ({"steps": 2.5}, "steps = 2.5 must be a whole number >= 1"),
+        ({"near": 4, "stay": 3}, "near = 4 must be at most stay = 3"),
+        ({"learning_rate": 0}, "learning_rate = 0 must be > 0"),
+    ],
+)
+def test_pretraining_out_of_range_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        Pretraining(**options)
+
+
+def test_an_unknown_option_of_pretraining_is_named():
+    with pytest.raises(
+        ValueError, match="pretraining has no option 'frame'; did you mean 'frames'"
+    ):
+        agent_of(pretraining={"frame": 3})
+
+
+def test_a_coded_rule_has_the_range_of_the_rule_inside():
+    rule = CodedRule(ExactRule(terminates=True), 3)
+    assert rule.reward_range == (-1.0, 0.0)
+    goal = np.array([[9.0, 9, 9, 1], [0, 0, 0, 2]])
+    np.testing.assert_array_equal(rule.terminated(goal, goal * [0, 0, 0, 1]), [True, True])
+
+
+def test_the_latent_can_judge_goals_in_the_place_of_the_environment():
+    agent = agent_of(goal_judge="latent").learn(150)
+    threshold = agent.sight.distance.threshold
+    assert 0 < threshold < np.inf
+    assert agent.rule is agent.memory.rule is agent.sight.distance
+    assert agent.interface.sizes.observation == 4, "what is achieved is what is seen"
+    storage = agent.memory.storage
+    assert storage.observation["achieved_goal"].shape[1:] == (4,)
+    batch = agent.memory.sample(200)
+    gap = batch.observation["achieved_goal"][:, 1] - batch.desired_goal[:, 0]
+    reached = np.linalg.norm(gap, axis=1) < threshold
+    np.testing.assert_array_equal(batch.reward[:, 0], reached - 1.0)
+    assert not batch.terminated.any()
+    assert agent.learner.bounds is not None
+    assert (storage.reward[storage.has_action] == -1).any()
+    agent.sight.distance.threshold = 1e9  # from now on the latent finds everything reached
+    agent.learn(40, reset_num_timesteps=False)
+    newest = (storage.cursor - 2) % storage.slots
+    assert storage.reward.reshape(2, -1)[[0, 1], newest].tolist() == [0, 0]
+
+
+def test_the_judgement_is_saved_with_the_agent(tmp_path):
+    agent = agent_of(goal_judge="latent").learn(60)
+    agent.save(tmp_path / "agent.zip")
+    loaded = SAC.load(tmp_path / "agent.zip", agent.env)
+    assert loaded.rule.threshold == agent.rule.threshold
+
+
+def test_only_goals_that_are_pictures_can_be_judged_by_a_latent():
+    with pytest.raises(ValueError, match="needs a latent model and goals that are pictures"):
+        DQN("MlpPolicy", Painted(), **SETTINGS, latent=PCA(dims=2), goal_judge="latent")
+    with pytest.raises(ValueError, match='goal_judge must be "environment" or "latent", got 3'):
+        agent_of(goal_judge=3)
+
+
+def test_codes_are_judged_by_their_distance():
+    rule = CodeRule(threshold=1.0)
+    assert isinstance(rule, GoalRule)
+    codes, goals = np.zeros((2, 3)), np.array([[0.9, 0, 0], [1.1, 0, 0]])
+    np.testing.assert_array_equal(rule.reward(codes, goals), [0, -1])
+    np.testing.assert_array_equal(rule.success(codes, goals), [True, False])
+    assert not rule.terminated(codes, goals).any()
+    assert CodeRule().success(codes, goals).all(), "no code is too far before it is calibrated"
+
+
+def test_goals_that_are_no_pictures_stay_as_they_are():
+    def build(env_id, **kwargs):
+        return PixelObservation(gym.make(env_id, render_mode="rgb_array"), size=32)
+
+    env = make_vec_env(build, "rlkit/PlanarReach-v0", 2, 0)
+    agent = SAC("MultiInputPolicy", env, **{**SETTINGS, "latent": PCA(dims=3)}).learn(60)
+    shapes = {key: part.shape[1:] for key, part in agent.memory.storage.observation.items()}
+    assert shapes == {"observation": (3,), "achieved_goal": (2,)}
+    assert agent.sight.goal_width is None
+    assert agent.interface.sizes.observation == 3 + 2
+    batch = agent.memory.sample(50)
+    success = agent.rule.success(batch.observation["achieved_goal"][:, 1], batch.desired_goal[:, 0])
+    np.testing.assert_array_equal(batch.reward[:, 0], success - 1.0)

@@ -1,0 +1,498 @@
+"""Agents with memory: what they remember, what bends it, and what must not enter it."""
+
+import copy
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+
+import rlkit.envs  # noqa: F401  registers them
+from rlkit.agents import DQN, SAC, TD3, Sizes
+from rlkit.envs.make import make
+from rlkit.networks.encoders import GRU
+from rlkit.vec.vec_env import make_vec_env
+
+F, G, A, T = 3, 2, 2, 6
+ALGORITHMS = pytest.mark.parametrize("algorithm", [SAC, TD3, DQN])
+SMALL = {"net_arch": (16,), "encoder": {"name": "gru", "hidden": 8}, "window": T}
+
+
+def new(algorithm, seed=0, sizes=None, **options):
+    options = {"goal_mode": "late", **SMALL, **options}
+    config = algorithm.learner_class.config_class(**options)
+    return algorithm.learner_class(config, sizes or Sizes(F, G, A), seed=seed)
+
+
+def windows(algorithm, seed=0, rows=4, steps=T, burn_in=0):
+    rng = np.random.default_rng(seed)
+    if algorithm is DQN:
+        action = rng.integers(0, A, (rows, steps))
+        previous = rng.integers(0, A, (rows, steps + 1))
+    else:
+        action = rng.uniform(-1, 1, (rows, steps, A)).astype(np.float32)
+        previous = rng.uniform(-1, 1, (rows, steps + 1, A)).astype(np.float32)
+    first = np.zeros((rows, steps + 1), np.bool_)
+    first[: rows // 2, 0] = True
+    mask = np.ones((rows, steps), np.float32)
+    mask[:, :burn_in] = 0
+    return {
+        "observation": rng.normal(size=(rows, steps + 1, F)).astype(np.float32),
+        "goal": rng.normal(size=(rows, steps, G)).astype(np.float32),
+        "action": action,
+        "reward": rng.normal(size=(rows, steps)).astype(np.float32),
+        "discount": np.full((rows, steps), 0.9, np.float32),
+        "mask": mask,
+        "is_first": first,
+        "previous_action": previous,
+    }
+
+
+def play(learner, x, goal, resets, explore=False):
+    """Actions and carries of a few steps, `x (T, n, F)`."""
+    carry, actions, carries = learner.initial(x.shape[1]), [], []
+    for t in range(len(x)):
+        action, carry = learner.act(x[t], goal[t], carry, resets[t], explore=explore)
+        actions.append(action)
+        carries.append(carry)
+    return actions, carries
+
+
+def episode(seed=0, steps=5, rows=3):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(steps, rows, F)).astype(np.float32)
+    goal = rng.normal(size=(steps, rows, G)).astype(np.float32)
+    resets = np.zeros((steps, rows), np.bool_)
+    resets[0] = True
+    return x, goal, resets
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def copied(learner):
+    return {name: value.clone() for name, value in learner.weights().items()}
+
+
+@ALGORITHMS
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"start": "stored"},
+        {"goal_mode": "early", "previous_reward": True, "burn_in": 2},
+        {"encoder_sharing": "detached", "encoder_lr": 1e-5},
+        {"encoder_sharing": "joint", "previous_action": False},
+    ],
+)
+def test_updates_reach_every_network_and_resume_bit_for_bit(algorithm, options):
+    learner, other = new(algorithm, seed=3, **options), new(algorithm, seed=9, **options)
+    before = copied(learner)
+
+    def batch(seed):
+        arrays = windows(algorithm, seed, burn_in=options.get("burn_in", 0))
+        arrays["previous_reward"] = np.zeros((4, T + 1), np.float32)
+        for i, shape in enumerate(learner.memory.stored_carry):
+            arrays[f"carry.{i}"] = np.full((4, *shape), 0.1, np.float32)
+        return arrays
+
+    for seed in range(3):
+        _, values = learner.update(batch(seed))
+        assert torch.isfinite(values).all()
+    still = [name for name, now in learner.weights().items() if torch.equal(before[name], now)]
+    assert all(name.endswith((".shift", ".scale")) for name in still)  # of the input scaling
+    other.load_state_dict(copy.deepcopy(learner.state_dict()))
+    for one in (learner, other):
+        one.update(batch(7))
+    assert same(learner.weights(), other.weights())
+
+
+@ALGORITHMS
+def test_actions_depend_on_what_was_seen_before(algorithm):
+    learner = new(algorithm)
+    x, goal, resets = episode(rows=40)
+    changed = x.copy()
+    changed[0] += 3
+    _, carries = play(learner, x, goal, resets)
+    _, others = play(learner, changed, goal, resets)
+    assert all(
+        (a != b).any(dim=-1).all() for a, b in zip(carries[-1][1:], others[-1][1:], strict=True)
+    )
+
+
+@ALGORITHMS
+def test_an_episode_begins_without_memory_of_the_last(algorithm):
+    learner = new(algorithm)
+    x, goal, resets = episode(steps=6)
+    resets[3] = True
+    actions, carries = play(learner, x, goal, resets)
+    fresh_actions, fresh_carries = play(learner, x[3:], goal[3:], resets[3:])
+    for a, b in zip(actions[3:], fresh_actions, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(carries[-1], fresh_carries[-1], strict=True):
+        assert torch.equal(a, b)
+
+
+@ALGORITHMS
+def test_late_goals_never_enter_the_memory_and_early_ones_do(algorithm):
+    x, goal, resets = episode()
+    for mode, enters in (("late", False), ("early", True)):
+        learner = new(algorithm, goal_mode=mode, previous_action=False)
+        _, carries = play(learner, x, goal, resets)
+        _, others = play(learner, x, goal + 1, resets)
+        assert enters == any(
+            not torch.equal(a, b) for a, b in zip(carries[-1][1:], others[-1][1:], strict=True)
+        )
+
+
+@ALGORITHMS
+def test_a_hidden_goal_leaves_no_trace(algorithm):
+    learner = new(algorithm, goal_mode="early")
+    x, goal, resets = episode()
+    hidden = np.zeros(3, np.float32)
+    carry = learner.initial(3)
+    one, carry_one = learner.act(x[0], goal[0], carry, resets[0], explore=False, visible=hidden)
+    two, carry_two = learner.act(x[0], goal[1], carry, resets[0], explore=False, visible=hidden)
+    np.testing.assert_array_equal(one, two)
+    assert all(torch.equal(a, b) for a, b in zip(carry_one, carry_two, strict=True))
+    seen, _ = learner.act(x[0], goal[0], carry, resets[0], explore=False, visible=1 - hidden)
+    if algorithm is not DQN:
+        assert (seen != one).any()
+
+
+@pytest.mark.parametrize("algorithm", [SAC, TD3])
+@pytest.mark.parametrize("sees", [False, True])
+def test_only_a_critic_that_may_sees_a_hidden_goal(algorithm, sees):
+    batch = windows(algorithm)
+    batch["goal"][:] = batch["goal"][:, :1]
+    batch["visible"] = np.zeros(batch["is_first"].shape, np.float32)
+    changed = {**batch, "goal": batch["goal"] + 1}
+    one, other = (new(algorithm, goal_mode="early", critic_sees_goal=sees) for _ in range(2))
+    tensors = one.prepare(batch), one.prepare(changed)
+    rows = [one.transitions(part) for part in tensors]
+    for name in ("goal", "following_goal"):
+        assert torch.equal(rows[0][name], rows[1][name])
+    for name in ("critic_goal", "following_critic_goal"):
+        assert torch.equal(rows[0][name], rows[1][name]) != sees
+    one.update(batch)
+    other.update(changed)
+    assert same(one.weights(), other.weights()) != sees
+
+
+@pytest.mark.parametrize("algorithm", [SAC, TD3])
+def test_only_a_critic_that_may_reads_rewards(algorithm):
+    learner = new(algorithm, critic_sees_reward=True, previous_action=False)
+    rng, batch = np.random.default_rng(0), windows(algorithm)
+    recalled = []
+    for _ in range(2):
+        batch["previous_reward"] = 9 * rng.normal(size=batch["is_first"].shape).astype(np.float32)
+        tensors = learner.prepare(batch)
+        recalled.append(learner.recall(learner.state, tensors, *learner.networks))
+    for name in learner.networks:
+        one, other = (found[name] for found in recalled)
+        for rows in ((one.here, other.here), (one.following, other.following)):
+            assert torch.equal(*rows) == name.startswith("actor")
+    x, goal, resets = episode()
+    carry, told = learner.initial(3), rng.normal(size=3).astype(np.float32)
+    actions = [
+        learner.act(x[0], goal[0], carry, resets[0], explore=False, reward=reward)[0]
+        for reward in (told, None)
+    ]
+    np.testing.assert_array_equal(*actions)
+
+
+@pytest.mark.parametrize("algorithm", [SAC, TD3])
+def test_stored_carries_of_critics_have_read_rewards(algorithm):
+    env = make_vec_env(make, "rlkit/Pendulum-HiddenAngle-v0", 1, 0)
+    options = {**SMALL, "net_arch": [16], "normalise": False, "learning_starts": 500}
+    agent = algorithm("MlpPolicy", env, seed=0, critic_sees_reward=True, **options)
+    assert agent.config.start == "stored"
+    agent.learn(300)
+    agent.predict(np.zeros((3, 1), np.float32), deterministic=False)  # of another number of rows
+    agent.learn(120, reset_num_timesteps=False)
+    check_stored_carries(agent)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"critic_sees_goal": True}, "critic_sees_goal = True does not go with DQN"),
+        ({"critic_sees_reward": True}, "critic_sees_reward = True does not go with DQN"),
+        ({"encoder_sharing": "actor"}, 'encoder_sharing = "actor" does not go with DQN'),
+    ],
+)
+def test_what_needs_an_actor_does_not_go_with_dqn(option, message):
+    with pytest.raises(ValueError, match=message):
+        new(DQN, **option)
+
+
+@pytest.mark.parametrize("algorithm", [SAC, TD3])
+def test_the_actor_can_be_the_only_one_that_remembers(algorithm):
+    learner = new(algorithm, encoder_sharing="actor", burn_in=2)
+    assert learner.networks["critic"].encoder is None
+    assert learner.networks["actor"].encoder is not None
+    batch = windows(algorithm, burn_in=2)
+    for part, changes in (("actor", True), ("critic", False)):
+        rows = []
+        for shift in (0, 1):
+            seen = {**batch, "observation": batch["observation"].copy()}
+            seen["observation"][:, 0] += shift  # burn-in: what follows can only remember it
+            tensors = learner.prepare(seen)
+            rows.append(learner.recall(learner.state, tensors, part)[part].here)
+        assert len(rows[0]) == 4 * (T - 2)
+        assert torch.equal(*rows) != changes
+    before = copied(learner)
+    learner.update(batch)
+    assert not same(before, learner.weights())
+
+
+@ALGORITHMS
+def test_a_batch_remembers_what_acting_did(algorithm):
+    """The memory of every row of an update equals the one that the same steps left in acting."""
+    learner = new(algorithm, goal_mode="early")
+    rows, rng = 3, np.random.default_rng(1)
+    batch = windows(algorithm, rows=rows)
+    batch["goal"][:] = batch["goal"][:, :1]
+    batch["is_first"][:, 0] = True
+    batch["is_first"][1, 3] = True
+    learner.observe(rng.normal(size=(50, F)), rng.normal(size=(50, G)))
+    name = learner.acting
+    tensors = learner.prepare(batch)
+    recalled = learner.recall(learner.state, tensors, name)[name]
+    carry = learner.initial(rows)
+    here = recalled.here.reshape(rows, T, -1)
+    following = recalled.following.reshape(rows, T, -1)
+    for t in range(T + 1):
+        carry = learner.acted(carry, batch["previous_action"][:, t])
+        goal = batch["goal"][:, min(t, T - 1)]
+        first = batch["is_first"][:, t]
+        _, carry = learner.act(batch["observation"][:, t], goal, carry, first, explore=False)
+        if t < T:
+            torch.testing.assert_close(carry[1], here[:, t].detach(), atol=1e-5, rtol=1e-5)
+        if t > 0:
+            torch.testing.assert_close(carry[1], following[:, t - 1].detach(), atol=1e-5, rtol=1e-5)
+
+
+@ALGORITHMS
+def test_padding_never_changes_an_update(algorithm):
+    one, other = new(algorithm), new(algorithm)
+    batch = windows(algorithm)
+    batch["mask"][1:, 4:] = 0
+    noisy = {name: array.copy() for name, array in batch.items()}
+    noisy["observation"][1:, 5:] = 9
+    noisy["reward"][1:, 4:] = -50
+    noisy["previous_action"][1:, 5:] = 1
+    one.update(batch)
+    other.update(noisy)
+    assert same(one.weights(), other.weights())
+
+
+@ALGORITHMS
+def test_the_burn_in_warms_the_memory_and_is_not_learned_from(algorithm):
+    whole, warm = new(algorithm), new(algorithm, burn_in=2)
+    batch = windows(algorithm, burn_in=2)
+    tensors = whole.prepare(batch)
+    full = whole.recall(whole.state, tensors, "critic")["critic"].here.reshape(4, T, -1)[:, 2:]
+    part = warm.recall(warm.state, tensors, "critic")["critic"].here.reshape(4, T - 2, -1)
+    torch.testing.assert_close(full, part)
+    rewarded = {**batch, "reward": batch["reward"].copy()}
+    rewarded["reward"][:, :2] = 100
+    one, other = new(algorithm, burn_in=2), new(algorithm, burn_in=2)
+    one.update(batch)
+    other.update(rewarded)
+    assert same(one.weights(), other.weights())
+
+
+@pytest.mark.parametrize("algorithm", [SAC, TD3])
+@pytest.mark.parametrize(("sharing", "bends"), [("detached", False), ("joint", True)])
+def test_only_a_joint_encoder_is_bent_by_the_actor(algorithm, sharing, bends):
+    """With rewards and values at 0 in both, what differs is what the actor's loss does."""
+    learner = new(algorithm, encoder_sharing=sharing)
+    assert learner.networks["actor"].encoder is None
+    memory = learner.recall(learner.state, learner.prepare(windows(algorithm)), "actor", "critic")
+    assert memory["actor"].here.requires_grad == bends
+    assert torch.equal(memory["actor"].here, memory["critic"].here)
+
+
+def test_the_encoder_has_a_learning_rate_of_its_own():
+    slow, fast = (new(DQN, encoder_lr=rate, learning_rate=1e-2) for rate in (1e-4, 1e-2))
+    start = copied(slow)
+    for learner in (slow, fast):
+        learner.update(windows(DQN))
+    for name, before in start.items():
+        if not name.startswith("critic."):
+            continue
+        moved, moved_fast = slow.weights()[name] - before, fast.weights()[name] - before
+        ratio = 0.01 if ".encoder." in name else 1.0
+        torch.testing.assert_close(moved, ratio * moved_fast, atol=2e-6, rtol=1e-3)
+
+
+class Recall(gym.Env):
+    """The first observation names the action that is rewarded at the end; nothing else does."""
+
+    LENGTH = 4
+
+    def __init__(self, discrete=False):
+        self.observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.action_space = spaces.Discrete(2) if discrete else spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.cue, self.time = 2 * int(self.np_random.integers(2)) - 1, 0
+        return self._observe(), {}
+
+    def step(self, action):
+        self.time += 1
+        ended = self.time == self.LENGTH
+        discrete = isinstance(self.action_space, spaces.Discrete)
+        chosen = 2 * int(action) - 1 if discrete else float(np.clip(action[0], -1, 1))
+        return self._observe(), self.cue * chosen if ended else 0.0, ended, False, {}
+
+    def _observe(self):
+        return np.array([self.cue if self.time == 0 else 0, self.time / self.LENGTH], np.float32)
+
+
+@pytest.mark.parametrize("encoder", ["gru", "none"])
+@ALGORITHMS
+def test_memory_solves_what_no_memory_can(algorithm, encoder):
+    settings = {"net_arch": [32], "learning_rate": 3e-3, "learning_starts": 200, "gamma": 0.9}
+    options = {"exploration_fraction": 0.5} if algorithm is DQN else {"tau": 0.02}
+    agent = algorithm(
+        "MlpPolicy",
+        Monitor(Recall(discrete=algorithm is DQN)),
+        seed=0,
+        encoder={"name": encoder, "hidden": 16} if encoder == "gru" else encoder,
+        window=4,
+        update_ratio=0.5,
+        **settings,
+        **options,
+    )
+    agent.learn(1600 if encoder == "gru" else 800)
+    score, _ = evaluate_policy(agent, Monitor(Recall(algorithm is DQN)), 40, warn=False)
+    assert score > 0.8 if encoder == "gru" else abs(score) < 0.5
+
+
+@ALGORITHMS
+def test_stored_carries_equal_recomputed_ones(algorithm):
+    """Late mode: memory does not depend on goals, so what was stored is what an unroll gives."""
+    env_id = "rlkit/BitFlip-v0" if algorithm is DQN else "rlkit/PlanarReach-v0"
+    agent = algorithm(
+        "MultiInputPolicy",
+        gym.make(env_id),
+        seed=0,
+        normalise=False,  # running moments would change what the memory reads
+        learning_starts=300,
+        start="stored",
+        replay={"hindsight": "future"},
+        **{**SMALL, "net_arch": [16]},
+    )
+    agent.learn(150)
+    assert check_stored_carries(agent).relabelled.any()
+
+
+def check_stored_carries(agent):
+    """That they equal recomputed ones; the batch of windows that begin with them."""
+    batch = agent.memory.sample(32)
+    tensors = agent.learner.prepare(agent.interface.batch(batch))
+    for name in agent.learner.memory._remembering:
+        stored = agent.learner.memory._carry(tensors, name)
+        again = [_replayed_carry(agent, name, int(p)) for p in batch.position]
+        for i, part in enumerate(stored):
+            expected = torch.stack([carry[i] for carry in again])
+            torch.testing.assert_close(part, expected, atol=1e-5, rtol=1e-5)
+    return batch
+
+
+def _replayed_carry(agent, name, position):
+    """The carry before a step, unrolled from its episode's beginning."""
+    storage = agent.memory.storage
+    env = np.zeros(1, np.int64)
+    first, _ = storage.episode_bounds(env, np.array([position]))
+    encoder = agent.learner.memory.encoder
+    carry = encoder.initial(1)
+    vector = agent.learner.state[name][: encoder.size]
+    for p in range(int(first[0]), position):
+        flat = int(storage.flat(env, np.array([p]))[0])
+        observation = {key: part[flat][None] for key, part in storage.observation.items()}
+        if storage.goals is None:
+            observation = observation["observation"]
+        else:
+            observation["desired_goal"] = storage.goals.take(storage.goal_id[[flat]])
+        x, goal = agent.interface.vectors(observation)
+        is_first = torch.tensor([p == first[0]])
+        previous = storage.action[[flat - 1]]
+        read = {
+            "observation": torch.from_numpy(x),
+            "goal": torch.from_numpy(goal),
+            "previous_action": torch.from_numpy(previous),
+            "previous_reward": torch.from_numpy(storage.reward[[flat - 1]]),
+            "is_first": is_first,
+        }
+        x = agent.learner.memory.read_by(name, agent.learner.memory.inputs(read))
+        carry = encoder.step(vector, x, carry, is_first)[1]
+    return tuple(part[0] for part in carry)
+
+
+@ALGORITHMS
+def test_predict_carries_state_as_recurrent_policies_of_sb3_do(algorithm):
+    env_id = "rlkit/BitFlip-v0" if algorithm is DQN else "rlkit/PlanarReach-v0"
+    env = gym.make(env_id)
+    agent = algorithm("MultiInputPolicy", env, seed=0, **{**SMALL, "net_arch": [16]})
+    observation, _ = env.reset(seed=0)
+    action, state = agent.predict(observation, deterministic=True)
+    assert env.action_space.contains(action)
+    assert state is not None
+    again, other = agent.predict(observation, state, np.array([True]), deterministic=True)
+    np.testing.assert_array_equal(again, action)
+    for a, b in zip(state, other, strict=True):
+        assert torch.equal(a, b)
+    _, later = agent.predict(observation, state, np.array([False]), deterministic=True)
+    assert not torch.equal(later[1], state[1])
+
+
+def test_an_agent_with_an_encoder_object_is_saved_and_loaded(tmp_path):
+    agent = SAC("MlpPolicy", gym.make("Pendulum-v1"), seed=0, encoder=GRU(hidden=8, layers=2))
+    agent.save(tmp_path / "agent")
+    again = SAC.load(tmp_path / "agent")
+    assert again.learner.memory.encoder == agent.learner.memory.encoder
+    assert same(agent.learner.weights(), again.learner.weights())
+    assert "actor.encoder.0.recurrent.weight" in agent.learner.weights()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"encoder": "gruu"}, "Did you mean 'gru'"),
+        ({"encoder": {"name": "gru", "width": 3}}, "width"),
+        ({"encoder": "bidirectional"}, "reads the future"),
+        ({"compile": True}, "compile = True does not go with an encoder"),
+        ({"goal_mode": "late", "previous_reward": True}, "previous_reward"),
+        ({"goal_mode": "early", "start": "stored"}, 'start = "stored"'),
+        ({"goal_mode": "late", "critic_sees_reward": True}, "critic_sees_reward = True does not"),
+        ({"encoder_sharing": "detached", "critic_sees_reward": True}, "encoder_sharing"),
+        ({"window": 0, "burn_in": 4}, "burn_in = 4"),
+        ({"window": -1}, "window = -1"),
+        ({"encoder_lr": 0}, "encoder_lr = 0"),
+        ({"encoder_sharing": "both"}, "encoder_sharing = 'both'"),
+        ({"start": "warm"}, "start = 'warm'"),
+        ({"goal_mode": "soon"}, "goal_mode = 'soon'"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(options, message):
+    with pytest.raises(ValueError, match=message):
+        SAC("MultiInputPolicy", gym.make("rlkit/PointMaze-U-v0"), **{"encoder": "gru", **options})
+
+
+def test_rewards_that_do_not_follow_from_goals_cannot_be_read():
+    with pytest.raises(ValueError, match="PreviousStep"):
+        SAC("MlpPolicy", gym.make("Pendulum-v1"), encoder="gru", previous_reward=True)
+
+
+def test_goals_join_early_where_they_are_hidden():
+    for env_id, mode in (("rlkit/HiddenGoalReach-v0", "early"), ("rlkit/PlanarReach-v0", "late")):
+        agent = SAC("MultiInputPolicy", gym.make(env_id), **{**SMALL, "net_arch": [16]})
+        assert agent.config.goal_mode == mode

@@ -1,0 +1,89 @@
+"""A random walk of eight steps that does harm in its fifth, once or always.
+
+It stands apart from the tests so that a worker need not import them.
+"""
+
+import os
+import time
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.monitor import Monitor
+
+from rlkit.goals import DistanceRule, GoalWrapper
+from rlkit.vec.env_state import Stateful
+
+LENGTH, AT = 8, 5
+RULE = DistanceRule(0.5)
+
+
+class Walk(gym.Env):
+    observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+    label = "walk"
+
+    def __init__(self, fault="none", marker="", render_mode=None):
+        if fault == "unbuildable":
+            raise OSError("no such simulator")
+        self.fault, self.marker, self.render_mode = fault, marker, render_mode
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        if self.fault == "raise in reset" and self.is_due():
+            raise OSError("no start")
+        self.steps, self.place = 0, self.np_random.normal(size=2)
+        return self.place.astype(np.float32), {"options": options}
+
+    def step(self, action):
+        self.steps += 1
+        first = self.fault == "raise at once"
+        if self.steps == (1 if first else AT) and self.fault != "none" and self.is_due():
+            self.do_harm()
+        self.place += 0.1 * action + 0.1 * self.np_random.normal(size=2)
+        reward = -float(np.linalg.norm(self.place))
+        over = self.steps >= LENGTH
+        return self.place.astype(np.float32), reward, False, over, {"steps": self.steps}
+
+    def is_due(self):
+        if not self.marker:
+            return True
+        try:
+            Path(self.marker).touch(exist_ok=False)  # one of several environments wins
+        except FileExistsError:
+            return False
+        return True
+
+    def do_harm(self):
+        if self.fault == "exit":
+            os._exit(3)
+        if self.fault == "hang":
+            time.sleep(1000)
+        if self.fault.startswith("raise"):
+            raise OSError("the simulation blew up")
+
+    def render(self):
+        return np.full((4, 4, 3), 7, np.uint8)
+
+    def refuse(self):
+        raise OSError("not today")
+
+    def get_state(self):
+        rng = self.np_random.bit_generator.state
+        return {"steps": self.steps, "place": self.place.copy(), "rng": rng}
+
+    def set_state(self, state):
+        self.steps, self.place = state["steps"], state["place"].copy()
+        self.np_random.bit_generator.state = state["rng"]
+
+
+def goal_walk(**kwargs):
+    return GoalWrapper(Walk(**kwargs), lambda place: place, RULE, spaces.Box(-1, 1, (2,)))
+
+
+def build(fault="none", marker="", kind=Walk, **kwargs):
+    return Stateful(Monitor(kind(fault=fault, marker=str(marker), **kwargs)))
+
+
+gym.register("FaultyWalk-v0", Walk)

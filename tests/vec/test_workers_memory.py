@@ -1,0 +1,107 @@
+"""A lost worker ends its episode for an agent with memory too, and nobody else's memory."""
+
+import contextlib
+import functools
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from faulty_env import AT, LENGTH, build, goal_walk
+
+from rlkit.agents import SAC, TD3
+from rlkit.vec.workers import ResilientVecEnv
+
+ENVS, FAULTY = 3, 1
+SETTINGS = {
+    **{"net_arch": [8], "batch_size": 4, "window": 4, "seed": 0, "normalise": False},
+    **{"encoder": {"name": "gru", "hidden": 6}, "buffer_size": 300, "device": "cpu"},
+}
+
+
+@contextlib.contextmanager
+def training(algorithm, fault, marker, **options):
+    """An agent over three walks, the second of which has a fault."""
+    builds = [functools.partial(build, kind=goal_walk) for _ in range(ENVS)]
+    builds[FAULTY] = functools.partial(build, fault, marker, kind=goal_walk)
+    with contextlib.closing(ResilientVecEnv(builds, 0.7 if fault == "hang" else 10.0)) as venv:
+        yield algorithm("MultiInputPolicy", venv, **{**SETTINGS, **options})
+
+
+def act(agent, carry, starts):
+    starts = np.full(ENVS, starts) if np.isscalar(starts) else starts
+    return [part.numpy() for part in agent.act(agent._last_obs, carry, starts, explore=False)[1]]
+
+
+@pytest.mark.parametrize("fault", ["exit", "hang", "raise"])
+def test_its_memory_begins_anew_and_the_others_go_on(tmp_path, fault):
+    with training(SAC, fault, tmp_path / "marker", learning_starts=5) as agent:
+        course = agent.iterate(200)
+        with pytest.warns(UserWarning, match=f"environment {FAULTY} was replaced"):
+            list(itertools.islice(course, AT))
+        assert agent._last_episode_starts.tolist() == [False, True, False]
+        now = act(agent, agent.carry, agent._last_episode_starts)
+        anew = act(agent, agent.learner.initial(ENVS), True)
+        going_on = act(agent, agent.carry, False)
+        for taken, fresh, continued in zip(now[1:], anew[1:], going_on[1:], strict=True):
+            np.testing.assert_allclose(taken[FAULTY], fresh[FAULTY], atol=1e-6)
+            assert not np.allclose(continued[FAULTY], fresh[FAULTY], atol=1e-3)
+            for other in (0, 2):
+                np.testing.assert_allclose(taken[other], continued[other], atol=1e-6)
+                assert not np.allclose(taken[other], fresh[other], atol=1e-3)
+        for _ in course:
+            pass
+        assert agent._n_updates > 40
+        assert all(torch.isfinite(view).all() for view in agent.learner.weights().values())
+
+
+@pytest.mark.parametrize("algorithm", [SAC, TD3])
+def test_the_replay_forgets_the_lost_step_alone(tmp_path, algorithm):
+    """Beside a run without a fault: what the other environments and their memories did is equal."""
+    kept = {}
+    for fault in ("exit", "none"):
+        options = {"learning_starts": 10, "start": "stored", "gradient_steps": 0}
+        with training(algorithm, fault, tmp_path / "marker", **options) as agent:
+            agent.env.seed(3)
+            with contextlib.ExitStack() as warned:
+                if fault == "exit":
+                    warned.enter_context(pytest.warns(UserWarning, match="was replaced"))
+                agent.learn(ENVS * 2 * LENGTH)
+            kept[fault] = agent
+    faulty, sound = (kept[fault].memory.storage for fault in ("exit", "none"))
+    rings = [
+        [column.reshape(ENVS, storage.slots, *column.shape[1:]) for column in columns]
+        for storage in (faulty, sound)
+        for columns in [(*storage.carry, storage.action, storage.reward, storage.truncated)]
+    ]
+    for one, other in zip(*rings, strict=True):
+        np.testing.assert_array_equal(one[[0, 2]], other[[0, 2]])
+        np.testing.assert_array_equal(one[FAULTY, : AT - 2], other[FAULTY, : AT - 2])
+    assert np.flatnonzero(rings[0][-1][FAULTY])[0] == AT - 2  # cut after the last step it took
+    has_action = faulty.has_action.reshape(ENVS, -1)[FAULTY]
+    assert has_action[: AT + 1].tolist() == [True] * (AT - 1) + [False, True]
+    begins = faulty.step_index.reshape(ENVS, -1)[FAULTY] == 0
+    assert begins[[0, AT]].all()
+
+    batch = kept["exit"].memory.sample(400)
+    assert (batch.mask.sum(axis=1) > 0).all()
+    arrays = kept["exit"].interface.batch(batch)
+    first_of_the_next = batch.is_first[:, 0] & (batch.position == AT)
+    assert first_of_the_next.any()
+    assert not batch.is_first[:, 1:][batch.mask].any()  # no window goes over the seam
+    for name in ("carry.0", "carry.1"):
+        assert not arrays[name][first_of_the_next].any()
+        assert arrays[name][~batch.is_first[:, 0]].any(axis=1).all()
+
+
+def test_a_worker_lost_in_its_first_step_leaves_no_episode(tmp_path):
+    with training(SAC, "raise at once", tmp_path / "marker", learning_starts=5) as agent:
+        course = agent.iterate(120)
+        with pytest.warns(UserWarning, match="was replaced"):
+            next(course)
+        storage = agent.memory.storage
+        assert not storage.has_action.reshape(ENVS, -1)[FAULTY].any()
+        assert agent._last_episode_starts.tolist() == [False, True, False]
+        for _ in course:
+            pass
+        assert len(storage) == 120 - 1

@@ -1,0 +1,258 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from rlkit.world import (
+    Episodes,
+    Layout,
+    Widths,
+    World,
+    check_world,
+    describe_world,
+    following,
+    make_world,
+)
+from rlkit.world.experience import LATE, Experience
+from rlkit.world.models.seq2seq import Seq2Seq
+
+SMALL = {"name": "gru", "hidden": 12}
+SHORT = Seq2Seq(core=SMALL, context=4, horizon=3)
+PRESETS = {
+    "plain": SHORT,
+    "attention": replace(SHORT, attention=True),
+    "forced": replace(SHORT, free_running=0.0, feedback="sample"),
+    "mixed": replace(SHORT, core={"name": "lstm", "hidden": 8, "layers": 2}, free_running=0.5),
+    "samples": replace(SHORT, core={"name": "rnn", "hidden": 12}, feedback="sample", delta=False),
+    "linear memory": replace(SHORT, core={"name": "lru", "hidden": 8}, attention=True),
+}
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize(
+    ("preset", "widths"),
+    [
+        ("plain", Widths(1, 0)),
+        ("attention", Widths(3, 2, 2)),
+        ("forced", Widths(2, 0, 1)),
+        ("mixed", Widths(2, 1)),
+        ("samples", Widths(2, 1, 1)),
+        ("linear memory", Widths(2, 0)),
+    ],
+)
+def test_it_keeps_the_laws(preset, widths):
+    check_world(PRESETS[preset], Experience(PRESETS[preset], 4, 9, widths))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_imagining_goes_on_where_it_stopped(preset):
+    case = Experience(PRESETS[preset])
+    carry = case.seen(case.windows, 3)
+    once = case.imagine(carry, case.actions)
+    source = generator()
+    with torch.no_grad():
+        half = case.model.imagine(case.vector, carry, following(case.actions[:, :2]), 2, source)
+        rest = case.model.imagine(
+            case.vector, half.carry, following(case.actions[:, 2:]), 2, source
+        )
+    made = torch.cat([half.observation, rest.observation], 1)
+    torch.testing.assert_close(made, once.observation, rtol=1e-5, atol=1e-5)
+
+
+def told(case, windows, row, cut, steps):
+    """What is imagined after an observation under the actions that were taken, without chance."""
+    one = type(windows)(**{name: value[row : row + 1] for name, value in vars(windows).items()})
+    carry = case.seen(one, cut + 1)
+    actions = one.action[:, cut : cut + steps]
+    with torch.no_grad():
+        return case.model.imagine(
+            case.vector, carry, following(actions), steps, generator(), 0.0
+        ), one.target[:, cut : cut + steps]
+
+
+@pytest.mark.parametrize("preset", ["plain", "attention"])
+def test_the_loss_is_the_likelihood_of_what_would_be_imagined(preset):
+    case = Experience(PRESETS[preset], rows=8, steps=7)
+    mask = case.windows.mask.clone()
+    mask[0, 5:] = mask[1, 1:] = False  # padding: a shorter row is cut earlier
+    mask[2, :4] = False  # context
+    windows = replace(case.windows, mask=mask)
+    cuts = case.model._cut(windows, generator())
+    assert set(cuts.tolist()) <= set(range(5))
+    assert cuts[0] <= 2
+    assert cuts[1] == 0
+    total, errors, firsts = 0.0, [], []
+    for row, cut in enumerate(cuts.tolist()):
+        made, target = told(case, windows, row, cut, 3)
+        nll = -torch.distributions.Normal(made.mean, made.scale).log_prob(target)[0].sum(1)
+        error = (made.mean - target).square()[0].mean(1)
+        for t in range(3):
+            if mask[row, cut + t]:
+                total += float(nll[t])
+                errors.append(float(error[t]))
+                firsts += [float(error[t])] * (t == 0)
+    loss, metrics = case.loss(case.vector, windows)
+    assert len(errors) < 24
+    assert float(loss) == pytest.approx(total / len(errors), rel=1e-4)
+    assert float(metrics["horizon_error"]) == pytest.approx(np.mean(errors), rel=1e-4)
+    assert float(metrics["error"]) == pytest.approx(np.mean(firsts), rel=1e-4)
+
+
+def test_cuts_are_drawn_evenly():
+    case = Experience(SHORT, rows=20_000, steps=7)
+    cuts = SHORT._cut(case.windows, generator())
+    np.testing.assert_allclose(torch.bincount(cuts) / 20_000, np.full(5, 0.2), atol=0.01)
+
+
+def test_nothing_is_told_of_another_episode():
+    case = Experience(SHORT, rows=4, steps=7)
+    is_first = case.windows.is_first.clone()
+    is_first[:, 5] = True
+    windows = replace(case.windows, is_first=is_first)
+    cut = torch.tensor([0, 3, 4, 4])
+    ahead = case.model._ahead(windows, cut)
+    assert ahead.counted.tolist() == [[1, 1, 1], [1, 0, 0], [0, 0, 0], [0, 0, 0]]
+    torch.testing.assert_close(ahead.target[1], windows.target[1, 3:6])
+
+
+def losses(step=LATE, **settings):
+    case = Experience(replace(SHORT, **settings), rows=64)
+    loss, _ = case.model.loss(case.vector, case.windows, generator(), step)
+    return float(loss)
+
+
+def test_teacher_forcing_reads_the_truth_and_free_running_its_own_word():
+    forced, free = losses(free_running=0.0, feedback="sample"), losses(free_running=1.0)
+    assert forced != pytest.approx(free, rel=1e-3)
+    half = losses(free_running=0.5)
+    assert min(forced, free) < half < max(forced, free)
+    assert losses(free_running=1.0, feedback="sample") != pytest.approx(free, rel=1e-3)
+
+
+def test_a_ramp_leads_from_one_to_the_other():
+    assert losses(0, ramp=10) == losses(free_running=0.0, feedback="sample")
+    assert losses(5, ramp=10) == losses(free_running=0.5)
+    assert losses(10, ramp=10) == losses(11, ramp=10) == losses(free_running=1.0)
+
+
+def test_attention_weighs_the_encoders_last_outputs_by_their_likeness():
+    case = Experience(PRESETS["attention"], rows=2, steps=9)
+    p, core = case.model.views(case.vector), case.model.encoders["encoder"]
+    part = case.vector[: core.size]
+    read = torch.cat([case.windows.observation, case.windows.previous_action], 2)[:, :6]
+    outputs, _ = core.scan(part, read, core.initial(2), case.windows.is_first[:, :6])
+    state = torch.tanh(outputs[:, -1] @ p["start.weight"] + p["start.bias"])
+    told = torch.cat([case.windows.observation[:, 5], case.actions[:, 0]], 1)
+    decoder = case.vector[core.size : 2 * core.size]
+    h, _ = core.step(decoder, told, (state,), torch.zeros(2, dtype=torch.bool))
+    made = case.imagine(case.seen(case.windows, 6), case.actions)
+    for row in range(2):
+        likeness = [h[row] @ p["query.weight"] @ outputs[row, t] / 12**0.5 for t in range(2, 6)]
+        weights = torch.tensor(likeness).exp() / torch.tensor(likeness).exp().sum()
+        found = sum(weights[i] * outputs[row, 2 + i] for i in range(4))
+        both = torch.cat([found, h[row]]) @ p["attended.weight"] + p["attended.bias"]
+        raw = torch.tanh(both) @ p["head.weight"][:, :4] + p["head.bias"][:4]
+        unit = torch.cat([p["log_change"].exp(), torch.ones(1)])
+        mean = torch.cat([case.windows.observation[row, 5], torch.zeros(1)]) + unit * raw
+        torch.testing.assert_close(made.mean[row, 0], mean, rtol=1e-4, atol=1e-5)
+
+
+def swings(count, steps, seed):
+    """A driven pendulum whose speed is hidden and whose angle is seen with noise."""
+    rng = np.random.default_rng(seed)
+    angle, speed = rng.uniform(-3, 3, count), rng.uniform(-1, 1, count)
+    action = rng.uniform(-1, 1, (steps, count))
+    seen = []
+    for t in range(steps + 1):
+        seen.append(np.stack([np.cos(angle), np.sin(angle)], 1))
+        if t < steps:
+            speed = 0.98 * speed + 0.3 * np.sin(angle) + 0.2 * action[t]
+            angle = angle + 0.3 * speed
+    observation = np.stack(seen, 1).reshape(-1, 2)
+    observation = observation + 0.1 * rng.standard_normal(observation.shape)
+    return Episodes(observation, action.T.reshape(-1, 1), [steps] * count)
+
+
+def errors_of(model, training, cases, seed):
+    """Root mean squared error of the mean forecast at each step, `(H,)`."""
+    world = World(model, Layout(2, 1), generator(seed))
+    fit = world.fit(training, steps=200, records=512, learning_rate=1e-2, generator=generator(seed))
+    list(fit)
+    samples = world.forecast(
+        cases.context_observation,
+        cases.context_action,
+        cases.future_action,
+        samples=10,
+        generator=generator(seed),
+    )
+    return np.sqrt(np.mean((samples.mean(0) - cases.future_observation) ** 2, axis=(0, 2)))
+
+
+def test_free_running_beats_an_iterated_one_step_model_of_the_same_size_far_ahead():
+    training, cases = swings(60, 60, seed=0), swings(40, 80, seed=1).cases(8, 50, 80)
+    core = {"name": "gru", "hidden": 16}
+    several = Seq2Seq(core, ramp=100, context=8)
+    one = replace(several, free_running=0.0, feedback="sample")
+    free, forced = (
+        sum(errors_of(model, training, cases, seed) for seed in (0, 1)) / 2
+        for model in (several, one)
+    )
+    # One step ahead is what the other one is trained for.
+    assert free[0] > forced[0]
+    assert free[30:].mean() < 0.85 * forced[30:].mean(), (free, forced)
+    stays = cases.context_observation[:, -1:] - cases.future_observation
+    persistence = np.sqrt(np.mean(stays**2, axis=(0, 2)))
+    assert free[9:20].mean() < 0.6 * persistence[9:20].mean(), (free, persistence)
+
+
+def test_it_learns_to_use_what_it_has_seen():
+    training, held_out = swings(60, 40, seed=0), swings(40, 60, seed=1)
+    model = Seq2Seq({"name": "gru", "hidden": 16}, attention=True, ramp=100, context=8, horizon=8)
+    world = World(model, Layout(2, 1), generator())
+    list(world.fit(training, steps=200, records=512, learning_rate=1e-2, generator=generator()))
+    errors = []
+    for context in (0, 8):
+        # The same futures, seen after nothing but the present and after what led there.
+        cases = held_out.cases(8, 6, 100)
+        samples = world.forecast(
+            cases.context_observation[:, 8 - context :],
+            cases.context_action[:, 8 - context :],
+            cases.future_action,
+            samples=10,
+            generator=generator(),
+        )
+        errors.append(np.sqrt(np.mean((samples.mean(0) - cases.future_observation) ** 2)))
+    assert errors[1] < 0.8 * errors[0], errors
+
+
+@pytest.mark.parametrize("core", ["lstm", {"name": "gru", "hidden": 8}])
+def test_it_can_be_written_down(core):
+    model = Seq2Seq(core, attention=True)
+    assert make_world(describe_world(model)) == model
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"attention": 1}, "attention must be true or false, got 1"),
+        ({"free_running": 1.5}, r"free_running must be a number in \[0, 1\], got 1\.5"),
+        ({"ramp": -1}, "ramp must be a whole number >= 0, got -1"),
+        ({"feedback": "truth"}, "feedback must be one of .*, got 'truth'"),
+        ({"context": 0}, "context must be a whole number >= 1, got 0"),
+        ({"horizon": 2.5}, r"horizon must be a whole number >= 1, got 2\.5"),
+        ({"free_running": 0.0}, "deviations would not grow .*; set feedback = 'sample'"),
+        ({"core": "none"}, "core must be an encoder that goes forward in time, got 'none'; use"),
+    ],
+)
+def test_settings_are_checked(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Seq2Seq(**settings)
+
+
+def test_a_decoder_needs_a_state_to_start_from():
+    with pytest.raises(ValueError, match="core = 'transformer' keeps more than a state"):
+        Seq2Seq("transformer").with_widths(Widths(2, 1)).shapes()
