@@ -87,7 +87,7 @@ class DQNLearner(Learner):
         grad, metrics, changes = self.critic_gradient(
             lambda v: self.critic_loss(v, memory, t, target), memory["critic"].vector, state, batch
         )
-        metrics |= self.memory.grad_norm("critic", grad)
+        metrics |= self.recurrent.grad_norm("critic", grad)
         changes |= self.descend(state, "critic", grad, batch)
         old = state["critic_target"]
         changes["critic_target"] = torch.lerp(old, changes["critic"], target_rate)

@@ -18,7 +18,7 @@ from stable_baselines3.common.policies import BasePolicy
 from rlkit.agents.mpc_learner import MPCConfig as MPCConfig
 from rlkit.agents.mpc_learner import MPCLearner as MPCLearner
 from rlkit.networks import vector_size
-from rlkit.networks.encoders import Carry
+from rlkit.networks.encoders import HiddenState
 from rlkit.offpolicy.algorithm import Algorithm
 from rlkit.offpolicy.planning_metrics import Foresight, metrics_of
 from rlkit.planning import Actions, describe_planner
@@ -36,8 +36,9 @@ class MPC(Algorithm):
     The log always holds, beside the fit's metrics: `imagination/gap` and, with goals,
     `imagination/success_gap` (see `rlkit.offpolicy.planning_metrics`), `world/error_ahead` (squared
     error one step ahead on what was collected since the last fit), `world/nonfinite` (sequences of
-    actions that were dropped because a future was not finite), `world/fallbacks` (random actions because
-    all of them were), `planner/score`, `planner/spread` and `planner/milliseconds` per decision.
+    actions that were dropped because a future was not finite), `world/fallbacks` (random actions
+    because all of them were), `planner/score`, `planner/spread` and `planner/milliseconds` per
+    decision.
     """
 
     # A learner of another kind: it fits episodes where others learn from batches, and `act` and
@@ -110,8 +111,13 @@ class MPC(Algorithm):
         return int(space.n) if isinstance(space, spaces.Discrete) else 0
 
     def act(
-        self, observation: Any, carry: Carry, is_first: NDArray[np.bool_], *, explore: bool
-    ) -> tuple[NDArray[Any], Carry]:
+        self,
+        observation: Any,
+        hidden_state: HiddenState,
+        is_first: NDArray[np.bool_],
+        *,
+        explore: bool,
+    ) -> tuple[NDArray[Any], HiddenState]:
         """Plans; see `Algorithm.act`.
 
         Raises:
@@ -127,17 +133,23 @@ class MPC(Algorithm):
                     "set_env(env)"
                 )
         x = joined(self.sight.space, observation, 1)
-        decision = self.learner.decide(x, goal, carry, is_first, explore=explore, rule=self.rule)
+        decision = self.learner.decide(
+            x, goal, hidden_state, is_first, explore=explore, rule=self.rule
+        )
         # `predict` comes with a memory of its own; what it decides is no part of the training.
-        if carry is self.carry and decision.plan is not None and decision.foretold is not None:
+        if (
+            hidden_state is self.hidden_state
+            and decision.plan is not None
+            and decision.foretold is not None
+        ):
             self.report.add_decision(
                 decision.plan, decision.foretold, decision.fallback, np.asarray(is_first, np.bool_)
             )
-        return decision.action, decision.carry
+        return decision.action, decision.hidden_state
 
     def train(self, gradient_steps: int, batch_size: int) -> None:
         """Fits the world further to everything in the replay, by so many steps and records."""
-        storage, space = self.memory.storage, self.sight.space
+        storage, space = self.replay_buffer.storage, self.sight.space
         data = stored_episodes(storage, space, choices=self._choices)
         if gradient_steps == 0 or data is None or data.steps < 2:
             return

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rlkit.goals import GoalRule
-from rlkit.networks.encoders import Carry
+from rlkit.networks.encoders import HiddenState
 from rlkit.offpolicy.settings import check_kinds
 from rlkit.planning import Actions, Plan, Planner, make_planner
 from rlkit.planning.rollouts import Foretold, Pursuit, Rollouts
@@ -110,14 +110,14 @@ class Decision:
 
     Attributes:
         action: `(n, A)` in [-1, 1], or integers `(n,)`.
-        carry: Memory after it.
+        hidden_state: Memory after it.
         plan: What the planner found; None before the world was ever fitted.
         foretold: What was imagined of the plan; None likewise.
         fallback: `(n,)`, where nothing finite was imagined and the action is a random one.
     """
 
     action: Array
-    carry: Carry
+    hidden_state: HiddenState
     plan: Plan | None
     foretold: Foretold | None
     fallback: NDArray[np.bool_]
@@ -168,7 +168,7 @@ class MPCLearner:
 
     # Acting
 
-    def initial(self, count: int) -> Carry:
+    def initial(self, count: int) -> HiddenState:
         """Memory of `count` fresh episodes."""
         return (
             torch.zeros(count, self.actions.size),
@@ -182,7 +182,7 @@ class MPCLearner:
         self,
         observation: NDArray[np.float32],
         goal: NDArray[np.float32] | None,
-        carry: Carry,
+        hidden_state: HiddenState,
         is_first: NDArray[np.bool_],
         *,
         explore: bool,
@@ -193,14 +193,14 @@ class MPCLearner:
         Args:
             observation: `(n, F)`, the columns of the layout.
             goal: `(n, G)`; None without goals.
-            carry: Memory from the step before.
+            hidden_state: Memory from the step before.
             is_first: Where an episode begins, `(n,)`: memory is fresh there.
             explore: Whether to act as in training. Otherwise the same arguments always give the
                 same action, and no generator advances.
             rule: Judges imagined goals.
         """
         first = torch.from_numpy(is_first)
-        previous, age, planned, remembered = self._parts(carry)
+        previous, age, planned, remembered = self._parts(hidden_state)
         age = torch.where(first, 0, age)
         x = torch.from_numpy(observation)[:, None]
         remembered = self.world.observe(x, previous[:, None], remembered, first[:, None])
@@ -216,16 +216,16 @@ class MPCLearner:
                 self.world, remembered, pursuit, c.particles, generator, c.temperature
             )
             plan = self.planner.plan(rollouts, planned, first, generator)
-            planned, foretold = plan.carry, rollouts.foretold
+            planned, foretold = plan.hidden_state, rollouts.foretold
             fallback = plan.failed | ~plan.action.isfinite().all(1)
             action = torch.where(fallback[:, None], random, plan.action)
         if explore and self.config.exploration_noise > 0 and not self.actions.discrete:
             noise = torch.randn(action.shape, generator=generator)
             action = action + self.config.exploration_noise * noise
         action = action.clamp(-1, 1)
-        carry = (action, age + 1, *planned, *remembered)
+        hidden_state = (action, age + 1, *planned, *remembered)
         done = action.argmax(1) if self.actions.discrete else action
-        return Decision(done.numpy(), carry, plan, foretold, fallback.numpy())
+        return Decision(done.numpy(), hidden_state, plan, foretold, fallback.numpy())
 
     def _random(self, count: int, generator: torch.Generator) -> Tensor:
         """Uniform actions `(n, A)`, one-hot where they are choices."""
@@ -234,21 +234,21 @@ class MPCLearner:
             return 2 * uniform - 1
         return torch.nn.functional.one_hot(uniform.argmax(1), self.actions.size).float()
 
-    def _parts(self, carry: Carry) -> tuple[Tensor, Tensor, Carry, Carry]:
+    def _parts(self, hidden_state: HiddenState) -> tuple[Tensor, Tensor, HiddenState, HiddenState]:
         """The last action, the age of the episode, and the memories of planner and world."""
         width = len(self.planner.initial(1))
-        planned = tuple(part.cpu() for part in carry[2 : 2 + width])
-        remembered = tuple(part.to(self.device) for part in carry[2 + width :])
-        return carry[0].cpu(), carry[1].cpu(), planned, remembered
+        planned = tuple(part.cpu() for part in hidden_state[2 : 2 + width])
+        remembered = tuple(part.to(self.device) for part in hidden_state[2 + width :])
+        return hidden_state[0].cpu(), hidden_state[1].cpu(), planned, remembered
 
-    def acted(self, carry: Carry, action: Array) -> Carry:
+    def acted(self, hidden_state: HiddenState, action: Array) -> HiddenState:
         """The memory after actions `(n, ...)` that were taken instead of those it had chosen."""
         taken = torch.from_numpy(np.asarray(action))
         if self.actions.discrete:
             taken = torch.nn.functional.one_hot(taken.long(), self.actions.size)
-        return (taken.reshape(len(taken), -1).float(), *carry[1:])
+        return (taken.reshape(len(taken), -1).float(), *hidden_state[1:])
 
-    def to_store(self, carry: Carry) -> None:
+    def to_store(self, hidden_state: HiddenState) -> None:
         """Nothing: what the replay keeps is read by the world, which remembers by itself."""
 
     # Learning

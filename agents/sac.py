@@ -110,8 +110,8 @@ class SACLearner(Learner):
         )
         drawn = (memory, t, ent_coef, noise[1])
         loss = partial(self.actor_loss, state["actor"], state["critic"], *drawn)
-        grad = self.memory.bend(grad, loss, memory)
-        metrics |= self.memory.grad_norm("critic", grad)
+        grad = self.recurrent.bend(grad, loss, memory)
+        metrics |= self.recurrent.grad_norm("critic", grad)
         changes |= self.descend(state, "critic", grad, batch)
 
         # The memory is the critic's from before its step: another unroll would change little.
@@ -120,7 +120,7 @@ class SACLearner(Learner):
             lambda v: self.actor_loss(v, critic, memory, t, ent_coef, noise[1]),
             memory["actor"].vector,
         )
-        metrics |= more | self.memory.grad_norm("actor", grad)
+        metrics |= more | self.recurrent.grad_norm("actor", grad)
         changes |= self.descend(state, "actor", grad, batch)
         if self.learned:
             # Equation 18 has the weight itself; its logarithm is what everybody descends.

@@ -107,15 +107,15 @@ class TD3Learner(Learner):
         )
         if step == 1:
             loss = partial(self.actor_loss, state["actor"], state["critic"], memory, t)
-            grad = self.memory.bend(grad, loss, memory)
-        metrics |= self.memory.grad_norm("critic", grad)
+            grad = self.recurrent.bend(grad, loss, memory)
+        metrics |= self.recurrent.grad_norm("critic", grad)
         changes |= self.descend(state, "critic", grad, batch)
         if step == 1:
             critic = changes["critic"]
             grad, more = gradient(
                 lambda v: self.actor_loss(v, critic, memory, t), memory["actor"].vector
             )
-            metrics |= more | self.memory.grad_norm("actor", grad)
+            metrics |= more | self.recurrent.grad_norm("actor", grad)
             changes |= self.descend(state, "actor", grad, batch)
             for name in ("actor", "critic"):
                 old = state[f"{name}_target"]

@@ -404,7 +404,7 @@ class Missing:
 
 class Wide(Missing):
     features = 5
-    def step(self, vector, x, carry, is_first): return carry[0], carry
+    def step(self, vector, x, carry, is_first): return hidden_state[0], carry
     def scan(self, vector, x, carry, is_first, generator=None): return x[..., :5], carry
 
 

@@ -158,9 +158,9 @@ def _play_wave(
     finals: list[Any] = [None] * n
     successes: list[bool | None] = [None] * n
     running = ~solved
-    starts, carry = np.ones(n, bool), None
+    starts, hidden_state = np.ones(n, bool), None
     while running.any():
-        actions, carry = agent.predict(observation, carry, starts, deterministic=True)
+        actions, hidden_state = agent.predict(observation, hidden_state, starts, deterministic=True)
         observation, rewards, dones, infos = venv.step(actions)
         _require_finite(rewards, seed)
         starts = np.asarray(dones, bool)

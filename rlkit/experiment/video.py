@@ -38,11 +38,11 @@ def frames_of(agent: Predicts, env: gym.Env[Any, Any], episodes: int, seed: int)
     rate = frames_per_second(env)
     for episode in range(episodes):
         observation, _ = env.reset(seed=seed + episode)
-        carry, is_first, done = None, True, False
+        hidden_state, is_first, done = None, True, False
         yield _frame(env)
         while not done:
-            action, carry = agent.predict(
-                observation, carry, np.array([is_first]), deterministic=True
+            action, hidden_state = agent.predict(
+                observation, hidden_state, np.array([is_first]), deterministic=True
             )
             observation, _, terminated, truncated, _ = env.step(action)
             is_first, done = False, terminated or truncated

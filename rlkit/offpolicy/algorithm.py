@@ -18,7 +18,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import get_system_info
 
-from rlkit.networks.encoders import Carry
+from rlkit.networks.encoders import HiddenState
 from rlkit.offpolicy import persistence
 from rlkit.offpolicy.collect import collect
 from rlkit.offpolicy.diagnostics import record_memory
@@ -39,7 +39,7 @@ from rlkit.offpolicy.options import (
     settle_memory,
 )
 from rlkit.offpolicy.policy import LearnerPolicy, policy_class
-from rlkit.replay import Replay
+from rlkit.replay import ReplayBuffer
 
 SAMPLED_AT_ONCE = 8  # batches
 
@@ -61,7 +61,7 @@ class Algorithm(OffPolicyAlgorithm):
         latent: Latent model of pictures, as `rlkit.latents.make_latent` takes it; fitted before the
             training, then frozen or refreshed. None for none.
         pretraining: How it is fitted: fields of `rlkit.offpolicy.pretraining.Pretraining`.
-        goal_judge: Who judges goals that are pictures in training: "environment" or "latent".
+        reward_source: Who judges goals that are pictures in training: "environment" or "latent".
         imagination: How goals are imagined: fields of `rlkit.offpolicy.imagination.Imagining`. None
             for the environment's alone.
         action_noise: Stable-Baselines3's noise object, added to actions in training.
@@ -84,7 +84,7 @@ class Algorithm(OffPolicyAlgorithm):
         ("MlpPolicy", "MultiInputPolicy", "CnnPolicy"), LearnerPolicy
     )
     learner: Learner
-    memory: Replay
+    replay_buffer: ReplayBuffer  # type: ignore[assignment]
     _wrap_env = staticmethod(wrap_env)
     _fresh_learner = fresh_learner
 
@@ -101,7 +101,7 @@ class Algorithm(OffPolicyAlgorithm):
         replay: Mapping[str, Any] | None = None,
         latent: Any = None,
         pretraining: Mapping[str, Any] | None = None,
-        goal_judge: str = "environment",
+        reward_source: str = "environment",
         imagination: Mapping[str, Any] | None = None,
         action_noise: Any = None,
         policy_kwargs: Mapping[str, Any] | None = None,
@@ -127,7 +127,7 @@ class Algorithm(OffPolicyAlgorithm):
             "replay": replay_options(replay, replay_buffer_class, replay_buffer_kwargs),
             "latent": latent,
             "pretraining": dict(pretraining or {}),
-            "goal_judge": goal_judge,
+            "reward_source": reward_source,
             "imagination": dict(imagination or {}),
             "stats_window_size": stats_window_size,
             **options,
@@ -174,10 +174,10 @@ class Algorithm(OffPolicyAlgorithm):
         self.config = settle_memory(self.config, self.interface)
         self.learner = self._fresh_learner(learner)
         self.imagination = imagination_of(self.options["imagination"], self.sight)
-        self.memory = empty_replay(self)
+        self.replay_buffer = empty_replay(self)
         self.policy = policy_class(type(self))(self)
         self._updates_due = 0.0
-        self.carry = self.learner.initial(getattr(self, "n_envs", 1))
+        self.hidden_state = self.learner.initial(getattr(self, "n_envs", 1))
         self.report = Report()
         self.episodes_cut = 0
 
@@ -191,19 +191,10 @@ class Algorithm(OffPolicyAlgorithm):
         before = self.sight.space
         self.sight.adopt(rule_of(self.env))
         self._see()
-        self.memory.rule = self.rule
+        self.replay_buffer.rule = self.rule
         if self.sight.space != before:  # it was loaded without an environment to judge pictures
-            self.memory = empty_replay(self)
+            self.replay_buffer = empty_replay(self)
         self.learner.bounds = return_bounds(self.rule, self.config.gamma)
-
-    @property
-    def replay_buffer(self) -> Any:
-        """The replay, under SB3's name."""
-        return getattr(self, "memory", None)
-
-    @replay_buffer.setter
-    def replay_buffer(self, value: Any) -> None:
-        self.memory = value
 
     @property
     def goal_outcomes(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -211,15 +202,20 @@ class Algorithm(OffPolicyAlgorithm):
         return self.report.goal_outcomes
 
     def act(
-        self, observation: Any, carry: Carry, is_first: NDArray[np.bool_], *, explore: bool
-    ) -> tuple[NDArray[Any], Carry]:
+        self,
+        observation: Any,
+        hidden_state: HiddenState,
+        is_first: NDArray[np.bool_],
+        *,
+        explore: bool,
+    ) -> tuple[NDArray[Any], HiddenState]:
         """Actions as the replay stores them, for a batch of observations as `sight` gives them."""
         x, goal = self.interface.vectors(observation)
         context = self.interface.context(observation, self.rule)
         # `predict` comes with a memory of its own, of which nobody reads the critics' part.
-        if carry is self.carry and self.config.critic_sees_reward:
-            context["reward"] = self.memory.storage.latest_reward
-        return self.learner.act(x, goal, carry, is_first, explore=explore, **context)
+        if hidden_state is self.hidden_state and self.config.critic_sees_reward:
+            context["reward"] = self.replay_buffer.storage.latest_reward
+        return self.learner.act(x, goal, hidden_state, is_first, explore=explore, **context)
 
     def random_fraction(self) -> float:
         """Share of training actions drawn at random."""
@@ -239,7 +235,7 @@ class Algorithm(OffPolicyAlgorithm):
         Yields the number of steps after every round; evaluation and checkpoints belong there.
         """
         if starts_anew := reset_num_timesteps or self._last_obs is None:
-            self.memory.storage.cut()
+            self.replay_buffer.storage.cut()
         total_timesteps, callback = self._setup_learn(
             total_timesteps,
             callback,
@@ -298,7 +294,7 @@ class Algorithm(OffPolicyAlgorithm):
         # Several batches at once: most of a sample's time does not depend on its size.
         at_once = 1 if self.config.has_memory else SAMPLED_AT_ONCE
         for done in range(0, gradient_steps, at_once):
-            sampled = self.memory.sample(min(at_once, gradient_steps - done) * batch_size)
+            sampled = self.replay_buffer.sample(min(at_once, gradient_steps - done) * batch_size)
             arrays = self.interface.batch(sampled)
             for start in range(0, len(sampled), batch_size):
                 batch = {k: array[start : start + batch_size] for k, array in arrays.items()}

@@ -11,7 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import VectorizedActionNoise
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
-from rlkit.networks.encoders import Carry
+from rlkit.networks.encoders import HiddenState
 from rlkit.offpolicy.interface import copy_observation, put_row
 from rlkit.replay import check_finite
 
@@ -31,7 +31,7 @@ def collect(agent: Algorithm, callback: BaseCallback, log_interval: int | None) 
     frequency, unit = agent.train_freq
     steps = episodes = 0
     while (steps if unit == TrainFrequencyUnit.STEP else episodes) < frequency:
-        carry = agent.carry
+        hidden_state = agent.hidden_state
         stored = _actions(agent)
         new_obs, rewards, dones, infos = agent.env.step(agent.interface.to_env(stored))
         new_obs = agent.sight.keep(new_obs)
@@ -44,7 +44,7 @@ def collect(agent: Algorithm, callback: BaseCallback, log_interval: int | None) 
         if not callback.on_step():
             return False
         agent._update_info_buffer(infos, dones)
-        _remember(agent, carry, stored, rewards, dones, infos, new_obs)
+        _remember(agent, hidden_state, stored, rewards, dones, infos, new_obs)
         agent._update_current_progress_remaining(agent.num_timesteps, agent._total_timesteps)
         for _ in range(int(np.sum(dones))):
             episodes += 1
@@ -66,8 +66,8 @@ def begun(agent: Algorithm, first: Any) -> Any:
 def cut_episodes(agent: Algorithm, seed: int) -> None:
     """Ends running episodes as truncated, and begins new ones; `seed` is that of environments."""
     assert agent.env is not None
-    agent.episodes_cut += int((~agent.memory.storage.begins).sum())
-    agent.memory.storage.cut()
+    agent.episodes_cut += int((~agent.replay_buffer.storage.begins).sum())
+    agent.replay_buffer.storage.cut()
     agent.env.seed(seed)
     agent._last_obs = begun(agent, agent.env.reset())
     agent._last_episode_starts = np.ones(agent.n_envs, np.bool_)
@@ -76,11 +76,14 @@ def cut_episodes(agent: Algorithm, seed: int) -> None:
 def _actions(agent: Algorithm) -> NDArray[Any]:
     """Actions to store: random at first, then the policy's with some random ones."""
     blind = agent.num_timesteps < agent.learning_starts
-    if blind and not agent.carry:
+    if blind and not agent.hidden_state:
         return agent.interface.random_actions(agent.n_envs, agent.rng)
     assert agent._last_episode_starts is not None
-    action, agent.carry = agent.act(
-        agent.sight.show(agent._last_obs), agent.carry, agent._last_episode_starts, explore=True
+    action, agent.hidden_state = agent.act(
+        agent.sight.show(agent._last_obs),
+        agent.hidden_state,
+        agent._last_episode_starts,
+        explore=True,
     )
     if isinstance(agent.action_space, spaces.Box):
         action = action.reshape(agent.n_envs, *agent.action_space.shape)
@@ -89,13 +92,13 @@ def _actions(agent: Algorithm) -> NDArray[Any]:
     share = 1.0 if blind else agent.random_fraction()
     action = agent.interface.mix_in_random(action, share, agent.rng)
     if blind or share > 0 or agent.action_noise is not None:
-        agent.carry = agent.learner.acted(agent.carry, action)
+        agent.hidden_state = agent.learner.acted(agent.hidden_state, action)
     return action
 
 
 def _remember(
     agent: Algorithm,
-    carry: Carry,
+    hidden_state: HiddenState,
     stored: NDArray[Any],
     rewards: NDArray[Any],
     dones: NDArray[np.bool_],
@@ -119,18 +122,18 @@ def _remember(
                     agent.report.add_goal(agent.sight.judged(goal[i]), bool(infos[i]["is_success"]))
     seen = agent.sight.show(following)
     rewards = agent.sight.reward(rewards, agent._last_obs, seen)
-    agent.memory.add(
+    agent.replay_buffer.add(
         agent._last_obs,
         stored,
         rewards,
         dones & ~truncated,
         truncated,
         following,
-        carry=agent.learner.to_store(carry),
+        hidden_state=agent.learner.to_store(hidden_state),
     )
     for i in np.flatnonzero(dones).tolist():
         if "worker_lost" in infos[i]:  # the step was never taken
-            agent.memory.storage.retract(i)
+            agent.replay_buffer.storage.retract(i)
     agent.learner.observe(*agent.interface.seen(seen))
     agent.report.add_step(rewards, seen, dones, agent.rule)
     agent._last_obs = new_obs

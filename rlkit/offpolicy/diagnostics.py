@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlkit.networks.encoders import Carry, SequenceEncoder
+from rlkit.networks.encoders import HiddenState, SequenceEncoder
 from rlkit.networks.gradient import State
 from rlkit.replay.returns import sum_steps
 from rlkit.replay.window import cut_sequences
@@ -63,18 +63,18 @@ def diagnose(agent: Algorithm) -> dict[str, float]:
         ValueError: If the agent has a memory and its replay is empty.
     """
     learner, found = agent.learner, dict[str, float]()
-    encoder, config = learner.memory.encoder, learner.config
+    encoder, config = learner.recurrent.encoder, learner.config
     if encoder is None:
         return found
     moments = _moments(agent)
     batch = _episodes(agent, *moments, before=LONGEST - 1)
     read, is_first = learner.memory_inputs(batch)[:, :-1], batch["is_first"][:, :-1]
-    kept = _episodes(agent, *moments, before=0) if learner.memory.stored_carry else None
+    kept = _episodes(agent, *moments, before=0) if learner.recurrent.stored_hidden_state else None
     for name, network in learner.networks.items():
         if network.encoder is None or name.endswith("_target"):
             continue
         weights = learner.state[name][: encoder.size]
-        inputs = learner.memory.read_by(name, read), is_first
+        inputs = learner.recurrent.read_by(name, read), is_first
         whole = _features(encoder, weights, inputs, LONGEST)
         close = (
             k for k in SPANS if _distance(_features(encoder, weights, inputs, k), whole) < CLOSE
@@ -84,7 +84,7 @@ def diagnose(agent: Algorithm) -> dict[str, float]:
             warmed = _features(encoder, weights, inputs, config.burn_in + 1)
             found[f"memory/recovery_{name}"] = _distance(warmed, whole)
         if kept is not None:
-            stale = _features(encoder, weights, inputs, 1, learner.memory.stored(kept, name))
+            stale = _features(encoder, weights, inputs, 1, learner.recurrent.stored(kept, name))
             found[f"memory/staleness_{name}"] = _distance(stale, whole)
     return found
 
@@ -92,8 +92,8 @@ def diagnose(agent: Algorithm) -> dict[str, float]:
 def _moments(agent: Algorithm) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Environments and positions `(MOMENTS,)` of stored steps."""
     rng = np.random.default_rng(agent._n_updates)
-    env, step = agent.memory.storage.sample_steps(MOMENTS, rng)
-    first, last = agent.memory.storage.episode_bounds(env, step)
+    env, step = agent.replay_buffer.storage.sample_steps(MOMENTS, rng)
+    first, last = agent.replay_buffer.storage.episode_bounds(env, step)
     steps = np.minimum(last - first, LONGEST)
     return env, first + (steps * rng.uniform(0.5, 1.0, MOMENTS)).astype(np.int64)
 
@@ -105,7 +105,7 @@ def _episodes(
 
     Where an episode has fewer, its first observation is repeated, as the first one every time.
     """
-    replay = agent.memory
+    replay = agent.replay_buffer
     bounds = replay.storage.episode_bounds(env, moment)
     batch = cut_sequences(replay.storage, env, moment, bounds, 1, burn_in=before, **replay.inputs)
     return agent.learner.prepare(agent.interface.batch(sum_steps(batch, replay.gamma, 1)))
@@ -116,13 +116,13 @@ def _features(
     weights: Tensor,
     inputs: tuple[Tensor, Tensor],
     span: int,
-    carry: Carry | None = None,
+    hidden_state: HiddenState | None = None,
 ) -> Tensor:
     """Features `(B, D)` after the last `span` inputs `(B, LONGEST, I)`, by default from nothing."""
     x, is_first = (part[:, -span:] for part in inputs)
-    if carry is None:
-        carry = encoder.initial(len(x), x.device)
-    return encoder.scan(weights, x, carry, is_first)[0][:, -1]
+    if hidden_state is None:
+        hidden_state = encoder.initial(len(x), x.device)
+    return encoder.scan(weights, x, hidden_state, is_first)[0][:, -1]
 
 
 def _distance(features: Tensor, whole: Tensor) -> float:

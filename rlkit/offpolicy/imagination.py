@@ -73,7 +73,8 @@ class Imagination:
     def __init__(self, plan: Imagining, sight: Sight) -> None:
         if sight.latent is None or sight.distance is None:
             raise ValueError(
-                'imagination makes codes, which no environment can judge: set goal_judge = "latent"'
+                "imagination makes codes, which no environment can judge: set reward_source = "
+                '"latent"'
             )
         if sight.coder is not None:
             raise ValueError(

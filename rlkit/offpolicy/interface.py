@@ -174,7 +174,7 @@ def _remembered(batch: Batch) -> dict[str, Array]:
         arrays["previous_action"] = batch.previous_action
     if batch.previous_reward is not None:
         arrays["previous_reward"] = batch.previous_reward
-    return arrays | {f"carry.{i}": part for i, part in enumerate(batch.carry or ())}
+    return arrays | {f"hidden_state.{i}": part for i, part in enumerate(batch.hidden_state or ())}
 
 
 def wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:

@@ -210,8 +210,9 @@ def require_joint(model: Any, judge: str, shape: tuple[int, ...]) -> Autoencoder
         )
     if judge == "latent":
         raise ValueError(
-            'goal_judge = "latent" does not go with joint = True, where codes and their distances '
-            'change with every update; set goal_judge = "environment", or joint = False'
+            'reward_source = "latent" does not go with joint = True, where codes and their '
+            "distances "
+            'change with every update; set reward_source = "environment", or joint = False'
         )
     if len(shape) != 3:
         raise ValueError(

@@ -47,7 +47,7 @@ def request_refresh(agent: Algorithm) -> None:
             "there is nothing to refresh: the agent has no latent model, or one that is frozen, so "
             "that no pictures are kept; set pretraining = {refresh_every = ...} from the start"
         )
-    if len(agent.memory) == 0:
+    if len(agent.replay_buffer) == 0:
         raise ValueError("there is nothing to refresh with: the replay is empty, train first")
     agent.sight.expire()
 
@@ -66,15 +66,17 @@ def refresh(agent: Algorithm) -> Iterator[int]:
     """
     if not agent.sight.is_stale:
         return
-    if not agent.memory.storage.begins.all():
+    if not agent.replay_buffer.storage.begins.all():
         cut_episodes(agent, int(agent.rng.integers(2**31)))
         if agent.action_noise is not None:
             agent.action_noise.reset()
     frames, near = _remembered(agent)
     for _ in agent.sight.refit(frames, near, agent.logger):
         yield agent.num_timesteps
-    storage = agent.memory.storage
-    for column, fresh in zip(storage.carry, agent.learner.memory.initial(1)[1:], strict=False):
+    storage = agent.replay_buffer.storage
+    for column, fresh in zip(
+        storage.hidden_state, agent.learner.recurrent.initial(1)[1:], strict=False
+    ):
         column[storage.has_action] = fresh.cpu().numpy()
 
 
@@ -84,7 +86,7 @@ def _remembered(agent: Algorithm) -> tuple[NDArray[Any], NDArray[np.int64]]:
     Steps are drawn uniformly. Where the latent judges goals, what followed `near` steps later is
     among the pictures, too.
     """
-    sight, storage = agent.sight, agent.memory.storage
+    sight, storage = agent.sight, agent.replay_buffer.storage
     rng = np.random.default_rng(sight.refit_seed)
     env, step = storage.sample_steps(sight.pretraining.frames, rng)
     here, first = np.unique(storage.flat(env, step), return_index=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rlkit.networks import Normaliser, UpdateFunction, adam, adam_state, gradient, normalise
-from rlkit.networks.encoders import Carry, Network
+from rlkit.networks.encoders import HiddenState, Network
 from rlkit.networks.gradient import Loss, Metrics, State
 from rlkit.offpolicy.joint import JointLatent
 from rlkit.offpolicy.recurrent import Memory, Recall
@@ -55,7 +55,7 @@ class Learner:
         self.sizes = sizes = joint.sizes(sizes) if joint else sizes
         self.device = torch.device(device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        self.memory = Memory(config, sizes, self.generator)
+        self.recurrent = Memory(config, sizes, self.generator)
         # Moments of codes that change say nothing, and clipping them would stop their gradient.
         self.scales = config.normalise and joint is None
         self.observation_normaliser = Normaliser(sizes.observation, device, self.scales)
@@ -73,8 +73,8 @@ class Learner:
             state |= joint.initial_state(generator)
             self._functions["latent"] = joint.model
         self.state = {name: value.to(self.device) for name, value in state.items()}
-        self.memory.attach(self.networks, self.acting)
-        width = max((*config.net_arch, self.memory.features), default=0)
+        self.recurrent.attach(self.networks, self.acting)
+        width = max((*config.net_arch, self.recurrent.features), default=0)
         function = joint.before(self.update_function) if joint else self.update_function
         self._update = UpdateFunction(function, config.compile, width)
 
@@ -112,27 +112,27 @@ class Learner:
 
     # Acting
 
-    def initial(self, count: int) -> Carry:
+    def initial(self, count: int) -> HiddenState:
         """Memory of `count` fresh episodes; empty for an agent without."""
-        return self.memory.initial(count)
+        return self.recurrent.initial(count)
 
     def act(
         self,
         observation: NDArray[np.float32],
         goal: NDArray[np.float32],
-        carry: Carry,
+        hidden_state: HiddenState,
         is_first: NDArray[np.bool_],
         *,
         explore: bool,
         visible: NDArray[np.float32] | None = None,
         reward: NDArray[np.float32] | None = None,
-    ) -> tuple[NDArray[Any], Carry]:
+    ) -> tuple[NDArray[Any], HiddenState]:
         """Actions for a batch of environments.
 
         Args:
             observation: `(n, F)`.
             goal: `(n, G)`.
-            carry: Memory from the step before.
+            hidden_state: Memory from the step before.
             is_first: Where an episode begins, `(n,)`: memory is fresh there.
             explore: Whether to act as in training.
             visible: 1 where the goal may be seen, else 0, `(n,)`; None: everywhere.
@@ -147,36 +147,45 @@ class Learner:
             g = self._scaled(seen, "goal", seen["goal"])
             if visible is not None:
                 g = g * self._tensor(visible).unsqueeze(-1)
-            if self.memory.encoder is None:
+            if self.recurrent.encoder is None:
                 action = self.policy(x.new_zeros(len(x), 0), x, g, explore)
-                return action.cpu().numpy(), carry
+                return action.cpu().numpy(), hidden_state
             first = self._tensor(is_first)
-            read = {"observation": x, "goal": g, "is_first": first, "previous_action": carry[0]}
+            read = {
+                "observation": x,
+                "goal": g,
+                "is_first": first,
+                "previous_action": hidden_state[0],
+            }
             if reward is not None:
                 read["previous_reward"] = self._tensor(reward)
-            memory, carry = self.memory.step(self.state, read, carry)
+            memory, hidden_state = self.recurrent.step(self.state, read, hidden_state)
             action = self.policy(memory, x, g, explore)
-            return action.cpu().numpy(), self.memory.acted(carry, action)
+            return action.cpu().numpy(), self.recurrent.acted(hidden_state, action)
 
     def exploration_noise(self, like: Tensor) -> Tensor:
         """Standard normal numbers of a shape, correlated with those of the step before."""
         noise = torch.randn(like.shape, generator=self.generator, device=self.device)
-        share = self.config.noise_correlation
+        share = self.config.coloured_noise
         if share > 0:
             if self._noise.shape == noise.shape:
                 noise = share * self._noise + (1 - share**2) ** 0.5 * noise
             self._noise = noise
         return noise
 
-    def acted(self, carry: Carry, action: NDArray[Any]) -> Carry:
+    def acted(self, hidden_state: HiddenState, action: NDArray[Any]) -> HiddenState:
         """The memory after actions `(n, ...)` that were taken instead of those it had chosen."""
-        return self.memory.acted(carry, self._tensor(action)) if carry else carry
+        return (
+            self.recurrent.acted(hidden_state, self._tensor(action))
+            if hidden_state
+            else hidden_state
+        )
 
-    def to_store(self, carry: Carry) -> tuple[NDArray[np.float32], ...] | None:
+    def to_store(self, hidden_state: HiddenState) -> tuple[NDArray[np.float32], ...] | None:
         """What the replay keeps of a carry; None where windows start with a fresh memory."""
-        if not self.memory.stored_carry:
+        if not self.recurrent.stored_hidden_state:
             return None
-        return tuple(part.cpu().numpy() for part in carry[1:])
+        return tuple(part.cpu().numpy() for part in hidden_state[1:])
 
     # Learning
 
@@ -193,12 +202,12 @@ class Learner:
                 `action (B, T, ...)`, `reward`, `discount`, `mask (B, T)`; `bootstrap (B, T)` where
                 the value does not follow from the next observation; `visible (B, L)` where goals
                 are hidden; for a memory also `is_first (B, L)`, and `previous_action`,
-                `previous_reward (B, L)` and carries `carry.0 (B, ...)` as the settings ask.
+                `previous_reward (B, L)` and carries `hidden_state.0 (B, ...)` as the settings ask.
 
         Returns:
             Names and values `(M,)` of the metrics.
         """
-        rows = batch["reward"][:, self.memory.warm :].size
+        rows = batch["reward"][:, self.recurrent.warm :].size
         refreshes = (self.updates + 1) % self.config.target_update_interval == 0
         target_rate = self._target_rates[refreshes]
         result = self._update(
@@ -232,12 +241,12 @@ class Learner:
 
     def _transitions(self, batch: State) -> State:
         x, steps = batch["observation"], batch["reward"].shape[1]
-        part = slice(self.memory.warm, steps)
+        part = slice(self.recurrent.warm, steps)
         goal = self._scaled(batch, "goal", batch["goal"][:, part])
         following_goal = critic_goal = following_critic_goal = goal
         if "visible" in batch:
             visible = batch["visible"].unsqueeze(-1)
-            following_goal = goal * self.memory.following(batch, visible)
+            following_goal = goal * self.recurrent.following(batch, visible)
             goal = goal * visible[:, part]
             if not self.config.critic_sees_goal:
                 critic_goal, following_critic_goal = goal, following_goal
@@ -245,7 +254,7 @@ class Learner:
         rows = {
             # Scaled after cutting, so that the parts are contiguous: products are faster then.
             "observation": self._scaled(batch, "observation", x[:, part]),
-            "following": self._scaled(batch, "observation", self.memory.following(batch, x)),
+            "following": self._scaled(batch, "observation", self.recurrent.following(batch, x)),
             "goal": goal,
             "following_goal": following_goal,
             "critic_goal": critic_goal,
@@ -259,15 +268,15 @@ class Learner:
 
     def recall(self, state: State, batch: State, *names: str) -> dict[str, Recall]:
         """What networks remember at every row of `transitions`; see `Memory.recall`."""
-        if self.memory.encoder is None:
+        if self.recurrent.encoder is None:
             nothing = batch["reward"].new_zeros(batch["reward"].numel(), 0)
             return {name: Recall(state[name], nothing, nothing) for name in names}
         with torch.set_grad_enabled(self.joint is not None):
-            return self.memory.recall(state, self._all_scaled(batch), names)
+            return self.recurrent.recall(state, self._all_scaled(batch), names)
 
     def memory_inputs(self, batch: State) -> Tensor:
         """What the memory reads at all observations of a prepared batch, `(B, L, I)`."""
-        return self.memory.window_inputs(self._all_scaled(batch))
+        return self.recurrent.window_inputs(self._all_scaled(batch))
 
     def network(
         self,
@@ -279,13 +288,13 @@ class Learner:
         borrows: bool = False,
     ) -> Network:
         """A network that reads the memory and then `inputs`; see `Memory.network`."""
-        return self.memory.network(inputs, outputs, members, layer_norm, borrows)
+        return self.recurrent.network(inputs, outputs, members, layer_norm, borrows)
 
     def descend(self, state: State, name: str, grad: Tensor, batch: State) -> State:
         """One step of Adam for a network: clipped, encoders at their own rate."""
         rate = batch["learning_rate"]
-        if name in self.memory.rate_scale:
-            rate = rate * self.memory.rate_scale[name]
+        if name in self.recurrent.rate_scale:
+            rate = rate * self.recurrent.rate_scale[name]
         return adam(state, name, self.clip(grad), rate)
 
     def critic_gradient(

@@ -80,7 +80,7 @@ class Sight:
         joint: bool = False,
     ) -> None:
         if judge not in ("environment", "latent"):
-            raise ValueError(f'goal_judge must be "environment" or "latent", got {judge!r}')
+            raise ValueError(f'reward_source must be "environment" or "latent", got {judge!r}')
         self._raw = space
         self.goal_width: int | None = None
         self.latent: Latent | None = None
@@ -102,8 +102,8 @@ class Sight:
         self.distance = CodeRule() if judge == "latent" else None
         if self.distance is not None and DESIRED not in self._coded:
             raise ValueError(
-                'goal_judge = "latent" needs a latent model and goals that are pictures; set '
-                'latent, or goal_judge = "environment"'
+                'reward_source = "latent" needs a latent model and goals that are pictures; set '
+                'latent, or reward_source = "environment"'
             )
         self.adopt(rule)
 
@@ -378,7 +378,7 @@ def sight_of(agent: Algorithm, seed: np.random.SeedSequence) -> Sight:
         agent.options["pretraining"],
         seed,
         agent.device,
-        agent.options["goal_judge"],
+        agent.options["reward_source"],
         agent.config.joint,
     )
 

@@ -17,7 +17,7 @@ from rlkit.offpolicy.joint import joint_latent
 from rlkit.offpolicy.learner import Learner
 from rlkit.offpolicy.recurrent import Memory
 from rlkit.offpolicy.settings import LearnerConfig, check_names
-from rlkit.replay import Replay
+from rlkit.replay import ReplayBuffer
 
 if TYPE_CHECKING:
     from rlkit.offpolicy.algorithm import Algorithm
@@ -32,7 +32,7 @@ SHELL_OPTIONS = frozenset(
         "replay",
         "latent",
         "pretraining",
-        "goal_judge",
+        "reward_source",
         "imagination",
         "stats_window_size",
     }
@@ -84,7 +84,7 @@ def plain_options(
     sde = {name: options.pop(name, None) for name in SDE}
     if sde["use_sde"]:
         raise ValueError(
-            "use_sde = True: state-dependent exploration is not there; noise_correlation, in "
+            "use_sde = True: state-dependent exploration is not there; coloured_noise, in "
             "[0, 1), makes exploration smooth as well"
         )
     names = {"net_arch": "net_arch", "n_critics": "critics"}
@@ -191,7 +191,7 @@ def fresh_learner(agent: Algorithm, seed: np.random.SeedSequence) -> Learner:
     )
 
 
-def empty_replay(agent: Algorithm) -> Replay:
+def empty_replay(agent: Algorithm) -> ReplayBuffer:
     """The replay of an agent, with what its memory needs."""
     config, memory = agent.config, {}
     if config.has_memory:
@@ -200,11 +200,11 @@ def empty_replay(agent: Algorithm) -> Replay:
             "burn_in": config.burn_in,
             "goals": "window" if config.goal_mode == "early" else "step",
             "previous_action": config.previous_action,
-            "previous_reward": agent.learner.memory.reads_reward,
-            "carry": agent.learner.memory.stored_carry,
+            "previous_reward": agent.learner.recurrent.reads_reward,
+            "hidden_state": agent.learner.recurrent.stored_hidden_state,
         }
     imagination = agent.imagination
-    replay = Replay(
+    replay = ReplayBuffer(
         agent.sight.kept,
         agent.interface.stored_action,
         agent.buffer_size,

@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from rlkit.io.archive import read_archive, write_archive
 from rlkit.io.checkpoint import CheckpointError
 from rlkit.io.spaces import space_from_plain, space_to_plain
-from rlkit.networks.encoders import Carry
+from rlkit.networks.encoders import HiddenState
 from rlkit.offpolicy.collect import cut_episodes
 from rlkit.vec.env_state import set_vec_env_state, vec_env_state
 
@@ -53,7 +53,7 @@ def training_state(agent: Algorithm) -> dict[str, Any]:
     return {
         "weights": learner.pop("weights"),
         "optimiser": learner.pop("optimiser"),
-        "replay": agent.memory.state_dict(),
+        "replay": agent.replay_buffer.state_dict(),
         "training": {
             "learner": learner,
             "latent": agent.sight.state_dict(),
@@ -64,7 +64,7 @@ def training_state(agent: Algorithm) -> dict[str, Any]:
             "global_rng": _global_rng(),
             "last_observation": agent._last_obs,
             "last_episode_starts": agent._last_episode_starts,
-            "carry": [tensor.cpu() for tensor in agent.carry],
+            "hidden_state": [tensor.cpu() for tensor in agent.hidden_state],
             "recent_episodes": [dict(info) for info in agent.ep_info_buffer or ()],
             "recent_successes": [float(value) for value in agent.ep_success_buffer or ()],
             "report": agent.report.state_dict(),
@@ -81,13 +81,13 @@ def restore_training(agent: Algorithm, state: dict[str, Any]) -> None:
     agent.sight.load_state_dict(training["latent"])
     if agent.imagination is not None:
         agent.imagination.load_state_dict(training["imagination"])
-    agent.memory.load_state_dict(state["replay"])
+    agent.replay_buffer.load_state_dict(state["replay"])
     for name in (*COUNTERS, *agent.evolving):
         setattr(agent, name, training["counters"][name])
     agent.rng.bit_generator.state = training["actions_rng"]
     agent._last_obs = training["last_observation"]
     agent._last_episode_starts = training["last_episode_starts"]
-    agent.carry = tuple(tensor.to(agent.device) for tensor in training["carry"])
+    agent.hidden_state = tuple(tensor.to(agent.device) for tensor in training["hidden_state"])
     agent.ep_info_buffer = deque(training["recent_episodes"], agent._stats_window_size)
     agent.ep_success_buffer = deque(training["recent_successes"], agent._stats_window_size)
     agent.report.load_state_dict(training["report"])
@@ -147,7 +147,7 @@ def write_agent(agent: Algorithm, path: Source, left_out: set[str]) -> None:
             },
             "last_observation": agent._last_obs,
             "last_episode_starts": agent._last_episode_starts,
-            "carry": [tensor.cpu() for tensor in agent.carry],
+            "hidden_state": [tensor.cpu() for tensor in agent.hidden_state],
             "learner": learner,
             "latent": agent.sight.state_dict(),
         },
@@ -195,12 +195,14 @@ def read_agent(
     if env is not None and not force_reset:
         agent._last_obs = saved["last_observation"]
         agent._last_episode_starts = saved["last_episode_starts"]
-        agent.carry = _fitting_carry(agent, saved.get("carry", []))
+        agent.hidden_state = _fitting_hidden_state(agent, saved.get("hidden_state", []))
     return agent
 
 
-def _fitting_carry(agent: Algorithm, saved: list[torch.Tensor]) -> Carry:
-    shapes = [[tuple(part.shape) for part in carry] for carry in (saved, agent.carry)]
+def _fitting_hidden_state(agent: Algorithm, saved: list[torch.Tensor]) -> HiddenState:
+    shapes = [
+        [tuple(part.shape) for part in hidden_state] for hidden_state in (saved, agent.hidden_state)
+    ]
     if shapes[0] != shapes[1]:
         raise ValueError(
             f"the saved memory has shapes {shapes[0]}, this agent's {shapes[1]}: start, encoder or "
@@ -211,7 +213,7 @@ def _fitting_carry(agent: Algorithm, saved: list[torch.Tensor]) -> Carry:
 
 def write_replay(agent: Algorithm, path: Source) -> None:
     """Saves an agent's replay; see `Algorithm.save_replay_buffer`."""
-    write_archive(path, {"replay": agent.memory.state_dict()}, suffix=".replay")
+    write_archive(path, {"replay": agent.replay_buffer.state_dict()}, suffix=".replay")
 
 
 def read_replay(agent: Algorithm, path: Source, cut: bool) -> None:
@@ -219,10 +221,10 @@ def read_replay(agent: Algorithm, path: Source, cut: bool) -> None:
     tree = read_archive(path, suffix=".replay")
     if "replay" not in tree:
         raise CheckpointError(f"{path} holds no replay; was it written by `save`?")
-    agent.memory.load_state_dict(tree["replay"])
-    agent.memory.encode_anew()
+    agent.replay_buffer.load_state_dict(tree["replay"])
+    agent.replay_buffer.encode_anew()
     if cut:
-        agent.memory.storage.cut()
+        agent.replay_buffer.storage.cut()
 
 
 def _plain_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor, nn
 
-from rlkit.networks.encoders import Carry
+from rlkit.networks.encoders import HiddenState
 
 if TYPE_CHECKING:
     from rlkit.offpolicy.algorithm import Algorithm
@@ -108,25 +108,25 @@ class LearnerPolicy(BasePolicy):
         _, vectorised = self.obs_to_tensor(observation)
         batch = algorithm.sight.see(_batched(observation, self.observation_space, vectorised))
         count = len(next(iter(batch.values())) if isinstance(batch, dict) else batch)
-        carry = _continued(state, algorithm.learner.initial(count))
+        hidden_state = _continued(state, algorithm.learner.initial(count))
         start = np.zeros(count, np.bool_) if episode_start is None else np.asarray(episode_start)
         start = np.broadcast_to(start.astype(np.bool_), (count,)).copy()
-        action, carry = algorithm.act(batch, carry, start, explore=not deterministic)
+        action, hidden_state = algorithm.act(batch, hidden_state, start, explore=not deterministic)
         if isinstance(self.action_space, spaces.Discrete):
             action = action.reshape(count)
             if not deterministic:
                 share = algorithm.random_fraction()
                 action = algorithm.interface.mix_in_random(action, share, algorithm.rng)
-                carry = algorithm.learner.acted(carry, action)
+                hidden_state = algorithm.learner.acted(hidden_state, action)
         action = algorithm.interface.to_env(action)
-        return (action if vectorised else action.squeeze(axis=0)), (carry or None)
+        return (action if vectorised else action.squeeze(axis=0)), (hidden_state or None)
 
 
-def _continued(state: Any, fresh: Carry) -> Carry:
+def _continued(state: Any, fresh: HiddenState) -> HiddenState:
     """The memory of the last step, which must have the shapes of a fresh one."""
     if state is None:
         return fresh
-    shapes = [[tuple(np.shape(part)) for part in carry] for carry in (state, fresh)]
+    shapes = [[tuple(np.shape(part)) for part in hidden_state] for hidden_state in (state, fresh)]
     if shapes[0] != shapes[1]:
         raise ValueError(
             f"state has shapes {shapes[0]}, these observations need {shapes[1]}: pass what the "

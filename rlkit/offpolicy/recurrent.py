@@ -17,7 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rlkit.networks import Mlp
-from rlkit.networks.encoders import Carry, Network, SequenceEncoder, complete_encoder, make_encoder
+from rlkit.networks.encoders import (
+    HiddenState,
+    Network,
+    SequenceEncoder,
+    complete_encoder,
+    make_encoder,
+)
 from rlkit.networks.gradient import Metrics, State
 from rlkit.offpolicy.settings import LearnerConfig, Sizes
 
@@ -138,55 +144,57 @@ class Memory:
 
     # While acting
 
-    def initial(self, count: int) -> Carry:
+    def initial(self, count: int) -> HiddenState:
         """Memory of `count` fresh episodes: the previous action, then the encoders' carries.
 
         Empty for an agent without memory.
         """
         if self.encoder is None:
             return ()
-        carries = (self.encoder.initial(count, self.device) for _ in self._remembering)
+        hidden_states = (self.encoder.initial(count, self.device) for _ in self._remembering)
         previous = torch.zeros(count, self.sizes.action, device=self.device)
-        return (previous, *(part for carry in carries for part in carry))
+        return (previous, *(part for hidden_state in hidden_states for part in hidden_state))
 
-    def step(self, state: State, read: State, carry: Carry) -> tuple[Tensor, Carry]:
+    def step(
+        self, state: State, read: State, hidden_state: HiddenState
+    ) -> tuple[Tensor, HiddenState]:
         """One step of every encoder that remembers while acting; features of the one that acts.
 
         Args:
             state: The learner's tensors.
             read: What `inputs` takes, without a time axis.
-            carry: Memory from the step before.
+            hidden_state: Memory from the step before.
         """
         assert self.encoder is not None
         x = self.inputs(read)
-        features, after = [], [carry[0]]
-        for name, part in zip(self._remembering, self._parts(carry[1:]), strict=True):
+        features, after = [], [hidden_state[0]]
+        for name, part in zip(self._remembering, self._parts(hidden_state[1:]), strict=True):
             vector = state[name][: self.encoder.size]
             feature, part = self.encoder.step(vector, self.read_by(name, x), part, read["is_first"])
             features.append(feature)
             after.extend(part)
         return features[0], tuple(after)
 
-    def acted(self, carry: Carry, action: Tensor) -> Carry:
+    def acted(self, hidden_state: HiddenState, action: Tensor) -> HiddenState:
         """The memory with the actions `(n, ...)` that were taken last."""
-        return (self.as_vector(action).reshape(len(action), -1), *carry[1:])
+        return (self.as_vector(action).reshape(len(action), -1), *hidden_state[1:])
 
     @cached_property
-    def stored_carry(self) -> tuple[tuple[int, ...], ...]:
+    def stored_hidden_state(self) -> tuple[tuple[int, ...], ...]:
         """Shapes of the carries that the replay keeps for every step, without the batch axis."""
         if self.encoder is None or self.config.start != "stored":
             return ()
         return tuple(tuple(part.shape[1:]) for part in self.initial(1)[1:])
 
     @cached_property
-    def _carry_kinds(self) -> tuple[torch.dtype, ...]:
+    def _hidden_state_dtypes(self) -> tuple[torch.dtype, ...]:
         # The replay keeps numbers as float32; an encoder may count in integers.
         return tuple(part.dtype for part in self.initial(1)[1:])
 
-    def _parts(self, carries: Carry) -> list[Carry]:
+    def _parts(self, hidden_states: HiddenState) -> list[HiddenState]:
         """The carries of each network that remembers."""
-        width = len(carries) // len(self._remembering)
-        return [carries[i : i + width] for i in range(0, len(carries), width)]
+        width = len(hidden_states) // len(self._remembering)
+        return [hidden_states[i : i + width] for i in range(0, len(hidden_states), width)]
 
     # In a batch
 
@@ -239,10 +247,10 @@ class Memory:
         index = batch["bootstrap"][:, self.warm :].unsqueeze(-1)
         return x.gather(1, index.expand(-1, -1, x.shape[-1]))
 
-    def stored(self, batch: State, name: str) -> Carry:
+    def stored(self, batch: State, name: str) -> HiddenState:
         """The carry of a network, or its target, that the replay kept for a window's beginning."""
-        kinds = self._carry_kinds
-        parts = tuple(batch[f"carry.{i}"].to(kind) for i, kind in enumerate(kinds))
+        kinds = self._hidden_state_dtypes
+        parts = tuple(batch[f"hidden_state.{i}"].to(kind) for i, kind in enumerate(kinds))
         return self._parts(parts)[self._remembering.index(name.removesuffix("_target"))]
 
     def attach(self, networks: dict[str, Network], acting: str) -> None:
@@ -302,21 +310,25 @@ class Memory:
         trained = not name.endswith("_target")
         if trained:
             vector = vector.detach().requires_grad_()
-        weights, carry = vector[: self.encoder.size], self._carry(batch, name)
+        weights, hidden_state = vector[: self.encoder.size], self._hidden_state(batch, name)
         first, warm, steps = batch["is_first"], self.warm, batch["reward"].shape[1]
         if warm > 0:
             with torch.no_grad():
-                carry = self.encoder.scan(weights, x[:, :warm], carry, first[:, :warm])[1]
+                hidden_state = self.encoder.scan(
+                    weights, x[:, :warm], hidden_state, first[:, :warm]
+                )[1]
         with torch.set_grad_enabled(trained):
             weights = vector[: self.encoder.size]
             dropout = self.generator if trained else None
-            features = self.encoder.scan(weights, x[:, warm:], carry, first[:, warm:], dropout)[0]
+            features = self.encoder.scan(
+                weights, x[:, warm:], hidden_state, first[:, warm:], dropout
+            )[0]
             # `following` counts from the window's first observation, the burn-in included.
             whole = F.pad(features, (0, 0, warm, 0))
             here, following = features[:, : steps - warm], self.following(batch, whole)
             return Recall(vector, here.flatten(0, 1), following.flatten(0, 1))
 
-    def _carry(self, batch: State, name: str) -> Carry:
+    def _hidden_state(self, batch: State, name: str) -> HiddenState:
         assert self.encoder is not None
         if self.config.start != "stored":
             return self.encoder.initial(len(batch["reward"]), self.device)

@@ -67,7 +67,7 @@ class LearnerConfig:
     acts."""
     random_fraction: float = 0.0
     """Share of training actions drawn uniformly at random, in [0, 1]."""
-    noise_correlation: float = 0.0
+    coloured_noise: float = 0.0
     """Correlation of Gaussian exploration noise from one step to the next, in [0, 1): above 0 an
     agent keeps trying in one direction for a while (Eberhard et al. 2023 on why that helps)."""
     max_grad_norm: float | None = None
@@ -129,7 +129,7 @@ class LearnerConfig:
             "net_arch": ("a list of widths >= 1", all(width >= 1 for width in self.net_arch)),
             "critics": (">= 1", self.critics >= 1),
             "random_fraction": ("in [0, 1]", 0 <= self.random_fraction <= 1),
-            "noise_correlation": ("in [0, 1)", 0 <= self.noise_correlation < 1),
+            "coloured_noise": ("in [0, 1)", 0 <= self.coloured_noise < 1),
             "reconstruction": (">= 0", self.reconstruction >= 0),
             "max_grad_norm": ("> 0 or None", self.max_grad_norm is None or self.max_grad_norm > 0),
             "encoder_lr": ("> 0 or None", self.encoder_lr is None or self.encoder_lr > 0),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rlkit.goals import GoalRule
-from rlkit.networks.encoders import Carry
+from rlkit.networks.encoders import HiddenState
 from rlkit.world import Imagined, World, judge, repeat
 
 ROWS = 4096  # rows that are imagined at a time; more do not stay in the cache
@@ -60,7 +60,7 @@ class Rollouts:
 
     Args:
         world: What imagines.
-        carry: What it remembers of E environments.
+        hidden_state: What it remembers of E environments.
         pursuit: What is worth something.
         particles: Futures per sequence, >= 1. As many as an ensemble has members: one of each.
         generator: Source of the futures.
@@ -70,13 +70,13 @@ class Rollouts:
     def __init__(
         self,
         world: World,
-        carry: Carry,
+        hidden_state: HiddenState,
         pursuit: Pursuit,
         particles: int,
         generator: torch.Generator,
         temperature: float = 1.0,
     ) -> None:
-        self.world, self.carry, self.pursuit = world, carry, pursuit
+        self.world, self.hidden_state, self.pursuit = world, hidden_state, pursuit
         self.particles, self.generator, self.temperature = particles, generator, temperature
         self._best: dict[str, Tensor] = {}
 
@@ -114,7 +114,7 @@ class Rollouts:
         count, samples, horizon, _ = actions.shape
         copies = samples * self.particles
         made = self.world.imagine(
-            repeat(tuple(part[rows] for part in self.carry), copies),
+            repeat(tuple(part[rows] for part in self.hidden_state), copies),
             actions.flatten(0, 1).repeat_interleave(self.particles, 0),
             generator=self.generator,
             temperature=self.temperature,

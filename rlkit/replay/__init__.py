@@ -5,7 +5,7 @@ from rlkit.replay.coded import CodedColumn as CodedColumn
 from rlkit.replay.coded import Coder as Coder
 from rlkit.replay.footprint import available_bytes as available_bytes
 from rlkit.replay.footprint import estimate_bytes as estimate_bytes
-from rlkit.replay.replay import NonFiniteError as NonFiniteError
-from rlkit.replay.replay import Replay as Replay
-from rlkit.replay.replay import check_finite as check_finite
+from rlkit.replay.replay_buffer import NonFiniteError as NonFiniteError
+from rlkit.replay.replay_buffer import ReplayBuffer as ReplayBuffer
+from rlkit.replay.replay_buffer import check_finite as check_finite
 from rlkit.replay.storage import EpisodeStorage as EpisodeStorage

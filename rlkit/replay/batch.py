@@ -13,8 +13,8 @@ Conventions:
 - In windows for memory an episode whose beginning is overwritten starts with the oldest
   observation that is left: `is_first` is True there, for memory can reach no further back.
 - `previous_action_t` and `previous_reward_t` led to `observation_t`; zero where `is_first_t`.
-- `carry` is the memory as it was when the step was played. Relabelling cannot rewrite it: where
-  goals or rewards enter the memory, it still knows the old ones.
+- `hidden_state` is the memory as it was when the step was played. Relabelling cannot rewrite it:
+  where goals or rewards enter the memory, it still knows the old ones.
 - Only `terminated` stops a bootstrap; `truncated` never does.
 - Reward and termination of step t are those of the achieved goal after the action, at t + 1.
 - What follows a termination by a goal of hindsight never happened under that goal: `mask` is False.
@@ -53,8 +53,8 @@ class Batch:
         previous_action: `(B, T + 1, *action)`; None unless asked for.
         previous_reward: `(B, T + 1)`, of one step and under the window's goal; None unless asked
             for.
-        carry: Memory before the window's first observation, `(B, *shape)` each, zero where that
-            observation is an episode's first; None unless stored.
+        hidden_state: Memory before the window's first observation, `(B, *shape)` each, zero where
+            that observation is an episode's first; None unless stored.
     """
 
     observation: dict[str, Array]
@@ -72,7 +72,7 @@ class Batch:
     burn_in: int = 0
     previous_action: Array | None = None
     previous_reward: NDArray[np.float32] | None = None
-    carry: tuple[Array, ...] | None = None
+    hidden_state: tuple[Array, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.action)

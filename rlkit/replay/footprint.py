@@ -26,18 +26,18 @@ class Footprint:
 
     Attributes:
         observations: Of observations, which can live on disk.
-        carry: Of an agent's memory at every step.
+        hidden_state: Of an agent's memory at every step.
         rest: Of everything else, goals and codes of pictures among it.
     """
 
     observations: int
-    carry: int
+    hidden_state: int
     rest: int
 
     @property
     def total(self) -> int:
         """All of them."""
-        return self.observations + self.carry + self.rest
+        return self.observations + self.hidden_state + self.rest
 
 
 def footprint(
@@ -45,7 +45,7 @@ def footprint(
     action_space: spaces.Space[Any],
     capacity: int,
     num_envs: int = 1,
-    carry: Sequence[tuple[int, ...]] = (),
+    hidden_state: Sequence[tuple[int, ...]] = (),
     share: Share = "auto",
     coder: Coder | None = None,
 ) -> Footprint:
@@ -66,7 +66,7 @@ def footprint(
     if goal is not None:
         one = row_bytes(goal) + code_bytes(coder, "desired_goal")
         rest += size * 4 + -(-size // STEPS_PER_GOAL) * one
-    return Footprint(seen, size * 4 * sum(math.prod(shape) for shape in carry), rest)
+    return Footprint(seen, size * 4 * sum(math.prod(shape) for shape in hidden_state), rest)
 
 
 def slots_of(capacity: int, num_envs: int) -> int:
@@ -82,7 +82,7 @@ def estimate_bytes(
     action_space: spaces.Space[Any],
     capacity: int,
     num_envs: int = 1,
-    carry: Sequence[tuple[int, ...]] = (),
+    hidden_state: Sequence[tuple[int, ...]] = (),
     share: Share = "auto",
     coder: Coder | None = None,
 ) -> int:
@@ -93,14 +93,16 @@ def estimate_bytes(
     Raises:
         ValueError: If a space cannot be stored as arrays.
     """
-    need = footprint(observation_space, action_space, capacity, num_envs, carry, share, coder)
+    need = footprint(
+        observation_space, action_space, capacity, num_envs, hidden_state, share, coder
+    )
     return need.total
 
 
 def check_room(need: Footprint, capacity: int, directory: str | Path | None) -> None:
     """Raises ValueError if memory or disk cannot hold a full replay; the message says what can."""
     have = available_bytes()
-    held = need.total if directory is None else need.carry + need.rest
+    held = need.total if directory is None else need.hidden_state + need.rest
     if held > have:
         raise too_large(need, capacity, have, directory)
     if directory is None:
@@ -122,14 +124,14 @@ def too_large(
     need: Footprint, capacity: int, have: int, directory: str | Path | None
 ) -> ValueError:
     """The error of a replay that the memory does not hold."""
-    held = need.total if directory is None else need.carry + need.rest
+    held = need.total if directory is None else need.hidden_state + need.rest
     text = f"a replay of {capacity:,} steps (buffer_size) would take {held:,} bytes"
-    if need.carry:
-        text += f", {need.carry:,} of them for an agent's memory at every step,"
+    if need.hidden_state:
+        text += f", {need.hidden_state:,} of them for an agent's memory at every step,"
     text += f" of {have:,} that are available: {_lower(capacity, held, have)}"
-    if directory is None and need.carry + need.rest <= have:
+    if directory is None and need.hidden_state + need.rest <= have:
         text += ', or keep observations on disk with directory = "a folder"'
-    if need.carry:
+    if need.hidden_state:
         text += ', or set start = "zero" to keep no memory'
     return ValueError(text)
 

@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import ReplayBuffer as SB3ReplayBuffer
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
 from rlkit.goals.rule import GoalRule
 from rlkit.replay.batch import Array
-from rlkit.replay.replay import Replay
+from rlkit.replay.replay_buffer import ReplayBuffer
 from rlkit.replay.shared import Share
 from rlkit.replay.storage import EpisodeStorage
 
 
-class HindsightReplayBuffer(ReplayBuffer):
+class HindsightReplayBuffer(SB3ReplayBuffer):
     """Hindsight for Stable-Baselines3's agents, without a live environment.
 
     Unlike `HerReplayBuffer` it stores each observation once, samples from unfinished episodes,
@@ -67,7 +67,7 @@ class HindsightReplayBuffer(ReplayBuffer):
         seed: int | None = None,
     ) -> None:
         # The parent would allocate arrays of its own; its parent knows spaces and device only.
-        super(ReplayBuffer, self).__init__(
+        super(SB3ReplayBuffer, self).__init__(
             buffer_size, observation_space, action_space, device, n_envs
         )
         if optimize_memory_usage:
@@ -79,7 +79,7 @@ class HindsightReplayBuffer(ReplayBuffer):
             seed = int(th.randint(2**62, ()).item())
         self.optimize_memory_usage = False
         self.handle_timeout_termination = handle_timeout_termination
-        self.replay = Replay(
+        self.replay = ReplayBuffer(
             observation_space,
             action_space,
             buffer_size,

@@ -34,7 +34,8 @@ class EpisodeStorage:
         action_space: Space of one environment's action as stored.
         capacity: Slots over all environments, at least; the oldest steps go first.
         num_envs: Environments that add in lockstep.
-        carry: Shapes of the arrays of an agent's memory, kept with every step; none by default.
+        hidden_state: Shapes of the arrays of an agent's memory, kept with every step; none by
+            default.
         share: Whether the achieved goal and the observation are stored as one, see
             `rlkit.replay.shared`; "auto" does so where both are pictures.
         directory: Folder on a local disk for observations; None keeps them in memory.
@@ -54,7 +55,7 @@ class EpisodeStorage:
         action_space: spaces.Space[Any],
         capacity: int,
         num_envs: int = 1,
-        carry: Sequence[tuple[int, ...]] = (),
+        hidden_state: Sequence[tuple[int, ...]] = (),
         share: Share = "auto",
         directory: str | Path | None = None,
         coder: Coder | None = None,
@@ -67,7 +68,9 @@ class EpisodeStorage:
         self.slots = slots_of(capacity, num_envs)
         require_pictures(coder, observation_space)
         self._widths = {} if coder is None else dict(coder.widths)
-        need = footprint(observation_space, action_space, capacity, num_envs, carry, share, coder)
+        need = footprint(
+            observation_space, action_space, capacity, num_envs, hidden_state, share, coder
+        )
         check_room(need, capacity, directory)
         keyed, goal_space = parts_of(observation_space)
         self.shared = shared_keys(keyed, share)
@@ -76,7 +79,9 @@ class EpisodeStorage:
             stored = {key: space for key, space in keyed.items() if key not in self.shared}
             self.seen = columns_of(size, stored, directory, coder)
             self.action = empty_rows(size, action_space)
-            self.carry = tuple(np.zeros((size, *shape), np.float32) for shape in carry)
+            self.hidden_state = tuple(
+                np.zeros((size, *shape), np.float32) for shape in hidden_state
+            )
         except MemoryError as error:
             raise too_large(need, capacity, available_bytes(), directory) from error
         self.observation = {key: self.seen[self.shared.get(key, key)].array for key in keyed}
@@ -109,7 +114,7 @@ class EpisodeStorage:
         terminated: Array,
         truncated: Array,
         next_observation: Any,
-        carry: Sequence[Array] | None = None,
+        hidden_state: Sequence[Array] | None = None,
     ) -> None:
         """Appends one step of every environment.
 
@@ -121,7 +126,8 @@ class EpisodeStorage:
             truncated: Whether it was cut off, `(num_envs,)`.
             next_observation: Observations after the step; at an episode's end the last one, not
                 the next episode's first.
-            carry: The agent's memory before it read `observation`, `(num_envs, *shape)` each.
+            hidden_state: The agent's memory before it read `observation`, `(num_envs, *shape)`
+                each.
 
         Raises:
             ValueError: If the memory is not of the shapes that this storage keeps, or what is
@@ -130,8 +136,8 @@ class EpisodeStorage:
         if not isinstance(observation, Mapping):
             observation = {"observation": observation}
             next_observation = {"observation": next_observation}
-        if self.carry or carry is not None:
-            self._check_carry(carry)
+        if self.hidden_state or hidden_state is not None:
+            self._check_hidden_state(hidden_state)
         for seen in (observation, next_observation):
             check_shared(seen, self.shared)
         here = self._row + self.cursor % self.slots
@@ -142,7 +148,7 @@ class EpisodeStorage:
             rows.put(here, observation[key])
             rows.put(there, next_observation[key])
         self.action[here] = action
-        for column, part in zip(self.carry, carry or (), strict=True):
+        for column, part in zip(self.hidden_state, hidden_state or (), strict=True):
             column[here] = part
         self.reward[here] = reward
         self.terminated[here] = terminated
@@ -192,13 +198,14 @@ class EpisodeStorage:
         # The cursor's slot still holds the ring's oldest step, which no position names any more.
         self.has_action[self._row[env] + self.cursor[env] % self.slots] = False
 
-    def _check_carry(self, carry: Sequence[Array] | None) -> None:
-        given = [] if carry is None else [part.shape for part in carry]
-        kept = [(self.num_envs, *column.shape[1:]) for column in self.carry]
+    def _check_hidden_state(self, hidden_state: Sequence[Array] | None) -> None:
+        given = [] if hidden_state is None else [part.shape for part in hidden_state]
+        kept = [(self.num_envs, *column.shape[1:]) for column in self.hidden_state]
         if given != kept:
             raise ValueError(
-                f"the memory to store has shapes {given}, this replay keeps {kept}: pass `carry` "
-                f"to `add` as its own argument `carry` describes it"
+                f"the memory to store has shapes {given}, this replay keeps {kept}: pass "
+                f"`hidden_state` "
+                f"to `add` as its own argument `hidden_state` describes it"
             )
 
     def _add_goal(self, here: Array, there: Array, desired: Array) -> None:
@@ -368,7 +375,7 @@ class EpisodeStorage:
             ring = column.reshape(self.num_envs, self.slots, *column.shape[1:])
             saved = state["columns"][name]
             if ring[:, : saved.shape[1]].shape != saved.shape or ring.dtype != saved.dtype:
-                memory = ", and the same memory" if name.startswith("carry.") else ""
+                memory = ", and the same memory" if name.startswith("hidden_state.") else ""
                 raise ValueError(
                     f"the saved replay's {name!r} is {saved.dtype}{saved.shape}, this replay holds "
                     f"{ring.dtype}{ring.shape}: same environments, spaces and capacity are needed"
@@ -394,7 +401,7 @@ class EpisodeStorage:
         columns = {name: getattr(self, name) for name in (*named, "length")}
         if self.goals is not None:
             columns["goal_id"] = self.goal_id
-        columns |= {f"carry.{i}": column for i, column in enumerate(self.carry)}
+        columns |= {f"hidden_state.{i}": column for i, column in enumerate(self.hidden_state)}
         for key, rows in self.seen.items():
             columns |= {f"{name}.{key}": column for name, column in rows.arrays().items()}
         return columns

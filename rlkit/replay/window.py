@@ -79,7 +79,10 @@ def cut_sequences(
         burn_in=burn_in,
         previous_action=_unless(is_first, storage.action, earlier if previous_action else None),
         previous_reward=_unless(is_first, storage.reward, earlier if previous_reward else None),
-        carry=tuple(_unless(is_first[:, 0], part, seen[:, 0]) for part in storage.carry) or None,
+        hidden_state=tuple(
+            _unless(is_first[:, 0], part, seen[:, 0]) for part in storage.hidden_state
+        )
+        or None,
     )
 
 

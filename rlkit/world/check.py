@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rlkit.networks import adam, adam_state, gradient
 from rlkit.networks.difference import differ
-from rlkit.networks.encoders import Carry
+from rlkit.networks.encoders import HiddenState
 from rlkit.world.contract import Windows, WorldModel, repeat
 from rlkit.world.experience import HORIZON, Experience
 
@@ -65,11 +65,11 @@ def _has_the_shapes_it_promises(case: Experience) -> str | None:
 
 def _imagines_in_the_right_shape(case: Experience) -> str | None:
     w, rows = case.widths, len(case.windows)
-    carry = case.seen(case.windows, 3)
-    made = case.imagine(carry, case.actions)
+    hidden_state = case.seen(case.windows, 3)
+    made = case.imagine(hidden_state, case.actions)
     before, *after = (
         [tuple(part.shape) for part in memory]
-        for memory in (case.model.initial(rows), carry, made.carry)
+        for memory in (case.model.initial(rows), hidden_state, made.hidden_state)
     )
     if any(shapes != before for shapes in after) or any(shape[0] != rows for shape in before):
         return f"memory has shapes {before} when fresh, {after[0]} and {after[1]} later"
@@ -87,23 +87,23 @@ def _imagines_in_the_right_shape(case: Experience) -> str | None:
 
 
 def _memory_begins_with_the_last_observation(case: Experience) -> str | None:
-    carry = case.seen(case.windows, 3)
-    made = case.imagine(carry, case.actions)
+    hidden_state = case.seen(case.windows, 3)
+    made = case.imagine(hidden_state, case.actions)
     pairs = {
-        "observed": (carry[0], case.windows.observation[:, 2]),
-        "imagined": (made.carry[0], made.observation[:, -1]),
+        "observed": (hidden_state[0], case.windows.observation[:, 2]),
+        "imagined": (made.hidden_state[0], made.observation[:, -1]),
     }
     other = [name for name, (one, two) in pairs.items() if not torch.equal(one, two)]
-    return f"carry[0] is not the last observation, {other[0]}" if other else None
+    return f"hidden_state[0] is not the last observation, {other[0]}" if other else None
 
 
 def _never_writes_to_what_it_reads(case: Experience) -> str | None:
-    carry = case.seen(case.windows, 3)
+    hidden_state = case.seen(case.windows, 3)
     read = {"vector": case.vector, "actions": case.actions, **vars(case.windows)}
-    read |= {f"carry[{i}]": part for i, part in enumerate(carry)}
+    read |= {f"hidden_state[{i}]": part for i, part in enumerate(hidden_state)}
     before = {name: value.clone() for name, value in read.items()}
-    case.observe(case.windows, 3, 6, carry)
-    case.imagine(carry, case.actions)
+    case.observe(case.windows, 3, 6, hidden_state)
+    case.imagine(hidden_state, case.actions)
     case.loss(case.vector, case.windows)
     written = [name for name, value in read.items() if not torch.equal(value, before[name])]
     return f"{', '.join(written)} changed" if written else None
@@ -111,15 +111,15 @@ def _never_writes_to_what_it_reads(case: Experience) -> str | None:
 
 def _a_window_is_its_single_steps(case: Experience) -> str | None:
     steps = case.windows.action.shape[1] + 1
-    carry = case.model.initial(len(case.windows))
+    hidden_state = case.model.initial(len(case.windows))
     for t in range(steps):
-        carry = case.observe(case.windows, t, t + 1, carry)
+        hidden_state = case.observe(case.windows, t, t + 1, hidden_state)
         whole = case.seen(case.windows, t + 1)
-        if wrong := _memories_differ(carry, whole, f"after {t + 1} steps and one window"):
+        if wrong := _memories_differ(hidden_state, whole, f"after {t + 1} steps and one window"):
             return wrong
     for t in range(1, steps):
         halves = case.observe(case.windows, t, steps, case.seen(case.windows, t))
-        if wrong := _memories_differ(halves, carry, f"after two windows cut at {t} and one"):
+        if wrong := _memories_differ(halves, hidden_state, f"after two windows cut at {t} and one"):
             return wrong
     return None
 
@@ -147,27 +147,27 @@ def _rows_are_separate(case: Experience) -> str | None:
 
 
 def _the_same_seed_gives_the_same_samples(case: Experience) -> str | None:
-    carry = case.seen(case.windows, 3)
-    one, two = (case.imagine(carry, case.actions) for _ in range(2))
+    hidden_state = case.seen(case.windows, 3)
+    one, two = (case.imagine(hidden_state, case.actions) for _ in range(2))
     same = torch.equal(one.observation, two.observation) and torch.equal(one.outcome, two.outcome)
     return None if same else "two imaginations with the same generator differ"
 
 
 def _imagining_reads_the_past_alone(case: Experience) -> str | None:
-    carry = case.seen(case.windows, 3)
+    hidden_state = case.seen(case.windows, 3)
     made = []
     for other in range(2):
         # What it has been shown elsewhere, in training say, is not to be found in it again.
         future = replace(case.windows, observation=case.windows.observation + other)
         case.loss(case.vector, future)
         case.seen(future, case.windows.action.shape[1])
-        made.append(case.imagine(carry, case.actions).observation)
+        made.append(case.imagine(hidden_state, case.actions).observation)
     if not torch.equal(*made):
         return "what it imagines depends on windows that it has been shown before"
     for t in range(1, HORIZON):
         late = case.actions.clone()
         late[:, t:] += 1
-        other_made = case.imagine(carry, late).observation
+        other_made = case.imagine(hidden_state, late).observation
         text = f"the first {t} imagined steps under different actions after them"
         if wrong := _differ(other_made[:, :t], made[0][:, :t], text):
             return wrong
@@ -175,16 +175,16 @@ def _imagining_reads_the_past_alone(case: Experience) -> str | None:
 
 
 def _a_policy_sees_what_is_imagined(case: Experience) -> str | None:
-    carry = case.seen(case.windows, 3)
+    hidden_state = case.seen(case.windows, 3)
     seen: list[Tensor] = []
     times: list[int] = []
 
-    def policy(observation: Tensor, memory: Carry, t: int) -> Tensor:
+    def policy(observation: Tensor, memory: HiddenState, t: int) -> Tensor:
         seen.append(observation.clone())
         times.append(t)
         return case.actions[:, t]
 
-    made = case.imagine(carry, policy)
+    made = case.imagine(hidden_state, policy)
     if times != list(range(HORIZON)):
         return f"it is asked at times {times}, not once at each of {HORIZON} steps"
     wanted = torch.cat([case.windows.observation[:, 2:3], made.observation[:, :-1]], 1)
@@ -192,17 +192,17 @@ def _a_policy_sees_what_is_imagined(case: Experience) -> str | None:
         return "it is asked about other observations than were seen and imagined"
     if not case.widths.action:
         return None
-    told = case.imagine(carry, lambda x, memory, t: case.actions[:, t] + 1).observation
+    told = case.imagine(hidden_state, lambda x, memory, t: case.actions[:, t] + 1).observation
     return "what it does makes no difference" if torch.equal(told, made.observation) else None
 
 
 def _temperature_widens_what_is_imagined(case: Experience) -> str | None:
     count = 64
-    carry = repeat(case.seen(case.windows, 3), count)
+    hidden_state = repeat(case.seen(case.windows, 3), count)
     actions = case.actions.repeat_interleave(count, 0)
     spreads = []
     for temperature in (0.0, 0.5, 2.0):
-        made = case.imagine(carry, actions, temperature=temperature).observation[:, 0]
+        made = case.imagine(hidden_state, actions, temperature=temperature).observation[:, 0]
         rows = made.view(len(case.windows), count, -1)
         spreads.append(float(rows.std(1).mean()))
     rising = all(two >= one - 1e-6 for one, two in pairwise(spreads))
@@ -293,7 +293,7 @@ def _rows(windows: Windows, rows: slice) -> Windows:
     return Windows(**{name: value[rows] for name, value in vars(windows).items()})
 
 
-def _memories_differ(one: Carry, two: Carry, what: str) -> str | None:
+def _memories_differ(one: HiddenState, two: HiddenState, what: str) -> str | None:
     for i, (a, b) in enumerate(zip(one, two, strict=True)):
         if wrong := _differ(a, b, f"memories (part {i}) {what}"):
             return wrong

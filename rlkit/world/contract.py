@@ -8,7 +8,8 @@ Conventions, those of `rlkit.replay.batch` for sequences of vectors:
   predicts them and never reads them.
 - A model sees standardised numbers; `rlkit.world.World` stands between it and raw units.
 - A carry has taken in everything up to the present observation, and that is its first tensor:
-  `carry[0]` is the last observation `(B, F)`, seen or imagined. The others are the model's own.
+  `hidden_state[0]` is the last observation `(B, F)`, seen or imagined. The others are the model's
+  own.
 
 Laws, checked for every model by `check_world`: observing a window equals observing its single
 steps; a reset is a fresh start; imagining reads the past alone, and no action before its time;
@@ -24,11 +25,11 @@ from typing import Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
-from rlkit.networks.encoders import Carry
+from rlkit.networks.encoders import HiddenState
 
 Metrics = dict[str, Tensor]
 
-Policy = Callable[[Tensor, Carry, int], Tensor]
+Policy = Callable[[Tensor, HiddenState, int], Tensor]
 """What is done in imagination: `(observation (n, F), carry, t) -> action (n, A)`, t from 0 on."""
 
 
@@ -115,7 +116,7 @@ class Imagined:
     Attributes:
         observation: `(n, H, F)` samples; `observation[:, 0]` is what the first action led to.
         outcome: `(n, H, K)` samples.
-        carry: Memory after the last step.
+        hidden_state: Memory after the last step.
         mean: `(n, H, F + K)`, each step's expectation given the imagined steps before it; None
             where a model does not know it.
         scale: `(n, H, F + K)`, each step's standard deviation, likewise.
@@ -123,7 +124,7 @@ class Imagined:
 
     observation: Tensor
     outcome: Tensor
-    carry: Carry
+    hidden_state: HiddenState
     mean: Tensor | None = None
     scale: Tensor | None = None
 
@@ -170,25 +171,25 @@ class WorldModel(Protocol):
     def initial_parameters(self, generator: torch.Generator) -> Tensor:
         """A fresh parameter vector `(P,)`."""
 
-    def initial(self, count: int, device: torch.device | str = "cpu") -> Carry:
-        """Memory of `count` fresh episodes, `carry[0]` zeros `(count, F)`."""
+    def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
+        """Memory of `count` fresh episodes, `hidden_state[0]` zeros `(count, F)`."""
 
     def observe(
         self,
         vector: Tensor,
         x: Tensor,
         previous_action: Tensor,
-        carry: Carry,
+        hidden_state: HiddenState,
         is_first: Tensor,
         generator: torch.Generator | None = None,
-    ) -> Carry:
+    ) -> HiddenState:
         """Takes in a window of what happened.
 
         Args:
             vector: Parameters `(P,)`.
             x: Observations `(B, T, F)`, T >= 1.
             previous_action: What led to each, `(B, T, A)`; of no meaning where `is_first`.
-            carry: Memory before the window, never written to.
+            hidden_state: Memory before the window, never written to.
             is_first: `(B, T)`; memory is fresh there, before `x` is read.
             generator: Source of posterior samples; None takes the most likely instead.
 
@@ -199,7 +200,7 @@ class WorldModel(Protocol):
     def imagine(
         self,
         vector: Tensor,
-        carry: Carry,
+        hidden_state: HiddenState,
         policy: Policy,
         horizon: int,
         generator: torch.Generator,
@@ -209,9 +210,9 @@ class WorldModel(Protocol):
 
         Args:
             vector: Parameters `(P,)`.
-            carry: Memory of n rows, never written to.
-            policy: Called once per step, in order, with all rows in the order of `carry`, the last
-                observation first; `following(actions)` makes one of given actions.
+            hidden_state: Memory of n rows, never written to.
+            policy: Called once per step, in order, with all rows in the order of `hidden_state`,
+                the last observation first; `following(actions)` makes one of given actions.
             horizon: H, >= 1.
             generator: The only source of chance.
             temperature: How much chance there is within a prediction: 1 as it was learned, 0 none.
@@ -237,9 +238,9 @@ class WorldModel(Protocol):
 def following(actions: Tensor) -> Policy:
     """The policy that does what it is told: actions `(n, H, A)`."""
     steps = actions.unbind(1)
-    return lambda observation, carry, t: steps[t]
+    return lambda observation, hidden_state, t: steps[t]
 
 
-def repeat(carry: Carry, times: int) -> Carry:
+def repeat(hidden_state: HiddenState, times: int) -> HiddenState:
     """Memory in which every row stands `times` times in a row: `(n, ...) -> (n * times, ...)`."""
-    return tuple(part.repeat_interleave(times, 0) for part in carry)
+    return tuple(part.repeat_interleave(times, 0) for part in hidden_state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rlkit.networks.encoders import Carry
+from rlkit.networks.encoders import HiddenState
 from rlkit.world.contract import (
     Imagined,
     Metrics,
@@ -69,7 +69,9 @@ class Experience:
         mask = torch.ones(rows, steps, dtype=torch.bool)
         return Windows(observation, action, outcome.clone(), is_first, mask, position)
 
-    def observe(self, windows: Windows, start: int, stop: int, carry: Carry) -> Carry:
+    def observe(
+        self, windows: Windows, start: int, stop: int, hidden_state: HiddenState
+    ) -> HiddenState:
         """Memory after observations `start` to `stop - 1` of some windows."""
         part = slice(start, stop)
         with torch.no_grad():
@@ -77,22 +79,28 @@ class Experience:
                 self.vector,
                 windows.observation[:, part],
                 windows.previous_action[:, part],
-                carry,
+                hidden_state,
                 windows.is_first[:, part],
             )
 
-    def seen(self, windows: Windows, stop: int) -> Carry:
+    def seen(self, windows: Windows, stop: int) -> HiddenState:
         """Memory of fresh episodes after the first `stop` observations."""
         return self.observe(windows, 0, stop, self.model.initial(len(windows)))
 
     def imagine(
-        self, carry: Carry, actions: Tensor | Policy, seed: int = 0, temperature: float = 1.0
+        self,
+        hidden_state: HiddenState,
+        actions: Tensor | Policy,
+        seed: int = 0,
+        temperature: float = 1.0,
     ) -> Imagined:
         """What the model makes up of actions, without gradients."""
         policy = following(actions) if isinstance(actions, Tensor) else actions
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            return self.model.imagine(self.vector, carry, policy, HORIZON, generator, temperature)
+            return self.model.imagine(
+                self.vector, hidden_state, policy, HORIZON, generator, temperature
+            )
 
     def loss(self, vector: Tensor, windows: Windows, seed: int = 0) -> tuple[Tensor, Metrics]:
         """The loss when all schedules are over."""

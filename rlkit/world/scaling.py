@@ -140,7 +140,7 @@ class Scaling:
             given = actions.to(self.action.shift.device)
             return following(self.action.standardised(given))
         scale, restored = self.action.standardised, self.observation.restored
-        return lambda x, carry, t: scale(actions(restored(x), carry, t))
+        return lambda x, hidden_state, t: scale(actions(restored(x), hidden_state, t))
 
     def imagined(self, made: Imagined) -> Imagined:
         """What a model imagined, in raw units."""

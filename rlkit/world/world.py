@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rlkit.networks import adam, adam_state, gradient
-from rlkit.networks.encoders import Carry
+from rlkit.networks.encoders import HiddenState
 from rlkit.networks.files import fill_views, read_model, write_model
 from rlkit.networks.gradient import ONEDNN_WIDTH, fast_float32
 from rlkit.world.contract import Imagined, Metrics, Policy, Windows, WorldModel, repeat
@@ -189,20 +189,24 @@ class World:
                 totals[name] = totals.get(name, 0.0) + weight * float(value.mean())
         return {name: total / count for name, total in totals.items()}
 
-    def initial(self, count: int) -> Carry:
+    def initial(self, count: int) -> HiddenState:
         """Memory of `count` fresh episodes."""
         return self.model.initial(count, self.device)
 
     @torch.no_grad()
     def observe(
-        self, observation: Tensor, previous_action: Tensor, carry: Carry, is_first: Tensor
-    ) -> Carry:
+        self,
+        observation: Tensor,
+        previous_action: Tensor,
+        hidden_state: HiddenState,
+        is_first: Tensor,
+    ) -> HiddenState:
         """Takes in what happened, in raw units.
 
         Args:
             observation: `(B, T, F)`.
             previous_action: What led to each, `(B, T, A)`; of no meaning where `is_first`.
-            carry: Memory before, from `initial` or an earlier call.
+            hidden_state: Memory before, from `initial` or an earlier call.
             is_first: `(B, T)`, where an episode begins.
 
         Returns:
@@ -210,12 +214,12 @@ class World:
         """
         x = self.scaling.observation.standardised(observation.to(self.device))
         action = self.scaling.action.standardised(previous_action.to(self.device))
-        return self.model.observe(self.vector, x, action, carry, is_first.to(self.device))
+        return self.model.observe(self.vector, x, action, hidden_state, is_first.to(self.device))
 
     @torch.no_grad()
     def imagine(
         self,
-        carry: Carry,
+        hidden_state: HiddenState,
         actions: Tensor | Policy,
         *,
         horizon: int | None = None,
@@ -225,7 +229,7 @@ class World:
         """What would come of actions, a sample per row, in raw units. Look at its `finite`.
 
         Args:
-            carry: Memory of n rows; `rlkit.world.repeat` makes many rows of one.
+            hidden_state: Memory of n rows; `rlkit.world.repeat` makes many rows of one.
             actions: `(n, H, A)`, or a policy that is asked for them, with observations and actions
                 in raw units.
             horizon: H, needed with a policy alone.
@@ -244,7 +248,9 @@ class World:
             )
         policy = self.scaling.policy(actions)
         with fast_float32(self._onednn):
-            made = self.model.imagine(self.vector, carry, policy, given, generator, temperature)
+            made = self.model.imagine(
+                self.vector, hidden_state, policy, given, generator, temperature
+            )
         return self.scaling.imagined(made)
 
     def forecast(
@@ -288,12 +294,12 @@ class World:
         parts = []
         for i in range(0, len(x), at_once):
             rows = slice(i, i + at_once)
-            carry = self.observe(
+            hidden_state = self.observe(
                 x[rows], previous[rows], self.initial(len(x[rows])), is_first[rows]
             )
             actions = future[rows].repeat_interleave(samples, 0).to(self.device)
             made = self.imagine(
-                repeat(carry, samples), actions, generator=generator, temperature=temperature
+                repeat(hidden_state, samples), actions, generator=generator, temperature=temperature
             )
             parts.append(made.observation.view(-1, samples, *made.observation.shape[1:]).cpu())
         forecast = torch.cat(parts).transpose(0, 1)

@@ -40,7 +40,7 @@ from gymnasium import spaces
 from stable_baselines3 import HerReplayBuffer
 
 from rlkit.goals import ExactRule
-from rlkit.replay import Replay, available_bytes, estimate_bytes
+from rlkit.replay import ReplayBuffer, available_bytes, estimate_bytes
 
 ENVS, EPISODE, PICTURES, SAMPLES = 8, 50, 256, 300
 THEIRS = 10_000
@@ -78,11 +78,11 @@ def transitions(count: int, size: int) -> Iterator[tuple[Any, ...]]:
         yield now, following, action, np.full(ENVS, i % EPISODE == EPISODE - 1)
 
 
-def fill(buffer: Replay | HerReplayBuffer, count: int, size: int) -> int:
+def fill(buffer: ReplayBuffer | HerReplayBuffer, count: int, size: int) -> int:
     """Adds transitions; returns the most that was resident meanwhile."""
     reward, never, most = np.full(ENVS, -1.0), np.zeros(ENVS, np.bool_), 0
     for i, (now, following, action, done) in enumerate(transitions(count, size)):
-        if isinstance(buffer, Replay):
+        if isinstance(buffer, ReplayBuffer):
             buffer.add(now, action, reward, never, done, following)
         else:
             infos: list[dict[str, Any]] = [{"TimeLimit.truncated": bool(end)} for end in done]
@@ -92,12 +92,12 @@ def fill(buffer: Replay | HerReplayBuffer, count: int, size: int) -> int:
     return max(most, resident())
 
 
-def build(name: str, count: int, size: int, folder: str | None) -> Replay | HerReplayBuffer:
+def build(name: str, count: int, size: int, folder: str | None) -> ReplayBuffer | HerReplayBuffer:
     """An empty buffer: "ours" or "sb3"."""
     if name == "sb3":
         env: Any = RewardOnly()
         return HerReplayBuffer(count, space_of(size), ACTIONS, env, "cpu", ENVS)
-    return Replay(
+    return ReplayBuffer(
         space_of(size), ACTIONS, count, num_envs=ENVS, rule=RULE, seed=0, directory=folder
     )
 

@@ -83,7 +83,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     frames = rng.integers(0, 256, (count, args.size, args.size, 3), np.uint8)
 
     def update() -> None:
-        agent.learner.update(agent.interface.batch(agent.memory.sample(args.batch)))
+        agent.learner.update(agent.interface.batch(agent.replay_buffer.sample(args.batch)))
 
     def update_anew() -> None:
         latent.encode(frames)

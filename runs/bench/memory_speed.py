@@ -184,14 +184,14 @@ def one_step(name: str, hidden: int, count: int) -> Work:
     encoder, vector = encoder_of(name, hidden)
     x = torch.randn(count, OBSERVATION + ACTION)
     goes_on = torch.zeros(count, dtype=torch.bool)
-    carry = encoder.initial(count)
+    hidden_state = encoder.initial(count)
     with torch.no_grad():
         for _ in range(128):
-            _, carry = encoder.step(vector, x, carry, goes_on)
+            _, hidden_state = encoder.step(vector, x, hidden_state, goes_on)
 
     def step() -> None:
         with torch.no_grad():
-            encoder.step(vector, x, carry, goes_on)
+            encoder.step(vector, x, hidden_state, goes_on)
 
     return step
 
@@ -219,10 +219,10 @@ def our_scan(name: str, steps: int, args: argparse.Namespace) -> Work:
     encoder, vector = encoder_of(name, args.hidden)
     vector.requires_grad_(True)
     x = torch.randn(args.batch, steps, OBSERVATION + ACTION)
-    carry = encoder.initial(args.batch)
+    hidden_state = encoder.initial(args.batch)
     is_first = torch.zeros(args.batch, steps, dtype=torch.bool)
     is_first[0, 0] = is_first[1, steps // 2] = True
-    return lambda: backward(encoder.scan(vector, x, carry, is_first)[0])
+    return lambda: backward(encoder.scan(vector, x, hidden_state, is_first)[0])
 
 
 def measure_training(args: argparse.Namespace) -> dict[str, Any]:

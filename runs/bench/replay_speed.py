@@ -30,7 +30,7 @@ from gymnasium import spaces
 from stable_baselines3 import HerReplayBuffer
 
 from rlkit.goals import DistanceRule
-from rlkit.replay import Replay
+from rlkit.replay import ReplayBuffer
 
 ENVS, EPISODE, BATCH, SAMPLES = 8, 50, 256, 1000
 WIDTHS = {"observation": 10, "achieved_goal": 3, "desired_goal": 3}
@@ -67,7 +67,7 @@ def transitions(size: int) -> Iterator[tuple[Any, ...]]:
 
 def ours(size: int) -> tuple[Callable[..., None], Callable[[], Any]]:
     """Ways to add to and sample from this replay."""
-    replay = Replay(SPACE, ACTIONS, size, num_envs=ENVS, rule=RULE, seed=0)
+    replay = ReplayBuffer(SPACE, ACTIONS, size, num_envs=ENVS, rule=RULE, seed=0)
     never = np.zeros(ENVS, np.bool_)
 
     def add(now: Any, following: Any, action: Any, reward: Any, done: Any) -> None:

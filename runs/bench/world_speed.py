@@ -294,8 +294,8 @@ def imagining(world: World, rows: int, horizon: int) -> Work:
     """Imagining from one present, with many futures."""
     generator = torch.Generator().manual_seed(0)
     seen, done = torch.randn(1, 8, LAYOUT.observation), torch.randn(1, 8, LAYOUT.action)
-    carry = world.observe(seen, done, world.initial(1), torch.zeros(1, 8, dtype=torch.bool))
-    many, actions = repeat(carry, rows), torch.randn(rows, horizon, LAYOUT.action)
+    hidden_state = world.observe(seen, done, world.initial(1), torch.zeros(1, 8, dtype=torch.bool))
+    many, actions = repeat(hidden_state, rows), torch.randn(rows, horizon, LAYOUT.action)
     return lambda: world.imagine(many, actions, generator=generator)
 
 

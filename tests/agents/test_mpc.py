@@ -96,11 +96,11 @@ def test_planning_begins_with_the_first_fit():
 def test_acting_greedily_is_a_function_of_its_input():
     agent = on_goals().learn(60)
     before = agent.learner.generator.get_state()
-    one, carry = agent.predict(some(agent), deterministic=True)
+    one, hidden_state = agent.predict(some(agent), deterministic=True)
     two, _ = agent.predict(some(agent), deterministic=True)
     np.testing.assert_array_equal(one, two)
     assert torch.equal(agent.learner.generator.get_state(), before)
-    agent.predict(some(agent), carry, np.zeros(4, bool), deterministic=True)
+    agent.predict(some(agent), hidden_state, np.zeros(4, bool), deterministic=True)
     assert torch.equal(agent.learner.generator.get_state(), before)
     agent.predict(some(agent))
     assert not torch.equal(agent.learner.generator.get_state(), before)
@@ -110,10 +110,10 @@ def test_memory_is_forgotten_where_an_episode_begins():
     agent = on_goals(world={"name": "rssm", "hidden": 8}).learn(60)
     x = some(agent)
     fresh, _ = agent.predict(x, deterministic=True)
-    _, carry = agent.predict(some(agent, seed=8), deterministic=True)
-    again, _ = agent.predict(x, carry, np.ones(4, bool), deterministic=True)
+    _, hidden_state = agent.predict(some(agent, seed=8), deterministic=True)
+    again, _ = agent.predict(x, hidden_state, np.ones(4, bool), deterministic=True)
     np.testing.assert_array_equal(fresh, again)
-    on, _ = agent.predict(x, carry, np.zeros(4, bool), deterministic=True)
+    on, _ = agent.predict(x, hidden_state, np.zeros(4, bool), deterministic=True)
     assert not np.array_equal(fresh, on)
 
 

@@ -24,18 +24,20 @@ class Drift(Markov):
     def fill(self, views, generator):
         views["unused"].zero_()
 
-    def imagine(self, vector, carry, policy, horizon, generator, temperature=1.0):
+    def imagine(self, vector, hidden_state, policy, horizon, generator, temperature=1.0):
         outcome = self.known.outcome
 
-        def step(carry, action):
-            x = carry[0] + torch.nn.functional.pad(0.1 * action, (len(carry[0][0]) - 2, 0))
+        def step(hidden_state, action):
+            x = hidden_state[0] + torch.nn.functional.pad(
+                0.1 * action, (len(hidden_state[0][0]) - 2, 0)
+            )
             told = torch.zeros(len(x), outcome)
             if outcome:
                 told[:, 0] = -x[:, 0] + self.noise * torch.randn(len(x), generator=generator)
                 told[:, 1] = (x[:, 0] > 0.35).float()  # terminated
             return Step(torch.cat([x, told], 1), None, None, (x,))
 
-        return unroll(step, carry, policy, horizon)
+        return unroll(step, hidden_state, policy, horizon)
 
     def loss(self, vector, windows, generator, step):
         loss = vector.square().sum()
@@ -48,9 +50,9 @@ class Broken(Ensemble):
 
     everywhere: bool = True
 
-    def imagine(self, vector, carry, policy, horizon, generator, temperature=1.0):
-        first = policy(carry[0], carry, 0)
-        made = super().imagine(vector, carry, policy, horizon, generator, temperature)
+    def imagine(self, vector, hidden_state, policy, horizon, generator, temperature=1.0):
+        first = policy(hidden_state[0], hidden_state, 0)
+        made = super().imagine(vector, hidden_state, policy, horizon, generator, temperature)
         where = (first[:, 0] < 0) | self.everywhere
         made.observation[where, -1] = torch.nan
         return made

@@ -225,7 +225,7 @@ def test_actions_are_scaled_to_the_range_of_the_environment(algorithm):
     width = high - low
     assert (actions.min(axis=0) < low + 0.1 * width).all()
     assert (actions.max(axis=0) > high - 0.1 * width).all()
-    stored = agent.memory.sample(64).action
+    stored = agent.replay_buffer.sample(64).action
     assert np.abs(stored).max() <= 1
     np.testing.assert_allclose(
         agent.interface.to_env(np.array([[-1, -1], [0, 1]])), [low, [-2, 500]]
@@ -264,11 +264,11 @@ def test_sb3s_hindsight_buffer_is_translated():
         replay_buffer_class=HerReplayBuffer,
         replay_buffer_kwargs={"n_sampled_goal": 3, "goal_selection_strategy": "final"},
     )
-    assert agent.memory.weights == pytest.approx(
-        {**dict.fromkeys(agent.memory.weights, 0.0), "final": 0.75, "played": 0.25}
+    assert agent.replay_buffer.weights == pytest.approx(
+        {**dict.fromkeys(agent.replay_buffer.weights, 0.0), "final": 0.75, "played": 0.25}
     )
     agent.learn(200)
-    assert abs(agent.memory.sample(2000).relabelled.mean() - 0.75) < 0.04
+    assert abs(agent.replay_buffer.sample(2000).relabelled.mean() - 0.75) < 0.04
 
 
 @pytest.mark.parametrize("broken", ["reward", "observation", "restart"])
@@ -283,7 +283,7 @@ def test_what_is_not_finite_never_reaches_the_weights(broken):
         next(course)
     assert agent._n_updates == 19
     assert unchanged(before, agent)
-    assert np.isfinite(agent.memory.sample(200).reward).all()
+    assert np.isfinite(agent.replay_buffer.sample(200).reward).all()
 
 
 def test_a_broken_first_observation_is_noticed():
@@ -314,11 +314,11 @@ def test_a_second_learn_starts_new_episodes_in_the_replay():
     agent = build(SAC, env).learn(13)
     agent.learn(13)
     assert agent.num_timesteps == 13
-    lengths = agent.memory.storage.length[agent.memory.storage.has_action]
+    lengths = agent.replay_buffer.storage.length[agent.replay_buffer.storage.has_action]
     assert sorted(set(lengths.tolist())) == [0, 3, 5]
     agent.learn(4, reset_num_timesteps=False)
     assert agent.num_timesteps == 17
-    assert (agent.memory.storage.step_index == 4).any()
+    assert (agent.replay_buffer.storage.step_index == 4).any()
 
 
 def test_goals_do_not_go_with_running_normalisation():
@@ -358,8 +358,8 @@ def test_options_are_checked():
 
 def test_arguments_of_sb3s_agents_are_understood():
     agent = build(SAC, n_steps=3, use_sde=False, sde_sample_freq=4)
-    assert agent.memory.steps == agent.options["replay"]["steps"] == 3
-    with pytest.raises(ValueError, match=r"use_sde = True.*noise_correlation"):
+    assert agent.replay_buffer.steps == agent.options["replay"]["steps"] == 3
+    with pytest.raises(ValueError, match=r"use_sde = True.*coloured_noise"):
         build(SAC, use_sde=True)
 
 

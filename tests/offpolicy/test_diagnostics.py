@@ -55,7 +55,7 @@ def collected(algorithm=SAC, steps=300, length=60, num_envs=1, **options):
 
 def set_gates(agent, name, update_bias):
     """A GRU that reads its last input only (negative bias) or adds up all of them (positive)."""
-    encoder = agent.learner.memory.encoder
+    encoder = agent.learner.recurrent.encoder
     views = encoder.views(agent.learner.state[name][: encoder.size])
     views["0.recurrent.weight"].zero_()
     views["0.recurrent.bias"].zero_()
@@ -184,7 +184,7 @@ def test_goals_that_memory_reads_are_those_that_were_played():
     options = {**SMALL, "previous_action": False, "normalise": False, "learning_starts": 10**6}
     agent = SAC("MultiInputPolicy", env, seed=3, **options).learn(300)
     set_gates(agent, "actor", 9.0)
-    encoder = agent.learner.memory.encoder
+    encoder = agent.learner.recurrent.encoder
     views = encoder.views(agent.learner.state["actor"][: encoder.size])
     views["0.input.weight"][:, :-2] = 0  # all but the goal
     found = diagnose(agent)
@@ -246,7 +246,10 @@ def test_training_is_the_same_with_and_without(monkeypatch):
     one, other = watched.learner.state_dict(), alone.learner.state_dict()
     assert all(torch.equal(one["weights"][k], other["weights"][k]) for k in one["weights"])
     np.testing.assert_array_equal(one["generator"], other["generator"])
-    for rng, again in ((watched.memory.rng, alone.memory.rng), (watched.rng, alone.rng)):
+    for rng, again in (
+        (watched.replay_buffer.rng, alone.replay_buffer.rng),
+        (watched.rng, alone.rng),
+    ):
         assert rng.bit_generator.state == again.bit_generator.state
 
 

@@ -13,7 +13,11 @@ from rlkit.replay import EpisodeStorage
 
 
 def imagining(latent=SMALL_VAE, imagination=None, **options):
-    chosen = {"goal_judge": "latent", "imagination": imagination or {"source": "prior"}, **options}
+    chosen = {
+        "reward_source": "latent",
+        "imagination": imagination or {"source": "prior"},
+        **options,
+    }
     return agent_of(MAZE, latent, **chosen)
 
 
@@ -119,10 +123,10 @@ def test_nothing_visited_yet_leaves_the_environments_goals():
 def test_episodes_and_hindsight_pursue_them_and_the_latent_judges():
     hindsight = {"future": 0.4, "imagined": 0.4, "played": 0.2}
     agent = imagining(replay={"hindsight": hindsight}).learn(240)
-    storage = agent.memory.storage
+    storage = agent.replay_buffer.storage
     stored = storage.goals.take(storage.goal_id[storage.has_action])
     assert 2 < len(np.unique(stored, axis=0)) < 20, "one goal per episode"
-    batch = agent.memory.sample(400)
+    batch = agent.replay_buffer.sample(400)
     achieved = batch.observation["achieved_goal"][:, 1]
     reached = agent.sight.distance.success(achieved, batch.desired_goal[:, 0])
     np.testing.assert_array_equal(batch.reward[:, 0], reached - 1.0)
@@ -157,7 +161,7 @@ def test_resume_is_exact(tmp_path, imagination):
     options = {
         **SETTINGS,
         "latent": SMALL_VAE,
-        "goal_judge": "latent",
+        "reward_source": "latent",
         "imagination": imagination,
         "replay": {"hindsight": {"future": 0.5, "imagined": 0.5}},
     }
@@ -184,7 +188,10 @@ def test_settings_out_of_range_are_named(options, message):
     ("options", "message"),
     [
         ({"imagination": {"goals": 1}}, r"imagination has no option 'goals'; known: \['share'"),
-        ({"goal_judge": "environment"}, 'no environment can judge: set goal_judge = "latent"'),
+        (
+            {"reward_source": "environment"},
+            'no environment can judge: set reward_source = "latent"',
+        ),
         ({"latent": PCA(dims=3)}, "PCA has no prior to imagine goals from"),
         ({"pretraining": {**LITTLE, "refresh_every": 40}}, "refresh_every = 0 instead of 40"),
     ],

@@ -217,13 +217,13 @@ def test_learning_sees_what_acting_sees(options):
 
 def test_pictures_are_kept_once_and_judged_as_they_are():
     agent = agent_of(replay={"hindsight": "future"}).learn(150)
-    storage = agent.memory.storage
+    storage = agent.replay_buffer.storage
     for column in storage.observation.values():
         assert (column.shape[1:], column.dtype) == ((32, 32, 3), np.uint8)
     assert storage.observation["observation"] is storage.observation["achieved_goal"]
     assert agent.learner.sizes == Sizes(3, 3, 2)
     assert agent.sight.latent is None
-    batch = agent.memory.sample(200)
+    batch = agent.replay_buffer.sample(200)
     achieved = batch.observation["achieved_goal"][:, 1]
     success = agent.rule.success(achieved, batch.desired_goal[:, 0])
     np.testing.assert_array_equal(batch.reward[:, 0], success - 1.0)
@@ -263,7 +263,7 @@ def test_goals_that_are_no_pictures_stay_beside_the_code():
     env = make_vec_env(build, "", 2, 0)
     agent = SAC("MultiInputPolicy", env, **SETTINGS).learn(60)
     assert agent.learner.sizes == Sizes(3 + 2, 2, 2)
-    batch = agent.memory.sample(4)
+    batch = agent.replay_buffer.sample(4)
     seen = agent.learner.prepare(agent.interface.batch(batch))["observation"]
     pictures = torch.tensor(batch.observation["observation"])
     model, vector = agent.learner.joint.model, agent.learner.state["latent"]
@@ -301,7 +301,7 @@ def test_memory_is_diagnosed_through_codes():
         ({"latent": PCA()}, "without chance in its codes"),
         ({"latent": Denoising()}, "without chance in its codes"),
         ({"latent": Autoencoder(noise=0.1)}, "without chance in its codes"),
-        ({"goal_judge": "latent"}, 'set goal_judge = "environment", or joint = False'),
+        ({"reward_source": "latent"}, 'set reward_source = "environment", or joint = False'),
         ({"compile": True}, "compile = True does not go with joint = True"),
         ({"reconstruction": -1.0}, "reconstruction = -1.0 must be >= 0"),
         ({"joint": "yes"}, "joint = 'yes' must be true or false"),

@@ -25,7 +25,7 @@ def refreshing(env_id=REACH, latent=SMALL_VAE, algorithm=SAC, num_envs=2, **opti
 
 def stored_codes(agent):
     """Slots of the stored observations, their pictures, and what the replay reads there."""
-    storage = agent.memory.storage
+    storage = agent.replay_buffer.storage
     column = storage.seen["observation"]
     slots = np.flatnonzero(storage.has_action)
     return slots, column.pictures(slots), column.take(slots)
@@ -34,7 +34,7 @@ def stored_codes(agent):
 def test_codes_in_batches_are_those_of_the_present_version():
     agent = refreshing().learn(130)
     assert agent.sight.version == 1 + 3
-    storage, sight = agent.memory.storage, agent.sight
+    storage, sight = agent.replay_buffer.storage, agent.sight
     assert storage.observation["observation"].dtype == np.uint8
     made = storage.seen["observation"].codes.version
     assert len(np.unique(made[storage.has_action])) > 2, "some codes are of older versions"
@@ -43,7 +43,7 @@ def test_codes_in_batches_are_those_of_the_present_version():
     goals = storage.goal_id[slots]
     asked = sight.encode(storage.goals.kept(goals))
     np.testing.assert_allclose(storage.goals.take(goals), asked, atol=1e-5)
-    batch = agent.memory.sample(50)
+    batch = agent.replay_buffer.sample(50)
     assert batch.observation["observation"].shape[2:] == (3,)
     assert batch.observation["achieved_goal"].shape[2:] == (5,)
     np.testing.assert_array_equal(
@@ -59,9 +59,9 @@ def test_until_the_first_refresh_all_is_as_if_frozen():
         refreshing(pretraining={**LITTLE, "refresh_every": every}).learn(48) for every in (0, 500)
     )
     assert frozen.sight.latent.vector.equal(lazy.sight.latent.vector)
-    played = (agent.memory.storage.action for agent in (frozen, lazy))
+    played = (agent.replay_buffer.storage.action for agent in (frozen, lazy))
     np.testing.assert_allclose(*played, atol=1e-4)
-    one, other = frozen.memory.sample(20), lazy.memory.sample(20)
+    one, other = frozen.replay_buffer.sample(20), lazy.replay_buffer.sample(20)
     for key, value in one.observation.items():
         np.testing.assert_allclose(value, other.observation[key], atol=1e-5)
     np.testing.assert_allclose(one.desired_goal, other.desired_goal, atol=1e-5)
@@ -71,11 +71,11 @@ def test_until_the_first_refresh_all_is_as_if_frozen():
 
 def test_a_refresh_cuts_running_episodes_and_begins_new_ones():
     agent = refreshing()
-    cut, storage = [], agent.memory.storage
+    cut, storage = [], agent.replay_buffer.storage
     for steps in agent.iterate(44):
         if agent.sight.is_ready and steps == 40 and not cut:
             assert not storage.begins.any()
-            cut = [agent.memory.storage.cursor.copy()]
+            cut = [agent.replay_buffer.storage.cursor.copy()]
     assert agent.sight.version == 2
     assert agent.episodes_cut == 2
     (cursor,) = cut
@@ -91,32 +91,32 @@ def test_a_refresh_cuts_running_episodes_and_begins_new_ones():
 
 def test_stored_carries_of_old_versions_read_as_fresh_ones():
     agent = refreshing(MAZE, **GRU).learn(40)
-    storage = agent.memory.storage
-    assert all(np.abs(part[storage.has_action]).max() > 0 for part in storage.carry)
+    storage = agent.replay_buffer.storage
+    assert all(np.abs(part[storage.has_action]).max() > 0 for part in storage.hidden_state)
     agent.learn(4, reset_num_timesteps=False)  # the refresh comes first
     assert agent.sight.version == 2
     newest = storage.step_index[storage.has_action] < 2
-    for part in storage.carry:
+    for part in storage.hidden_state:
         old = part[storage.has_action][storage.length[storage.has_action] > 0]
         np.testing.assert_array_equal(old, 0.0)
     assert newest.any()
-    batch = agent.memory.sample(60)
+    batch = agent.replay_buffer.sample(60)
     later = ~batch.is_first[:, 0]
     assert later.any()
-    fresh = [(part[later] == 0).all(axis=1) for part in batch.carry]
+    fresh = [(part[later] == 0).all(axis=1) for part in batch.hidden_state]
     assert np.all(fresh, axis=0).mean() > 0.5
 
 
 def test_the_latent_s_judgement_belongs_to_its_version():
-    agent = refreshing(goal_judge="latent", algorithm=TD3).learn(40)
-    threshold, storage = agent.sight.distance.threshold, agent.memory.storage
+    agent = refreshing(reward_source="latent", algorithm=TD3).learn(40)
+    threshold, storage = agent.sight.distance.threshold, agent.replay_buffer.storage
     stored = storage.reward.copy()
     agent.learn(60, reset_num_timesteps=False)
     assert agent.sight.version == 3
     assert agent.sight.distance.threshold != threshold
     np.testing.assert_array_equal(storage.reward[stored != 0], stored[stored != 0])
     for _ in range(2):
-        batch = agent.memory.sample(300)
+        batch = agent.replay_buffer.sample(300)
         gap = batch.observation["achieved_goal"][:, 1] - batch.desired_goal[:, 0]
         reached = np.linalg.norm(gap, axis=1) < agent.sight.distance.threshold
         assert not batch.relabelled.all()
@@ -138,10 +138,10 @@ def test_intervals_can_grow():
 
 def test_a_refresh_can_be_asked_for_and_comes_before_the_next_step():
     agent = refreshing(pretraining={**OFTEN, "refresh_every": 10_000}).learn(30)
-    cursor = agent.memory.storage.cursor.copy()
+    cursor = agent.replay_buffer.storage.cursor.copy()
     agent.refresh()
     assert agent.sight.version == 1
-    np.testing.assert_array_equal(agent.memory.storage.cursor, cursor)
+    np.testing.assert_array_equal(agent.replay_buffer.storage.cursor, cursor)
     agent.learn(10, reset_num_timesteps=False)
     assert agent.sight.version == 2
     assert agent.episodes_cut == 2
@@ -158,7 +158,7 @@ def test_a_refresh_without_pictures_or_steps_is_refused():
 
 def test_a_judge_needs_episodes_in_which_something_is_near():
     plan = {**OFTEN, "stay": 9, "near": 9, "refresh_every": 16}
-    agent = refreshing(goal_judge="latent", pretraining=plan).learn(16)
+    agent = refreshing(reward_source="latent", pretraining=plan).learn(16)
     vector = agent.sight.latent.vector
     with pytest.raises(ValueError, match=r"pretraining\.near = 9 steps"):
         agent.learn(10, reset_num_timesteps=False)
@@ -184,7 +184,7 @@ def test_a_schedule_out_of_range_is_named(options, message):
     ("algorithm", "env_id", "latent", "options"),
     [
         (SAC, REACH, SMALL_VAE, {}),
-        (TD3, REACH, {"name": "pca", "dims": 4}, {"goal_judge": "latent"}),
+        (TD3, REACH, {"name": "pca", "dims": 4}, {"reward_source": "latent"}),
         (SAC, MAZE, SMALL_VAE, GRU),
         (SAC, MAZE, SMALL_VAE, {"encoder": "gru", "goal_mode": "early", "previous_reward": True}),
     ],
@@ -200,7 +200,7 @@ def test_resume_is_exact_across_refreshes(tmp_path, algorithm, env_id, latent, o
 def test_a_stop_in_the_middle_of_a_refresh_begins_it_again(tmp_path, env_id):
     """Where environments cannot be saved, too."""
     algorithm, build = (SAC, make) if env_id else (DQN, lambda _: Painted())
-    judge = {"goal_judge": "latent", **GRU, "goal_mode": "late"} if env_id else {}
+    judge = {"reward_source": "latent", **GRU, "goal_mode": "late"} if env_id else {}
     chosen = {"latent": SMALL_VAE, "pretraining": OFTEN, "batch_size": 4, "buffer_size": 60}
     setting = algorithm, build, env_id, 2, {**chosen, "learning_starts": 12, **judge}
 
@@ -250,10 +250,10 @@ def test_pictures_without_goals_and_wide_vectors_are_refreshed_too():
     agent = DQN("MlpPolicy", Painted(), **options).learn(100)
     assert agent.sight.version == 3
     assert agent._last_obs.shape == (1, 32, 32, 1)
-    assert agent.memory.sample(4).observation["observation"].shape == (4, 2, 2)
+    assert agent.replay_buffer.sample(4).observation["observation"].shape == (4, 2, 2)
     agent = TD3("MlpPolicy", "Pendulum-v1", **{**options, "learning_rate": 1e-4}).learn(100)
     assert agent.sight.version == 3
-    assert agent.memory.storage.observation["observation"].shape[1:] == (3,)
+    assert agent.replay_buffer.storage.observation["observation"].shape[1:] == (3,)
     slots, rows, codes = stored_codes(agent)
     np.testing.assert_allclose(codes, agent.sight.encode(rows), atol=1e-5)
     assert len(slots) > 90

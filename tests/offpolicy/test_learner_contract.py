@@ -334,11 +334,11 @@ if "td3" in ALGORITHMS:
 
 @pytest.mark.parametrize("share", [0.0, 0.9])
 def test_exploration_noise_is_as_correlated_as_asked(share):
-    learner = new(ALGORITHMS["sac"], noise_correlation=share)
+    learner = new(ALGORITHMS["sac"], coloured_noise=share)
     like = torch.zeros(500, A)
     steps = torch.stack([learner.exploration_noise(like) for _ in range(40)])
     assert steps.std() == pytest.approx(1, abs=0.05)
     assert (steps[1:] * steps[:-1]).mean() == pytest.approx(share, abs=0.05)
-    other = new(ALGORITHMS["sac"], noise_correlation=share)
+    other = new(ALGORITHMS["sac"], coloured_noise=share)
     other.load_state_dict(copy.deepcopy(learner.state_dict()))
     assert torch.equal(learner.exploration_noise(like), other.exploration_noise(like))

@@ -59,7 +59,7 @@ class Painted(gym.Env):
 
 def test_codes_take_the_place_of_pictures_and_are_judged_as_these_were():
     agent = agent_of().learn(120)
-    storage, latent = agent.memory.storage, agent.sight.latent
+    storage, latent = agent.replay_buffer.storage, agent.sight.latent
     assert (latent.version, latent.dims) == (1, 4)
     assert {key: part.shape[1:] for key, part in storage.observation.items()} == {
         "observation": (4,),
@@ -89,13 +89,13 @@ def test_networks_read_codes_and_never_the_places_behind_them():
     other["achieved_goal"][:, 4:] += 1
     for one, two in zip(agent.interface.vectors(seen), agent.interface.vectors(other), strict=True):
         np.testing.assert_array_equal(one, two)
-    batch = agent.interface.batch(agent.memory.sample(5))
+    batch = agent.interface.batch(agent.replay_buffer.sample(5))
     assert (batch["observation"].shape[2], batch["goal"].shape[2]) == (4, 4)
 
 
 def test_hindsight_asks_for_places_that_were_seen():
     agent = agent_of(replay={"hindsight": "future"}).learn(200)
-    batch = agent.memory.sample(300)
+    batch = agent.replay_buffer.sample(300)
     rows = batch.relabelled[:, 0]
     assert 0.6 < rows.mean() < 0.95
     achieved = batch.observation["achieved_goal"][:, 1]
@@ -127,7 +127,7 @@ def test_a_stopped_pretraining_begins_again_in_the_same_way():
     [
         (SAC, REACH, {"name": "pca", "dims": 4}, {}),
         (TD3, MAZE, SMALL_VAE, {}),
-        (TD3, REACH, {"name": "pca", "dims": 4}, {"goal_judge": "latent"}),
+        (TD3, REACH, {"name": "pca", "dims": 4}, {"reward_source": "latent"}),
         (SAC, MAZE, SMALL_VAE, {"encoder": {"name": "gru", "hidden": 5}, "start": "stored"}),
     ],
 )
@@ -167,7 +167,7 @@ def test_a_saved_agent_sees_as_before_with_and_without_environments(tmp_path):
     one = {key: value[0] for key, value in raw.items()}
     np.testing.assert_allclose(agent.predict(one, deterministic=True)[0], actions[0], atol=1e-5)
     loaded.set_env(agent.env)
-    assert loaded.memory.storage.observation["achieved_goal"].shape[1] == 3 + 2
+    assert loaded.replay_buffer.storage.observation["achieved_goal"].shape[1] == 3 + 2
     before = loaded.sight.latent.vector
     loaded.learn(60)
     assert loaded.sight.latent.vector is before, "it was frozen"
@@ -177,7 +177,7 @@ def test_pictures_without_goals_become_codes_too():
     agent = DQN("MlpPolicy", Painted(), **{**SETTINGS, "latent": {"name": "pca", "dims": 2}})
     agent.learn(60)
     assert agent.sight.goal_width is None
-    assert agent.memory.storage.observation["observation"].shape[1:] == (2,)
+    assert agent.replay_buffer.storage.observation["observation"].shape[1:] == (2,)
     action, _ = agent.predict(agent.env.reset())
     assert action.shape == (1,)
 
@@ -271,14 +271,14 @@ def test_a_coded_rule_has_the_range_of_the_rule_inside():
 
 
 def test_the_latent_can_judge_goals_in_the_place_of_the_environment():
-    agent = agent_of(goal_judge="latent").learn(150)
+    agent = agent_of(reward_source="latent").learn(150)
     threshold = agent.sight.distance.threshold
     assert 0 < threshold < np.inf
-    assert agent.rule is agent.memory.rule is agent.sight.distance
+    assert agent.rule is agent.replay_buffer.rule is agent.sight.distance
     assert agent.interface.sizes.observation == 4, "what is achieved is what is seen"
-    storage = agent.memory.storage
+    storage = agent.replay_buffer.storage
     assert storage.observation["achieved_goal"].shape[1:] == (4,)
-    batch = agent.memory.sample(200)
+    batch = agent.replay_buffer.sample(200)
     gap = batch.observation["achieved_goal"][:, 1] - batch.desired_goal[:, 0]
     reached = np.linalg.norm(gap, axis=1) < threshold
     np.testing.assert_array_equal(batch.reward[:, 0], reached - 1.0)
@@ -292,7 +292,7 @@ def test_the_latent_can_judge_goals_in_the_place_of_the_environment():
 
 
 def test_the_judgement_is_saved_with_the_agent(tmp_path):
-    agent = agent_of(goal_judge="latent").learn(60)
+    agent = agent_of(reward_source="latent").learn(60)
     agent.save(tmp_path / "agent.zip")
     loaded = SAC.load(tmp_path / "agent.zip", agent.env)
     assert loaded.rule.threshold == agent.rule.threshold
@@ -300,9 +300,9 @@ def test_the_judgement_is_saved_with_the_agent(tmp_path):
 
 def test_only_goals_that_are_pictures_can_be_judged_by_a_latent():
     with pytest.raises(ValueError, match="needs a latent model and goals that are pictures"):
-        DQN("MlpPolicy", Painted(), **SETTINGS, latent=PCA(dims=2), goal_judge="latent")
-    with pytest.raises(ValueError, match='goal_judge must be "environment" or "latent", got 3'):
-        agent_of(goal_judge=3)
+        DQN("MlpPolicy", Painted(), **SETTINGS, latent=PCA(dims=2), reward_source="latent")
+    with pytest.raises(ValueError, match='reward_source must be "environment" or "latent", got 3'):
+        agent_of(reward_source=3)
 
 
 def test_codes_are_judged_by_their_distance():
@@ -321,10 +321,10 @@ def test_goals_that_are_no_pictures_stay_as_they_are():
 
     env = make_vec_env(build, "rlkit/PlanarReach-v0", 2, 0)
     agent = SAC("MultiInputPolicy", env, **{**SETTINGS, "latent": PCA(dims=3)}).learn(60)
-    shapes = {key: part.shape[1:] for key, part in agent.memory.storage.observation.items()}
+    shapes = {key: part.shape[1:] for key, part in agent.replay_buffer.storage.observation.items()}
     assert shapes == {"observation": (3,), "achieved_goal": (2,)}
     assert agent.sight.goal_width is None
     assert agent.interface.sizes.observation == 3 + 2
-    batch = agent.memory.sample(50)
+    batch = agent.replay_buffer.sample(50)
     success = agent.rule.success(batch.observation["achieved_goal"][:, 1], batch.desired_goal[:, 0])
     np.testing.assert_array_equal(batch.reward[:, 0], success - 1.0)

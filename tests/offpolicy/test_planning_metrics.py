@@ -19,7 +19,7 @@ def plan(count, score=0.0, rejected=0):
     zeros = torch.zeros(count)
     return Plan(
         sequence=torch.zeros(count, 3, 1),
-        carry=(),
+        hidden_state=(),
         score=zeros + score,
         spread=zeros,
         rejected=zeros.long() + rejected,

@@ -53,12 +53,12 @@ def windows(algorithm, seed=0, rows=4, steps=T, burn_in=0):
 
 def play(learner, x, goal, resets, explore=False):
     """Actions and carries of a few steps, `x (T, n, F)`."""
-    carry, actions, carries = learner.initial(x.shape[1]), [], []
+    hidden_state, actions, hidden_states = learner.initial(x.shape[1]), [], []
     for t in range(len(x)):
-        action, carry = learner.act(x[t], goal[t], carry, resets[t], explore=explore)
+        action, hidden_state = learner.act(x[t], goal[t], hidden_state, resets[t], explore=explore)
         actions.append(action)
-        carries.append(carry)
-    return actions, carries
+        hidden_states.append(hidden_state)
+    return actions, hidden_states
 
 
 def episode(seed=0, steps=5, rows=3):
@@ -96,8 +96,8 @@ def test_updates_reach_every_network_and_resume_bit_for_bit(algorithm, options):
     def batch(seed):
         arrays = windows(algorithm, seed, burn_in=options.get("burn_in", 0))
         arrays["previous_reward"] = np.zeros((4, T + 1), np.float32)
-        for i, shape in enumerate(learner.memory.stored_carry):
-            arrays[f"carry.{i}"] = np.full((4, *shape), 0.1, np.float32)
+        for i, shape in enumerate(learner.recurrent.stored_hidden_state):
+            arrays[f"hidden_state.{i}"] = np.full((4, *shape), 0.1, np.float32)
         return arrays
 
     for seed in range(3):
@@ -117,10 +117,11 @@ def test_actions_depend_on_what_was_seen_before(algorithm):
     x, goal, resets = episode(rows=40)
     changed = x.copy()
     changed[0] += 3
-    _, carries = play(learner, x, goal, resets)
+    _, hidden_states = play(learner, x, goal, resets)
     _, others = play(learner, changed, goal, resets)
     assert all(
-        (a != b).any(dim=-1).all() for a, b in zip(carries[-1][1:], others[-1][1:], strict=True)
+        (a != b).any(dim=-1).all()
+        for a, b in zip(hidden_states[-1][1:], others[-1][1:], strict=True)
     )
 
 
@@ -129,11 +130,11 @@ def test_an_episode_begins_without_memory_of_the_last(algorithm):
     learner = new(algorithm)
     x, goal, resets = episode(steps=6)
     resets[3] = True
-    actions, carries = play(learner, x, goal, resets)
+    actions, hidden_states = play(learner, x, goal, resets)
     fresh_actions, fresh_carries = play(learner, x[3:], goal[3:], resets[3:])
     for a, b in zip(actions[3:], fresh_actions, strict=True):
         np.testing.assert_array_equal(a, b)
-    for a, b in zip(carries[-1], fresh_carries[-1], strict=True):
+    for a, b in zip(hidden_states[-1], fresh_carries[-1], strict=True):
         assert torch.equal(a, b)
 
 
@@ -142,10 +143,11 @@ def test_late_goals_never_enter_the_memory_and_early_ones_do(algorithm):
     x, goal, resets = episode()
     for mode, enters in (("late", False), ("early", True)):
         learner = new(algorithm, goal_mode=mode, previous_action=False)
-        _, carries = play(learner, x, goal, resets)
+        _, hidden_states = play(learner, x, goal, resets)
         _, others = play(learner, x, goal + 1, resets)
         assert enters == any(
-            not torch.equal(a, b) for a, b in zip(carries[-1][1:], others[-1][1:], strict=True)
+            not torch.equal(a, b)
+            for a, b in zip(hidden_states[-1][1:], others[-1][1:], strict=True)
         )
 
 
@@ -154,12 +156,16 @@ def test_a_hidden_goal_leaves_no_trace(algorithm):
     learner = new(algorithm, goal_mode="early")
     x, goal, resets = episode()
     hidden = np.zeros(3, np.float32)
-    carry = learner.initial(3)
-    one, carry_one = learner.act(x[0], goal[0], carry, resets[0], explore=False, visible=hidden)
-    two, carry_two = learner.act(x[0], goal[1], carry, resets[0], explore=False, visible=hidden)
+    hidden_state = learner.initial(3)
+    one, carry_one = learner.act(
+        x[0], goal[0], hidden_state, resets[0], explore=False, visible=hidden
+    )
+    two, carry_two = learner.act(
+        x[0], goal[1], hidden_state, resets[0], explore=False, visible=hidden
+    )
     np.testing.assert_array_equal(one, two)
     assert all(torch.equal(a, b) for a, b in zip(carry_one, carry_two, strict=True))
-    seen, _ = learner.act(x[0], goal[0], carry, resets[0], explore=False, visible=1 - hidden)
+    seen, _ = learner.act(x[0], goal[0], hidden_state, resets[0], explore=False, visible=1 - hidden)
     if algorithm is not DQN:
         assert (seen != one).any()
 
@@ -197,9 +203,9 @@ def test_only_a_critic_that_may_reads_rewards(algorithm):
         for rows in ((one.here, other.here), (one.following, other.following)):
             assert torch.equal(*rows) == name.startswith("actor")
     x, goal, resets = episode()
-    carry, told = learner.initial(3), rng.normal(size=3).astype(np.float32)
+    hidden_state, told = learner.initial(3), rng.normal(size=3).astype(np.float32)
     actions = [
-        learner.act(x[0], goal[0], carry, resets[0], explore=False, reward=reward)[0]
+        learner.act(x[0], goal[0], hidden_state, resets[0], explore=False, reward=reward)[0]
         for reward in (told, None)
     ]
     np.testing.assert_array_equal(*actions)
@@ -263,18 +269,22 @@ def test_a_batch_remembers_what_acting_did(algorithm):
     name = learner.acting
     tensors = learner.prepare(batch)
     recalled = learner.recall(learner.state, tensors, name)[name]
-    carry = learner.initial(rows)
+    hidden_state = learner.initial(rows)
     here = recalled.here.reshape(rows, T, -1)
     following = recalled.following.reshape(rows, T, -1)
     for t in range(T + 1):
-        carry = learner.acted(carry, batch["previous_action"][:, t])
+        hidden_state = learner.acted(hidden_state, batch["previous_action"][:, t])
         goal = batch["goal"][:, min(t, T - 1)]
         first = batch["is_first"][:, t]
-        _, carry = learner.act(batch["observation"][:, t], goal, carry, first, explore=False)
+        _, hidden_state = learner.act(
+            batch["observation"][:, t], goal, hidden_state, first, explore=False
+        )
         if t < T:
-            torch.testing.assert_close(carry[1], here[:, t].detach(), atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(hidden_state[1], here[:, t].detach(), atol=1e-5, rtol=1e-5)
         if t > 0:
-            torch.testing.assert_close(carry[1], following[:, t - 1].detach(), atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(
+                hidden_state[1], following[:, t - 1].detach(), atol=1e-5, rtol=1e-5
+            )
 
 
 @ALGORITHMS
@@ -396,24 +406,24 @@ def test_stored_carries_equal_recomputed_ones(algorithm):
 
 def check_stored_carries(agent):
     """That they equal recomputed ones; the batch of windows that begin with them."""
-    batch = agent.memory.sample(32)
+    batch = agent.replay_buffer.sample(32)
     tensors = agent.learner.prepare(agent.interface.batch(batch))
-    for name in agent.learner.memory._remembering:
-        stored = agent.learner.memory._carry(tensors, name)
+    for name in agent.learner.recurrent._remembering:
+        stored = agent.learner.recurrent._hidden_state(tensors, name)
         again = [_replayed_carry(agent, name, int(p)) for p in batch.position]
         for i, part in enumerate(stored):
-            expected = torch.stack([carry[i] for carry in again])
+            expected = torch.stack([hidden_state[i] for hidden_state in again])
             torch.testing.assert_close(part, expected, atol=1e-5, rtol=1e-5)
     return batch
 
 
 def _replayed_carry(agent, name, position):
     """The carry before a step, unrolled from its episode's beginning."""
-    storage = agent.memory.storage
+    storage = agent.replay_buffer.storage
     env = np.zeros(1, np.int64)
     first, _ = storage.episode_bounds(env, np.array([position]))
-    encoder = agent.learner.memory.encoder
-    carry = encoder.initial(1)
+    encoder = agent.learner.recurrent.encoder
+    hidden_state = encoder.initial(1)
     vector = agent.learner.state[name][: encoder.size]
     for p in range(int(first[0]), position):
         flat = int(storage.flat(env, np.array([p]))[0])
@@ -432,9 +442,9 @@ def _replayed_carry(agent, name, position):
             "previous_reward": torch.from_numpy(storage.reward[[flat - 1]]),
             "is_first": is_first,
         }
-        x = agent.learner.memory.read_by(name, agent.learner.memory.inputs(read))
-        carry = encoder.step(vector, x, carry, is_first)[1]
-    return tuple(part[0] for part in carry)
+        x = agent.learner.recurrent.read_by(name, agent.learner.recurrent.inputs(read))
+        hidden_state = encoder.step(vector, x, hidden_state, is_first)[1]
+    return tuple(part[0] for part in hidden_state)
 
 
 @ALGORITHMS
@@ -458,7 +468,7 @@ def test_an_agent_with_an_encoder_object_is_saved_and_loaded(tmp_path):
     agent = SAC("MlpPolicy", gym.make("Pendulum-v1"), seed=0, encoder=GRU(hidden=8, layers=2))
     agent.save(tmp_path / "agent")
     again = SAC.load(tmp_path / "agent")
-    assert again.learner.memory.encoder == agent.learner.memory.encoder
+    assert again.learner.recurrent.encoder == agent.learner.recurrent.encoder
     assert same(agent.learner.weights(), again.learner.weights())
     assert "actor.encoder.0.recurrent.weight" in agent.learner.weights()
 

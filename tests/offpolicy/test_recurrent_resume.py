@@ -42,7 +42,7 @@ def moments(*what):
         (SAC, REACH, "transformer", 1, STORED),
         (SAC, REACH, "lstm", 2, EPISODES),
         (SAC, REACH, "mingru", 2, EARLY),
-        (SAC, HIDDEN_REACH, "lstm", 3, {"noise_correlation": 0.9}),
+        (SAC, HIDDEN_REACH, "lstm", 3, {"coloured_noise": 0.9}),
         (TD3, REACH, "mingru", 3, STORED),
         (TD3, REACH, "gru", 2, {"goal_mode": "early", "critic_sees_reward": True}),
         (SAC, ANGLE, "gru", 2, {"start": "stored", "critic_sees_reward": True}),
@@ -62,8 +62,8 @@ def test_weights_replay_and_memory_go_on_in_mid_episode(
     chosen = settings(encoder, **options)
     agent = assert_resumes(tmp_path, algorithm, make, env_id, num_envs, chosen, rounds=rounds)
     assert agent.episodes_cut == 0
-    assert len(agent.carry) > 1
-    kept = agent.memory.storage.carry
+    assert len(agent.hidden_state) > 1
+    kept = agent.replay_buffer.storage.hidden_state
     assert bool(kept) == (options.get("start") == "stored")
     assert all(np.abs(part).sum() > 0 for part in kept)
 
@@ -84,13 +84,13 @@ def test_where_episodes_are_cut_memory_begins_anew(tmp_path, algorithm, encoder,
     agent.state_dict()
     assert agent._last_episode_starts.all()
     outcomes = []
-    for carry in (agent.carry, agent.learner.initial(num_envs)):
+    for hidden_state in (agent.hidden_state, agent.learner.initial(num_envs)):
         starts = agent._last_episode_starts
-        outcomes.append(agent.act(agent._last_obs, carry, starts, explore=False))
+        outcomes.append(agent.act(agent._last_obs, hidden_state, starts, explore=False))
     np.testing.assert_array_equal(outcomes[0][0], outcomes[1][0])
     observation = agent.interface.vectors(agent._last_obs)
     with torch.no_grad():
-        continued = agent.learner.act(*observation, agent.carry, ~starts, explore=False)[1]
+        continued = agent.learner.act(*observation, agent.hidden_state, ~starts, explore=False)[1]
     assert not torch.equal(continued[1], outcomes[0][1][1])
 
 
@@ -129,7 +129,7 @@ def test_a_state_of_another_memory_is_refused_and_changes_nothing(changed, messa
         other.load_state_dict(whole.state_dict())
     if changed != {"start": "zero"}:  # whose weights do fit
         assert_same(before, dict(other.learner.weights()))
-    assert len(other.memory) == 0
+    assert len(other.replay_buffer) == 0
 
 
 def test_training_continues_with_what_it_had_in_mind():
@@ -139,6 +139,6 @@ def test_training_continues_with_what_it_had_in_mind():
     state = whole.state_dict()
     resumed = start(SAC, make, REACH, 2, settings("gru"))
     resumed.load_state_dict(state)
-    assert_same(list(resumed.carry), list(whole.carry))
-    assert not torch.equal(resumed.carry[1], resumed.learner.initial(2)[1])
+    assert_same(list(resumed.hidden_state), list(whole.hidden_state))
+    assert not torch.equal(resumed.hidden_state[1], resumed.learner.initial(2)[1])
     assert resumed.num_timesteps < TOTAL

@@ -65,7 +65,7 @@ def test_a_loaded_agent_does_the_same_with_and_without_an_environment(
         loaded = algorithm.load(tmp_path / "agent", env, device="cpu")
         assert_same(course(loaded, algorithm), expected)
         assert loaded.config == agent.config
-        assert loaded.learner.memory.encoder == agent.learner.memory.encoder
+        assert loaded.learner.recurrent.encoder == agent.learner.recurrent.encoder
     memories = [state for _, state in expected]
     assert not torch.equal(memories[0][1], memories[1][1])
 
@@ -78,15 +78,20 @@ def test_a_loaded_agent_trains_on(tmp_path, env_id):
     agent.save_replay_buffer(tmp_path / "replay")
     loaded = SAC.load(tmp_path / "agent", environment(SAC, env_id=env_id), device="cpu")
     loaded.load_replay_buffer(tmp_path / "replay")
-    ours, theirs = loaded.memory.storage.carry, agent.memory.storage.carry
+    ours, theirs = (
+        loaded.replay_buffer.storage.hidden_state,
+        agent.replay_buffer.storage.hidden_state,
+    )
     assert len(ours) == (2 if env_id == REACH else 0)  # of the actor's encoder and the critics'
     assert_same(list(ours), list(theirs))
     loaded.learn(40, reset_num_timesteps=False)
     assert loaded.num_timesteps == 100
     assert loaded._n_updates > agent._n_updates
-    starts = agent.memory.storage.begins
+    starts = agent.replay_buffer.storage.begins
     assert not starts.all()  # and yet what follows a load begins an episode
-    seams = loaded.memory.storage.truncated.sum() - agent.memory.storage.truncated.sum()
+    seams = (
+        loaded.replay_buffer.storage.truncated.sum() - agent.replay_buffer.storage.truncated.sum()
+    )
     assert seams >= 2
 
 
@@ -97,11 +102,11 @@ def test_without_a_reset_memory_goes_on_in_the_middle_of_an_episode(tmp_path):
     agent.save_replay_buffer(tmp_path / "replay")
     loaded = SAC.load(tmp_path / "agent", agent.env, device="cpu", force_reset=False)
     loaded.load_replay_buffer(tmp_path / "replay", truncate_last_traj=False)
-    assert_same(list(loaded.carry), list(agent.carry))
+    assert_same(list(loaded.hidden_state), list(agent.hidden_state))
     loaded.learn(8, reset_num_timesteps=False)
-    assert not loaded.memory.storage.truncated.any()
+    assert not loaded.replay_buffer.storage.truncated.any()
     fresh = SAC.load(tmp_path / "agent", agent.env, device="cpu")
-    assert_same(list(fresh.carry), list(fresh.learner.initial(2)))
+    assert_same(list(fresh.hidden_state), list(fresh.learner.initial(2)))
     with pytest.raises(ValueError, match=r"start, encoder or number .* force_reset=True"):
         SAC.load(tmp_path / "agent", agent.env, force_reset=False, start="zero")
 
@@ -122,8 +127,8 @@ def test_a_replay_with_other_memory_is_refused(tmp_path, changed, message):
     )
     with pytest.raises(ValueError, match=message):
         other.load_replay_buffer(tmp_path / "replay")
-    assert len(other.memory) == 0
-    assert not other.memory.storage.action.any()
+    assert len(other.replay_buffer) == 0
+    assert not other.replay_buffer.storage.action.any()
 
 
 @pytest.mark.parametrize(
@@ -170,7 +175,11 @@ def test_a_bad_number_stops_before_it_is_learned_from_or_remembered(broken):
         train()
     assert agent._n_updates > 20
     assert_same(weights[-1], dict(agent.learner.weights()))
-    stored = (*agent.memory.storage.carry, *agent.memory.storage.observation.values(), *agent.carry)
+    stored = (
+        *agent.replay_buffer.storage.hidden_state,
+        *agent.replay_buffer.storage.observation.values(),
+        *agent.hidden_state,
+    )
     assert all(np.isfinite(np.asarray(part)).all() for part in stored)
 
 
@@ -209,8 +218,8 @@ def test_every_way_to_say_none_is_an_agent_without_memory(none):
     agent = SAC("MlpPolicy", Recorder(), encoder=none)
     assert not agent.config.has_memory
     assert agent.config.windows == 256
-    assert agent.memory.window == 1
-    assert agent.carry == ()
+    assert agent.replay_buffer.window == 1
+    assert agent.hidden_state == ()
 
 
 @pytest.mark.parametrize(
@@ -251,11 +260,11 @@ class Trace:
         zeros = torch.zeros(count, self.inputs, device=device)
         return zeros, torch.zeros(count, dtype=torch.int64, device=device)
     def step(self, vector, x, carry, is_first):
-        trace = self.fade * carry[0] * ~is_first.unsqueeze(-1) + x * vector
+        trace = self.fade * hidden_state[0] * ~is_first.unsqueeze(-1) + x * vector
         age = carry[1] * ~is_first + 1
         return torch.cat([trace, 1 / age.unsqueeze(-1)], -1), (trace.detach(), age)
     def scan(self, vector, x, carry, is_first, generator=None):
-        trace, age, features = carry[0], carry[1], []
+        trace, age, features = hidden_state[0], carry[1], []
         for t in range(x.shape[1]):
             trace = self.fade * trace * ~is_first[:, t, None] + x[:, t] * vector
             age = age * ~is_first[:, t] + 1

@@ -69,9 +69,9 @@ def test_a_loaded_agent_trains_on(algorithm, tmp_path):
     agent.save_replay_buffer(tmp_path / "replay")
     loaded = algorithm.load(tmp_path / "agent", environment(algorithm), device="cpu")
     loaded.load_replay_buffer(tmp_path / "replay")
-    assert loaded.memory.weights == agent.memory.weights
-    assert loaded.memory.steps == 2
-    assert len(loaded.memory) == len(agent.memory)
+    assert loaded.replay_buffer.weights == agent.replay_buffer.weights
+    assert loaded.replay_buffer.steps == 2
+    assert len(loaded.replay_buffer) == len(agent.replay_buffer)
     loaded.learn(60, reset_num_timesteps=False)
     assert loaded.num_timesteps >= agent.num_timesteps + 60
     assert loaded._n_updates > agent._n_updates
@@ -85,7 +85,7 @@ def test_an_agent_loaded_without_an_environment_can_be_given_one(tmp_path):
         loaded.learn(10)
     loaded.set_env(environment(SAC))
     loaded.learn(200)
-    assert loaded.memory.sample(500).relabelled.mean() > 0.6
+    assert loaded.replay_buffer.sample(500).relabelled.mean() > 0.6
     assert loaded.learner.bounds == pytest.approx((-100, 0))
 
 

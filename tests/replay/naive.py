@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rlkit.goals import DistanceRule, ExactRule, GoalRule
-from rlkit.replay import Batch, Replay
+from rlkit.replay import Batch, ReplayBuffer
 
 GOALS: dict[str, spaces.Space[Any]] = {
     "box": spaces.Box(-9, 9, (2,), np.float64),
@@ -86,19 +86,19 @@ class World:
         self.replay = self.new_replay()
         self.envs: list[list[Episode]] = [[] for _ in range(num_envs)]
 
-    def new_replay(self, **changes: Any) -> Replay:
+    def new_replay(self, **changes: Any) -> ReplayBuffer:
         options = {"num_envs": self.num_envs, "rule": self.rule, "seed": 1} | self.options | changes
         action_space = spaces.Box(-1, 1, (2,), np.float32)
-        return Replay(observation_space(self.kind), action_space, self.capacity, **options)
+        return ReplayBuffer(observation_space(self.kind), action_space, self.capacity, **options)
 
     # Playing
 
-    def play(self, steps: int, *replays: Replay) -> None:
+    def play(self, steps: int, *replays: ReplayBuffer) -> None:
         """Adds `steps` vector steps to the own replay and to any others."""
         for _ in range(steps):
             step = self.step()
             for replay in (self.replay, *replays):
-                replay.add(*step, self.carry(replay))
+                replay.add(*step, self.hidden_state(replay))
 
     def step(self) -> tuple[Any, ...]:
         """One vector step, as arguments of `Replay.add`."""
@@ -115,10 +115,10 @@ class World:
             self._stacked([episode.observations[-1] for episode in episodes]),
         )
 
-    def carry(self, replay: Replay) -> tuple[Any, ...] | None:
+    def hidden_state(self, replay: ReplayBuffer) -> tuple[Any, ...] | None:
         """What an agent remembered before the newest step, in the shapes that a replay keeps."""
         places = [(env, len(e) - 1, e[-1].steps - 1) for env, e in enumerate(self.envs)]
-        shapes = [column.shape[1:] for column in replay.storage.carry]
+        shapes = [column.shape[1:] for column in replay.storage.hidden_state]
         return (
             tuple(
                 np.stack([memory(place, i, shape) for place in places])
@@ -270,7 +270,7 @@ class World:
                 goal = episode.observations[t]["desired_goal"]
                 np.testing.assert_array_equal(batch.desired_goal[row, i], goal)
         begin = max(start - batch.burn_in, first)
-        for part, value in enumerate(batch.carry or ()):
+        for part, value in enumerate(batch.hidden_state or ()):
             shape = value.shape[1:]
             expected = memory((env, e, begin), part, shape) if begin > first else np.zeros(shape)
             np.testing.assert_array_equal(value[row], expected)

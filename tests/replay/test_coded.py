@@ -11,7 +11,7 @@ from naive import World, observation_space
 from test_relabel import check_equal
 
 from rlkit.goals import DistanceRule
-from rlkit.replay import CodedColumn, Coder, EpisodeStorage, Replay, estimate_bytes
+from rlkit.replay import CodedColumn, Coder, EpisodeStorage, ReplayBuffer, estimate_bytes
 from rlkit.replay.coded import Codes
 from rlkit.replay.goal_table import GoalTable
 
@@ -210,7 +210,7 @@ def test_an_estimate_counts_pictures_and_codes(kind):
 def test_a_coder_of_what_is_not_there_is_refused():
     coder = Mean("dict")
     with pytest.raises(ValueError, match=r"vectors of \['image'\], but observations have \['obs"):
-        Replay(PICTURE, ACTIONS, 10, coder=coder)
+        ReplayBuffer(PICTURE, ACTIONS, 10, coder=coder)
 
 
 # Rewards that a coder's version decides

@@ -14,15 +14,15 @@ ACTIONS = spaces.Box(-1, 1, (2,), np.float32)
 PIXELS = observation_space("pixels")
 
 
-@pytest.mark.parametrize("carry", [(), ((3,), (2, 5))])
+@pytest.mark.parametrize("hidden_state", [(), ((3,), (2, 5))])
 @pytest.mark.parametrize("num_envs", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_estimate_is_what_the_arrays_take(kind, num_envs, carry):
+def test_an_estimate_is_what_the_arrays_take(kind, num_envs, hidden_state):
     capacity = 5000
-    world = World(kind, num_envs, capacity, end=0.0, new_goal=0.0, carry=carry)
+    world = World(kind, num_envs, capacity, end=0.0, new_goal=0.0, hidden_state=hidden_state)
     storage = world.replay.storage
     arrays = {id(array): array.nbytes for array in storage._columns().values()}
-    estimate = estimate_bytes(observation_space(kind), ACTIONS, capacity, num_envs, carry)
+    estimate = estimate_bytes(observation_space(kind), ACTIONS, capacity, num_envs, hidden_state)
     size = num_envs * storage.slots
     goals = 0 if storage.goals is None else -(-size // 50) * storage.goals.rows[0].nbytes
     assert estimate == sum(arrays.values()) + goals
@@ -80,7 +80,7 @@ def test_a_disk_without_room_is_refused_before_a_file_is_there(monkeypatch, tmp_
 def test_a_memory_for_every_step_is_named(monkeypatch):
     machine(monkeypatch, 10_000)
     with pytest.raises(ValueError, match=r'40,080 of them for an agent.* set start = "zero"'):
-        EpisodeStorage(PIXELS, ACTIONS, 1000, carry=[(10,)])
+        EpisodeStorage(PIXELS, ACTIONS, 1000, hidden_state=[(10,)])
 
 
 def test_memory_that_is_not_to_be_had_after_all_is_told_the_same_way(monkeypatch):

@@ -14,7 +14,7 @@ from stable_baselines3 import HerReplayBuffer
 
 from rlkit.goals import DistanceRule
 from rlkit.goals.hindsight import mixture
-from rlkit.replay import Replay
+from rlkit.replay import ReplayBuffer
 from rlkit.replay.relabel import relabel, with_goals
 
 PLACE = spaces.Box(-1, 1, (2,), np.float32)
@@ -135,7 +135,7 @@ def test_storage_and_input_are_only_read(world, steps, strategy):
 def test_a_fall_stays_and_the_old_goal_s_end_goes():
     space = spaces.Box(-9, 9, (1,), np.float64)
     keyed = spaces.Dict(observation=space, achieved_goal=space, desired_goal=space)
-    replay = Replay(keyed, space, 10, rule=DistanceRule(0.5, terminates=True))
+    replay = ReplayBuffer(keyed, space, 10, rule=DistanceRule(0.5, terminates=True))
 
     def observation(achieved, desired):
         values = {"observation": 0.0, "achieved_goal": achieved, "desired_goal": desired}
@@ -200,7 +200,9 @@ def test_imagined_goals_are_the_ones_that_were_drawn(world, steps):
 def test_imagined_goals_need_somebody_to_imagine_them():
     space = spaces.Dict(dict.fromkeys(("observation", "achieved_goal", "desired_goal"), PLACE))
     with pytest.raises(ValueError, match=r"asks for imagined goals, and nothing imagines any"):
-        Replay(space, PLACE, 10, rule=DistanceRule(0.1), hindsight={"imagined": 0.5, "future": 1})
+        ReplayBuffer(
+            space, PLACE, 10, rule=DistanceRule(0.1), hindsight={"imagined": 0.5, "future": 1}
+        )
 
 
 @pytest.mark.parametrize("weights", ["future", {"final": 1.0, "episode": 2.0, "played": 1.0}])
@@ -230,7 +232,7 @@ def both_buffers(strategy):
     keyed = spaces.Dict(observation=space, achieved_goal=space, desired_goal=space)
     action_space = spaces.Box(-1, 1, (1,), np.float32)
     rule = DistanceRule(0.5)
-    ours = Replay(keyed, action_space, 500, num_envs=2, rule=rule, hindsight=strategy, seed=0)
+    ours = ReplayBuffer(keyed, action_space, 500, num_envs=2, rule=rule, hindsight=strategy, seed=0)
     theirs = HerReplayBuffer(
         500, keyed, action_space, RewardOnly(rule), "cpu", 2, goal_selection_strategy=strategy
     )

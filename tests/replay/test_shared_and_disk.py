@@ -43,7 +43,7 @@ def worlds(kinds):
         window=st.sampled_from([None, 1, 3]),
         goals=st.sampled_from(["step", "window"]),
         previous_action=st.booleans(),
-        carry=st.sampled_from([(), ((2,),)]),
+        hidden_state=st.sampled_from([(), ((2,),)]),
         steps=st.integers(1, 3),
     )
 

@@ -17,7 +17,7 @@ sequences = {
     "window": st.sampled_from([None, 1, 2, 5, 12]),
     "previous_action": st.booleans(),
     "previous_reward": st.booleans(),
-    "carry": st.sampled_from([(), ((3,),), ((2,), (2, 1), ())]),
+    "hidden_state": st.sampled_from([(), ((3,),), ((2,), (2, 1), ())]),
 }
 worlds = st.builds(
     World,
@@ -49,7 +49,7 @@ def test_windows_equal_the_naive_ones(world, burn_in, plays):
         batch = world.replay.sample(24)
         assert (batch.previous_action is not None) == world.options["previous_action"]
         assert (batch.previous_reward is not None) == world.options["previous_reward"]
-        assert len(batch.carry or ()) == len(world.options["carry"])
+        assert len(batch.hidden_state or ()) == len(world.options["hidden_state"])
         if not world.replay.for_memory:
             continue  # `test_storage` has these
         stored = set(world.stored())
@@ -119,7 +119,7 @@ def test_whole_episodes_are_drawn_as_often_as_they_have_steps(num_envs):
 
 
 def test_an_overwritten_beginning_is_a_start():
-    options = {"previous_action": True, "previous_reward": True, "carry": ((2,),)}
+    options = {"previous_action": True, "previous_reward": True, "hidden_state": ((2,),)}
     world = World("plain", num_envs=1, capacity=10, end=0.0, window=4, burn_in=3, **options)
     world.play(25)
     first = world.first_kept(0, 0)
@@ -134,15 +134,15 @@ def test_an_overwritten_beginning_is_a_start():
     assert batch.previous_action[edge, 3].any()
     beyond = starts == first + 4
     assert not batch.is_first[beyond].any()
-    assert batch.carry[0][beyond].all()
-    assert not batch.carry[0][~beyond & (starts <= first + 3)].any()
+    assert batch.hidden_state[0][beyond].all()
+    assert not batch.hidden_state[0][~beyond & (starts <= first + 3)].any()
 
 
 @pytest.mark.parametrize("kind", ["plain", "box"])
 @pytest.mark.parametrize("steps", [1, 3])
 def test_single_records_are_drawn_as_ever(kind, steps):
     world = World(kind, capacity=60, end=0.1, terminates=True, steps=steps)
-    plain, memory = world.replay, world.new_replay(previous_action=True, carry=((1,),))
+    plain, memory = world.replay, world.new_replay(previous_action=True, hidden_state=((1,),))
     each = world.new_replay(goals="step")
     world.play(100, memory, each)
     rng = np.random.default_rng(1)
@@ -158,7 +158,9 @@ def test_single_records_are_drawn_as_ever(kind, steps):
         check_equal(sample, expected)
         # A goal per step is a goal per window of one.
         check_equal(each.sample(64), expected)
-        check_equal(memory.sample(64), expected, skip=("is_first", "previous_action", "carry"))
+        check_equal(
+            memory.sample(64), expected, skip=("is_first", "previous_action", "hidden_state")
+        )
 
 
 @pytest.mark.parametrize(
@@ -191,23 +193,26 @@ def test_played_rewards_may_stand_beside_a_goal_per_step():
     ],
 )
 def test_memory_of_other_shapes_is_refused(kept, given):
-    world = World("plain", num_envs=2, carry=kept)
+    world = World("plain", num_envs=2, hidden_state=kept)
     with pytest.raises(ValueError, match="the memory to store has shapes"):
         world.replay.add(*world.step(), given)
     assert len(world.replay) == 0
 
 
 def test_a_replay_with_another_memory_is_refused():
-    states = [World("plain", carry=carry).replay.state_dict() for carry in ((), ((2,),), ((3,),))]
-    for i, carry in enumerate([(), ((2,),), ((3,),)]):
+    states = [
+        World("plain", hidden_state=hidden_state).replay.state_dict()
+        for hidden_state in ((), ((2,),), ((3,),))
+    ]
+    for i, hidden_state in enumerate([(), ((2,),), ((3,),)]):
         for j, state in enumerate(states):
             if i != j:
                 with pytest.raises(ValueError, match="the saved replay"):
-                    World("plain", carry=carry).replay.load_state_dict(state)
+                    World("plain", hidden_state=hidden_state).replay.load_state_dict(state)
 
 
 def test_batches_of_sequences_have_parts():
-    options = {"previous_action": True, "previous_reward": True, "carry": ((2,), (3, 1))}
+    options = {"previous_action": True, "previous_reward": True, "hidden_state": ((2,), (3, 1))}
     world = World("box", window=4, burn_in=2, steps=2, **options)
     world.play(40)
     whole = world.replay.sample(12)
@@ -217,9 +222,9 @@ def test_batches_of_sequences_have_parts():
         joined = np.concatenate([getattr(part, name) for part in parts])
         np.testing.assert_array_equal(joined, getattr(whole, name))
     for i in range(2):
-        joined = np.concatenate([part.carry[i] for part in parts])
-        np.testing.assert_array_equal(joined, whole.carry[i])
-    world.replay = world.new_replay(previous_action=False, previous_reward=False, carry=())
+        joined = np.concatenate([part.hidden_state[i] for part in parts])
+        np.testing.assert_array_equal(joined, whole.hidden_state[i])
+    world.replay = world.new_replay(previous_action=False, previous_reward=False, hidden_state=())
     world.play(10)
     part = world.replay.sample(4).part(slice(2, 4))
-    assert part.carry is part.previous_action is part.previous_reward is None
+    assert part.hidden_state is part.previous_action is part.previous_reward is None

@@ -348,7 +348,7 @@ def test_an_agent_trains_on_over_the_loss(workers, tmp_path):
         starts = {step: agent._last_episode_starts.tolist() for step in agent.iterate(40)}
     assert starts[2 * AT] == [False, True]
     assert agent.num_timesteps == 40
-    storage = agent.memory.storage
+    storage = agent.replay_buffer.storage
     truncated = storage.truncated.reshape(2, storage.slots)
     assert np.flatnonzero(truncated[0]).tolist() == [7, 16]
     assert np.flatnonzero(truncated[1])[0] == AT - 2  # the lost step itself is not remembered

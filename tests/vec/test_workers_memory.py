@@ -28,9 +28,11 @@ def training(algorithm, fault, marker, **options):
         yield algorithm("MultiInputPolicy", venv, **{**SETTINGS, **options})
 
 
-def act(agent, carry, starts):
+def act(agent, hidden_state, starts):
     starts = np.full(ENVS, starts) if np.isscalar(starts) else starts
-    return [part.numpy() for part in agent.act(agent._last_obs, carry, starts, explore=False)[1]]
+    return [
+        part.numpy() for part in agent.act(agent._last_obs, hidden_state, starts, explore=False)[1]
+    ]
 
 
 @pytest.mark.parametrize("fault", ["exit", "hang", "raise"])
@@ -40,9 +42,9 @@ def test_its_memory_begins_anew_and_the_others_go_on(tmp_path, fault):
         with pytest.warns(UserWarning, match=f"environment {FAULTY} was replaced"):
             list(itertools.islice(course, AT))
         assert agent._last_episode_starts.tolist() == [False, True, False]
-        now = act(agent, agent.carry, agent._last_episode_starts)
+        now = act(agent, agent.hidden_state, agent._last_episode_starts)
         anew = act(agent, agent.learner.initial(ENVS), True)
-        going_on = act(agent, agent.carry, False)
+        going_on = act(agent, agent.hidden_state, False)
         for taken, fresh, continued in zip(now[1:], anew[1:], going_on[1:], strict=True):
             np.testing.assert_allclose(taken[FAULTY], fresh[FAULTY], atol=1e-6)
             assert not np.allclose(continued[FAULTY], fresh[FAULTY], atol=1e-3)
@@ -68,11 +70,11 @@ def test_the_replay_forgets_the_lost_step_alone(tmp_path, algorithm):
                     warned.enter_context(pytest.warns(UserWarning, match="was replaced"))
                 agent.learn(ENVS * 2 * LENGTH)
             kept[fault] = agent
-    faulty, sound = (kept[fault].memory.storage for fault in ("exit", "none"))
+    faulty, sound = (kept[fault].replay_buffer.storage for fault in ("exit", "none"))
     rings = [
         [column.reshape(ENVS, storage.slots, *column.shape[1:]) for column in columns]
         for storage in (faulty, sound)
-        for columns in [(*storage.carry, storage.action, storage.reward, storage.truncated)]
+        for columns in [(*storage.hidden_state, storage.action, storage.reward, storage.truncated)]
     ]
     for one, other in zip(*rings, strict=True):
         np.testing.assert_array_equal(one[[0, 2]], other[[0, 2]])
@@ -83,13 +85,13 @@ def test_the_replay_forgets_the_lost_step_alone(tmp_path, algorithm):
     begins = faulty.step_index.reshape(ENVS, -1)[FAULTY] == 0
     assert begins[[0, AT]].all()
 
-    batch = kept["exit"].memory.sample(400)
+    batch = kept["exit"].replay_buffer.sample(400)
     assert (batch.mask.sum(axis=1) > 0).all()
     arrays = kept["exit"].interface.batch(batch)
     first_of_the_next = batch.is_first[:, 0] & (batch.position == AT)
     assert first_of_the_next.any()
     assert not batch.is_first[:, 1:][batch.mask].any()  # no window goes over the seam
-    for name in ("carry.0", "carry.1"):
+    for name in ("hidden_state.0", "hidden_state.1"):
         assert not arrays[name][first_of_the_next].any()
         assert arrays[name][~batch.is_first[:, 0]].any(axis=1).all()
 
@@ -99,7 +101,7 @@ def test_a_worker_lost_in_its_first_step_leaves_no_episode(tmp_path):
         course = agent.iterate(120)
         with pytest.warns(UserWarning, match="was replaced"):
             next(course)
-        storage = agent.memory.storage
+        storage = agent.replay_buffer.storage
         assert not storage.has_action.reshape(ENVS, -1)[FAULTY].any()
         assert agent._last_episode_starts.tolist() == [False, True, False]
         for _ in course:

@@ -96,8 +96,8 @@ def test_imagining_is_a_loop_over_the_linear_map():
     scaling = world.scaling
     start, actions = torch.tensor(data().observation[:4]).float(), torch.full((4, 6, 1), 55.0)
     first = torch.ones(4, 1, dtype=torch.bool)
-    carry = world.observe(start[:, None], torch.zeros(4, 1, 1), world.initial(4), first)
-    made = world.imagine(carry, actions, generator=generator(), temperature=0.0)
+    hidden_state = world.observe(start[:, None], torch.zeros(4, 1, 1), world.initial(4), first)
+    made = world.imagine(hidden_state, actions, generator=generator(), temperature=0.0)
     x = (start.numpy() - scaling.observation.shift.numpy()) / scaling.observation.deviation.numpy()
     u = float((55 - scaling.action.shift) / scaling.action.deviation)
     for t in range(6):
@@ -114,7 +114,7 @@ def test_imagining_is_a_loop_over_the_linear_map():
 
 def test_a_policy_acts_in_raw_units():
     world = fitted()
-    carry = world.observe(
+    hidden_state = world.observe(
         torch.tensor(data().observation[:2]).float()[:, None],
         torch.zeros(2, 1, 1),
         world.initial(2),
@@ -126,17 +126,17 @@ def test_a_policy_acts_in_raw_units():
         seen.append(observation)
         return torch.full((2, 1), 50.0 + t)
 
-    made = world.imagine(repeat(carry, 1), policy, horizon=4, generator=generator())
+    made = world.imagine(repeat(hidden_state, 1), policy, horizon=4, generator=generator())
     given = torch.arange(50.0, 54.0).expand(2, 4)[..., None]
-    told = world.imagine(carry, given, generator=generator())
+    told = world.imagine(hidden_state, given, generator=generator())
     assert torch.equal(made.observation, told.observation)
     np.testing.assert_allclose(seen[0], data().observation[:2], rtol=1e-5)
     assert torch.equal(torch.stack(seen[1:], 1), made.observation[:, :-1])
     for actions, horizon in ((policy, None), (policy, 0), (given, 3)):
         with pytest.raises(ValueError, match="horizon must be >= 1 and that of the actions"):
-            world.imagine(carry, actions, horizon=horizon, generator=generator())
+            world.imagine(hidden_state, actions, horizon=horizon, generator=generator())
     with pytest.raises(ValueError, match="temperature must be >= 0"):
-        world.imagine(carry, given, generator=generator(), temperature=-1.0)
+        world.imagine(hidden_state, given, generator=generator(), temperature=-1.0)
 
 
 @pytest.mark.parametrize("name", world_names())
@@ -276,13 +276,13 @@ def test_constant_columns_are_forecast_as_they_are(model):
     samples = forecast(world, cases)
     np.testing.assert_array_equal(samples[..., 3], np.float32(1e6 / 3))
     assert np.abs(samples[..., 0] - 100).max() < 200
-    carry = world.observe(
+    hidden_state = world.observe(
         torch.from_numpy(cases.context_observation),
         torch.zeros(10, 1, 2),
         world.initial(10),
         torch.ones(10, 1, dtype=torch.bool),
     )
-    made = world.imagine(carry, torch.from_numpy(cases.future_action), generator=generator())
+    made = world.imagine(hidden_state, torch.from_numpy(cases.future_action), generator=generator())
     assert (made.outcome == -1.0).all()
 
 
@@ -326,13 +326,13 @@ def test_what_is_no_number_is_never_passed_on():
     cases = data().cases(0, 4, 2)
     with pytest.raises(NonFiniteForecast, match=r"Exploding forecasts 25\.00%.* at step 3 of 4"):
         forecast(world, cases)
-    carry = world.observe(
+    hidden_state = world.observe(
         torch.from_numpy(cases.context_observation),
         torch.zeros(2, 1, 1),
         world.initial(2),
         torch.ones(2, 1, dtype=torch.bool),
     )
-    made = world.imagine(carry, torch.from_numpy(cases.future_action), generator=generator())
+    made = world.imagine(hidden_state, torch.from_numpy(cases.future_action), generator=generator())
     assert made.finite.tolist() == [False, True]
 
 

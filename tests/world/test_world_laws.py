@@ -42,15 +42,17 @@ class Summing(Small):
     def initial(self, count, device="cpu"):
         return (*super().initial(count, device), torch.zeros(count, self.known.observation))
 
-    def observe(self, vector, x, previous_action, carry, is_first, generator=None):
-        total = carry[1]
+    def observe(self, vector, x, previous_action, hidden_state, is_first, generator=None):
+        total = hidden_state[1]
         for t in range(x.shape[1]):
             total = torch.where(is_first[:, t : t + 1], 0.0, total) + x[:, t]
         return x[:, -1].clone(), total
 
-    def imagine(self, vector, carry, policy, horizon, generator, temperature=1.0):
-        made = super().imagine(vector, carry[:1], policy, horizon, generator, temperature)
-        return replace(made, carry=(made.carry[0], carry[1] + made.observation.sum(1)))
+    def imagine(self, vector, hidden_state, policy, horizon, generator, temperature=1.0):
+        made = super().imagine(vector, hidden_state[:1], policy, horizon, generator, temperature)
+        return replace(
+            made, hidden_state=(made.hidden_state[0], hidden_state[1] + made.observation.sum(1))
+        )
 
 
 class OfAnotherSize(Small):
@@ -70,20 +72,20 @@ class Rounded(Small):
 
 
 class Writing(Small):
-    def imagine(self, vector, carry, *args):
-        made = super().imagine(vector, carry, *args)
-        carry[0].add_(1)
+    def imagine(self, vector, hidden_state, *args):
+        made = super().imagine(vector, hidden_state, *args)
+        hidden_state[0].add_(1)
         return made
 
 
 class Averaging(Summing):
-    def observe(self, vector, x, previous_action, carry, is_first, generator=None):
+    def observe(self, vector, x, previous_action, hidden_state, is_first, generator=None):
         return x[:, -1].clone(), x.mean(1)
 
 
 class NeverForgetting(Summing):
-    def observe(self, vector, x, previous_action, carry, is_first, generator=None):
-        return x[:, -1].clone(), carry[1] + x.sum(1)
+    def observe(self, vector, x, previous_action, hidden_state, is_first, generator=None):
+        return x[:, -1].clone(), hidden_state[1] + x.sum(1)
 
 
 class Mixing(Summing):
@@ -107,33 +109,37 @@ class Leaking(Small):
         self.seen["future"] = windows.observation[:, 3:]
         return super().loss(vector, windows, *args)
 
-    def imagine(self, vector, carry, policy, horizon, *args):
-        made = super().imagine(vector, carry, policy, horizon, *args)
-        told = self.seen["future"][: len(carry[0]), :horizon]
+    def imagine(self, vector, hidden_state, policy, horizon, *args):
+        made = super().imagine(vector, hidden_state, policy, horizon, *args)
+        told = self.seen["future"][: len(hidden_state[0]), :horizon]
         if told.shape != made.observation.shape:
             return made
-        return replace(made, observation=told, carry=(told[:, -1],))
+        return replace(made, observation=told, hidden_state=(told[:, -1],))
 
 
 class Foreseeing(Small):
     """Knows from the first step on what will be done in the last."""
 
-    def imagine(self, vector, carry, policy, horizon, *args):
-        actions = [policy(carry[0], carry, t) for t in range(horizon)]
+    def imagine(self, vector, hidden_state, policy, horizon, *args):
+        actions = [policy(hidden_state[0], hidden_state, t) for t in range(horizon)]
         late = actions[-1].sum(1, keepdim=True)
-        return super().imagine(vector, carry, lambda x, c, t: actions[t] + late, horizon, *args)
+        return super().imagine(
+            vector, hidden_state, lambda x, c, t: actions[t] + late, horizon, *args
+        )
 
 
 class Inattentive(Small):
     """Tells its policy about the first observation for ever."""
 
-    def imagine(self, vector, carry, policy, *args):
-        return super().imagine(vector, carry, lambda x, c, t: policy(carry[0], carry, t), *args)
+    def imagine(self, vector, hidden_state, policy, *args):
+        return super().imagine(
+            vector, hidden_state, lambda x, c, t: policy(hidden_state[0], hidden_state, t), *args
+        )
 
 
 class Narrowing(Small):
-    def imagine(self, vector, carry, policy, horizon, generator, temperature=1.0):
-        return super().imagine(vector, carry, policy, horizon, generator, 3.0 - temperature)
+    def imagine(self, vector, hidden_state, policy, horizon, generator, temperature=1.0):
+        return super().imagine(vector, hidden_state, policy, horizon, generator, 3.0 - temperature)
 
 
 def everything(windows):

@@ -3,7 +3,7 @@
 from rlkit.networks.encoders.bidirectional import Bidirectional as Bidirectional
 from rlkit.networks.encoders.check import check_encoder as check_encoder
 from rlkit.networks.encoders.check import complete_encoder as complete_encoder
-from rlkit.networks.encoders.contract import Carry as Carry
+from rlkit.networks.encoders.contract import HiddenState as HiddenState
 from rlkit.networks.encoders.contract import SequenceEncoder as SequenceEncoder
 from rlkit.networks.encoders.convolution import CausalConv as CausalConv
 from rlkit.networks.encoders.network import Network as Network

@@ -8,7 +8,7 @@ from typing import ClassVar, NoReturn
 import torch
 from torch import Tensor
 
-from rlkit.networks.encoders.contract import Carry
+from rlkit.networks.encoders.contract import HiddenState
 from rlkit.networks.encoders.layers import Encoder, Views
 from rlkit.networks.encoders.recurrent import GRU
 
@@ -65,11 +65,13 @@ class Bidirectional(Encoder):
         for way in ("forward", "backward"):
             direction.fill({name: views[f"{way}.{name}"] for name in direction.shapes()}, generator)
 
-    def initial(self, count: int, device: torch.device | str = "cpu") -> Carry:
+    def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
         """Memory of the forward direction; the backward one has none between windows."""
         return self._direction.initial(count, device)
 
-    def step(self, vector: Tensor, x: Tensor, carry: Carry, is_first: Tensor) -> NoReturn:
+    def step(
+        self, vector: Tensor, x: Tensor, hidden_state: HiddenState, is_first: Tensor
+    ) -> NoReturn:
         """Never possible: the backward direction reads the future.
 
         Raises:
@@ -85,16 +87,16 @@ class Bidirectional(Encoder):
         self,
         vector: Tensor,
         x: Tensor,
-        carry: Carry,
+        hidden_state: HiddenState,
         is_first: Tensor,
         generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Carry]:
+    ) -> tuple[Tensor, HiddenState]:
         """A window of steps, for learning; every output has read the window's whole episode.
 
         Args:
             vector: Parameters `(P,)`; gradients flow to it.
             x: Inputs `(B, T, I)`; gradients flow to it.
-            carry: Forward memory before the window; no gradient flows to it.
+            hidden_state: Forward memory before the window; no gradient flows to it.
             is_first: Where an episode begins, `(B, T)`.
             generator: Source of dropout in training; None switches dropout off.
 
@@ -105,7 +107,7 @@ class Bidirectional(Encoder):
         past, future = vector.chunk(2)
         # Backward in time an episode begins with its last step, which is the one before a start.
         is_last = torch.cat([is_first[:, 1:], torch.ones_like(is_first[:, :1])], dim=1)
-        forward, carry = direction.scan(past, x, carry, is_first, generator)
+        forward, hidden_state = direction.scan(past, x, hidden_state, is_first, generator)
         fresh = direction.initial(len(x), x.device)
         backward, _ = direction.scan(future, x.flip(1), fresh, is_last.flip(1), generator)
-        return torch.cat([forward, backward.flip(1)], dim=-1), carry
+        return torch.cat([forward, backward.flip(1)], dim=-1), hidden_state

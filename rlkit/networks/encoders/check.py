@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rlkit.networks.difference import differ
-from rlkit.networks.encoders.contract import Carry, SequenceEncoder
+from rlkit.networks.encoders.contract import HiddenState, SequenceEncoder
 
 TOLERANCE = 1e-5
 """Largest difference between two ways to the same float32 features, where those are around 1."""
@@ -53,21 +53,25 @@ class Sequences:
         """Standard normal numbers."""
         return torch.randn(*shape, generator=self.generator)
 
-    def used(self) -> Carry:
+    def used(self) -> HiddenState:
         """Memory after other sequences, so that there is something to carry on or to forget."""
         never = torch.zeros_like(self.is_first)
-        carry = self.encoder.initial(len(self.x))
-        return self.scan(self.normal(*self.x.shape), carry, never)[1]
+        hidden_state = self.encoder.initial(len(self.x))
+        return self.scan(self.normal(*self.x.shape), hidden_state, never)[1]
 
-    def scan(self, x: Tensor, carry: Carry, is_first: Tensor) -> tuple[Tensor, Carry]:
+    def scan(
+        self, x: Tensor, hidden_state: HiddenState, is_first: Tensor
+    ) -> tuple[Tensor, HiddenState]:
         """The encoder's scan, without gradients."""
         with torch.no_grad():
-            return self.encoder.scan(self.vector, x, carry, is_first)
+            return self.encoder.scan(self.vector, x, hidden_state, is_first)
 
-    def step(self, x: Tensor, carry: Carry, is_first: Tensor) -> tuple[Tensor, Carry]:
+    def step(
+        self, x: Tensor, hidden_state: HiddenState, is_first: Tensor
+    ) -> tuple[Tensor, HiddenState]:
         """The encoder's step, without gradients."""
         with torch.no_grad():
-            return self.encoder.step(self.vector, x, carry, is_first)
+            return self.encoder.step(self.vector, x, hidden_state, is_first)
 
 
 Law = Callable[[Sequences], str | None]
@@ -122,7 +126,7 @@ def _has_the_shapes_it_promises(case: Sequences) -> str | None:
     encoder, (rows, steps) = case.encoder, case.is_first.shape
     named = encoder.views(case.vector)
     total = sum(view.numel() for view in named.values())
-    y, carry = case.scan(case.x, case.used(), case.is_first)
+    y, hidden_state = case.scan(case.x, case.used(), case.is_first)
     if encoder.inputs != case.x.shape[-1]:
         return f"with_inputs({case.x.shape[-1]}) gave an encoder of {encoder.inputs} inputs"
     if not len(case.vector) == encoder.size == total:
@@ -132,7 +136,7 @@ def _has_the_shapes_it_promises(case: Sequences) -> str | None:
         )
     if y.shape != (rows, steps, encoder.features):
         return f"features {tuple(y.shape)} are not {(rows, steps, encoder.features)}"
-    memories = [encoder.initial(rows), carry]
+    memories = [encoder.initial(rows), hidden_state]
     if getattr(encoder, "causal", True):
         one, stepped = case.step(case.x[:, 0], memories[0], case.is_first[:, 0])
         memories.append(stepped)
@@ -145,23 +149,23 @@ def _has_the_shapes_it_promises(case: Sequences) -> str | None:
 
 
 def _never_writes_to_what_it_reads(case: Sequences) -> str | None:
-    carry = case.used()
+    hidden_state = case.used()
     read = {"vector": case.vector, "x": case.x, "is_first": case.is_first}
-    read |= {f"carry[{i}]": part for i, part in enumerate(carry)}
+    read |= {f"hidden_state[{i}]": part for i, part in enumerate(hidden_state)}
     before = {name: value.clone() for name, value in read.items()}
-    case.scan(case.x, carry, case.is_first)
+    case.scan(case.x, hidden_state, case.is_first)
     if getattr(case.encoder, "causal", True):
-        case.step(case.x[:, 0], carry, case.is_first[:, 0])
+        case.step(case.x[:, 0], hidden_state, case.is_first[:, 0])
     written = [name for name, value in read.items() if not torch.equal(value, before[name])]
     return f"{', '.join(written)} changed" if written else None
 
 
 def _rows_are_separate(case: Sequences) -> str | None:
-    carry = case.used()
-    y, _ = case.scan(case.x, carry, case.is_first)
+    hidden_state = case.used()
+    y, _ = case.scan(case.x, hidden_state, case.is_first)
     for row in range(len(y)):
         one = slice(row, row + 1)
-        alone, _ = case.scan(case.x[one], tuple(p[one] for p in carry), case.is_first[one])
+        alone, _ = case.scan(case.x[one], tuple(p[one] for p in hidden_state), case.is_first[one])
         if wrong := _differ(alone, y[one], f"row {row} alone and among others"):
             return wrong
     return None
@@ -179,10 +183,10 @@ def _a_reset_is_a_fresh_start(case: Sequences) -> str | None:
 
 
 def _gradients_are_those_of_the_features(case: Sequences) -> str | None:
-    carry, weights = case.used(), case.normal(*case.is_first.shape, case.encoder.features)
+    hidden_state, weights = case.used(), case.normal(*case.is_first.shape, case.encoder.features)
     leaves = [part.clone().requires_grad_() for part in (case.vector, case.x)]
     with torch.enable_grad():
-        y, after = case.encoder.scan(leaves[0], leaves[1], carry, case.is_first)
+        y, after = case.encoder.scan(leaves[0], leaves[1], hidden_state, case.is_first)
         if not y.requires_grad:
             return "the features of scan have no gradient"
         gradients = torch.autograd.grad((y * weights).sum(), leaves, allow_unused=True)
@@ -195,7 +199,7 @@ def _gradients_are_those_of_the_features(case: Sequences) -> str | None:
         for step in (-1e-3, 1e-3):
             moved = [leaf.detach() + step * d for leaf, d in zip(leaves, directions, strict=True)]
             with torch.no_grad():
-                y, _ = case.encoder.scan(moved[0], moved[1], carry, case.is_first)
+                y, _ = case.encoder.scan(moved[0], moved[1], hidden_state, case.is_first)
             ends.append(float((y.double() * weights).sum()))
         return (ends[1] - ends[0]) / 2e-3
 
@@ -214,12 +218,12 @@ def _gradients_are_those_of_the_features(case: Sequences) -> str | None:
 
 
 def _dropout_needs_a_generator_and_follows_it(case: Sequences) -> str | None:
-    carry = case.used()
+    hidden_state = case.used()
 
     def features(seed: int | None) -> Tensor:
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            return case.encoder.scan(case.vector, case.x, carry, case.is_first, generator)[0]
+            return case.encoder.scan(case.vector, case.x, hidden_state, case.is_first, generator)[0]
 
     for seed, kind in ((None, "without a generator"), (0, "with the same generator")):
         if not torch.equal(features(seed), features(seed)):
@@ -228,24 +232,24 @@ def _dropout_needs_a_generator_and_follows_it(case: Sequences) -> str | None:
 
 
 def _a_scan_is_repeated_steps(case: Sequences) -> str | None:
-    start = carry = case.used()
+    start = hidden_state = case.used()
     y, after = case.scan(case.x, start, case.is_first)
     steps = []
     for t in range(case.x.shape[1]):
-        out, carry = case.step(case.x[:, t], carry, case.is_first[:, t])
+        out, hidden_state = case.step(case.x[:, t], hidden_state, case.is_first[:, t])
         steps.append(out)
     if wrong := _differ(y, torch.stack(steps, 1), "features of a scan and of steps"):
         return wrong
     more, never = case.normal(*case.x.shape), torch.zeros_like(case.is_first)
-    ends = [case.scan(more, memory, never)[0] for memory in (after, carry)]
+    ends = [case.scan(more, memory, never)[0] for memory in (after, hidden_state)]
     return _differ(ends[0], ends[1], "features that follow a scan and that follow steps")
 
 
 def _two_chunks_are_one_whole(case: Sequences) -> str | None:
-    carry, first = case.used(), case.is_first
-    y, _ = case.scan(case.x, carry, first)
+    hidden_state, first = case.used(), case.is_first
+    y, _ = case.scan(case.x, hidden_state, first)
     for t in range(1, case.x.shape[1]):
-        one, between = case.scan(case.x[:, :t], carry, first[:, :t])
+        one, between = case.scan(case.x[:, :t], hidden_state, first[:, :t])
         two, _ = case.scan(case.x[:, t:], between, first[:, t:])
         if wrong := _differ(torch.cat([one, two], 1), y, f"two chunks cut at step {t} and one"):
             return wrong
@@ -253,12 +257,12 @@ def _two_chunks_are_one_whole(case: Sequences) -> str | None:
 
 
 def _nothing_depends_on_the_future(case: Sequences) -> str | None:
-    carry = case.used()
-    y, _ = case.scan(case.x, carry, case.is_first)
+    hidden_state = case.used()
+    y, _ = case.scan(case.x, hidden_state, case.is_first)
     for t in range(case.x.shape[1] - 1):
         x, first = case.x.clone(), case.is_first.clone()
         x[:, t + 1 :], first[:, t + 1 :] = case.normal(*x[:, t + 1 :].shape), ~first[:, t + 1 :]
-        other, _ = case.scan(x, carry, first)
+        other, _ = case.scan(x, hidden_state, first)
         late = f"features up to step {t} under different inputs after it"
         if wrong := _differ(other[:, : t + 1], y[:, : t + 1], late):
             return wrong

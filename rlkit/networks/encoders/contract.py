@@ -12,7 +12,7 @@ from typing import Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
-Carry = tuple[Tensor, ...]
+HiddenState = tuple[Tensor, ...]
 """Memory between steps: tensors with a leading batch axis. Empty for agents without memory."""
 
 
@@ -44,18 +44,18 @@ class SequenceEncoder(Protocol):
     def initial_parameters(self, generator: torch.Generator) -> Tensor:
         """A fresh parameter vector `(P,)`."""
 
-    def initial(self, count: int, device: torch.device | str = "cpu") -> Carry:
+    def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
         """Memory of `count` fresh episodes."""
 
     def step(
-        self, vector: Tensor, x: Tensor, carry: Carry, is_first: Tensor
-    ) -> tuple[Tensor, Carry]:
+        self, vector: Tensor, x: Tensor, hidden_state: HiddenState, is_first: Tensor
+    ) -> tuple[Tensor, HiddenState]:
         """One step, for acting.
 
         Args:
             vector: Parameters `(P,)`.
             x: Inputs `(B, I)`.
-            carry: Memory from the step before, never written to.
+            hidden_state: Memory from the step before, never written to.
             is_first: Where an episode begins, `(B,)`: memory is fresh there, before `x` is read.
 
         Returns:
@@ -66,16 +66,16 @@ class SequenceEncoder(Protocol):
         self,
         vector: Tensor,
         x: Tensor,
-        carry: Carry,
+        hidden_state: HiddenState,
         is_first: Tensor,
         generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Carry]:
+    ) -> tuple[Tensor, HiddenState]:
         """A window of steps, for learning.
 
         Args:
             vector: Parameters `(P,)`; gradients flow to it.
             x: Inputs `(B, T, I)`; gradients flow to it.
-            carry: Memory before the window; no gradient flows to it.
+            hidden_state: Memory before the window; no gradient flows to it.
             is_first: Where an episode begins, `(B, T)`.
             generator: Source of dropout in training; None switches dropout off.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlkit.networks.encoders.contract import Carry
+from rlkit.networks.encoders.contract import HiddenState
 from rlkit.networks.encoders.layers import (
     Encoder,
     Views,
@@ -89,7 +89,7 @@ class CausalConv(Encoder):
         """Fresh values that keep the variance."""
         fill_layers(views, generator)
 
-    def initial(self, count: int, device: torch.device | str = "cpu") -> Carry:
+    def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
         """What each block read in the steps that it reaches back to, `(count, reach, D)`: zeros."""
         return tuple(
             torch.zeros(count, self._reach(i), self.hidden, device=device)
@@ -97,15 +97,15 @@ class CausalConv(Encoder):
         )
 
     def step(
-        self, vector: Tensor, x: Tensor, carry: Carry, is_first: Tensor
-    ) -> tuple[Tensor, Carry]:
+        self, vector: Tensor, x: Tensor, hidden_state: HiddenState, is_first: Tensor
+    ) -> tuple[Tensor, HiddenState]:
         """One step, for acting, at a cost that grows with the layers, not with the memory."""
         require_width(self, x, self.inputs)
         p = self.views(vector)
         x = linear(p, "input", x)
         keep = is_first.logical_not().view(-1, 1, 1).to(x.dtype)
         after = []
-        for i, before in enumerate(carry):
+        for i, before in enumerate(hidden_state):
             past = torch.cat([before * keep, x.unsqueeze(1)], dim=1)
             after.append(past[:, 1:])
             # Every dilation-th step, this one included: exactly the taps, the oldest first.
@@ -116,17 +116,17 @@ class CausalConv(Encoder):
         self,
         vector: Tensor,
         x: Tensor,
-        carry: Carry,
+        hidden_state: HiddenState,
         is_first: Tensor,
         generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Carry]:
+    ) -> tuple[Tensor, HiddenState]:
         """A window of steps, for learning; see `SequenceEncoder.scan`."""
         require_width(self, x, self.inputs)
         p = self.views(vector)
         x = linear(p, "input", x)
         steps, age = x.shape[1], steps_since_reset(is_first).unsqueeze(-1)
         after = []
-        for i, before in enumerate(carry):
+        for i, before in enumerate(hidden_state):
             past = torch.cat([before.detach(), x], dim=1)
             after.append(_last_of_episode(past.detach(), age[:, -1:], self._reach(i)))
             taps = [

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rlkit.networks.encoders.cells import GruScan, RnnScan, scan_lstm
-from rlkit.networks.encoders.contract import Carry
+from rlkit.networks.encoders.contract import HiddenState
 from rlkit.networks.encoders.layers import (
     Encoder,
     dropout,
@@ -86,20 +86,20 @@ class Recurrent(Encoder):
             else:
                 view.fill_(1.0 if name == "norm.scale" else 0.0)
 
-    def initial(self, count: int, device: torch.device | str = "cpu") -> Carry:
+    def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
         """Memory of `count` fresh episodes: the states `(B, H)` of each layer in turn, zero."""
         number = self.layers * self.states
         return tuple(torch.zeros(count, self.hidden, device=device) for _ in range(number))
 
     def step(
-        self, vector: Tensor, x: Tensor, carry: Carry, is_first: Tensor
-    ) -> tuple[Tensor, Carry]:
+        self, vector: Tensor, x: Tensor, hidden_state: HiddenState, is_first: Tensor
+    ) -> tuple[Tensor, HiddenState]:
         """One step, for acting; see `SequenceEncoder.step`."""
         require_width(self, x, self.inputs)
         p = self.views(vector)
         fresh, after = is_first.unsqueeze(1), []
         for i in range(self.layers):
-            before = carry[i * self.states : (i + 1) * self.states]
+            before = hidden_state[i * self.states : (i + 1) * self.states]
             after += self._step(p, i, x, [state.masked_fill(fresh, 0.0) for state in before])
             x = after[-self.states]
         return self._normalise(p, x), tuple(after)
@@ -108,10 +108,10 @@ class Recurrent(Encoder):
         self,
         vector: Tensor,
         x: Tensor,
-        carry: Carry,
+        hidden_state: HiddenState,
         is_first: Tensor,
         generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Carry]:
+    ) -> tuple[Tensor, HiddenState]:
         """A window of steps, for learning; see `SequenceEncoder.scan`."""
         require_width(self, x, self.inputs)
         p, after = self.views(vector), []
@@ -119,7 +119,7 @@ class Recurrent(Encoder):
         for i in range(self.layers):
             if i > 0:
                 x = dropout(x, self.dropout, generator)
-            before = carry[i * self.states : (i + 1) * self.states]
+            before = hidden_state[i * self.states : (i + 1) * self.states]
             x, states = self._scan(p, i, x, [state.detach() for state in before], first)
             after += [state.detach() for state in states]
         return self._normalise(p, x).transpose(0, 1), tuple(after)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from rlkit.networks.encoders.contract import Carry
+from rlkit.networks.encoders.contract import HiddenState
 from rlkit.networks.encoders.layers import (
     Encoder,
     Views,
@@ -142,43 +142,43 @@ class MinGRU(Encoder):
             gate = views[f"{i}.gate_and_candidate.bias"][: self.hidden]
             gate.uniform_(-math.log(self.time_scale - 1), 0.0, generator=generator)
 
-    def initial(self, count: int, device: torch.device | str = "cpu") -> Carry:
+    def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
         """The memory of each layer, `(count, D)`, at zero."""
         return tuple(torch.zeros(count, self.hidden, device=device) for _ in range(self.layers))
 
     def step(
-        self, vector: Tensor, x: Tensor, carry: Carry, is_first: Tensor
-    ) -> tuple[Tensor, Carry]:
+        self, vector: Tensor, x: Tensor, hidden_state: HiddenState, is_first: Tensor
+    ) -> tuple[Tensor, HiddenState]:
         """One step, for acting; see `SequenceEncoder.step`."""
-        return self._layers(vector, x, carry, is_first, None, _one_step)
+        return self._layers(vector, x, hidden_state, is_first, None, _one_step)
 
     def scan(
         self,
         vector: Tensor,
         x: Tensor,
-        carry: Carry,
+        hidden_state: HiddenState,
         is_first: Tensor,
         generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Carry]:
+    ) -> tuple[Tensor, HiddenState]:
         """A window of steps, for learning; see `SequenceEncoder.scan`."""
-        carry = tuple(h.detach() for h in carry)
-        y, states = self._layers(vector, x, carry, is_first, generator, linear_scan)
+        hidden_state = tuple(h.detach() for h in hidden_state)
+        y, states = self._layers(vector, x, hidden_state, is_first, generator, linear_scan)
         return y, tuple(h[:, -1].detach().clone() for h in states)
 
     def _layers(
         self,
         vector: Tensor,
         x: Tensor,
-        carry: Carry,
+        hidden_state: HiddenState,
         is_first: Tensor,
         generator: torch.Generator | None,
         recurrence: Recurrence,
-    ) -> tuple[Tensor, Carry]:
+    ) -> tuple[Tensor, HiddenState]:
         require_width(self, x, self.inputs)
         p = self.views(vector)
         keep = is_first.logical_not().unsqueeze(-1).to(x.dtype)
         states = []
-        for i, start in enumerate(carry):
+        for i, start in enumerate(hidden_state):
             gate, candidate = linear(p, f"{i}.gate_and_candidate", x).chunk(2, dim=-1)
             z = gate.sigmoid()
             h = recurrence((1 - z) * keep, z * tanh(candidate), start)
@@ -273,28 +273,28 @@ class LRU(Encoder):
             views[f"{i}.write.weight"].mul_(math.sqrt(0.5))
             views[f"{i}.skip"].normal_(generator=generator)
 
-    def initial(self, count: int, device: torch.device | str = "cpu") -> Carry:
+    def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
         """Real and imaginary memory of each layer in turn, `(count, D)`, at zero."""
         return tuple(torch.zeros(count, self.hidden, device=device) for _ in range(2 * self.layers))
 
     def step(
-        self, vector: Tensor, x: Tensor, carry: Carry, is_first: Tensor
-    ) -> tuple[Tensor, Carry]:
+        self, vector: Tensor, x: Tensor, hidden_state: HiddenState, is_first: Tensor
+    ) -> tuple[Tensor, HiddenState]:
         """One step, for acting; see `SequenceEncoder.step`."""
-        y, states = self._layers(vector, x, carry, is_first, None, _one_step)
+        y, states = self._layers(vector, x, hidden_state, is_first, None, _one_step)
         return y, tuple(part.clone() for h in states for part in (h.real, h.imag))
 
     def scan(
         self,
         vector: Tensor,
         x: Tensor,
-        carry: Carry,
+        hidden_state: HiddenState,
         is_first: Tensor,
         generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Carry]:
+    ) -> tuple[Tensor, HiddenState]:
         """A window of steps, for learning; see `SequenceEncoder.scan`."""
-        carry = tuple(h.detach() for h in carry)
-        y, states = self._layers(vector, x, carry, is_first, generator, linear_scan)
+        hidden_state = tuple(h.detach() for h in hidden_state)
+        y, states = self._layers(vector, x, hidden_state, is_first, generator, linear_scan)
         last = [h[:, -1].detach() for h in states]
         return y, tuple(part.clone() for h in last for part in (h.real, h.imag))
 
@@ -302,7 +302,7 @@ class LRU(Encoder):
         self,
         vector: Tensor,
         x: Tensor,
-        carry: Carry,
+        hidden_state: HiddenState,
         is_first: Tensor,
         generator: torch.Generator | None,
         recurrence: Recurrence,
@@ -317,7 +317,7 @@ class LRU(Encoder):
             decay = torch.polar((-p[f"{i}.nu"].exp()).exp(), p[f"{i}.theta"].exp())
             gain = p[f"{i}.log_gamma"].exp().repeat_interleave(2)
             written = (u @ (p[f"{i}.write.weight"] * gain)).view(*u.shape, 2)
-            start = torch.complex(carry[2 * i], carry[2 * i + 1])
+            start = torch.complex(hidden_state[2 * i], hidden_state[2 * i + 1])
             h = recurrence(decay * keep, torch.view_as_complex(written), start)
             states.append(h)
             y = torch.view_as_real(h).flatten(-2) @ p[f"{i}.read.weight"] + p[f"{i}.skip"] * u

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlkit.networks.encoders.contract import Carry
+from rlkit.networks.encoders.contract import HiddenState
 from rlkit.networks.encoders.layers import (
     Encoder,
     Views,
@@ -103,53 +103,53 @@ class CausalTransformer(Encoder):
             for name in ("attended", "narrow"):
                 views[f"{i}.{name}.weight"].div_(math.sqrt(2 * self.layers))
 
-    def initial(self, count: int, device: torch.device | str = "cpu") -> Carry:
+    def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
         """Empty keys and values per layer, `(count, context - 1, 2 D)`, and how many are valid."""
         size = (count, self.context - 1, 2 * self.hidden)
         caches = (torch.zeros(size, device=device) for _ in range(self.layers))
         return (*caches, torch.zeros(count, device=device))
 
     def step(
-        self, vector: Tensor, x: Tensor, carry: Carry, is_first: Tensor
-    ) -> tuple[Tensor, Carry]:
+        self, vector: Tensor, x: Tensor, hidden_state: HiddenState, is_first: Tensor
+    ) -> tuple[Tensor, HiddenState]:
         """One step, for acting: the new step attends to the cache."""
         require_width(self, x, self.inputs)
-        y, carry = self._window(
-            self.views(vector), x.unsqueeze(1), carry, is_first.unsqueeze(1), None
+        y, hidden_state = self._window(
+            self.views(vector), x.unsqueeze(1), hidden_state, is_first.unsqueeze(1), None
         )
-        return y.squeeze(1), carry
+        return y.squeeze(1), hidden_state
 
     def scan(
         self,
         vector: Tensor,
         x: Tensor,
-        carry: Carry,
+        hidden_state: HiddenState,
         is_first: Tensor,
         generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Carry]:
+    ) -> tuple[Tensor, HiddenState]:
         """A window of steps, for learning; see `SequenceEncoder.scan`."""
         require_width(self, x, self.inputs)
         p = self.views(vector)
-        carry = tuple(part.detach() for part in carry)
+        hidden_state = tuple(part.detach() for part in hidden_state)
         # Piece by piece: one mask over a long window would mostly hold what no step may see.
         length = max(self.context, 32)
         pieces = []
         for part, first in zip(
             torch.split(x, length, 1), torch.split(is_first, length, 1), strict=True
         ):
-            y, carry = self._window(p, part, carry, first, generator)
+            y, hidden_state = self._window(p, part, hidden_state, first, generator)
             pieces.append(y)
-        return torch.cat(pieces, dim=1), tuple(part.detach() for part in carry)
+        return torch.cat(pieces, dim=1), tuple(part.detach() for part in hidden_state)
 
     def _window(
         self,
         p: Views,
         x: Tensor,
-        carry: Carry,
+        hidden_state: HiddenState,
         is_first: Tensor,
         generator: torch.Generator | None,
-    ) -> tuple[Tensor, Carry]:
-        *caches, valid = carry
+    ) -> tuple[Tensor, HiddenState]:
+        *caches, valid = hidden_state
         # No row sees more of the cache than this: a fresh start need not attend to an empty one.
         known = int(valid.masked_fill(is_first[:, 0], 0).max())
         age = steps_since_reset(is_first)

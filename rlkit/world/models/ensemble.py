@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rlkit.latents.model import is_number, is_whole, require
-from rlkit.networks.encoders import Carry
+from rlkit.networks.encoders import HiddenState
 from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
 from rlkit.world.models.model import Markov, Step, bounded, negative_log_likelihood, normal, unroll
 
@@ -94,7 +94,7 @@ class Ensemble(Markov):
     def imagine(
         self,
         vector: Tensor,
-        carry: Carry,
+        hidden_state: HiddenState,
         policy: Policy,
         horizon: int,
         generator: torch.Generator,
@@ -102,14 +102,14 @@ class Ensemble(Markov):
     ) -> Imagined:
         """Samples of what would come; see `WorldModel.imagine`."""
         p, width = self.views(vector), self.known.observation
-        predict = self._predictor(p, len(carry[0]), generator)
+        predict = self._predictor(p, len(hidden_state[0]), generator)
 
-        def step(carry: Carry, action: Tensor) -> Step:
-            mean, scale = predict(carry[0], action)
+        def step(hidden_state: HiddenState, action: Tensor) -> Step:
+            mean, scale = predict(hidden_state[0], action)
             sample = normal(mean, scale, generator, temperature)
             return Step(sample, mean, scale, (sample[:, :width],))
 
-        return unroll(step, carry, policy, horizon)
+        return unroll(step, hidden_state, policy, horizon)
 
     def loss(
         self, vector: Tensor, windows: Windows, generator: torch.Generator, step: int

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rlkit.latents.model import is_number, require
-from rlkit.networks.encoders import Carry
+from rlkit.networks.encoders import HiddenState
 from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
 from rlkit.world.models.model import HALF_LOG_2PI, Markov, Step, unroll
 
@@ -55,7 +55,7 @@ class LinearDynamics(Markov):
     def imagine(
         self,
         vector: Tensor,
-        carry: Carry,
+        hidden_state: HiddenState,
         policy: Policy,
         horizon: int,
         generator: torch.Generator,
@@ -66,8 +66,8 @@ class LinearDynamics(Markov):
         factor = p["factor"].tril()
         scale = factor.square().sum(1).sqrt()
 
-        def step(carry: Carry, action: Tensor) -> Step:
-            mean = torch.cat([carry[0], action], 1) @ p["weight"] + p["bias"]
+        def step(hidden_state: HiddenState, action: Tensor) -> Step:
+            mean = torch.cat([hidden_state[0], action], 1) @ p["weight"] + p["bias"]
             sample = mean
             if temperature > 0:
                 noise = torch.randn(mean.shape, generator=generator, device=generator.device)
@@ -75,7 +75,7 @@ class LinearDynamics(Markov):
             after = (sample[:, : self.known.observation],)
             return Step(sample, mean, scale.expand_as(mean), after)
 
-        return unroll(step, carry, policy, horizon)
+        return unroll(step, hidden_state, policy, horizon)
 
     def loss(
         self, vector: Tensor, windows: Windows, generator: torch.Generator, step: int

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rlkit.latents.model import is_whole, require
-from rlkit.networks.encoders import Carry, SequenceEncoder
+from rlkit.networks.encoders import HiddenState, SequenceEncoder
 from rlkit.networks.gradient import loop
 from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
 from rlkit.world.models.model import Step, negative_log_likelihood, normal, unroll
@@ -114,7 +114,7 @@ class MdnRnn(Remembering):
         of_components = views["head.bias"][self.mixtures :].view(self.mixtures, 2, -1)
         of_components[:, 0].normal_(generator=generator)
 
-    def initial(self, count: int, device: torch.device | str = "cpu") -> Carry:
+    def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
         """The last observation, and the core's memory before it read that one."""
         last = torch.zeros(count, self.known.observation, device=device)
         return (last, *self._core.initial(count, device))
@@ -124,23 +124,23 @@ class MdnRnn(Remembering):
         vector: Tensor,
         x: Tensor,
         previous_action: Tensor,
-        carry: Carry,
+        hidden_state: HiddenState,
         is_first: Tensor,
         generator: torch.Generator | None = None,
-    ) -> Carry:
+    ) -> HiddenState:
         """Takes in a window; see `WorldModel.observe`."""
-        before = torch.cat([carry[0].unsqueeze(1), x[:, :-1]], 1)
+        before = torch.cat([hidden_state[0].unsqueeze(1), x[:, :-1]], 1)
         read = torch.cat([before, previous_action], 2)
         # An observation is read with the action after it, so one step later than it is seen.
         resets = F.pad(is_first[:, :-1], (1, 0))
-        _, memory = self._core.scan(self._core_part(vector), read, carry[1:], resets)
+        _, memory = self._core.scan(self._core_part(vector), read, hidden_state[1:], resets)
         fresh = self._core.initial(len(x), x.device)
         return (x[:, -1].clone(), *fresh_where(is_first[:, -1], fresh, memory))
 
     def imagine(
         self,
         vector: Tensor,
-        carry: Carry,
+        hidden_state: HiddenState,
         policy: Policy,
         horizon: int,
         generator: torch.Generator,
@@ -150,13 +150,13 @@ class MdnRnn(Remembering):
         p, width = self.views(vector), self.known.observation
         advance = stepper(self._core, self._core_part(vector))
 
-        def step(carry: Carry, action: Tensor) -> Step:
-            features, memory = advance(carry[1:], carry[0], action)
-            mixture = self._mixture(p, carry[0], features)
+        def step(hidden_state: HiddenState, action: Tensor) -> Step:
+            features, memory = advance(hidden_state[1:], hidden_state[0], action)
+            mixture = self._mixture(p, hidden_state[0], features)
             sample = mixture.sample(generator, temperature)
             return Step(sample, *mixture.moments(), (sample[:, :width], *memory))
 
-        return unroll(step, carry, policy, horizon)
+        return unroll(step, hidden_state, policy, horizon)
 
     def loss(
         self, vector: Tensor, windows: Windows, generator: torch.Generator, step: int

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rlkit.networks import Parametric
-from rlkit.networks.encoders import Carry
+from rlkit.networks.encoders import HiddenState
 from rlkit.world.contract import Imagined, Policy, Widths
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -56,7 +56,7 @@ class Markov(Model):
         """One record: windows of more would only hold neighbours that are much alike."""
         return 1
 
-    def initial(self, count: int, device: torch.device | str = "cpu") -> Carry:
+    def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
         """Memory of fresh episodes; see `WorldModel.initial`."""
         return (torch.zeros(count, self.known.observation, device=device),)
 
@@ -65,10 +65,10 @@ class Markov(Model):
         vector: Tensor,
         x: Tensor,
         previous_action: Tensor,
-        carry: Carry,
+        hidden_state: HiddenState,
         is_first: Tensor,
         generator: torch.Generator | None = None,
-    ) -> Carry:
+    ) -> HiddenState:
         """The last observation of a window; see `WorldModel.observe`."""
         return (x[:, -1].clone(),)
 
@@ -80,29 +80,32 @@ class Step(NamedTuple):
         sample: `(n, F + K)`.
         mean: `(n, F + K)`, None where it is not known.
         scale: `(n, F + K)`, likewise.
-        carry: Memory after the step, `carry[0]` the sample's observation.
+        hidden_state: Memory after the step, `hidden_state[0]` the sample's observation.
     """
 
     sample: Tensor
     mean: Tensor | None
     scale: Tensor | None
-    carry: Carry
+    hidden_state: HiddenState
 
 
 def unroll(
-    step: Callable[[Carry, Tensor], Step], carry: Carry, policy: Policy, horizon: int
+    step: Callable[[HiddenState, Tensor], Step],
+    hidden_state: HiddenState,
+    policy: Policy,
+    horizon: int,
 ) -> Imagined:
     """Imagines step by step, `(carry, action) -> Step`, asking the policy before each."""
-    width = carry[0].shape[1]
+    width = hidden_state[0].shape[1]
     steps = []
     for t in range(horizon):
-        steps.append(step(carry, policy(carry[0], carry, t)))
-        carry = steps[-1].carry
+        steps.append(step(hidden_state, policy(hidden_state[0], hidden_state, t)))
+        hidden_state = steps[-1].hidden_state
     samples = torch.stack([one.sample for one in steps], 1)
     return Imagined(
         observation=samples[:, :, :width],
         outcome=samples[:, :, width:],
-        carry=carry,
+        hidden_state=hidden_state,
         mean=_stacked([one.mean for one in steps]),
         scale=_stacked([one.scale for one in steps]),
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rlkit.latents.model import require
 from rlkit.networks.encoders import (
-    Carry,
+    HiddenState,
     SequenceEncoder,
     complete_encoder,
     describe_encoder,
@@ -143,7 +143,7 @@ def _forward(owner: Remembering) -> SequenceEncoder:
     return encoder
 
 
-def fresh_where(is_first: Tensor, fresh: Carry, carry: Carry) -> Carry:
+def fresh_where(is_first: Tensor, fresh: HiddenState, hidden_state: HiddenState) -> HiddenState:
     """Memory in which the rows that begin an episode, `is_first (B,)`, are fresh."""
-    pairs = zip(fresh, carry, strict=True)
+    pairs = zip(fresh, hidden_state, strict=True)
     return tuple(torch.where(is_first.view(-1, *[1] * (b.ndim - 1)), a, b) for a, b in pairs)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rlkit.latents.model import is_number, is_whole, require
-from rlkit.networks.encoders import GRU, Carry
+from rlkit.networks.encoders import GRU, HiddenState
 from rlkit.networks.encoders.layers import fill_layers, linear
 from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
 from rlkit.world.models.model import Model, Step, negative_log_likelihood, normal, unroll
@@ -121,7 +121,7 @@ class Rssm(Model):
         fill_layers(others, generator)
         views["decoder.1.bias"][self.known.target :] = UNSURE
 
-    def initial(self, count: int, device: torch.device | str = "cpu") -> Carry:
+    def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
         """Last observation, state and latent of fresh episodes; see `WorldModel.initial`."""
         widths = (self.known.observation, self.deterministic, self.stochastic.width)
         return tuple(torch.zeros(count, width, device=device) for width in widths)
@@ -131,22 +131,22 @@ class Rssm(Model):
         vector: Tensor,
         x: Tensor,
         previous_action: Tensor,
-        carry: Carry,
+        hidden_state: HiddenState,
         is_first: Tensor,
         generator: torch.Generator | None = None,
-    ) -> Carry:
+    ) -> HiddenState:
         """Memory after a window; see `WorldModel.observe`."""
         p, chance = self.views(vector), None
         if generator is not None:
             chance = self.stochastic.chance((x.shape[1], len(x)), generator).to(x.device)
         action = previous_action * ~is_first.unsqueeze(2)
-        states, latents, _ = self._remembered(p, x, action, carry[1:], is_first, chance)
+        states, latents, _ = self._remembered(p, x, action, hidden_state[1:], is_first, chance)
         return x[:, -1].clone(), states[-1], latents[-1]
 
     def imagine(
         self,
         vector: Tensor,
-        carry: Carry,
+        hidden_state: HiddenState,
         policy: Policy,
         horizon: int,
         generator: torch.Generator,
@@ -160,16 +160,16 @@ class Rssm(Model):
         p, latents, width = self.views(vector), self.stochastic, self.known.observation
         advance = gru_stepper(*self._memory_weights(p))
 
-        def step(carry: Carry, action: Tensor) -> Step:
+        def step(hidden_state: HiddenState, action: Tensor) -> Step:
             chance = latents.chance((len(action),), generator).to(action.device)
-            h = advance(carry[1], carry[2], action)
+            h = advance(hidden_state[1], hidden_state[2], action)
             z = latents.sample(_layers(p, "prior", h), chance, temperature)
             mean, log_scale = self._decoded(p, h, z)
             scale = log_scale.exp()
             sample = normal(mean, scale, generator, temperature)
             return Step(sample, mean, scale, (sample[:, :width], h, z))
 
-        return unroll(step, carry, policy, horizon)
+        return unroll(step, hidden_state, policy, horizon)
 
     def loss(
         self, vector: Tensor, windows: Windows, generator: torch.Generator, step: int
@@ -205,10 +205,10 @@ class Rssm(Model):
         p: Views,
         x: Tensor,
         action: Tensor,
-        start: Carry,
+        start: HiddenState,
         is_first: Tensor,
         chance: Tensor | None,
-    ) -> Carry:
+    ) -> HiddenState:
         """States, latents and the posteriors' outputs `(T, B, .)` after each of T observations.
 
         Args:
@@ -225,7 +225,7 @@ class Rssm(Model):
             *(p[f"posterior.{name}"] for name in ("0.weight", "1.weight", "1.bias")),
         )
         sequences = read, action.transpose(0, 1), *start, is_first.t(), chance
-        found: Carry = RssmScan.apply(self.stochastic, *sequences, *weights)  # type: ignore[no-untyped-call]
+        found: HiddenState = RssmScan.apply(self.stochastic, *sequences, *weights)  # type: ignore[no-untyped-call]
         return found
 
     def _memory_weights(self, p: Views) -> list[Tensor]:

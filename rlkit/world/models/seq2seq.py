@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rlkit.latents.model import is_number, is_whole, require
-from rlkit.networks.encoders import Carry, SequenceEncoder
+from rlkit.networks.encoders import HiddenState, SequenceEncoder
 from rlkit.networks.encoders.layers import tanh
 from rlkit.networks.gradient import loop
 from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
@@ -21,7 +21,7 @@ from rlkit.world.models.recurrent import HIGH, Core, Remembering
 from rlkit.world.models.stepping import stepper
 
 Views = dict[str, Tensor]
-Decoder = Callable[[Tensor, Tensor, Carry], tuple[Tensor, Carry]]
+Decoder = Callable[[Tensor, Tensor, HiddenState], tuple[Tensor, HiddenState]]
 FEEDBACK = ("mean", "sample")
 
 
@@ -113,30 +113,30 @@ class Seq2Seq(Remembering):
             }
         return shapes | {"head.weight": (width, outputs), "head.bias": (outputs,)}
 
-    def initial(self, count: int, device: torch.device | str = "cpu") -> Carry:
+    def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
         """The last observation, what the decoder reads next, both memories, what is attended to."""
         last = torch.zeros(count, self.known.observation, device=device)
         memory = self._core.initial(count, device)
-        carry = (last, last.clone(), *memory, *memory)
+        hidden_state = (last, last.clone(), *memory, *memory)
         if not self.attention:
-            return carry
+            return hidden_state
         outputs = torch.zeros(count, self.context, self._core.features, device=device)
-        return (*carry, outputs, outputs[:, :, 0].clone())
+        return (*hidden_state, outputs, outputs[:, :, 0].clone())
 
     def observe(
         self,
         vector: Tensor,
         x: Tensor,
         previous_action: Tensor,
-        carry: Carry,
+        hidden_state: HiddenState,
         is_first: Tensor,
         generator: torch.Generator | None = None,
-    ) -> Carry:
+    ) -> HiddenState:
         """Takes in a window; see `WorldModel.observe`.
 
         After imagining, the encoder goes on from what was last observed.
         """
-        _, memory, _, attended = self._parted(carry)
+        _, memory, _, attended = self._parted(hidden_state)
         action = torch.where(is_first.unsqueeze(2), 0.0, previous_action)
         read = torch.cat([x, action], 2)
         features, memory = self._core.scan(self.part(vector, "encoder"), read, memory, is_first)
@@ -154,7 +154,7 @@ class Seq2Seq(Remembering):
     def imagine(
         self,
         vector: Tensor,
-        carry: Carry,
+        hidden_state: HiddenState,
         policy: Policy,
         horizon: int,
         generator: torch.Generator,
@@ -162,11 +162,11 @@ class Seq2Seq(Remembering):
     ) -> Imagined:
         """Samples of what would come; see `WorldModel.imagine`."""
         p, width = self.views(vector), self.known.observation
-        _, memory, _, attended = self._parted(carry)
+        _, memory, _, attended = self._parted(hidden_state)
         decode = self._decoder(p, vector, attended)
 
-        def step(carry: Carry, action: Tensor) -> Step:
-            x, _, state, _ = self._parted(carry)
+        def step(hidden_state: HiddenState, action: Tensor) -> Step:
+            x, _, state, _ = self._parted(hidden_state)
             raw, state = decode(x, action, state)
             mean, log_scale = self.prediction(p, x, *raw.chunk(2, 1))
             scale = log_scale.exp()
@@ -175,7 +175,7 @@ class Seq2Seq(Remembering):
             after = (sample[:, :width], read.clone(), *memory, *state, *attended)
             return Step(sample, mean, scale, after)
 
-        return unroll(step, carry, policy, horizon)
+        return unroll(step, hidden_state, policy, horizon)
 
     def loss(
         self, vector: Tensor, windows: Windows, generator: torch.Generator, step: int
@@ -207,22 +207,29 @@ class Seq2Seq(Remembering):
         """Width of each part of a memory."""
         return [part.shape[1] for part in self._core.initial(1)]
 
-    def _parted(self, carry: Carry) -> tuple[Tensor, Carry, Carry, Carry]:
+    def _parted(
+        self, hidden_state: HiddenState
+    ) -> tuple[Tensor, HiddenState, HiddenState, HiddenState]:
         """What the decoder reads next, encoder's and decoder's memory, what is attended to."""
         parts = len(self._states)
         state = 2 + parts
-        return carry[1], carry[2:state], carry[state : state + parts], carry[state + parts :]
+        return (
+            hidden_state[1],
+            hidden_state[2:state],
+            hidden_state[state : state + parts],
+            hidden_state[state + parts :],
+        )
 
-    def _start(self, p: Views, features: Tensor) -> Carry:
+    def _start(self, p: Views, features: Tensor) -> HiddenState:
         """The decoder's memory where the encoder's output `(n, D)` is all that it knows."""
         start = torch.addmm(p["start.bias"], features, p["start.weight"]).tanh()
         return tuple(part.contiguous() for part in torch.split(start, self._states, 1))
 
-    def _decoder(self, p: Views, vector: Tensor, attended: Carry) -> Decoder:
+    def _decoder(self, p: Views, vector: Tensor, attended: HiddenState) -> Decoder:
         """From observation, action and memory to the head's outputs and memory of n rows."""
         advance = stepper(self.encoders["decoder"], self.part(vector, "decoder"))
 
-        def decode(x: Tensor, action: Tensor, state: Carry) -> tuple[Tensor, Carry]:
+        def decode(x: Tensor, action: Tensor, state: HiddenState) -> tuple[Tensor, HiddenState]:
             features, state = advance(state, x, action)
             if self.attention:
                 features = _looked_back(p, features, *attended)
@@ -234,8 +241,8 @@ class Seq2Seq(Remembering):
         self,
         vector: Tensor,
         ahead: Windows,
-        state: Carry,
-        attended: Carry,
+        state: HiddenState,
+        attended: HiddenState,
         free: Tensor,
         generator: torch.Generator,
     ) -> tuple[Tensor, Tensor]:
@@ -286,7 +293,9 @@ class Seq2Seq(Remembering):
         draw = torch.rand(len(last), generator=generator, device=generator.device).to(last.device)
         return (draw * (last + 1)).long().minimum(last)
 
-    def _encoded(self, vector: Tensor, windows: Windows, cut: Tensor) -> tuple[Carry, Carry]:
+    def _encoded(
+        self, vector: Tensor, windows: Windows, cut: Tensor
+    ) -> tuple[HiddenState, HiddenState]:
         """The decoder's memory and what is attended to, after the observations up to a cut."""
         most = windows.mask.shape[1] * self.context // self.window + 1
         is_first = windows.is_first[:, :most]
@@ -307,7 +316,7 @@ class Seq2Seq(Remembering):
         valid = (place >= start[row, cut].unsqueeze(1)).float()
         return state, self._attended(features[row.unsqueeze(1), place.clamp(min=0)], valid)
 
-    def _attended(self, outputs: Tensor, valid: Tensor) -> Carry:
+    def _attended(self, outputs: Tensor, valid: Tensor) -> HiddenState:
         """The last `context` outputs of the encoder, `(n, C, D)`, and which of them count."""
         outputs, valid = outputs[:, -self.context :], valid[:, -self.context :]
         return torch.where(valid.unsqueeze(2) > 0, outputs, 0.0), valid.clone()

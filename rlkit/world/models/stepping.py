@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlkit.networks.encoders import GRU, Carry, SequenceEncoder
+from rlkit.networks.encoders import GRU, HiddenState, SequenceEncoder
 
-Stepper = Callable[..., tuple[Tensor, Carry]]
+Stepper = Callable[..., tuple[Tensor, HiddenState]]
 """`(memory, *inputs) -> (features, memory)` of n rows; inputs `(n, ...)` stand side by side."""
 
 
@@ -26,13 +26,13 @@ def stepper(encoder: SequenceEncoder, vector: Tensor) -> Stepper:
         names = ("input.weight", "recurrent.weight", "bias", "recurrent.bias")
         advance = gru_stepper(*(p[f"0.{name}"] for name in names))
 
-        def step(memory: Carry, *inputs: Tensor) -> tuple[Tensor, Carry]:
+        def step(memory: HiddenState, *inputs: Tensor) -> tuple[Tensor, HiddenState]:
             h = advance(memory[0], *inputs)
             return h, (h,)
 
         return step
 
-    def any_step(memory: Carry, *inputs: Tensor) -> tuple[Tensor, Carry]:
+    def any_step(memory: HiddenState, *inputs: Tensor) -> tuple[Tensor, HiddenState]:
         x = torch.cat(inputs, 1)
         return encoder.step(vector, x, memory, torch.zeros(len(x), dtype=torch.bool).to(x.device))
 

@@ -13,9 +13,9 @@ class Breaks(LinearDynamics):
 
     above: float = 0.5
 
-    def imagine(self, vector, carry, policy, horizon, generator, temperature=1.0):
-        made = super().imagine(vector, carry, policy, horizon, generator, temperature)
-        high = (carry[0][:, 0] > self.above).view(-1, 1, 1)
+    def imagine(self, vector, hidden_state, policy, horizon, generator, temperature=1.0):
+        made = super().imagine(vector, hidden_state, policy, horizon, generator, temperature)
+        high = (hidden_state[0][:, 0] > self.above).view(-1, 1, 1)
         return replace(made, observation=made.observation.masked_fill(high, torch.inf))
 
 
@@ -23,8 +23,8 @@ class Breaks(LinearDynamics):
 class TooSure(LinearDynamics):
     """Samples of a tenth of the spread that they should have."""
 
-    def imagine(self, vector, carry, policy, horizon, generator, temperature=1.0):
-        return super().imagine(vector, carry, policy, horizon, generator, 0.1)
+    def imagine(self, vector, hidden_state, policy, horizon, generator, temperature=1.0):
+        return super().imagine(vector, hidden_state, policy, horizon, generator, 0.1)
 
 
 @dataclass(frozen=True)

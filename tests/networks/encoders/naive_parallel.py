@@ -132,30 +132,30 @@ def check_laws(encoder):
     """What rlkit.networks.encoders.contract promises, on one window that starts in the middle."""
     encoder, vector, x, is_first = example(encoder, rows=4, steps=23)
     _, _, before, starts = example(encoder, rows=4, steps=9, seed=1)
-    _, carry = encoder.scan(vector, before, encoder.initial(4), starts)
-    kept = [part.clone() for part in carry]
-    whole = encoder.scan(vector, x, carry, is_first)
+    _, hidden_state = encoder.scan(vector, before, encoder.initial(4), starts)
+    kept = [part.clone() for part in hidden_state]
+    whole = encoder.scan(vector, x, hidden_state, is_first)
 
-    steps, after = [], carry
+    steps, after = [], hidden_state
     for t in range(23):
         y, after = encoder.step(vector, x[:, t], after, is_first[:, t])
         steps.append(y)
     same(whole, (torch.stack(steps, dim=1), after))
 
-    first, middle = encoder.scan(vector, x[:, :10], carry, is_first[:, :10])
+    first, middle = encoder.scan(vector, x[:, :10], hidden_state, is_first[:, :10])
     second, after = encoder.scan(vector, x[:, 10:], middle, is_first[:, 10:])
     same(whole, (torch.cat([first, second], dim=1), after))
 
     reset = torch.zeros(4, 23, dtype=torch.bool)
     reset[:, 8] = True
-    y, after = encoder.scan(vector, x, carry, reset)
+    y, after = encoder.scan(vector, x, hidden_state, reset)
     fresh = encoder.scan(vector, x[:, 8:], encoder.initial(4), torch.zeros_like(reset[:, 8:]))
     same((y[:, 8:], after), fresh)
 
-    alone = encoder.scan(vector, x[1:2], tuple(part[1:2] for part in carry), is_first[1:2])
+    alone = encoder.scan(vector, x[1:2], tuple(part[1:2] for part in hidden_state), is_first[1:2])
     same((whole[0][1:2], tuple(part[1:2] for part in whole[1])), alone)
 
-    assert all(torch.equal(part, was) for part, was in zip(carry, kept, strict=True))
+    assert all(torch.equal(part, was) for part, was in zip(hidden_state, kept, strict=True))
     assert whole[0].shape == (4, 23, encoder.features)
     assert [part.shape for part in whole[1]] == [part.shape for part in encoder.initial(4)]
     assert {part.dtype for part in whole[1]} == {torch.float32}

@@ -28,10 +28,10 @@ def lstm(w, u, b, _, x, h, c):
 CELLS = {"RNN": rnn, "GRU": gru, "LSTM": lstm}
 
 
-def scan(encoder, vector, x, carry, is_first):
+def scan(encoder, vector, x, hidden_state, is_first):
     """Features `(B, T, D)` and the carry, with gradients by autograd through everything."""
     p = encoder.views(vector)
-    given = zip(x, zip(*carry, strict=True), is_first, strict=True)
+    given = zip(x, zip(*hidden_state, strict=True), is_first, strict=True)
     features, states = zip(*(scan_row(encoder, p, *row) for row in given), strict=True)
     return torch.stack(features), tuple(map(torch.stack, zip(*states, strict=True)))
 

@@ -55,22 +55,22 @@ def test_the_carry_is_what_the_oldest_tap_of_each_block_still_needs():
 
 def test_no_gradient_flows_into_the_carry():
     encoder, vector, x, is_first = example(CausalConv(hidden=4, layers=2))
-    carry = tuple(part.requires_grad_() for part in encoder.initial(len(x)))
-    y, _ = encoder.scan(vector, x, carry, is_first)
+    hidden_state = tuple(part.requires_grad_() for part in encoder.initial(len(x)))
+    y, _ = encoder.scan(vector, x, hidden_state, is_first)
     assert not y.requires_grad
-    _, after = encoder.scan(vector.requires_grad_(), x, carry, is_first)
+    _, after = encoder.scan(vector.requires_grad_(), x, hidden_state, is_first)
     assert not any(part.requires_grad for part in after)
 
 
 def test_dropout_needs_a_generator_and_repeats_with_its_seed():
     encoder, vector, x, is_first = example(CausalConv(hidden=4, layers=2, dropout=0.5))
-    carry = encoder.initial(len(x))
-    without = encoder.scan(vector, x, carry, is_first)[0]
+    hidden_state = encoder.initial(len(x))
+    without = encoder.scan(vector, x, hidden_state, is_first)[0]
     first, again, other = (
-        encoder.scan(vector, x, carry, is_first, torch.Generator().manual_seed(seed))[0]
+        encoder.scan(vector, x, hidden_state, is_first, torch.Generator().manual_seed(seed))[0]
         for seed in (1, 1, 2)
     )
-    assert torch.equal(without, encoder.scan(vector, x, carry, is_first)[0])
+    assert torch.equal(without, encoder.scan(vector, x, hidden_state, is_first)[0])
     assert torch.equal(first, again)
     assert not torch.allclose(first, other)
     assert not torch.allclose(first, without)

@@ -104,19 +104,19 @@ class Broken(GRU):
 
     mistake: str = ""
 
-    def step(self, vector, x, carry, is_first):
+    def step(self, vector, x, hidden_state, is_first):
         if self.mistake == "step ignores resets":
             is_first = torch.zeros_like(is_first)
-        return super().step(vector, x, carry, is_first)
+        return super().step(vector, x, hidden_state, is_first)
 
-    def scan(self, vector, x, carry, is_first, generator=None):
+    def scan(self, vector, x, hidden_state, is_first, generator=None):
         if self.mistake == "reset one step late":
             is_first = is_first.roll(1, 1)
         if self.mistake == "inputs are detached":
             x = x.detach() + 0 * x
         if self.mistake == "carry zeroed in place":
-            carry[0][is_first[:, 0]] = 0.0
-        y, after = super().scan(vector, x, carry, is_first, generator)
+            hidden_state[0][is_first[:, 0]] = 0.0
+        y, after = super().scan(vector, x, hidden_state, is_first, generator)
         y = SPOILT_FEATURES.get(self.mistake, lambda y: y)(y)
         return y, SPOILT_CARRY.get(self.mistake, lambda _, after: after)(y, after)
 

@@ -18,8 +18,8 @@ def sequences(encoder, rows=3, steps=9, resets=True, dtype=torch.float64):
     is_first[1, 4:6] = True
     if not resets:
         is_first[:] = False
-    carry = tuple(part.to(dtype) for part in case.used())
-    return case.encoder, case.vector.to(dtype), case.x.to(dtype), carry, is_first
+    hidden_state = tuple(part.to(dtype) for part in case.used())
+    return case.encoder, case.vector.to(dtype), case.x.to(dtype), hidden_state, is_first
 
 
 def weights_like(y):
@@ -27,10 +27,10 @@ def weights_like(y):
     return torch.randn(y.shape, generator=torch.Generator().manual_seed(2)).to(y.dtype)
 
 
-def gradients(scan, vector, x, carry, is_first):
+def gradients(scan, vector, x, hidden_state, is_first):
     """Features, and gradients of a weighted sum of them for the parameters and the inputs."""
     leaves = [vector.clone().requires_grad_(), x.clone().requires_grad_()]
-    y, after = scan(*leaves, carry, is_first)
+    y, after = scan(*leaves, hidden_state, is_first)
     weights = weights_like(y)
     return y, after, *torch.autograd.grad((y * weights).sum(), leaves)
 
@@ -49,11 +49,11 @@ def test_scans_and_their_gradients_are_those_of_plain_loops(kind, layer_norm, la
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_float32_is_within_rounding_of_plain_loops_in_float64(kind):
-    encoder, vector, x, carry, is_first = sequences(kind(hidden=16, layers=2), steps=50)
+    encoder, vector, x, hidden_state, is_first = sequences(kind(hidden=16, layers=2), steps=50)
     exact, _, *slopes = gradients(
-        lambda *rest: naive_scan(encoder, *rest), vector, x, carry, is_first
+        lambda *rest: naive_scan(encoder, *rest), vector, x, hidden_state, is_first
     )
-    single = vector.float(), x.float(), tuple(part.float() for part in carry), is_first
+    single = vector.float(), x.float(), tuple(part.float() for part in hidden_state), is_first
     y, _, *ours = gradients(encoder.scan, *single)
     assert (y - exact).abs().max() < 1e-5
     for one, two in zip(ours, slopes, strict=True):
@@ -78,15 +78,15 @@ def module_like(encoder, vector):
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("kind", KINDS)
 def test_scans_are_those_of_torch(kind, layers, steps):
-    encoder, vector, x, carry, is_first = sequences(
+    encoder, vector, x, hidden_state, is_first = sequences(
         kind(hidden=6, layers=layers), 3, max(steps, 6), resets=False
     )
     x, is_first = x[:, :steps], is_first[:, :steps]
     leaf = x.clone().requires_grad_()
     module = module_like(encoder, vector)
-    states = tuple(torch.stack(carry[i :: encoder.states]) for i in range(encoder.states))
+    states = tuple(torch.stack(hidden_state[i :: encoder.states]) for i in range(encoder.states))
     theirs, _ = module(leaf.transpose(0, 1), states if len(states) > 1 else states[0])
-    y, _, slope, x_slope = gradients(encoder.scan, vector, x, carry, is_first)
+    y, _, slope, x_slope = gradients(encoder.scan, vector, x, hidden_state, is_first)
     torch.testing.assert_close(y, theirs.transpose(0, 1), rtol=1e-9, atol=1e-9)
     weights = weights_like(y)
     (theirs.transpose(0, 1) * weights).sum().backward()
@@ -102,10 +102,10 @@ def test_scans_are_those_of_torch(kind, layers, steps):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_finite_differences(kind):
-    encoder, vector, x, carry, is_first = sequences(kind(hidden=3, layers=2), 2, 7)
+    encoder, vector, x, hidden_state, is_first = sequences(kind(hidden=3, layers=2), 2, 7)
     leaves = vector.requires_grad_(), x.requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda vector, x: encoder.scan(vector, x, carry, is_first)[0], leaves
+        lambda vector, x: encoder.scan(vector, x, hidden_state, is_first)[0], leaves
     )
 
 
@@ -113,41 +113,47 @@ def test_gradients_are_finite_differences(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_truncated_gradients_are_those_of_detached_loops(kind, chunk):
     """A chunk of 9 covers the sequence: there the gradient is that of the whole sequence."""
-    encoder, vector, x, carry, is_first = sequences(kind(hidden=5, layers=2, layer_norm=True))
+    encoder, vector, x, hidden_state, is_first = sequences(
+        kind(hidden=5, layers=2, layer_norm=True)
+    )
 
-    def in_chunks(scan, vector, x, carry, is_first):
+    def in_chunks(scan, vector, x, hidden_state, is_first):
         parts = []
         for t in range(0, x.shape[1], chunk):
-            y, carry = scan(vector, x[:, t : t + chunk], carry, is_first[:, t : t + chunk])
-            carry = tuple(part.detach() for part in carry)
+            y, hidden_state = scan(
+                vector, x[:, t : t + chunk], hidden_state, is_first[:, t : t + chunk]
+            )
+            hidden_state = tuple(part.detach() for part in hidden_state)
             parts.append(y)
-        return torch.cat(parts, 1), carry
+        return torch.cat(parts, 1), hidden_state
 
-    ours = gradients(lambda *rest: in_chunks(encoder.scan, *rest), vector, x, carry, is_first)
+    ours = gradients(
+        lambda *rest: in_chunks(encoder.scan, *rest), vector, x, hidden_state, is_first
+    )
     loops = gradients(
         lambda vector, *rest: in_chunks(lambda *inner: naive_scan(encoder, *inner), vector, *rest),
-        *(vector, x, carry, is_first),
+        *(vector, x, hidden_state, is_first),
     )
     for one, two in zip(ours, loops, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
-    whole = gradients(lambda *rest: naive_scan(encoder, *rest), vector, x, carry, is_first)
+    whole = gradients(lambda *rest: naive_scan(encoder, *rest), vector, x, hidden_state, is_first)
     assert torch.allclose(ours[2], whole[2], rtol=1e-9, atol=1e-9) == (chunk == 9)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_gradient_can_be_taken_twice(kind):
-    encoder, vector, x, carry, is_first = sequences(kind(hidden=4, layers=2))
+    encoder, vector, x, hidden_state, is_first = sequences(kind(hidden=4, layers=2))
     leaf = vector.requires_grad_()
-    loss = encoder.scan(leaf, x, carry, is_first)[0].square().sum()
+    loss = encoder.scan(leaf, x, hidden_state, is_first)[0].square().sum()
     first = torch.autograd.grad(loss, leaf, retain_graph=True)[0]
     assert torch.equal(torch.autograd.grad(loss, leaf)[0], first)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_reset_forgets_even_what_is_not_a_number(kind):
-    encoder, vector, x, carry, is_first = sequences(kind(hidden=4), dtype=torch.float32)
+    encoder, vector, x, hidden_state, is_first = sequences(kind(hidden=4), dtype=torch.float32)
     is_first[:, 0] = True
-    spoilt = tuple(torch.full_like(part, torch.nan) for part in carry)
+    spoilt = tuple(torch.full_like(part, torch.nan) for part in hidden_state)
     fresh = encoder.scan(vector, x, encoder.initial(3), is_first)[0]
     assert torch.equal(encoder.scan(vector, x, spoilt, is_first)[0], fresh)
     assert encoder.step(vector, x[:, 0], spoilt, is_first[:, 0])[0].isfinite().all()
@@ -177,9 +183,9 @@ def test_a_start_is_orthogonal_gate_by_gate(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_carry_is_the_states_of_each_layer(kind):
     encoder = kind(hidden=8, layers=3).with_inputs(4)
-    carry = encoder.initial(5)
-    assert [part.shape for part in carry] == [(5, 8)] * 3 * (2 if kind is LSTM else 1)
-    assert not any(part.any() for part in carry)
+    hidden_state = encoder.initial(5)
+    assert [part.shape for part in hidden_state] == [(5, 8)] * 3 * (2 if kind is LSTM else 1)
+    assert not any(part.any() for part in hidden_state)
     case = Sequences(encoder)
     y, after = case.scan(case.x, case.used(), case.is_first)
     assert torch.equal(y[:, -1], after[-encoder.states])

@@ -63,9 +63,9 @@ def test_a_scan_keeps_its_precision_over_a_thousand_steps():
 def test_no_gradient_flows_into_the_carry():
     for encoder in (MinGRU(hidden=4), LRU(hidden=4)):
         encoder, vector, x, is_first = example(encoder)
-        carry = tuple(part.requires_grad_() for part in encoder.initial(len(x)))
-        assert not encoder.scan(vector, x, carry, is_first)[0].requires_grad
-        _, after = encoder.scan(vector.requires_grad_(), x, carry, is_first)
+        hidden_state = tuple(part.requires_grad_() for part in encoder.initial(len(x)))
+        assert not encoder.scan(vector, x, hidden_state, is_first)[0].requires_grad
+        _, after = encoder.scan(vector.requires_grad_(), x, hidden_state, is_first)
         assert not any(part.requires_grad for part in after)
 
 
@@ -97,21 +97,21 @@ def test_the_recurrence_starts_on_the_ring_and_with_unit_gain():
 def test_no_parameters_make_the_recurrence_explode():
     encoder, vector, x, is_first = example(LRU(hidden=4), steps=200)
     encoder.views(vector)["0.nu"].fill_(-30.0)
-    y, carry = encoder.scan(vector, x, encoder.initial(3), torch.zeros_like(is_first))
+    y, hidden_state = encoder.scan(vector, x, encoder.initial(3), torch.zeros_like(is_first))
     assert y.isfinite().all()
-    assert max(part.abs().max() for part in carry) < 1e3
+    assert max(part.abs().max() for part in hidden_state) < 1e3
 
 
 def test_dropout_needs_a_generator_and_repeats_with_its_seed():
     for plain in (MinGRU(hidden=4, layers=2, dropout=0.5), LRU(hidden=4, dropout=0.5)):
         encoder, vector, x, is_first = example(plain)
-        carry = encoder.initial(len(x))
-        without = encoder.scan(vector, x, carry, is_first)[0]
+        hidden_state = encoder.initial(len(x))
+        without = encoder.scan(vector, x, hidden_state, is_first)[0]
         first, again, other = (
-            encoder.scan(vector, x, carry, is_first, torch.Generator().manual_seed(seed))[0]
+            encoder.scan(vector, x, hidden_state, is_first, torch.Generator().manual_seed(seed))[0]
             for seed in (1, 1, 2)
         )
-        assert torch.equal(without, encoder.scan(vector, x, carry, is_first)[0])
+        assert torch.equal(without, encoder.scan(vector, x, hidden_state, is_first)[0])
         assert torch.equal(first, again)
         assert not torch.allclose(first, other)
         assert not torch.allclose(first, without)

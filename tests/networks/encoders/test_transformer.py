@@ -75,15 +75,15 @@ def test_rows_out_of_step_are_each_as_if_alone():
     is_first = torch.zeros(4, 16, dtype=torch.bool)
     for row, start in enumerate(starts):
         is_first[row, start] = True
-    carry, steps = encoder.initial(4), []
+    hidden_state, steps = encoder.initial(4), []
     for t in range(16):
-        y, carry = encoder.step(vector, x[:, t], carry, is_first[:, t])
+        y, hidden_state = encoder.step(vector, x[:, t], hidden_state, is_first[:, t])
         steps.append(y)
     together = torch.stack(steps, dim=1)
     for row, start in enumerate(starts):
         alone = naive_transformer(encoder, encoder.views(vector), x[row, start:])
         torch.testing.assert_close(together[row, start:], alone, rtol=1e-5, atol=1e-5)
-    assert carry[-1].tolist() == [4, 4, 4, 1]
+    assert hidden_state[-1].tolist() == [4, 4, 4, 1]
 
 
 def test_what_is_not_valid_in_the_cache_changes_nothing():
@@ -105,17 +105,19 @@ def test_what_is_not_valid_in_the_cache_changes_nothing():
 def test_positions_are_relative_however_long_the_episode():
     encoder, vector, x, _ = example(SMALL, rows=1, steps=9)
     none = torch.zeros(1, 9, dtype=torch.bool)
-    _, carry = encoder.scan(vector, x.repeat(1, 200, 1), encoder.initial(1), none.repeat(1, 200))
-    late, _ = encoder.scan(vector, x, carry, none)
+    _, hidden_state = encoder.scan(
+        vector, x.repeat(1, 200, 1), encoder.initial(1), none.repeat(1, 200)
+    )
+    late, _ = encoder.scan(vector, x, hidden_state, none)
     early, _ = encoder.scan(vector, x.repeat(1, 2, 1), encoder.initial(1), none.repeat(1, 2))
     torch.testing.assert_close(late[:, -1], early[:, -1], rtol=1e-5, atol=1e-5)
 
 
 def test_no_gradient_flows_into_the_carry():
     encoder, vector, x, is_first = example(SMALL)
-    carry = tuple(part.requires_grad_() for part in encoder.initial(len(x)))
-    assert not encoder.scan(vector, x, carry, is_first)[0].requires_grad
-    _, after = encoder.scan(vector.requires_grad_(), x, carry, is_first)
+    hidden_state = tuple(part.requires_grad_() for part in encoder.initial(len(x)))
+    assert not encoder.scan(vector, x, hidden_state, is_first)[0].requires_grad
+    _, after = encoder.scan(vector.requires_grad_(), x, hidden_state, is_first)
     assert not any(part.requires_grad for part in after)
 
 
@@ -123,13 +125,13 @@ def test_dropout_needs_a_generator_and_repeats_with_its_seed():
     encoder, vector, x, is_first = example(
         CausalTransformer(hidden=8, heads=2, context=5, dropout=0.5)
     )
-    carry = encoder.initial(len(x))
-    without = encoder.scan(vector, x, carry, is_first)[0]
+    hidden_state = encoder.initial(len(x))
+    without = encoder.scan(vector, x, hidden_state, is_first)[0]
     first, again, other = (
-        encoder.scan(vector, x, carry, is_first, torch.Generator().manual_seed(seed))[0]
+        encoder.scan(vector, x, hidden_state, is_first, torch.Generator().manual_seed(seed))[0]
         for seed in (1, 1, 2)
     )
-    assert torch.equal(without, encoder.scan(vector, x, carry, is_first)[0])
+    assert torch.equal(without, encoder.scan(vector, x, hidden_state, is_first)[0])
     assert torch.equal(first, again)
     assert not torch.allclose(first, other)
     assert not torch.allclose(first, without)

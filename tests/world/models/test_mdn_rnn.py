@@ -101,8 +101,8 @@ def test_samples_are_those_of_the_mixture():
     count = 40_000
     case = case_of(rows=2)
     one = case.seen(case.windows, 4)
-    carry = tuple(part[:1].expand(count, *part.shape[1:]) for part in one)
-    made = case.imagine(carry, case.actions[:1].expand(count, -1, -1))
+    hidden_state = tuple(part[:1].expand(count, *part.shape[1:]) for part in one)
+    made = case.imagine(hidden_state, case.actions[:1].expand(count, -1, -1))
     x, action = case.windows.observation[:1, :4], case.windows.previous_action[:1, 1:4]
     read = torch.cat([x, torch.cat([action, case.actions[:1, :1]], 1)], 2)
     mixture = components(case.model, case.vector, x[:, -1], read)
@@ -119,7 +119,9 @@ def test_samples_are_those_of_the_mixture():
 
 def test_temperature_divides_logits_and_scales_deviations_by_its_root():
     case = case_of(rows=2)
-    carry = tuple(part[:1].expand(30_000, *part.shape[1:]) for part in case.seen(case.windows, 4))
+    hidden_state = tuple(
+        part[:1].expand(30_000, *part.shape[1:]) for part in case.seen(case.windows, 4)
+    )
     actions = case.actions[:1].expand(30_000, -1, -1)
     x, action = case.windows.observation[:1, :4], case.windows.previous_action[:1, 1:4]
     read = torch.cat([x, torch.cat([action, case.actions[:1, :1]], 1)], 2)
@@ -133,10 +135,10 @@ def test_temperature_divides_logits_and_scales_deviations_by_its_root():
         wanted = torch.distributions.MixtureSameFamily(
             weights, torch.distributions.Independent(normals, 1)
         )
-        made = case.imagine(carry, actions, temperature=temperature)
+        made = case.imagine(hidden_state, actions, temperature=temperature)
         first = torch.cat([made.observation, made.outcome], 2)[:, 0]
         torch.testing.assert_close(first.std(0), wanted.variance[0].sqrt(), rtol=0.03, atol=0)
-    made = case.imagine(carry, actions, temperature=0.0)
+    made = case.imagine(hidden_state, actions, temperature=0.0)
     likeliest = parts.loc[0, learned.mixture_distribution.logits[0].argmax()]
     torch.testing.assert_close(made.observation[0, 0], likeliest[:2], rtol=1e-4, atol=1e-4)
     assert not made.observation.std(0).any()
@@ -145,13 +147,15 @@ def test_temperature_divides_logits_and_scales_deviations_by_its_root():
 @pytest.mark.parametrize("preset", PRESETS)
 def test_imagining_goes_on_where_it_stopped(preset):
     case = Experience(PRESETS[preset])
-    carry = case.seen(case.windows, 3)
-    once = case.imagine(carry, case.actions)
+    hidden_state = case.seen(case.windows, 3)
+    once = case.imagine(hidden_state, case.actions)
     source = generator()
     with torch.no_grad():
-        half = case.model.imagine(case.vector, carry, following(case.actions[:, :2]), 2, source)
+        half = case.model.imagine(
+            case.vector, hidden_state, following(case.actions[:, :2]), 2, source
+        )
         rest = case.model.imagine(
-            case.vector, half.carry, following(case.actions[:, 2:]), 2, source
+            case.vector, half.hidden_state, following(case.actions[:, 2:]), 2, source
         )
     made = torch.cat([half.observation, rest.observation], 1)
     torch.testing.assert_close(made, once.observation, rtol=1e-5, atol=1e-5)

@@ -300,11 +300,11 @@ def test_outcomes_are_predicted_and_never_read(kind):
 def test_imagined_steps_are_those_written_down(kind):
     case = Experience(KINDS[kind], widths=WIDTHS)
     model, hand = case.model, ByHand(case.model, case.vector)
-    carry = case.seen(case.windows, 5)
-    made = case.imagine(carry, case.actions, temperature=0.0)
+    hidden_state = case.seen(case.windows, 5)
+    made = case.imagine(hidden_state, case.actions, temperature=0.0)
     with torch.no_grad():
         for row in range(4):
-            _, h, z = (part[row] for part in carry)
+            _, h, z = (part[row] for part in hidden_state)
             for t in range(4):
                 h = hand.cell(torch.cat([z, case.actions[row, t]])[None], h[None])[0]
                 z = hand.latents.sample(hand.layers("prior", h), None)
@@ -313,7 +313,7 @@ def test_imagined_steps_are_those_written_down(kind):
                 torch.testing.assert_close(both_parts, wanted.mean, rtol=1e-4, atol=1e-5)
                 torch.testing.assert_close(made.scale[row, t], wanted.scale, rtol=1e-4, atol=1e-5)
     assert torch.equal(made.mean, torch.cat([made.observation, made.outcome], 2))
-    assert [part.shape[1] for part in made.carry] == [2, 8, model.stochastic.width]
+    assert [part.shape[1] for part in made.hidden_state] == [2, 8, model.stochastic.width]
 
 
 @both
@@ -321,17 +321,17 @@ def test_temperature_is_that_of_latents_and_of_the_decoder(kind):
     case = Experience(KINDS[kind], widths=WIDTHS)
     case.model.views(case.vector)["prior.1.weight"].mul_(8)
     rows = 20_000
-    carry = tuple(part[:1].expand(rows, -1) for part in case.seen(case.windows, 5))
+    hidden_state = tuple(part[:1].expand(rows, -1) for part in case.seen(case.windows, 5))
     actions = case.actions[:1, :1].expand(rows, -1, -1)
     latents = []
     for temperature in (0.5, 1.0, 2.0):
         made = case.model.imagine(
-            case.vector, carry, following(actions), 1, generator(), temperature
+            case.vector, hidden_state, following(actions), 1, generator(), temperature
         )
         whole = torch.cat([made.observation, made.outcome], 2)
         z = ((whole - made.mean) / made.scale)[:, 0]
         torch.testing.assert_close(z.std(0), torch.full((3,), temperature), rtol=0.02, atol=0)
-        latents.append(float(made.carry[2].var(0).sum()))
+        latents.append(float(made.hidden_state[2].var(0).sum()))
     assert latents == sorted(latents)
     assert latents[0] < 0.9 * latents[2]
 
@@ -340,9 +340,9 @@ def test_temperature_is_that_of_latents_and_of_the_decoder(kind):
 def test_gradients_reach_what_imagining_starts_from(kind):
     case = Experience(KINDS[kind], widths=WIDTHS)
     leaves = [case.vector, *case.seen(case.windows, 5), case.actions]
-    vector, *carry, actions = (leaf.clone().requires_grad_() for leaf in leaves)
-    made = case.model.imagine(vector, tuple(carry), following(actions), 4, generator())
-    reached = [vector, carry[1], carry[2], actions]
+    vector, *hidden_state, actions = (leaf.clone().requires_grad_() for leaf in leaves)
+    made = case.model.imagine(vector, tuple(hidden_state), following(actions), 4, generator())
+    reached = [vector, hidden_state[1], hidden_state[2], actions]
     found = torch.autograd.grad(made.observation[:, -1].square().sum(), reached)
     assert all(float(one.abs().sum()) > 1e-6 for one in found)
     assert (found[3].abs().sum(2) > 0).all()

@@ -51,13 +51,15 @@ def test_it_keeps_the_laws(preset, widths):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_imagining_goes_on_where_it_stopped(preset):
     case = Experience(PRESETS[preset])
-    carry = case.seen(case.windows, 3)
-    once = case.imagine(carry, case.actions)
+    hidden_state = case.seen(case.windows, 3)
+    once = case.imagine(hidden_state, case.actions)
     source = generator()
     with torch.no_grad():
-        half = case.model.imagine(case.vector, carry, following(case.actions[:, :2]), 2, source)
+        half = case.model.imagine(
+            case.vector, hidden_state, following(case.actions[:, :2]), 2, source
+        )
         rest = case.model.imagine(
-            case.vector, half.carry, following(case.actions[:, 2:]), 2, source
+            case.vector, half.hidden_state, following(case.actions[:, 2:]), 2, source
         )
     made = torch.cat([half.observation, rest.observation], 1)
     torch.testing.assert_close(made, once.observation, rtol=1e-5, atol=1e-5)
@@ -66,11 +68,11 @@ def test_imagining_goes_on_where_it_stopped(preset):
 def told(case, windows, row, cut, steps):
     """What is imagined after an observation under the actions that were taken, without chance."""
     one = type(windows)(**{name: value[row : row + 1] for name, value in vars(windows).items()})
-    carry = case.seen(one, cut + 1)
+    hidden_state = case.seen(one, cut + 1)
     actions = one.action[:, cut : cut + steps]
     with torch.no_grad():
         return case.model.imagine(
-            case.vector, carry, following(actions), steps, generator(), 0.0
+            case.vector, hidden_state, following(actions), steps, generator(), 0.0
         ), one.target[:, cut : cut + steps]
 
 

@@ -28,7 +28,7 @@ class NonFiniteError(ValueError):
     """An environment gave NaN or infinity."""
 
 
-class Replay:
+class ReplayBuffer:
     """Remembers steps of many environments and samples windows, with hindsight.
 
     Args:
@@ -45,8 +45,8 @@ class Replay:
             "step". A goal per step is right for memory that reads no goals, and for no other.
         previous_action: Whether batches hold the actions that led to their observations.
         previous_reward: Whether they hold the rewards that came with them; rewritten by hindsight.
-        carry: Shapes of the arrays of an agent's memory. With them `add` takes the memory of every
-            step, and batches hold that of their windows' beginnings, as it was then.
+        hidden_state: Shapes of the arrays of an agent's memory. With them `add` takes the memory
+            of every step, and batches hold that of their windows' beginnings, as it was then.
         share: Whether the achieved goal and the observation are stored as one, and must then be
             equal in every step; "auto" does so where both are pictures, the same space of uint8
             with at least 3 axes. Batches hold one array under both keys then.
@@ -80,7 +80,7 @@ class Replay:
         goals: Goals = "window",
         previous_action: bool = False,
         previous_reward: bool = False,
-        carry: Sequence[tuple[int, ...]] = (),
+        hidden_state: Sequence[tuple[int, ...]] = (),
         share: Share = "auto",
         directory: str | Path | None = None,
         coder: Coder | None = None,
@@ -102,7 +102,14 @@ class Replay:
         if not 0 <= gamma <= 1:
             raise ValueError(f"gamma must lie in [0, 1], got {gamma}")
         self.storage = EpisodeStorage(
-            observation_space, action_space, capacity, num_envs, carry, share, directory, coder
+            observation_space,
+            action_space,
+            capacity,
+            num_envs,
+            hidden_state,
+            share,
+            directory,
+            coder,
         )
         if rule is not None and not is_goal_space(observation_space):
             raise ValueError(f"hindsight needs goal keys, but the space is {observation_space}")
@@ -112,7 +119,8 @@ class Replay:
         if self.weights["imagined"] > 0 and imagine is None:
             raise ValueError(
                 f"hindsight = {hindsight} asks for imagined goals, and nothing imagines any: an "
-                f'agent does with a latent model, goal_judge = "latent" and imagination = {{...}}'
+                f'agent does with a latent model, reward_source = "latent" and imagination = '
+                f"{{...}}"
             )
         if previous_reward and goals == "step" and rule is not None and self.weights["played"] < 1:
             raise ValueError(
@@ -121,7 +129,9 @@ class Replay:
             )
         self.window, self.burn_in, self.goals = window, burn_in, goals
         self.inputs = {"previous_action": previous_action, "previous_reward": previous_reward}
-        self.for_memory = window != 1 or burn_in > 0 or any(self.inputs.values()) or bool(carry)
+        self.for_memory = (
+            window != 1 or burn_in > 0 or any(self.inputs.values()) or bool(hidden_state)
+        )
         self.steps, self.gamma = steps, gamma
         self.rng = np.random.default_rng(seed)
 
@@ -136,7 +146,7 @@ class Replay:
         terminated: Array,
         truncated: Array,
         next_observation: Any,
-        carry: Sequence[Array] | None = None,
+        hidden_state: Sequence[Array] | None = None,
     ) -> None:
         """Appends one step of every environment; see `EpisodeStorage.add`.
 
@@ -150,7 +160,7 @@ class Replay:
         if self.storage.begins.any():  # the others were another step's next observation
             check_finite("observation", observation)
         self.storage.add(
-            observation, action, reward, terminated, truncated, next_observation, carry
+            observation, action, reward, terminated, truncated, next_observation, hidden_state
         )
 
     def sample(self, count: int) -> Batch:

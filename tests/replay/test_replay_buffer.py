@@ -11,7 +11,7 @@ from naive import GOALS, KINDS, World
 from test_relabel import check_equal
 
 from rlkit.goals import GOAL_KEYS, DistanceRule
-from rlkit.replay import NonFiniteError, Replay, check_finite
+from rlkit.replay import NonFiniteError, ReplayBuffer, check_finite
 
 worlds = st.builds(
     World,
@@ -24,7 +24,7 @@ worlds = st.builds(
     window=st.sampled_from([None, 1, 2, 3]),
     goals=st.sampled_from(["step", "window"]),
     previous_action=st.booleans(),
-    carry=st.sampled_from([(), ((2,), (3, 1))]),
+    hidden_state=st.sampled_from([(), ((2,), (3, 1))]),
     steps=st.integers(1, 3),
     gamma=st.just(0.9),
     hindsight=st.sampled_from(
@@ -204,12 +204,12 @@ def test_hindsight_needs_goal_keys(missing):
     }
     del keyed[missing]
     with pytest.raises(ValueError, match="hindsight needs goal keys"):
-        Replay(spaces.Dict(keyed), spaces.Discrete(2), 10, rule=DistanceRule(1.0))
+        ReplayBuffer(spaces.Dict(keyed), spaces.Discrete(2), 10, rule=DistanceRule(1.0))
 
 
 def test_a_batch_has_parts():
     space = spaces.Dict({key: spaces.Box(-9, 9, (2,)) for key in GOAL_KEYS})
-    replay = Replay(space, spaces.Discrete(3), 50, rule=DistanceRule(0.5), steps=2, seed=0)
+    replay = ReplayBuffer(space, spaces.Discrete(3), 50, rule=DistanceRule(0.5), steps=2, seed=0)
     for step in range(20):
         here, there = (
             {key: np.full((1, 2), value, np.float32) for key in GOAL_KEYS}
