@@ -148,7 +148,6 @@ def test_imports_stay_inside_the_layers():
         ("rlkit.networks.encoders.registry", "from rlkit.experiment.recipe import Recipe"),
         ("rlkit.networks.encoders.registry", "from rlkit.replay import Batch"),
         ("rlkit.networks.files", "from rlkit.io.atomic_write import replace_file"),
-        ("rlkit.latents.latent", "from rlkit.networks.encoders import GRU"),
         ("rlkit.latents.model", "import gymnasium"),
         ("rlkit.plugins", "import torch"),
         ("rlkit.world.scores.scores", "def late():\n    import statsmodels.api"),
