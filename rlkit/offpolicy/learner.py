@@ -1,7 +1,6 @@
-"""The heart of an agent: a policy that acts and an update that learns, without an environment.
+"""A policy that acts and an update that learns, without an environment.
 
-A `Learner` knows vectors only. `rlkit/offpolicy/algorithm.py` puts it into SB3's lifecycle;
-the learning rule can be read, tested and compiled without either.
+A `Learner` knows vectors only. `rlkit/offpolicy/algorithm.py` puts it into SB3's lifecycle.
 """
 
 from __future__ import annotations
@@ -24,9 +23,8 @@ from rlkit.offpolicy.settings import LearnerConfig, Sizes
 class Learner:
     """Parameters, their update, and a policy. Subclasses write the learning rule.
 
-    A subclass names its networks, creates them in `initial_state`, and gives the pure function
-    `update_function`; see `agents/sac.py`. Networks made by `network` read a memory first, which
-    is empty for an agent without.
+    A subclass creates its networks in `initial_state` and gives the pure function
+    `update_function`; see `agents/sac.py`.
 
     Args:
         config: The settings.
@@ -87,13 +85,13 @@ class Learner:
     def update_function(
         self, state: State, batch: State, noise: Tensor, target_rate: Tensor, step: int
     ) -> tuple[State, Metrics]:
-        """One update, pure: `(state, batch, noise) -> (changed part of the state, metrics)`.
+        """One update, pure, to the changed part of the state and the metrics.
 
         Args:
             state: The learner's tensors.
             batch: See `prepare`.
             noise: What `draw_noise` gave.
-            target_rate: Share of the way that the target goes now; 0 between refreshes.
+            target_rate: Share of the way that the target goes; 0 between refreshes.
             step: The update's phase, where updates differ (delayed policies); static.
         """
         raise TypeError(f"{type(self).__name__} must define update_function")
@@ -113,7 +111,7 @@ class Learner:
     # Acting
 
     def initial(self, count: int) -> HiddenState:
-        """Memory of `count` fresh episodes; empty for an agent without."""
+        """Hidden state of `count` fresh episodes; empty without an encoder."""
         return self.recurrent.initial(count)
 
     def act(
@@ -139,7 +137,7 @@ class Learner:
             reward: The previous step's reward `(n,)`, where the memory reads it.
 
         Returns:
-            Actions `(n, A)` in [-1, 1], or integers `(n,)`; and the memory after the step.
+            Actions `(n, A)` in [-1, 1], or integers `(n,)`, and the next hidden state.
         """
         with torch.no_grad():
             seen = self.prepare({"observation": observation, "goal": goal})
@@ -300,10 +298,7 @@ class Learner:
     def critic_gradient(
         self, loss: Loss, vector: Tensor, state: State, batch: State
     ) -> tuple[Tensor, Metrics, State]:
-        """Gradient of the critic's loss, its metrics, and the step of a latent that is joint.
-
-        That this is the only place where the latent learns is what keeps the actor away from it.
-        """
+        """Gradient of the critic's loss, its metrics, and the step of a jointly trained latent."""
         if self.joint is None:
             return *gradient(loss, vector), {}
         grad, pull, metrics = self.joint.gradient(loss, vector, batch)

@@ -169,10 +169,7 @@ class EpisodeStorage:
         return np.take(self.reward, self._row + (self.cursor - 1) % self.slots)
 
     def retract(self, env: int) -> None:
-        """Takes back an environment's newest step, which ended its episode and never happened.
-
-        The one before it becomes the episode's last, as truncated.
-        """
+        """Removes an environment's newest step; the one before it becomes a truncated last one."""
         slot = self._row[env] + (self.cursor[env] - 2) % self.slots
         self.floor[env] = max(self.floor[env], self.cursor[env] - self.slots)
         self.has_action[slot] = False
@@ -236,8 +233,7 @@ class EpisodeStorage:
     ) -> tuple[NDArray[np.int64], Positions]:
         """Uniform draws from all stored steps: environments and positions, `(count,)` each.
 
-        Slots are drawn until enough of them hold a step, so the cost does not depend on how many
-        are stored; about half of them hold one even where every episode is one step long.
+        Slots are drawn until enough of them hold a step: the cost does not depend on how many do.
 
         Raises:
             ValueError: If nothing is stored.
@@ -273,13 +269,7 @@ class EpisodeStorage:
         return np.maximum(first, oldest), last
 
     def window(self, env: NDArray[np.int64], position: Positions, length: int) -> Batch:
-        """Windows of `length` records that begin at the given steps.
-
-        Args:
-            env: Environments `(B,)`.
-            position: Positions `(B,)` that hold a step.
-            length: T, at least 1.
-        """
+        """Windows of `length` >= 1 records that begin at the steps `env (B,)`, `position (B,)`."""
         index = position[:, None] + np.arange(length + 1)
         if length == 1:
             mask = np.ones((len(position), 1), np.bool_)
@@ -300,7 +290,6 @@ class EpisodeStorage:
         return self._read(key, self.seen[self.shared.get(key, key)].take(slots))
 
     def _read(self, key: str, taken: Array) -> Array:
-        """What is read under a key of rows that were taken from its column."""
         return taken[..., : self._widths[key]] if key in self._widths else taken
 
     def gather(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from resuming import assert_resumes
-from test_sight import LITTLE, MAZE, SETTINGS, SMALL_VAE, agent_of
+from test_observation_encoder import LITTLE, MAZE, SETTINGS, SMALL_VAE, agent_of
 
 from rlkit.agents import SAC
 from rlkit.envs.make import make

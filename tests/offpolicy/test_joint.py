@@ -6,7 +6,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from resuming import assert_resumes
-from test_sight import REACH, Painted
+from test_observation_encoder import REACH, Painted
 
 import rlkit.envs  # noqa: F401  registers them
 from rlkit.agents import DQN, SAC, TD3, Sizes

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from resuming import TOTAL, advance, assert_resumes, assert_same, forget_clocks, start
-from test_sight import LITTLE, MAZE, REACH, SETTINGS, SMALL_VAE, Painted, agent_of
+from test_observation_encoder import LITTLE, MAZE, REACH, SETTINGS, SMALL_VAE, Painted, agent_of
 
 from rlkit.agents import DQN, SAC, TD3
 from rlkit.envs.make import make
