@@ -143,9 +143,9 @@ _HINDSIGHT, _IMAGINED = "agent_options.replay.hindsight=", "agent_options.imagin
 BESIDE: dict[str, dict[str, tuple[str, ...]]] = {
     "latent-goals": {
         "mix": (),
-        "no hindsight": (_HINDSIGHT + "{played = 1.0}",),
-        "future goals": (_HINDSIGHT + "{future = 0.8, played = 0.2}",),
-        "imagined goals": (_HINDSIGHT + "{imagined = 0.8, played = 0.2}",),
+        "no hindsight": (_HINDSIGHT + "{original = 1.0}",),
+        "future goals": (_HINDSIGHT + "{future = 0.8, original = 0.2}",),
+        "imagined goals": (_HINDSIGHT + "{imagined = 0.8, original = 0.2}",),
         "mix, no skew": (_IMAGINED + "{source = 'visited'}",),
         "mix, prior": (_IMAGINED + "{source = 'prior'}",),
     },

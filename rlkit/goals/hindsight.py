@@ -1,4 +1,4 @@
-"""Which goals hindsight picks: achieved, imagined or played ones, and mixtures of them."""
+"""Which goals hindsight picks: achieved, imagined or original ones, and mixtures of them."""
 
 from __future__ import annotations
 
@@ -8,24 +8,27 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-Strategy = Literal["future", "final", "episode", "random", "imagined", "played"]
+Strategy = Literal["future", "final", "episode", "random", "imagined", "original"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 
 
-def mixture(weights: Mapping[str, float] | str, played: float = 0.2) -> dict[Strategy, float]:
+def mixture(weights: Mapping[str, float] | str, original: float = 0.2) -> dict[Strategy, float]:
     """A normalised mixture of strategies.
 
     Args:
         weights: Weight of each strategy, or the name of one.
-        played: The share of goals left as played where `weights` is a name. 0.2 is the HER
+        original: The share of goals that stay as they are where `weights` is a name. 0.2 is the HER
             paper's k = 4 (Andrychowicz et al. 2017, section 4.5).
 
     Raises:
         ValueError: If a strategy is unknown, or the weights are negative or all zero.
     """
     if isinstance(weights, str):
-        weights = {weights: 1.0} if weights == "played" else {weights: 1 - played, "played": played}
+        rest = {} if weights == "original" else {"original": original}
+        weights = {weights: 1.0 - sum(rest.values()), **rest}
     for name, weight in weights.items():
+        if name == "played":
+            raise ValueError('the hindsight strategy "played" is now called "original"')
         if name not in STRATEGIES:
             raise ValueError(f"unknown hindsight strategy {name!r}; choose of {STRATEGIES}")
         if not (np.isfinite(weight) and weight >= 0):
@@ -50,7 +53,7 @@ def choose_positions(
 
     Args:
         strategy: Index into `STRATEGIES` per row, `(B,)`; rows of "random", "imagined" and
-            "played" are answered as "future" and are the caller's to replace.
+            "original" are answered as "future" and are the caller's to replace.
         position: Position of the step, `(B,)`.
         first: First observation position of its episode, `(B,)`.
         last: Last one, `(B,)`; greater than `position`.

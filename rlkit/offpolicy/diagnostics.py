@@ -49,7 +49,7 @@ def diagnose(agent: Algorithm) -> dict[str, float]:
 
     Moments are drawn from all stored steps, as training draws its windows, but from the later half
     of their episodes (of the first `LONGEST` observations), where there is something to remember.
-    Goals are as played. Neither the agent nor any of its generators is changed.
+    Goals are the original ones. Neither the agent nor any of its generators is changed.
 
     Returns:
         `memory/context_<network>`: effective context length, the least of `SPANS` so that reading

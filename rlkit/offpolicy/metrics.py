@@ -22,7 +22,9 @@ class Report:
     def __init__(self) -> None:
         # Learners may report different metrics in different phases: sums by the joined names.
         self._sums: dict[str, tuple[Tensor, int]] = {}
-        self._hindsight = np.zeros(4)  # rows relabelled, of them successes; as played, successes
+        self._hindsight = np.zeros(
+            4
+        )  # rows relabelled, of them successes; of original goals, successes
         self._goals: deque[tuple[NDArray[Any], bool]] = deque(maxlen=RECENT_GOALS)
 
     def add_update(self, names: list[str], values: Tensor) -> None:
@@ -88,13 +90,13 @@ class Report:
                         f"resume from the last checkpoint with other settings."
                     )
                 logger.record(f"train/{name}", value)
-        relabelled, hits, played, played_hits = self._hindsight
-        if relabelled + played > 0:
-            logger.record("hindsight/relabelled", relabelled / (relabelled + played))
+        relabelled, hits, original, original_hits = self._hindsight
+        if relabelled + original > 0:
+            logger.record("hindsight/relabelled", relabelled / (relabelled + original))
         if relabelled > 0:
             logger.record("hindsight/relabelled_success", hits / relabelled)
-        if played > 0:
-            logger.record("hindsight/played_success", played_hits / played)
+        if original > 0:
+            logger.record("hindsight/original_success", original_hits / original)
         self._sums = {}
         self._hindsight = np.zeros(4)
 

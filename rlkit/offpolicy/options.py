@@ -129,7 +129,7 @@ def replay_options(
         strategy = given.pop("goal_selection_strategy", "future")
         share = 1 / (1 + given.pop("n_sampled_goal", 4))
         name = str(getattr(strategy, "name", strategy)).lower()
-        options = {"hindsight": {name: 1 - share, "played": share}, **options}
+        options = {"hindsight": {name: 1 - share, "original": share}, **options}
     elif sb3_class is not None:
         raise ValueError(
             f"replay_buffer_class = {sb3_class.__name__} is not supported: this agent has a replay "

@@ -180,7 +180,7 @@ class LearnerConfig:
         if self.start == "stored" and self.goal_mode in ("early", "mixed"):
             raise ValueError(
                 f'start = "stored" does not go with goal_mode = "{self.goal_mode}": stored memory '
-                f'depends on the goal as played, and hindsight exchanges it; set start = "zero"'
+                f'depends on the original goals, and hindsight exchanges it; set start = "zero"'
             )
 
     @property

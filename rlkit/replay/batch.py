@@ -13,7 +13,7 @@ Conventions:
 - In windows for memory an episode whose beginning is overwritten starts with the oldest
   observation that is left: `is_first` is True there, for memory can reach no further back.
 - `previous_action_t` and `previous_reward_t` led to `observation_t`; zero where `is_first_t`.
-- `hidden_state` is the memory as it was when the step was played. Relabelling cannot rewrite it:
+- `hidden_state` is the memory as it was when the step was taken. Relabelling cannot rewrite it:
   where goals or rewards enter the memory, it still knows the old ones.
 - Only `terminated` stops a bootstrap; `truncated` never does.
 - Reward and termination of step t are those of the achieved goal after the action, at t + 1.

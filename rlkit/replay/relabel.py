@@ -12,7 +12,7 @@ from rlkit.goals.rule import GoalRule
 from rlkit.replay.batch import Array, Batch
 from rlkit.replay.storage import EpisodeStorage, Positions
 
-PLAYED, RANDOM = STRATEGIES.index("played"), STRATEGIES.index("random")
+ORIGINAL, RANDOM = STRATEGIES.index("original"), STRATEGIES.index("random")
 IMAGINED = STRATEGIES.index("imagined")
 
 Imagine = Callable[[int, np.random.Generator], Array]
@@ -33,7 +33,7 @@ def relabel(
 
     The goal is drawn for the window's first step after the burn-in and holds for all of it, burn-in
     included. Storage is only read;
-    with weight 1 on "played" the batch comes back as it is.
+    with weight 1 on "original" the batch comes back as it is.
 
     Args:
         batch: B windows from `storage`.
@@ -44,9 +44,9 @@ def relabel(
         rng: The source of randomness.
         imagine: Draws the goals of "imagined".
     """
-    shares = np.cumsum([weights[name] for name in STRATEGIES[:PLAYED]])
+    shares = np.cumsum([weights[name] for name in STRATEGIES[:ORIGINAL]])
     strategy = np.searchsorted(shares, rng.random(len(batch)), side="right")
-    rows = np.flatnonzero(strategy != PLAYED)
+    rows = np.flatnonzero(strategy != ORIGINAL)
     if len(rows) == 0:
         return batch
     goal = _hindsight_goals(strategy[rows], env[rows], batch.position[rows], storage, rng, imagine)
@@ -95,8 +95,8 @@ def with_goals(batch: Batch, rows: NDArray[np.int64], goal: Array, rule: GoalRul
     flat_goal = goal.reshape(-1, *goal_shape)
     happened, ended = _happened(batch, rows), batch.terminated.take(rows, axis=0)
     if ended.any():
-        played = batch.desired_goal.take(rows, axis=0).reshape(-1, *goal_shape)
-        ended &= ~rule.terminated(flat_achieved, played).reshape(shape)
+        original = batch.desired_goal.take(rows, axis=0).reshape(-1, *goal_shape)
+        ended &= ~rule.terminated(flat_achieved, original).reshape(shape)
     ended |= rule.terminated(flat_achieved, flat_goal).reshape(shape) & happened
     earned = rule.reward(flat_achieved, flat_goal).reshape(shape)
 
@@ -131,7 +131,7 @@ def judged_anew(batch: Batch, rule: GoalRule) -> Batch:
 
 
 def _happened(batch: Batch, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Records that are no padding, `(R, T)`, of windows as played."""
+    """Records that are no padding, `(R, T)`, of windows with their original goals."""
     happened = batch.mask.take(rows, axis=0)
     if batch.burn_in == 0:
         return happened

@@ -37,8 +37,8 @@ class ReplayBuffer:
         capacity: Slots over all environments; an episode of T steps takes T + 1.
         num_envs: Environments that add in lockstep.
         rule: Judges relabelled goals; None switches hindsight off.
-        hindsight: A strategy's name (with a fifth of the goals as played) or weights, for example
-            `{"future": 0.8, "played": 0.2}`. See `rlkit.goals.hindsight`.
+        hindsight: A strategy's name (with a fifth of the original goals) or weights, for example
+            `{"future": 0.8, "original": 0.2}`. See `rlkit.goals.hindsight`.
         window: T, records per sampled window; None for whole episodes, as far as they are stored.
         burn_in: Records before each window that only prepare an agent's memory.
         goals: Whether hindsight draws one goal for the "window", burn-in included, or one for each
@@ -54,7 +54,7 @@ class ReplayBuffer:
             memory; None keeps them in memory. What is sampled is the same.
         coder: Makes vectors of pictures, which then are stored as well as their vectors; batches
             hold vectors of the coder's present version. None for what is stored as it is.
-        judge_anew: Whether rewards of goals as played are worked out by `rule` again when they are
+        judge_anew: Whether rewards of original goals are worked out by `rule` again when they are
             sampled: where its judgement depends on a coder, stored ones belong to old versions.
         imagine: Draws the goals of the strategy "imagined", which needs it.
         steps: n of the n-step sums.
@@ -122,10 +122,15 @@ class ReplayBuffer:
                 f'agent does with a latent model, reward_source = "latent" and imagination = '
                 f"{{...}}"
             )
-        if previous_reward and goals == "step" and rule is not None and self.weights["played"] < 1:
+        if (
+            previous_reward
+            and goals == "step"
+            and rule is not None
+            and self.weights["original"] < 1
+        ):
             raise ValueError(
                 'previous_reward needs goals="window": rewards that memory reads depend on the '
-                'goal, so a window of relabelled ones must have one goal. Or set hindsight="played"'
+                'goal, so a relabelled window must have one goal. Or set hindsight = "original"'
             )
         self.window, self.burn_in, self.goals = window, burn_in, goals
         self.inputs = {"previous_action": previous_action, "previous_reward": previous_reward}

@@ -14,12 +14,12 @@ def test_a_name_leaves_a_fifth_as_played(name):
     weights = mixture(name)
     assert set(weights) == set(STRATEGIES)
     assert weights[name] == pytest.approx(0.8)
-    assert weights["played"] == pytest.approx(0.2)
+    assert weights["original"] == pytest.approx(0.2)
     assert sum(weights.values()) == pytest.approx(1)
 
 
 def test_played_alone_is_all_played():
-    assert mixture("played") == {name: float(name == "played") for name in STRATEGIES}
+    assert mixture("original") == {name: float(name == "original") for name in STRATEGIES}
 
 
 @given(st.dictionaries(st.sampled_from(STRATEGIES), st.floats(0, 1e6), min_size=1))
@@ -66,3 +66,8 @@ def test_positions_are_uniform_over_the_strategy_s_own_range(name, choices):
     values, counts = np.unique(chosen, return_counts=True)
     assert list(values) == list(choices)
     assert len(counts) == 1 or chisquare(counts).pvalue > 1e-3
+
+
+def test_old_name_of_the_original_goals():
+    with pytest.raises(ValueError, match='"original"'):
+        mixture({"future": 0.8, "played": 0.2})

@@ -265,7 +265,7 @@ def test_sb3s_hindsight_buffer_is_translated():
         replay_buffer_kwargs={"n_sampled_goal": 3, "goal_selection_strategy": "final"},
     )
     assert agent.replay_buffer.weights == pytest.approx(
-        {**dict.fromkeys(agent.replay_buffer.weights, 0.0), "final": 0.75, "played": 0.25}
+        {**dict.fromkeys(agent.replay_buffer.weights, 0.0), "final": 0.75, "original": 0.25}
     )
     agent.learn(200)
     assert abs(agent.replay_buffer.sample(2000).relabelled.mean() - 0.75) < 0.04

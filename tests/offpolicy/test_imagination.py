@@ -121,7 +121,7 @@ def test_nothing_visited_yet_leaves_the_environments_goals():
 
 
 def test_episodes_and_hindsight_pursue_them_and_the_latent_judges():
-    hindsight = {"future": 0.4, "imagined": 0.4, "played": 0.2}
+    hindsight = {"future": 0.4, "imagined": 0.4, "original": 0.2}
     agent = imagining(replay={"hindsight": hindsight}).learn(240)
     storage = agent.replay_buffer.storage
     stored = storage.goals.take(storage.goal_id[storage.has_action])

@@ -25,7 +25,7 @@ def test_environments_with_a_state_go_on_in_mid_episode(
 
 
 @pytest.mark.parametrize("num_envs", [1, 3])
-@pytest.mark.parametrize("replay", [{}, {"steps": 3, "hindsight": {"final": 0.5, "played": 0.5}}])
+@pytest.mark.parametrize("replay", [{}, {"steps": 3, "hindsight": {"final": 0.5, "original": 0.5}}])
 def test_dqn_goes_on(tmp_path, num_envs, replay):
     assert_resumes(tmp_path, DQN, make, "rlkit/BitFlip-v0", num_envs, {"replay": replay})
 

@@ -13,7 +13,7 @@ def traces_of_old_goal(batch: Batch, original: Batch, rule: GoalRule) -> list[st
 
     Args:
         batch: Relabelled windows, before n-step sums.
-        original: The same windows as played.
+        original: The same windows with their original goals.
         rule: Judges goals.
     """
     traces = set()
@@ -28,13 +28,13 @@ def traces_of_old_goal(batch: Batch, original: Batch, rule: GoalRule) -> list[st
 
 
 def _under(original, row, goal, rule, changed):
-    """What each field holds by record or observation, had the window been played for a goal."""
+    """What each field holds by record or observation, had the window pursued a goal."""
     records = range(original.mask.shape[1])
     names = ("desired_goal", "reward", "terminated", "mask", "previous_reward")
     if not changed:
         return {name: dict(enumerate(getattr(original, name)[row])) for name in names}
     achieved = original.observation["achieved_goal"][row]
-    played = original.desired_goal[row]
+    own_goal = original.desired_goal[row]
     fields = {name: {} for name in names}
     over = False
     for i in records:
@@ -48,7 +48,7 @@ def _under(original, row, goal, rule, changed):
         fields["terminated"][i] = False
         if happened:
             fields["reward"][i] = np.float32(rule.reward(after, goal[None])[0])
-            fell = original.terminated[row, i] and not rule.terminated(after, played[i][None])[0]
+            fell = original.terminated[row, i] and not rule.terminated(after, own_goal[i][None])[0]
             fields["terminated"][i] = bool(fell or rule.terminated(after, goal[None])[0])
         over |= fields["terminated"][i]
     for i in range(original.observation_count):

@@ -217,7 +217,7 @@ class World:
         return [(int(env), int(e), int(t)) for env, e, t in tag]
 
     def check_window(self, batch: Batch, row: int, origin: tuple[int, int, int]) -> None:
-        """A window as played: contiguous, of one episode, padded with its last observation."""
+        """One window of an episode with its original goals, padded with the last observation."""
         env, e, start = origin
         episode = self.envs[env][e]
         for i in range(batch.mask.shape[1] + 1):
@@ -241,7 +241,7 @@ class World:
         return next(t for e, t in self.kept(env) if e == episode)
 
     def check_sequence(self, batch: Batch, row: int, origin: tuple[int, int, int]) -> None:
-        """A window as played, with its burn-in and what memory reads."""
+        """A window with its original goals and its burn-in and what memory reads."""
         env, e, start = origin
         episode, first = self.envs[env][e], self.first_kept(env, e)
         for i in range(batch.observation_count):

@@ -15,7 +15,7 @@ from rlkit.replay import CodedColumn, Coder, EpisodeStorage, ReplayBuffer, estim
 from rlkit.replay.coded import Codes
 from rlkit.replay.goal_table import GoalTable
 
-MIXED = {"future": 1, "final": 1, "episode": 1, "random": 1, "played": 1}
+MIXED = {"future": 1, "final": 1, "episode": 1, "random": 1, "original": 1}
 PICTURE = spaces.Box(0, 255, (2, 2, 3), np.uint8)
 ACTIONS = spaces.Box(-1, 1, (2,), np.float32)
 WIDTHS = {
@@ -242,15 +242,15 @@ def test_played_goals_are_judged_by_the_present_version(window, goals):
         distance = np.linalg.norm(achieved - batch.desired_goal, axis=-1)
         earned = -(distance >= 4.5).astype(np.float32)
         np.testing.assert_array_equal(batch.reward[batch.mask], earned[batch.mask])
-        played = batch.mask & ~batch.relabelled
-        assert played.any()
+        original = batch.mask & ~batch.relabelled
+        assert original.any()
         assert batch.relabelled.any()
-        shares.append(earned[played].mean())
+        shares.append(earned[original].mean())
     assert shares[1] < shares[0], "stretched codes are further apart"
 
 
 def test_previous_rewards_are_those_of_the_present_version():
-    world, replay, coder = judged(5, previous_reward=True, burn_in=2, hindsight="played")
+    world, replay, coder = judged(5, previous_reward=True, burn_in=2, hindsight="original")
     for _ in range(60):
         replay.add(*world.step())
     seen = set()

@@ -107,8 +107,8 @@ def test_the_original_goal_changes_nothing(world, steps):
 def test_played_windows_stay_as_they_are(world, steps, strategy):
     world.play(steps)
     env, before = windows(world)
-    check_equal(before, relabelled(world, before, env, "played"))
-    mixed = relabelled(world, before, env, {strategy: 1.0, "played": 1.0})
+    check_equal(before, relabelled(world, before, env, "original"))
+    mixed = relabelled(world, before, env, {strategy: 1.0, "original": 1.0})
     kept = ~mixed.relabelled.any(axis=1)
     for name in ("desired_goal", "reward", "terminated", "truncated"):
         np.testing.assert_array_equal(getattr(mixed, name)[kept], getattr(before, name)[kept])
@@ -181,7 +181,7 @@ def test_imagined_goals_are_the_ones_that_were_drawn(world, steps):
         drawn.append(rng.normal(size=(count, *before.desired_goal.shape[2:])))
         return drawn[-1]
 
-    shares = mixture({"imagined": 1.0, "played": 1.0})
+    shares = mixture({"imagined": 1.0, "original": 1.0})
     rng = np.random.default_rng(0)
     after = relabel(before, env, world.replay.storage, world.rule, shares, rng, imagine)
     changed = after.relabelled[:, 0]
@@ -205,13 +205,13 @@ def test_imagined_goals_need_somebody_to_imagine_them():
         )
 
 
-@pytest.mark.parametrize("weights", ["future", {"final": 1.0, "episode": 2.0, "played": 1.0}])
+@pytest.mark.parametrize("weights", ["future", {"final": 1.0, "episode": 2.0, "original": 1.0}])
 def test_shares_are_those_asked_for(weights):
     world = World("box", capacity=200)
     world.play(100)
     env, batch = windows(world, count=50_000, length=1)
     share = relabelled(world, batch, env, weights).relabelled.mean()
-    assert share == pytest.approx(1 - mixture(weights)["played"], abs=0.006)
+    assert share == pytest.approx(1 - mixture(weights)["original"], abs=0.006)
 
 
 # Against Stable-Baselines3's buffer, on the same episodes

@@ -28,7 +28,7 @@ worlds = st.builds(
     steps=st.integers(1, 3),
     gamma=st.just(0.9),
     hindsight=st.sampled_from(
-        ["future", "played", {"future": 1, "final": 1, "episode": 1, "random": 1, "played": 1}]
+        ["future", "original", {"future": 1, "final": 1, "episode": 1, "random": 1, "original": 1}]
     ),
 )
 
@@ -81,10 +81,10 @@ def outcome(world, episode, t, goal, relabelled):
     if goal is None:
         return episode.rewards[t], episode.terminated[t], False
     achieved = np.asarray(episode.observations[t + 1]["achieved_goal"])[None]
-    played = np.asarray(episode.observations[t]["desired_goal"])[None]
+    own_goal = np.asarray(episode.observations[t]["desired_goal"])[None]
     if not relabelled:
-        return episode.rewards[t], episode.terminated[t], world.rule.success(achieved, played)[0]
-    fell = episode.terminated[t] and not world.rule.terminated(achieved, played)[0]
+        return episode.rewards[t], episode.terminated[t], world.rule.success(achieved, own_goal)[0]
+    fell = episode.terminated[t] and not world.rule.terminated(achieved, own_goal)[0]
     pair = achieved, goal[None]
     return (
         world.rule.reward(*pair)[0],

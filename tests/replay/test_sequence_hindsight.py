@@ -19,7 +19,7 @@ from rlkit.replay.relabel import relabel, with_goals
 from rlkit.replay.returns import sum_steps
 from rlkit.replay.window import cut_sequences, place
 
-MIXED = {"future": 1, "final": 1, "episode": 1, "random": 1, "played": 1}
+MIXED = {"future": 1, "final": 1, "episode": 1, "random": 1, "original": 1}
 
 
 def goal_worlds(**options):
@@ -36,7 +36,7 @@ def goal_worlds(**options):
 
 
 def cut(world, window=5, burn_in=3, count=32, steps=1):
-    """Windows as played, with everything that memory reads."""
+    """Windows with their original goals and everything that memory reads."""
     storage, rng = world.replay.storage, np.random.default_rng(0)
     env, step = storage.sample_steps(count, rng)
     bounds = storage.episode_bounds(env, step)
@@ -60,15 +60,15 @@ def relabelled(world, env, batch, weights, seed=0):
 def test_no_trace_of_the_old_goal_is_left(world, steps, window, burn_in, strategy):
     world.play(steps)
     env, original = cut(world, window, burn_in)
-    batch = relabelled(world, env, original, {strategy: 2.0, "played": 1.0})
+    batch = relabelled(world, env, original, {strategy: 2.0, "original": 1.0})
     assert traces_of_old_goal(batch, original, world.rule) == []
     changed = ("desired_goal", "reward", "terminated", "mask", "relabelled", "previous_reward")
     check_equal(original, batch, skip=changed)
     for row, (e, number, start) in enumerate(world.origins(batch)):
         if not batch.relabelled[row].any():
             continue
-        first, played = world.first_kept(e, number), world.envs[e][number].steps
-        happened = [first <= start - burn_in + i < played for i in range(len(batch.mask[row]))]
+        first, length = world.first_kept(e, number), world.envs[e][number].steps
+        happened = [first <= start - burn_in + i < length for i in range(len(batch.mask[row]))]
         assert batch.relabelled[row].tolist() == happened
         kept = [t for which, t in world.kept(e) if which == number]
         times = {
@@ -83,11 +83,11 @@ def test_no_trace_of_the_old_goal_is_left(world, steps, window, burn_in, strateg
 
 
 def planted():
-    """Windows in which every field depends on the goal: as played, and relabelled rightly."""
+    """Windows whose every field depends on the goal: with original goals, and relabelled."""
     world = World("box", num_envs=2, capacity=200, seed=5, terminates=True, end=0.05, new_goal=0.0)
     world.play(150)
     env, original = cut(world, window=6, burn_in=4, count=64)
-    return world, original, relabelled(world, env, original, {"future": 0.8, "played": 0.2})
+    return world, original, relabelled(world, env, original, {"future": 0.8, "original": 0.2})
 
 
 def test_the_check_finds_nothing_in_a_right_batch():
@@ -160,7 +160,7 @@ def test_the_original_goal_gives_the_window_back(world, steps, window, burn_in):
 def test_windows_as_played_stay_as_they_are(world, steps):
     world.play(steps)
     env, batch = cut(world)
-    check_equal(batch, relabelled(world, env, batch, "played"))
+    check_equal(batch, relabelled(world, env, batch, "original"))
     mixed = relabelled(world, env, batch, MIXED)
     kept = np.flatnonzero(~mixed.relabelled.any(axis=1))
     for name in ("desired_goal", "reward", "terminated", "mask", "previous_reward"):
@@ -215,13 +215,13 @@ def test_goals_of_steps_are_those_of_each_step_s_future():
 
 
 @pytest.mark.parametrize("goals", ["step", "window"])
-@pytest.mark.parametrize("weights", ["future", {"final": 1.0, "episode": 2.0, "played": 1.0}])
+@pytest.mark.parametrize("weights", ["future", {"final": 1.0, "episode": 2.0, "original": 1.0}])
 def test_shares_are_those_asked_for(goals, weights):
     world = World("box", capacity=200, window=4, burn_in=2, goals=goals, hindsight=weights)
     world.play(100)
     batch = world.replay.sample(20_000)
     share = batch.relabelled[batch.mask].mean()
-    assert share == pytest.approx(1 - mixture(weights)["played"], abs=0.012)
+    assert share == pytest.approx(1 - mixture(weights)["original"], abs=0.012)
     mixed = (batch.relabelled & batch.mask).any(axis=1) & (~batch.relabelled & batch.mask).any(
         axis=1
     )

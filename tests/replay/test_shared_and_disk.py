@@ -25,7 +25,7 @@ from rlkit.io.checkpoint import read_checkpoint, write_checkpoint
 from rlkit.replay import column
 from rlkit.replay.column import Column
 
-MIXED = {"future": 1, "final": 1, "episode": 1, "random": 1, "played": 1}
+MIXED = {"future": 1, "final": 1, "episode": 1, "random": 1, "original": 1}
 plays = st.lists(st.tuples(st.integers(1, 25), st.booleans()), min_size=1, max_size=3)
 
 

@@ -28,7 +28,7 @@ worlds = st.builds(
     terminates=st.booleans(),
     end=st.sampled_from([0.0, 0.05, 0.3, 1.0]),
     new_goal=st.sampled_from([0.0, 0.2]),
-    hindsight=st.just("played"),
+    hindsight=st.just("original"),
     goals=st.sampled_from(["step", "window"]),
     **sequences,
 )
@@ -179,7 +179,7 @@ def test_impossible_options_are_refused(options, message):
 
 def test_played_rewards_may_stand_beside_a_goal_per_step():
     options = {"goals": "step", "previous_reward": True}
-    World("box", hindsight="played", **options)
+    World("box", hindsight="original", **options)
     World("plain", **options)
 
 
