@@ -54,8 +54,8 @@ def _register_masked(
     """Registers a variant of the suite's own, native vector form included."""
     gym.register(
         id=f"rlkit/{name}-v0",
-        entry_point="rlkit.envs.partial_simulation:MaskedEnv",
-        vector_entry_point="rlkit.envs.partial_simulation:MaskedEnvVector",
+        entry_point="rlkit.envs.wrappers.partial_simulation:MaskedEnv",
+        vector_entry_point="rlkit.envs.wrappers.partial_simulation:MaskedEnvVector",
         max_episode_steps=steps,
         kwargs=kwargs | {"family": f"rlkit.envs.{entry_point}", "hidden": hidden},
     )
@@ -133,8 +133,8 @@ for _name, _entry, _steps, _arguments in (
 ):
     gym.register(
         id=f"rlkit/{_name}-Pixels-v0",
-        entry_point="rlkit.envs.pixel_simulation:PixelsEnv",
-        vector_entry_point="rlkit.envs.pixel_simulation:PixelsEnvVector",
+        entry_point="rlkit.envs.wrappers.pixel_simulation:PixelsEnv",
+        vector_entry_point="rlkit.envs.wrappers.pixel_simulation:PixelsEnvVector",
         max_episode_steps=_steps,
         kwargs={"family": f"rlkit.envs.{_entry}"} | _arguments,
     )

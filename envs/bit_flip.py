@@ -83,7 +83,7 @@ class BitFlipSimulation:
             "desired_goal": state["goal"],
         }
 
-    def draw(self, state: State, size: int) -> NDArray[np.uint8]:
+    def render(self, state: State, size: int) -> NDArray[np.uint8]:
         """The pattern above the goal, in rows of squares; dots mark the bits that differ."""
         pattern, goal = state["pattern"][0], state["goal"][0]
         columns = math.ceil(math.sqrt(2 * self.bits))

@@ -8,11 +8,11 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from rlkit.envs.partial_simulation import HiddenGoal
 from rlkit.envs.rendering import drawing
 from rlkit.envs.rendering.drawing import Canvas
 from rlkit.envs.simulation import Simulation, State
 from rlkit.envs.simulation_env import SimulationEnv, SimulationVectorEnv
+from rlkit.envs.wrappers.partial_simulation import HiddenGoal
 from rlkit.goals import DistanceRule, GoalRule
 
 FORWARD, UP, DOWN = range(3)
@@ -73,7 +73,7 @@ class CueMazeSimulation:
             "desired_goal": _columns(end, state["side"]),
         }
 
-    def draw(self, state: State, size: int) -> NDArray[np.uint8]:
+    def render(self, state: State, size: int) -> NDArray[np.uint8]:
         """The stretch around the agent, the sign above it, the whole way below it."""
         return self.picture(state, size, cue=True)
 
@@ -119,7 +119,7 @@ class HiddenCue(HiddenGoal):
 
     simulation: CueMazeSimulation
 
-    def draw(self, state: State, size: int) -> NDArray[np.uint8]:
+    def render(self, state: State, size: int) -> NDArray[np.uint8]:
         """The maze's picture, its sign as the agent sees it."""
         return self.simulation.picture(state, size, cue=bool(self.visible(state)[0]))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlkit.envs.partial_simulation import HiddenGoal
 from rlkit.envs.planar_reach import PlanarReachSimulation
 from rlkit.envs.simulation import Simulation
 from rlkit.envs.simulation_env import SimulationEnv, SimulationVectorEnv
+from rlkit.envs.wrappers.partial_simulation import HiddenGoal
 
 
 def _simulation(links: int, reward: str, visible_steps: int | None) -> Simulation:

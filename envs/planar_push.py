@@ -131,7 +131,7 @@ class PlanarPushSimulation:
             "desired_goal": state["goal"].astype(np.float32),
         }
 
-    def draw(self, state: State, size: int) -> NDArray[np.uint8]:
+    def render(self, state: State, size: int) -> NDArray[np.uint8]:
         """The table from above; the puck is home when its middle lies within the goal's ring."""
         edge = TABLE + 0.06
         canvas = Canvas(size, (-edge, -edge, edge, edge))

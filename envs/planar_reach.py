@@ -99,7 +99,7 @@ class PlanarReachSimulation:
         ends: NDArray[np.float64] = np.cumsum(link, axis=1)
         return ends
 
-    def draw(self, state: State, size: int) -> NDArray[np.uint8]:
+    def render(self, state: State, size: int) -> NDArray[np.uint8]:
         """The arm, its reach, and the goal ringed by the threshold."""
         reach = 1.1 * ARM_LENGTH
         canvas = Canvas(size, (-reach, -reach, reach, reach))

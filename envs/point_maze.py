@@ -175,7 +175,7 @@ class PointMazeSimulation:
             velocity[rows] -= np.minimum(speed, 0)[:, None] * normal
         return position, velocity
 
-    def draw(self, state: State, size: int) -> NDArray[np.uint8]:
+    def render(self, state: State, size: int) -> NDArray[np.uint8]:
         """The maze from above."""
         height, width = self.walls.shape
         canvas = Canvas(size, (0.6, 0.6, width - 0.6, height - 0.6))

@@ -52,5 +52,5 @@ class Simulation(Protocol):
     def observe(self, state: State) -> dict[str, NDArray[Any]]:
         """The observation dict, every value `(N, ...)` and of its space's dtype."""
 
-    def draw(self, state: State, size: int) -> NDArray[np.uint8]:
+    def render(self, state: State, size: int) -> NDArray[np.uint8]:
         """A picture `(size, size, 3)` of a state with one row."""

@@ -92,7 +92,7 @@ class SimulationEnv(GoalEnv[Any]):
         if self.render_mode is None:
             gym.logger.warn(_NO_RENDER_MODE)
             return None
-        return self.simulation.draw(_started(self._state, "render"), _PICTURE)
+        return self.simulation.render(_started(self._state, "render"), _PICTURE)
 
     def get_state(self) -> Saved:
         """Everything needed to continue bit for bit, generator included; nothing is shared."""
@@ -221,7 +221,7 @@ class SimulationVectorEnv(gym.vector.VectorEnv[Observation, NDArray[Any], NDArra
         rows = [
             {name: value[i : i + 1] for name, value in state.items()} for i in range(self.num_envs)
         ]
-        return tuple(self.simulation.draw(row, _PICTURE) for row in rows)
+        return tuple(self.simulation.render(row, _PICTURE) for row in rows)
 
     def get_state(self) -> Saved:
         """Everything needed to continue bit for bit, generators included; nothing is shared."""

@@ -157,7 +157,7 @@ class WaypointSimulation:
             "desired_goal": state["goal"].astype(np.float32),
         }
 
-    def draw(self, state: State, size: int) -> NDArray[np.uint8]:
+    def render(self, state: State, size: int) -> NDArray[np.uint8]:
         """A map, y up, and beside it the altitudes of aircraft and goal."""
         # Pictures are in kilometres, whose numbers are of order one.
         place, goal = state["position"][0] / KILOMETRE, state["goal"][0].copy()

@@ -2,7 +2,7 @@
 
 One colour rule makes places readable to a fraction of a pixel: in every colour but the marker's,
 red equals green. What is blended of such colours has none of the marker in it, and red minus green
-tells how much of a pixel the marker covers. The marker is painted last, so nothing hides it.
+tells how much of a pixel the marker covers. The marker is drawn last, so nothing hides it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ASIDE = PUSHER_RADIUS + PUCK_RADIUS + 0.02  # metres, from the goal's puck to i
 Factors = dict[str, NDArray[Any]]
 
 
-class Painter(Protocol):
+class Renderer(Protocol):
     """Draws one family's states; the goal stays invisible.
 
     Attributes:
@@ -46,20 +46,20 @@ class Painter(Protocol):
 
     view: View
 
-    def backdrop(self, raster: Raster) -> Pictures:
+    def background(self, raster: Raster) -> Pictures:
         """All that never moves, `(1, size, size, 3)`."""
 
-    def paint(self, raster: Raster, pictures: Pictures, state: State) -> None:
+    def render(self, raster: Raster, pictures: Pictures, state: State) -> None:
         """Draws all that moves over backdrops `(N, size, size, 3)`, the marker last."""
 
-    def reached(self, state: State) -> State:
+    def goal_state(self, state: State) -> State:
         """States at rest with the same goals, which they satisfy."""
 
     def factors(self, state: State) -> Factors:
         """What is true of each state, arrays `(N, K)` by name."""
 
 
-class MazePainter:
+class MazeRenderer:
     """`PointMaze`: the disc is the marker. In wide mazes it looks larger than it is.
 
     Args:
@@ -70,18 +70,18 @@ class MazePainter:
         self._walls = simulation.walls
         self.view = centred_view(max(self._walls.shape) - 2 * _MAZE_BORDER)
 
-    def backdrop(self, raster: Raster) -> Pictures:
+    def background(self, raster: Raster) -> Pictures:
         """Walls and floor."""
         pictures = raster.filled(WALL)
         middle = np.array(self._walls.shape[::-1]) / 2
         raster.squares(pictures, np.argwhere(~self._walls)[:, ::-1] + 0.5 - middle, 1.0, FLOOR)
         return pictures
 
-    def paint(self, raster: Raster, pictures: Pictures, state: State) -> None:
+    def render(self, raster: Raster, pictures: Pictures, state: State) -> None:
         """The disc."""
         raster.disc(pictures, state["position"], _visible(_DISC_RADIUS, raster), MARKER)
 
-    def reached(self, state: State) -> State:
+    def goal_state(self, state: State) -> State:
         """The disc at the goal."""
         return state | {"position": state["goal"], "velocity": np.zeros_like(state["velocity"])}
 
@@ -90,7 +90,7 @@ class MazePainter:
         return {"position": state["position"], "velocity": state["velocity"]}
 
 
-class ReachPainter:
+class ReachRenderer:
     """`PlanarReach` with two links: the tip is the marker.
 
     Args:
@@ -109,13 +109,13 @@ class ReachPainter:
         self._joints = simulation.joints
         self.view = centred_view(2 * _REACH_IN_VIEW)
 
-    def backdrop(self, raster: Raster) -> Pictures:
+    def background(self, raster: Raster) -> Pictures:
         """All that is within reach, on a dark ground."""
         pictures = raster.filled(WALL)
         raster.disc(pictures, np.zeros((1, 2)), ARM_LENGTH, FLOOR)
         return pictures
 
-    def paint(self, raster: Raster, pictures: Pictures, state: State) -> None:
+    def render(self, raster: Raster, pictures: Pictures, state: State) -> None:
         """The upper arm, dark; the forearm, light; the tip."""
         ends = self._joints(state["angle"])
         elbow, tip = ends[:, 0], ends[:, 1]
@@ -123,7 +123,7 @@ class ReachPainter:
         raster.bar(pictures, elbow, tip, _LINK_WIDTH, FOREARM)
         raster.disc(pictures, tip, _visible(_TIP_RADIUS, raster), MARKER)
 
-    def reached(self, state: State) -> State:
+    def goal_state(self, state: State) -> State:
         """The tip at the goal; of the two poses, the one whose elbow bends counter-clockwise.
 
         Two equal links and the line to a goal at distance d make an isosceles triangle: half the
@@ -144,23 +144,23 @@ class ReachPainter:
         }
 
 
-class PushPainter:
+class PushRenderer:
     """`PlanarPush`: the puck is the marker."""
 
     view = centred_view(2 * _TABLE_IN_VIEW)
 
-    def backdrop(self, raster: Raster) -> Pictures:
+    def background(self, raster: Raster) -> Pictures:
         """The table and its walls."""
         pictures = raster.filled(WALL)
         raster.squares(pictures, [[0, 0]], 2 * TABLE, FLOOR)
         return pictures
 
-    def paint(self, raster: Raster, pictures: Pictures, state: State) -> None:
+    def render(self, raster: Raster, pictures: Pictures, state: State) -> None:
         """The pusher and the puck."""
         raster.disc(pictures, state["pusher"], PUSHER_RADIUS, PUSHER)
         raster.disc(pictures, state["puck"], _visible(PUCK_RADIUS, raster), MARKER)
 
-    def reached(self, state: State) -> State:
+    def goal_state(self, state: State) -> State:
         """The puck at the goal, the pusher 2 cm to the left of it.
 
         There the table is free whatever the goal, and near goals have near pictures: a side that
@@ -180,23 +180,23 @@ class PushPainter:
         return {name: state[name] for name in names}
 
 
-def painter_of(simulation: Simulation) -> Painter:
-    """The painter of one of the suite's flat worlds.
+def renderer_of(simulation: Simulation) -> Renderer:
+    """The renderer of one of the suite's flat worlds.
 
     Raises:
         ValueError: If it has none.
     """
     if isinstance(simulation, PointMazeSimulation):
-        return MazePainter(simulation)
+        return MazeRenderer(simulation)
     if isinstance(simulation, PlanarReachSimulation):
-        return ReachPainter(simulation)
+        return ReachRenderer(simulation)
     if isinstance(simulation, PlanarPushSimulation):
-        return PushPainter()
+        return PushRenderer()
     raise ValueError(
-        f"{type(simulation).__name__} has no painter, PointMaze, PlanarReach and PlanarPush have: "
-        f"build rlkit.envs.pixel_simulation.Pixels(simulation, painter) with a painter of your "
-        f"own, or wrap "
-        f"the environment in rlkit.envs.wrappers.pixel_observation.PixelObservation"
+        f"{type(simulation).__name__} has no renderer, PointMaze, PlanarReach and PlanarPush have: "
+        f"give rlkit.envs.wrappers.pixel_simulation.Pixels(simulation, renderer) a renderer of "
+        f"your own, or wrap the environment in "
+        f"rlkit.envs.wrappers.pixel_observation.PixelObservation"
     )
 
 

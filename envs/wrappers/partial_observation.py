@@ -26,7 +26,7 @@ from rlkit.goals import is_goal_space
 Value = NDArray[Any]
 
 
-class Sensor(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
+class ObservationTransform(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Replaces what is sensed, as its subclasses say in `_first` and `_following`.
 
     Args:
@@ -53,12 +53,12 @@ class Sensor(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         observation, info = self.env.reset(seed=seed, options=options)
         if seed is not None:
             self._generator = np.random.default_rng((seed, self._depth))
-        return self._replaced(observation, self._first(self._read(observation))), info
+        return self._replaced(observation, self._on_reset(self._read(observation))), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Steps the environment; only the observation differs from what it returned."""
         observation, reward, terminated, truncated, info = self.env.step(action)
-        sensed = self._following(self._read(observation), action, float(reward))
+        sensed = self._on_step(self._read(observation), action, float(reward))
         return self._replaced(observation, sensed), reward, terminated, truncated, info
 
     def get_state(self) -> dict[str, Any]:
@@ -73,11 +73,11 @@ class Sensor(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._memory = np.array(state["memory"])
         self._generator.bit_generator.state = copy.deepcopy(state["generator"])
 
-    def _first(self, value: Value) -> Value:
+    def _on_reset(self, value: Value) -> Value:
         """What is sensed of a reset's observation: of any other's, unless overridden."""
-        return self._following(value, None, 0.0)
+        return self._on_step(value, None, 0.0)
 
-    def _following(self, value: Value, action: Any, reward: float) -> Value:
+    def _on_step(self, value: Value, action: Any, reward: float) -> Value:
         """What is sensed of the observation after a step; must not alias `value` or memory."""
         raise NotImplementedError
 
@@ -88,7 +88,7 @@ class Sensor(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         return observation | {"observation": sensed} if self._has_goals else sensed
 
 
-class HideIndices(Sensor):
+class HideIndices(ObservationTransform):
     """Removes entries of a one-dimensional observation, such as velocities.
 
     Args:
@@ -101,15 +101,15 @@ class HideIndices(Sensor):
 
     def __init__(self, env: gym.Env[Any, Any], indices: Sequence[int]) -> None:
         RecordConstructorArgs.__init__(self, indices=indices)
-        self._kept, sensed = without(sensed_space(env.observation_space), indices)
+        self._kept, sensed = without_indices(array_space(env.observation_space), indices)
         super().__init__(env, sensed)
 
-    def _following(self, value: Value, action: Any, reward: float) -> Value:
+    def _on_step(self, value: Value, action: Any, reward: float) -> Value:
         kept: Value = value[self._kept]
         return kept
 
 
-class ObservationNoise(Sensor):
+class ObservationNoise(ObservationTransform):
     """Adds Gaussian noise to every observation, independently at every step.
 
     Args:
@@ -122,7 +122,7 @@ class ObservationNoise(Sensor):
 
     def __init__(self, env: gym.Env[Any, Any], scale: ArrayLike) -> None:
         RecordConstructorArgs.__init__(self, scale=scale)
-        space = _real(sensed_space(env.observation_space), "noise")
+        space = _real(array_space(env.observation_space), "noise")
         scales = np.asarray(scale, np.float64)
         if not (np.isfinite(scales) & (scales >= 0)).all():
             raise ValueError(f"scale must be finite and not negative, got {scale!r}")
@@ -136,12 +136,12 @@ class ObservationNoise(Sensor):
         low, high = np.where(noisy, -np.inf, space.low), np.where(noisy, np.inf, space.high)
         super().__init__(env, _box(low, high, space.dtype))
 
-    def _following(self, value: Value, action: Any, reward: float) -> Value:
+    def _on_step(self, value: Value, action: Any, reward: float) -> Value:
         noise = self._scale * self._generator.standard_normal(value.shape)
         return (value + noise).astype(value.dtype)
 
 
-class Flicker(Sensor):
+class Flicker(ObservationTransform):
     """Blanks observations: each one, the first included, is all zeros with a probability.
 
     Source: Hausknecht and Stone 2015, "Deep Recurrent Q-Learning for Partially Observable MDPs".
@@ -157,17 +157,17 @@ class Flicker(Sensor):
     def __init__(self, env: gym.Env[Any, Any], probability: float) -> None:
         RecordConstructorArgs.__init__(self, probability=probability)
         self._probability = _checked_probability(probability)
-        space = sensed_space(env.observation_space)
+        space = array_space(env.observation_space)
         if isinstance(space, spaces.Box):
             space = _box(np.minimum(space.low, 0), np.maximum(space.high, 0), space.dtype)
         super().__init__(env, space)
 
-    def _following(self, value: Value, action: Any, reward: float) -> Value:
+    def _on_step(self, value: Value, action: Any, reward: float) -> Value:
         blank = self._generator.random() < self._probability
         return np.zeros_like(value) if blank else value.copy()
 
 
-class DropFrames(Sensor):
+class DropFrames(ObservationTransform):
     """Loses observations: each one but the first is the last one shown, with a probability.
 
     Args:
@@ -181,19 +181,19 @@ class DropFrames(Sensor):
     def __init__(self, env: gym.Env[Any, Any], probability: float) -> None:
         RecordConstructorArgs.__init__(self, probability=probability)
         self._probability = _checked_probability(probability)
-        super().__init__(env, sensed_space(env.observation_space))
+        super().__init__(env, array_space(env.observation_space))
 
-    def _first(self, value: Value) -> Value:
+    def _on_reset(self, value: Value) -> Value:
         self._memory = value.copy()
         return value.copy()
 
-    def _following(self, value: Value, action: Any, reward: float) -> Value:
+    def _on_step(self, value: Value, action: Any, reward: float) -> Value:
         if self._generator.random() >= self._probability:
             self._memory = value.copy()
         return self._memory.copy()
 
 
-class Delay(Sensor):
+class Delay(ObservationTransform):
     """Shows the observation of some steps ago; until there is one, the first.
 
     Args:
@@ -212,19 +212,19 @@ class Delay(Sensor):
         if not isinstance(steps, int | np.integer) or steps < 0:
             raise ValueError(f"steps must be an integer of at least 0, got {steps!r}")
         self.observation_delay = int(steps)
-        super().__init__(env, sensed_space(env.observation_space))
+        super().__init__(env, array_space(env.observation_space))
 
-    def _first(self, value: Value) -> Value:
+    def _on_reset(self, value: Value) -> Value:
         self._memory = np.stack([value] * (self.observation_delay + 1))
         return value.copy()
 
-    def _following(self, value: Value, action: Any, reward: float) -> Value:
+    def _on_step(self, value: Value, action: Any, reward: float) -> Value:
         self._memory = np.concatenate([self._memory[1:], value[None]])
         oldest: Value = self._memory[0].copy()
         return oldest
 
 
-class PreviousStep(Sensor):
+class PreviousStep(ObservationTransform):
     """Appends the previous action, the previous reward, or both to a vector observation.
 
     A discrete action is appended one-hot, a continuous one clipped to its space. At the start of
@@ -251,7 +251,7 @@ class PreviousStep(Sensor):
                 "the goal, and the old goal's reward would stay in the observation. Give the "
                 "agent the previous reward as an input of its own, which hindsight rewrites"
             )
-        space = _real(_vector(sensed_space(env.observation_space)), "the previous step")
+        space = _real(_vector(array_space(env.observation_space)), "the previous step")
         self._with_action, self._with_reward = action, reward
         low, high = [space.low], [space.high]
         if action:
@@ -263,11 +263,11 @@ class PreviousStep(Sensor):
             high.append(np.array([np.inf]))
         super().__init__(env, _box(np.concatenate(low), np.concatenate(high), space.dtype))
 
-    def _first(self, value: Value) -> Value:
+    def _on_reset(self, value: Value) -> Value:
         missing = self._width(value)
         return np.concatenate([value, np.zeros(missing, value.dtype)])
 
-    def _following(self, value: Value, action: Any, reward: float) -> Value:
+    def _on_step(self, value: Value, action: Any, reward: float) -> Value:
         parts = [value]
         if self._with_action:
             flat = spaces.utils.flatten(self.env.action_space, action)
@@ -277,11 +277,11 @@ class PreviousStep(Sensor):
         return np.concatenate(parts).astype(value.dtype)
 
     def _width(self, value: Value) -> int:
-        sensed = sensed_space(self.observation_space)
+        sensed = array_space(self.observation_space)
         return int(np.prod(sensed.shape or ())) - len(value)
 
 
-def sensed_space(space: spaces.Space[Any]) -> spaces.Space[Any]:
+def array_space(space: spaces.Space[Any]) -> spaces.Space[Any]:
     """The space of what is sensed: the whole observation, or a goal dict's key `observation`.
 
     Raises:
@@ -296,7 +296,9 @@ def sensed_space(space: spaces.Space[Any]) -> spaces.Space[Any]:
     return inner
 
 
-def without(space: spaces.Space[Any], hidden: Sequence[int]) -> tuple[NDArray[np.intp], spaces.Box]:
+def without_indices(
+    space: spaces.Space[Any], hidden: Sequence[int]
+) -> tuple[NDArray[np.intp], spaces.Box]:
     """The entries of a vector space that are not hidden, and the space of these.
 
     Raises:

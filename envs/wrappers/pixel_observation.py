@@ -1,7 +1,8 @@
 """Pictures in place of vectors, for any environment that can draw itself.
 
 `PixelObservation` shows `render()`'s picture and leaves goals alone; `PixelGoals` makes pictures of
-goals too. The suite's own flat worlds are drawn much faster by `rlkit.envs.pixel_simulation`.
+goals too. `rlkit.envs.wrappers.pixel_simulation` renders the suite's own two-dimensional
+environments much faster.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from gymnasium.utils import RecordConstructorArgs
 from numpy.typing import NDArray
 from PIL import Image
 
-from rlkit.envs.wrappers.partial_observation import Sensor, Value
+from rlkit.envs.wrappers.partial_observation import ObservationTransform, Value
 from rlkit.goals import GoalEnv, GoalRule
 from rlkit.goals.rule import Array, BoolArray, FloatArray
 
 
-class PixelObservation(Sensor):
+class PixelObservation(ObservationTransform):
     """Replaces the observation, or a goal dict's key `observation`, by a picture.
 
     The picture is what `render()` returns, squeezed to a square: an environment that draws the
@@ -57,11 +58,11 @@ class PixelObservation(Sensor):
         if not self._has_goals:
             self.observation_space = seen
 
-    def _first(self, value: Value) -> Value:
+    def _on_reset(self, value: Value) -> Value:
         self._memory = np.concatenate([self._small(self.env.render())] * self._frames, axis=2)
         return self._memory.copy()
 
-    def _following(self, value: Value, action: Any, reward: float) -> Value:
+    def _on_step(self, value: Value, action: Any, reward: float) -> Value:
         latest = self._small(self.env.render())
         self._memory = np.concatenate([self._memory[..., self._channels :], latest], axis=2)
         return self._memory.copy()
@@ -128,7 +129,7 @@ class PixelGoals(PixelObservation, GoalEnv[Any]):
             )
         self._draw_goal = goal_picture or _own_goal_picture
         self._judges = rule is not None
-        self.rule = UnjudgedPictures() if rule is None else rule
+        self.rule = UndefinedPictureRule() if rule is None else rule
         picture = _picture_space(self._size, self._channels)
         self.observation_space = spaces.Dict(
             observation=_picture_space(self._size, self._channels * self._frames),
@@ -165,8 +166,8 @@ class PixelGoals(PixelObservation, GoalEnv[Any]):
         super().set_state(state)
         self._goal = np.array(state["goal"])
 
-    def _first(self, value: Value) -> Value:
-        seen = super()._first(value)
+    def _on_reset(self, value: Value) -> Value:
+        seen = super()._on_reset(value)
         self._goal = self._small(self._draw_goal(self.env))
         return seen
 
@@ -178,7 +179,7 @@ class PixelGoals(PixelObservation, GoalEnv[Any]):
         }
 
 
-class UnjudgedPictures:
+class UndefinedPictureRule:
     """The rule of goals that nothing can judge yet: it refuses, and says what to do."""
 
     reward_range = (-np.inf, np.inf)

@@ -25,7 +25,7 @@ class PictureRule(Protocol):
     rule: GoalRule
     width: int
 
-    def place(self, pictures: Array) -> Array:
+    def goal_vector(self, pictures: Array) -> Array:
         """What the rule reads, `(N, H, W, C) -> (N, K)`."""
 
 
@@ -98,7 +98,7 @@ def picture_rule(rule: GoalRule) -> PictureRule:
     if not isinstance(rule, PictureRule):
         raise ValueError(
             f"goals are pictures, which the replay does not keep: {type(rule).__name__} must say "
-            f"by `place`, `width` and `rule` what it reads from a picture and how it judges that, "
-            f"as rlkit.envs.pixel_simulation.PlaceRule does"
+            f"by `goal_vector`, `width` and `rule` what it reads from a picture and how it judges "
+            f"that, as rlkit.envs.wrappers.pixel_simulation.MarkerRule does"
         )
     return rule

@@ -213,7 +213,7 @@ class Sight:
     def judged(self, goal: Array) -> Array:
         """The part of a kept goal that means something to people: places, not codes."""
         if self.latent is None and self._judge is not None:
-            return np.asarray(self._judge.place(goal[None])[0])
+            return np.asarray(self._judge.goal_vector(goal[None])[0])
         if self.coder is not None and DESIRED in self._coded:
             goal = self.encode(goal[None])[0]
         return goal if self._judge is None else goal[..., self.goal_width :]
@@ -223,7 +223,7 @@ class Sight:
         code = self.latent.encode(pictures) if code is None else code
         if self._judge is None:
             return code
-        place = np.asarray(self._judge.place(pictures), np.float32)
+        place = np.asarray(self._judge.goal_vector(pictures), np.float32)
         return np.concatenate([code, place], axis=1)
 
     def pretrain(self, env: VecEnv, logger: Logger) -> Iterator[int]:

@@ -240,8 +240,8 @@ def test_the_environment_passes_gymnasiums_checker():
 
 def test_pictures_show_the_pusher_move():
     simulation, state = started(1)
-    before = simulation.draw(state, 96)
-    after = simulation.draw(simulation.step(state, np.ones((1, 2))), 96)
+    before = simulation.render(state, 96)
+    after = simulation.render(simulation.step(state, np.ones((1, 2))), 96)
     assert before.shape == (96, 96, 3)
     assert (before != after).any()
 

@@ -399,7 +399,7 @@ class Walk:
         place = state["place"]
         return {"observation": place, "achieved_goal": place, "desired_goal": state["goal"]}
 
-    def draw(self, state, size):
+    def render(self, state, size):
         return np.full((size, size, 3), 255, np.uint8)
 
 

@@ -270,7 +270,7 @@ def test_the_environment_passes_gymnasiums_checker():
 def test_pictures_show_the_flight_and_its_altitude():
     simulation = WaypointSimulation()
     pictures = [
-        simulation.draw(state, 96)
+        simulation.render(state, 96)
         for state in (flying(), flying(altitude=400.0), flying(heading=1.0))
     ]
     assert all(picture.shape == (96, 96, 3) for picture in pictures)

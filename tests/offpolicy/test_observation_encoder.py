@@ -196,7 +196,7 @@ def test_the_same_pictures_are_seen_whatever_was_drawn_before():
 def test_near_pictures_are_so_many_random_actions_apart():
     agent = agent_of(MAZE, num_envs=3, pretraining={**LITTLE, "stay": 5, "near": 2})
     frames, near = agent.sight._gather(agent.env)
-    places = agent.sight._judge.place(frames)
+    places = agent.sight._judge.goal_vector(frames)
     apart = np.linalg.norm(places[near[:, 0]] - places[near[:, 1]], axis=1)
     assert 20 < len(near) < 120
     assert apart.max() < 2 * 0.15  # metres: what full speed covers in two steps of 0.1 s
@@ -227,7 +227,7 @@ def goals(observation, achieved, desired):
             goals(PICTURE, PICTURE, spaces.Box(0, 255, (48, 48, 3), np.uint8)),
             "pictures of one size",
         ),
-        (goals(PICTURE, PICTURE, PICTURE), "Blind must say by `place`"),
+        (goals(PICTURE, PICTURE, PICTURE), "Blind must say by `goal_vector`"),
     ],
 )
 def test_what_cannot_be_seen_is_named(space, message):

@@ -197,12 +197,12 @@ def test_other_wrappers_are_refused() -> None:
         set_env_state(two, state)
 
 
-@pytest.mark.parametrize("kind", ["face", "dummy", "subprocess", "plain dummy"])
+@pytest.mark.parametrize("kind", ["native", "dummy", "subprocess", "plain dummy"])
 def test_vector_environments_continue_bit_for_bit(kind: str) -> None:
     num_envs = 1 if kind == "subprocess" else 3  # each process imports torch
 
     def build() -> VecEnv:
-        if kind == "face":
+        if kind == "native":
             return make_vec_env(make, ENV_ID, num_envs, 5)
         if kind == "plain dummy":
             return DummyVecEnv([lambda: Monitor(make(ENV_ID))] * num_envs)

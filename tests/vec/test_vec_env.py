@@ -54,18 +54,20 @@ def assert_equal(one: Any, two: Any) -> None:
 @pytest.mark.parametrize("build", [native, synchronous])
 @pytest.mark.parametrize("env_id", SUITE)
 @pytest.mark.parametrize("num_envs", [1, 5])
-def test_the_face_equals_single_environments(build: Any, env_id: str, num_envs: int) -> None:
-    face, reference = build(env_id, num_envs, 7), singles(env_id, num_envs, 7)
-    assert isinstance(face, GymVecEnv)
-    assert face.observation_space == reference.observation_space
-    assert face.action_space == reference.action_space
-    assert_equal(face.reset(), reference.reset())
-    assert face.reset_infos == reference.reset_infos
-    face.action_space.seed(0)
+def test_the_vector_environment_equals_single_environments(
+    build: Any, env_id: str, num_envs: int
+) -> None:
+    venv, reference = build(env_id, num_envs, 7), singles(env_id, num_envs, 7)
+    assert isinstance(venv, GymVecEnv)
+    assert venv.observation_space == reference.observation_space
+    assert venv.action_space == reference.action_space
+    assert_equal(venv.reset(), reference.reset())
+    assert venv.reset_infos == reference.reset_infos
+    venv.action_space.seed(0)
     episodes = 0
     for _ in range(230):
-        actions = np.array([face.action_space.sample() for _ in range(num_envs)])
-        ours, theirs = face.step(actions), reference.step(actions)
+        actions = np.array([venv.action_space.sample() for _ in range(num_envs)])
+        ours, theirs = venv.step(actions), reference.step(actions)
         assert_equal(ours[0], theirs[0])
         for one, two in zip(ours[1:3], theirs[1:3], strict=True):
             np.testing.assert_array_equal(one, two)

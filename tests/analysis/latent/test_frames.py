@@ -59,7 +59,7 @@ def test_frames_of_an_environment_tell_the_truth():
     assert 200 < known.sum() < 300  # the others are pictures of goals, of which nothing is told
     with make(MAZE) as env:
         rule = env.unwrapped.rule
-    places = rule.place(frames.pictures[known])
+    places = rule.goal_vector(frames.pictures[known])
     assert np.abs(places - frames.factors["position"][known]).max() < 0.05
 
 

@@ -11,7 +11,6 @@ from gymnasium.wrappers import TimeLimit
 
 from rlkit.envs import make as construct
 from rlkit.envs.make import make
-from rlkit.envs.partial_simulation import HiddenGoal, Masked, MaskedEnv, MaskedEnvVector
 from rlkit.envs.planar_reach import PlanarReachSimulation
 from rlkit.envs.wrappers.partial_observation import (
     Delay,
@@ -21,6 +20,7 @@ from rlkit.envs.wrappers.partial_observation import (
     ObservationNoise,
     PreviousStep,
 )
+from rlkit.envs.wrappers.partial_simulation import HiddenGoal, Masked, MaskedEnv, MaskedEnvVector
 from rlkit.goals import goal_rule, is_goal_space
 from rlkit.goals.check import check_goal_env
 from rlkit.vec.env_state import env_state, set_env_state

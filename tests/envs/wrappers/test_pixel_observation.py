@@ -12,10 +12,10 @@ from PIL import Image
 
 from rlkit.envs import make as construct
 from rlkit.envs.make import make
-from rlkit.envs.pixel_simulation import Pixels, PlaceRule, painter_of
 from rlkit.envs.point_maze import PointMazeSimulation
 from rlkit.envs.simulation_env import SimulationEnv
 from rlkit.envs.wrappers.pixel_observation import PixelGoals, PixelObservation
+from rlkit.envs.wrappers.pixel_simulation import MarkerRule, Pixels, renderer_of
 from rlkit.goals import DistanceRule, goal_rule
 from rlkit.goals.check import check_goal_env
 from rlkit.vec.env_state import env_state, set_env_state
@@ -27,13 +27,13 @@ class Maze(SimulationEnv):
     def __init__(self, render_mode="rgb_array"):
         maze = PointMazeSimulation("U", "sparse", False)
         super().__init__(maze, render_mode)
-        self.pixels = Pixels(maze, painter_of(maze), 64)
+        self.pixels = Pixels(maze, renderer_of(maze), 64)
 
     def render(self):
         return self.pixels.picture(self._state)[0]
 
     def goal_picture(self):
-        return self.pixels.picture(self.pixels.painter.reached(self._state))[0]
+        return self.pixels.picture(self.pixels.renderer.goal_state(self._state))[0]
 
 
 class Clock(gym.Env):
@@ -58,7 +58,7 @@ class Clock(gym.Env):
         return self.picture + np.uint8(self.time)
 
 
-RULE = PlaceRule(DistanceRule(0.45), Maze().pixels.painter.view)
+RULE = MarkerRule(DistanceRule(0.45), Maze().pixels.renderer.view)
 WRAPPERS = {
     "observation": PixelObservation,
     "grey stack": lambda env: PixelObservation(env, size=32, grayscale=True, frames=3),
@@ -169,7 +169,7 @@ def test_goals_become_pictures():
         pair = observation["achieved_goal"], observation["desired_goal"]
         assert reward == env.compute_reward(*pair) == RULE.reward(*(p[None] for p in pair))[0]
         assert (terminated, info["is_success"]) == (False, reward == 0)
-    rule = PlaceRule(DistanceRule(9.0, terminates=True), RULE.view)
+    rule = MarkerRule(DistanceRule(9.0, terminates=True), RULE.view)
     env = PixelGoals(Maze(), rule=rule)
     assert env.reset(seed=0)[1]["is_success"]
     assert env.step(env.action_space.sample())[1:3] == (0.0, True)

@@ -14,11 +14,11 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from rlkit.envs.partial_simulation import family_env, shortest
 from rlkit.envs.rendering.raster import Pictures, Raster, View
-from rlkit.envs.rendering.renderers import Factors, Painter, painter_of
+from rlkit.envs.rendering.renderers import Factors, Renderer, renderer_of
 from rlkit.envs.simulation import Simulation, State
 from rlkit.envs.simulation_env import SimulationEnv, SimulationVectorEnv
+from rlkit.envs.wrappers.partial_simulation import family_env, shortest
 from rlkit.goals import DistanceRule, GoalRule
 from rlkit.goals.rule import Array, BoolArray, FloatArray
 
@@ -31,7 +31,7 @@ _FAINTEST = 20  # of 180, red minus green; less is the noise of a decoded pictur
 
 
 @dataclass(frozen=True)
-class PlaceRule:
+class MarkerRule:
     """Judges two pictures by where their markers are.
 
     The marker's place is the centroid of red minus green (see
@@ -55,19 +55,19 @@ class PlaceRule:
 
     def reward(self, achieved: Array, desired: Array) -> FloatArray:
         """Reward of each row, `(N, H, W, 3), (N, H, W, 3) -> (N,)`."""
-        return self.rule.reward(self.place(achieved), self.place(desired))
+        return self.rule.reward(self.goal_vector(achieved), self.goal_vector(desired))
 
     def success(self, achieved: Array, desired: Array) -> BoolArray:
         """Whether the markers are near each other, `(N, H, W, 3), (N, H, W, 3) -> (N,)`."""
-        return self.rule.success(self.place(achieved), self.place(desired))
+        return self.rule.success(self.goal_vector(achieved), self.goal_vector(desired))
 
     def terminated(self, achieved: Array, desired: Array) -> BoolArray:
         """Whether each row ends its episode, `(N, H, W, 3), (N, H, W, 3) -> (N,)`."""
         if not self.rule.terminates:
             return np.zeros(len(achieved), np.bool_)
-        return self.rule.terminated(self.place(achieved), self.place(desired))
+        return self.rule.terminated(self.goal_vector(achieved), self.goal_vector(desired))
 
-    def place(self, pictures: Array) -> NDArray[np.float64]:
+    def goal_vector(self, pictures: Array) -> NDArray[np.float64]:
         """The marker's place in each picture, metres, `(N, H, W, 3) -> (N, 2)`.
 
         Channels may come first, `(N, 3, H, W)`, as Stable-Baselines3 hands images on.
@@ -116,14 +116,14 @@ class Pixels:
 
     Args:
         simulation: The physics, judged by a `DistanceRule` of the marker's place.
-        painter: How its states look.
+        renderer: How its states look.
         size: Width and height of the pictures, one of `SIZES`.
 
     Raises:
         ValueError: If the size is not offered, or goals are not judged by distance.
     """
 
-    def __init__(self, simulation: Simulation, painter: Painter, size: int = 48) -> None:
+    def __init__(self, simulation: Simulation, renderer: Renderer, size: int = 48) -> None:
         if size not in SIZES:
             raise ValueError(f"size must be one of {', '.join(map(str, SIZES))}, got {size!r}")
         if not isinstance(simulation.rule, DistanceRule):
@@ -132,9 +132,9 @@ class Pixels:
                 f"DistanceRule, got {simulation.rule!r}"
             )
         self.simulation = simulation
-        self.painter = painter
+        self.renderer = renderer
         self.size = size
-        self.rule: GoalRule = PlaceRule(simulation.rule, painter.view)
+        self.rule: GoalRule = MarkerRule(simulation.rule, renderer.view)
         picture = spaces.Box(0, 255, (size, size, 3), np.uint8)
         self.observation_space = spaces.Dict(
             observation=picture, achieved_goal=picture, desired_goal=picture
@@ -142,13 +142,13 @@ class Pixels:
         self.action_space: spaces.Space[Any] = simulation.action_space
         self.draws = simulation.draws
         self.frames_per_second = simulation.frames_per_second
-        self._raster = Raster(painter.view, size)
-        self._backdrop = painter.backdrop(self._raster)
+        self._raster = Raster(renderer.view, size)
+        self._background = renderer.background(self._raster)
 
     def initial(self, uniforms: NDArray[np.float64]) -> State:
         """The simulation's start states, and the goals' pictures, which are drawn only once."""
         state = self.simulation.initial(uniforms)
-        return state | {_GOAL_PICTURE: self.picture(self.painter.reached(state))}
+        return state | {_GOAL_PICTURE: self.picture(self.renderer.goal_state(state))}
 
     def step(self, state: State, action: NDArray[Any]) -> State:
         """The simulation's step."""
@@ -166,17 +166,17 @@ class Pixels:
     def picture(self, state: State) -> Pictures:
         """What states look like, `(N, size, size, 3)`."""
         rows = len(next(iter(state.values())))
-        pictures = np.repeat(self._backdrop, rows, axis=0)
-        self.painter.paint(self._raster, pictures, state)
+        pictures = np.repeat(self._background, rows, axis=0)
+        self.renderer.render(self._raster, pictures, state)
         return pictures
 
     def factors(self, state: State) -> Factors:
         """What is true of states, by name and `(N, K)`: targets for a probe of what agents see."""
-        return self.painter.factors(state)
+        return self.renderer.factors(state)
 
-    def draw(self, state: State, size: int) -> NDArray[np.uint8]:
+    def render(self, state: State, size: int) -> NDArray[np.uint8]:
         """The simulation's own picture, goal included, for people."""
-        return self.simulation.draw(state, size)
+        return self.simulation.render(state, size)
 
 
 class PixelsEnv(SimulationEnv):
@@ -262,4 +262,4 @@ class PixelsEnvVector(SimulationVectorEnv):
 
 
 def _pixels(env: SimulationEnv, size: int) -> Pixels:
-    return Pixels(env.simulation, painter_of(env.simulation), size)
+    return Pixels(env.simulation, renderer_of(env.simulation), size)

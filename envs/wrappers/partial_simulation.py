@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rlkit.envs.rendering.drawing import GOAL
 from rlkit.envs.simulation import Simulation, State
 from rlkit.envs.simulation_env import SimulationEnv, SimulationVectorEnv
-from rlkit.envs.wrappers.partial_observation import without
+from rlkit.envs.wrappers.partial_observation import without_indices
 
 GOAL_VISIBLE = "goal_visible"
 """Observation key: 1 where an agent may see `desired_goal`, 0 where it is hidden.
@@ -43,7 +43,7 @@ class Masked:
     def __init__(self, simulation: Simulation, hidden: Sequence[int]) -> None:
         self.simulation = simulation
         parts = simulation.observation_space.spaces
-        self._kept, sensed = without(parts["observation"], hidden)
+        self._kept, sensed = without_indices(parts["observation"], hidden)
         self.observation_space = spaces.Dict(parts | {"observation": sensed})
         self.action_space = simulation.action_space
         self.rule = simulation.rule
@@ -63,9 +63,9 @@ class Masked:
         observation = self.simulation.observe(state)
         return observation | {"observation": observation["observation"][:, self._kept]}
 
-    def draw(self, state: State, size: int) -> NDArray[np.uint8]:
+    def render(self, state: State, size: int) -> NDArray[np.uint8]:
         """The picture of the whole simulation."""
-        return self.simulation.draw(state, size)
+        return self.simulation.render(state, size)
 
 
 class HiddenGoal:
@@ -115,9 +115,9 @@ class HiddenGoal:
         """Whether each row's goal is visible, `(N,)`."""
         return np.asarray(state["age"] < self.visible_steps)
 
-    def draw(self, state: State, size: int) -> NDArray[np.uint8]:
+    def render(self, state: State, size: int) -> NDArray[np.uint8]:
         """The simulation's picture, in a green frame while the goal is visible to the agent."""
-        picture = self.simulation.draw(state, size).copy()
+        picture = self.simulation.render(state, size).copy()
         if self.visible(state)[0]:
             width = max(size // 60, 1)
             inside = picture[width:-width, width:-width].copy()

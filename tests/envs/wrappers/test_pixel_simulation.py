@@ -5,12 +5,18 @@ import numpy as np
 import pytest
 
 from rlkit.envs.make import make
-from rlkit.envs.pixel_simulation import SIZES, Pixels, PixelsEnv, PixelsEnvVector, PlaceRule
 from rlkit.envs.planar_push import GOAL_AREA, PUCK_RADIUS, PUSHER_RADIUS, TABLE
 from rlkit.envs.planar_reach import PlanarReachSimulation
 from rlkit.envs.point_maze import PointMazeSimulation
 from rlkit.envs.rendering.raster import View
-from rlkit.envs.rendering.renderers import MARKER, MazePainter, painter_of
+from rlkit.envs.rendering.renderers import MARKER, MazeRenderer, renderer_of
+from rlkit.envs.wrappers.pixel_simulation import (
+    SIZES,
+    MarkerRule,
+    Pixels,
+    PixelsEnv,
+    PixelsEnvVector,
+)
 from rlkit.goals import DistanceRule, GoalRule
 from rlkit.goals.check import check_goal_env
 from rlkit.vec.vec_env import make_vec_env, vec_goal_rule
@@ -57,11 +63,11 @@ def rows_of(state, rows):
 def test_places_are_read_from_pictures(family, size):
     simulation = pixels_of(family, size=size)
     state = visited(simulation, 1000)
-    pixel = simulation.painter.view.side / size
+    pixel = simulation.renderer.view.side / size
     achieved, desired = truth(simulation, state)
     seen = simulation.observe(state)
     for pictures, places in (("achieved_goal", achieved), ("desired_goal", desired)):
-        error = simulation.rule.place(seen[pictures]) - places
+        error = simulation.rule.goal_vector(seen[pictures]) - places
         assert np.hypot(*error.T).max() < 0.1 * pixel
 
 
@@ -73,19 +79,19 @@ def test_success_is_the_state_environments_but_near_the_threshold(family):
     # Goals around where things are, so that both answers are common.
     aside = np.random.default_rng(1).normal(0, rule.threshold, achieved.shape)
     wanted = rows_of(state, slice(None)) | {"goal": np.clip(achieved + aside, *bounds(desired))}
-    wanted = simulation.painter.reached(wanted)
+    wanted = simulation.renderer.goal_state(wanted)
     pictures = simulation.picture(state), simulation.picture(wanted)
     places = achieved, wanted["goal"]
     distance = np.linalg.norm(places[0] - places[1], axis=1)
     within = np.abs(truth(simulation, wanted)[0] - wanted["goal"]).max(axis=1) < 1e-6  # reach
     assert within.mean() > 0.8
-    band = 0.15 * simulation.painter.view.side / 48
+    band = 0.15 * simulation.renderer.view.side / 48
     clear = within & (np.abs(distance - rule.threshold) > band)
     success = simulation.rule.success(*pictures)
     np.testing.assert_array_equal(success[clear], rule.success(*places)[clear])
     assert clear.mean() > 0.7
     assert 0.2 < success[clear].mean() < 0.8
-    dense = PlaceRule(DistanceRule(rule.threshold, sparse=False), simulation.painter.view)
+    dense = MarkerRule(DistanceRule(rule.threshold, sparse=False), simulation.renderer.view)
     assert np.abs(dense.reward(*pictures) + distance)[within].max() < band
 
 
@@ -97,7 +103,7 @@ def bounds(desired):
 def test_the_goals_picture_is_of_a_state_that_satisfies_it(family):
     simulation = pixels_of(family)
     state = visited(simulation, 500)
-    reached = simulation.painter.reached(state)
+    reached = simulation.renderer.goal_state(state)
     achieved, desired = truth(simulation, reached)
     np.testing.assert_allclose(achieved, desired, atol=1e-6)
     for name in (name for name in reached if "velocity" in name):
@@ -111,9 +117,9 @@ def test_the_goals_picture_is_of_a_state_that_satisfies_it(family):
 
 
 def test_the_pusher_of_a_goals_picture_is_free():
-    painter = painter_of(pixels_of("PlanarPush").simulation)
+    renderer = renderer_of(pixels_of("PlanarPush").simulation)
     goal = GOAL_AREA * np.array([[-1, -1], [-1, 1], [1, -1], [1, 1], [0, 0]], float)
-    reached = painter.reached({"goal": goal, "puck_velocity": np.ones((5, 2))})
+    reached = renderer.goal_state({"goal": goal, "puck_velocity": np.ones((5, 2))})
     gap = np.linalg.norm(reached["pusher"] - reached["puck"], axis=1)
     np.testing.assert_allclose(gap, PUSHER_RADIUS + PUCK_RADIUS + 0.02)
     assert np.abs(reached["pusher"]).max() <= TABLE - PUSHER_RADIUS + 1e-12
@@ -121,10 +127,10 @@ def test_the_pusher_of_a_goals_picture_is_free():
 
 def test_the_arm_of_a_goals_picture_bends_one_way():
     simulation = pixels_of("PlanarReach")
-    angle = simulation.painter.reached(visited(simulation, 500))["angle"]
+    angle = simulation.renderer.goal_state(visited(simulation, 500))["angle"]
     assert (angle[:, 1] > 0).all()
     assert (angle[:, 1] < np.pi).all()
-    stretched = simulation.painter.reached({"goal": np.array([[0.6, 0.8]])})
+    stretched = simulation.renderer.goal_state({"goal": np.array([[0.6, 0.8]])})
     np.testing.assert_allclose(stretched["angle"], [[np.arctan2(0.8, 0.6), 0]], atol=1e-7)
 
 
@@ -162,7 +168,7 @@ def test_nothing_but_the_marker_has_the_markers_colour(family):
     redness = pictures[..., 0] - pictures[..., 1]
     assert redness.min() == 0
     assert redness.max() == MARKER[0] - MARKER[1]
-    middle = simulation.painter.view.to_pixels(truth(simulation, state)[0], 48)
+    middle = simulation.renderer.view.to_pixels(truth(simulation, state)[0], 48)
     column, row = np.moveaxis(np.indices((48, 48))[::-1] + 0.5, 0, -1).reshape(-1, 2).T
     distance = np.hypot(column - middle[:, :1], row - middle[:, 1:])
     far = distance.reshape(redness.shape) > 5
@@ -229,7 +235,7 @@ def test_the_rule_is_the_wrapped_one_on_places(reward):
     seen = simulation.observe(state)
     here, there = seen["achieved_goal"], seen["desired_goal"]
     goals = np.concatenate([here[:50], there[50:]])
-    places = rule.place(here), rule.place(goals)
+    places = rule.goal_vector(here), rule.goal_vector(goals)
     np.testing.assert_array_equal(rule.reward(here, goals), rule.rule.reward(*places))
     np.testing.assert_array_equal(rule.terminated(here, goals), rule.success(here, goals))
     assert rule.terminated(here, goals)[:50].all()
@@ -253,8 +259,8 @@ def test_a_noisy_picture_still_shows_its_place():
     state = visited(simulation, 200)
     noise = np.random.default_rng(0).normal(0, 4, (200, 48, 48, 3))
     noisy = np.clip(np.rint(simulation.picture(state) + noise), 0, 255).astype(np.uint8)
-    error = simulation.rule.place(noisy) - state["position"]
-    assert np.abs(error).max() < 0.15 * simulation.painter.view.side / 48
+    error = simulation.rule.goal_vector(noisy) - state["position"]
+    assert np.abs(error).max() < 0.15 * simulation.renderer.view.side / 48
 
 
 def test_the_suites_pictures_are_native_vectors():
@@ -278,20 +284,20 @@ def test_arguments_reach_the_family():
     assert vector.single_observation_space["desired_goal"].shape == (32, 32, 3)
 
 
-class Corner(MazePainter):
-    """A user's painter, which moves the view."""
+class Corner(MazeRenderer):
+    """A user's renderer, which moves the view."""
 
     def __init__(self, simulation):
         super().__init__(simulation)
         self.view = View(-3.0, -2.0, 5.0)
 
 
-def test_painters_of_ones_own():
+def test_renderers_of_ones_own():
     maze = PointMazeSimulation("U", "sparse", False)
     simulation = Pixels(maze, Corner(maze), 84)
     state = visited(simulation, 50)
     np.testing.assert_allclose(
-        simulation.rule.place(simulation.picture(state)), state["position"], atol=0.01
+        simulation.rule.goal_vector(simulation.picture(state)), state["position"], atol=0.01
     )
 
 
@@ -306,7 +312,7 @@ PICTURES = np.full((2, 48, 48, 3), 255, np.uint8)
         (lambda: pixels_of("PlanarReach", reward="shaped"), "got 'shaped'"),
         (
             lambda: PixelsEnv("rlkit.envs.bit_flip:BitFlip"),
-            "BitFlipSimulation has no painter, PointMaze, PlanarReach and PlanarPush have",
+            "BitFlipSimulation has no renderer, PointMaze, PlanarReach and PlanarPush have",
         ),
         (
             lambda: PixelsEnv("gymnasium.envs.classic_control:CartPoleEnv"),
@@ -315,21 +321,24 @@ PICTURES = np.full((2, 48, 48, 3), 255, np.uint8)
         (
             lambda: Pixels(
                 gym.make("rlkit/BitFlip-v0").unwrapped.simulation,
-                painter_of(PlanarReachSimulation()),
+                renderer_of(PlanarReachSimulation()),
             ),
             "needs a DistanceRule, got ExactRule",
         ),
         (
-            lambda: pixels_of("PlanarPush").rule.place(PICTURES),
+            lambda: pixels_of("PlanarPush").rule.goal_vector(PICTURES),
             "picture 0 of 2 shows no marker",
         ),
         (
-            lambda: pixels_of("PlanarPush").rule.place(PICTURES / 255),
+            lambda: pixels_of("PlanarPush").rule.goal_vector(PICTURES / 255),
             r"uint8 of shape \(N, size, size, 3\), got float64 of shape \(2, 48, 48, 3\)",
         ),
-        (lambda: pixels_of("PlanarPush").rule.place(PICTURES[0]), r"got uint8 of shape \(48, 48"),
-        (lambda: pixels_of("PlanarPush").rule.place(PICTURES[..., :1]), r"\(2, 48, 48, 1\)"),
-        (lambda: pixels_of("PlanarPush").rule.place(PICTURES[:, 1:]), r"\(2, 47, 48, 3\)"),
+        (
+            lambda: pixels_of("PlanarPush").rule.goal_vector(PICTURES[0]),
+            r"got uint8 of shape \(48, 48",
+        ),
+        (lambda: pixels_of("PlanarPush").rule.goal_vector(PICTURES[..., :1]), r"\(2, 48, 48, 1\)"),
+        (lambda: pixels_of("PlanarPush").rule.goal_vector(PICTURES[:, 1:]), r"\(2, 47, 48, 3\)"),
     ],
 )
 def test_wrong_arguments_are_named(build, message):
