@@ -20,7 +20,7 @@ from rlkit.agents.mpc_learner import MPCLearner as MPCLearner
 from rlkit.networks import vector_size
 from rlkit.networks.encoders import HiddenState
 from rlkit.offpolicy.algorithm import Algorithm
-from rlkit.offpolicy.planning_metrics import Foresight, metrics_of
+from rlkit.offpolicy.planning_metrics import PlanningMetrics, metrics_of
 from rlkit.planning import Actions, describe_planner
 from rlkit.world import Layout, describe_world, joined, stored_episodes
 
@@ -45,7 +45,7 @@ class MPC(Algorithm):
     # `train` below are the only ones to know.
     learner_class = MPCLearner  # type: ignore[assignment]
     learner: MPCLearner  # type: ignore[assignment]
-    report: Foresight
+    report: PlanningMetrics
     action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (spaces.Box, spaces.Discrete)
 
     def __init__(
@@ -75,7 +75,7 @@ class MPC(Algorithm):
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        self.report = Foresight(getattr(self, "n_envs", 1), self.learner.planner.horizon)
+        self.report = PlanningMetrics(getattr(self, "n_envs", 1), self.learner.planner.horizon)
 
     def _fresh_learner(self, seed: np.random.SeedSequence) -> Any:
         goal = self.interface.goal
@@ -140,10 +140,10 @@ class MPC(Algorithm):
         if (
             hidden_state is self.hidden_state
             and decision.plan is not None
-            and decision.foretold is not None
+            and decision.predicted is not None
         ):
             self.report.add_decision(
-                decision.plan, decision.foretold, decision.fallback, np.asarray(is_first, np.bool_)
+                decision.plan, decision.predicted, decision.fallback, np.asarray(is_first, np.bool_)
             )
         return decision.action, decision.hidden_state
 

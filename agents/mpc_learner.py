@@ -15,7 +15,7 @@ from rlkit.goals import GoalRule
 from rlkit.networks.encoders import HiddenState
 from rlkit.offpolicy.settings import check_kinds
 from rlkit.planning import Actions, Plan, Planner, make_planner
-from rlkit.planning.rollouts import Foretold, Pursuit, Rollouts
+from rlkit.planning.rollouts import PlanningObjective, PredictedOutcome, Rollouts
 from rlkit.world import (
     Episodes,
     Layout,
@@ -112,14 +112,14 @@ class Decision:
         action: `(n, A)` in [-1, 1], or integers `(n,)`.
         hidden_state: Memory after it.
         plan: What the planner found; None before the world was ever fitted.
-        foretold: What was imagined of the plan; None likewise.
+        predicted: What was imagined of the plan; None likewise.
         fallback: `(n,)`, where nothing finite was imagined and the action is a random one.
     """
 
     action: Array
     hidden_state: HiddenState
     plan: Plan | None
-    foretold: Foretold | None
+    predicted: PredictedOutcome | None
     fallback: NDArray[np.bool_]
 
 
@@ -208,15 +208,15 @@ class MPCLearner:
         if not explore:
             generator = torch.Generator().manual_seed(self.seed + int(age.max()))
         random = self._random(len(age), generator)
-        plan, foretold, fallback, action = None, None, torch.zeros_like(first), random
+        plan, predicted, fallback, action = None, None, torch.zeros_like(first), random
         if self.world.steps > 0:
             c = self.config
-            pursuit = Pursuit(rule, goal, c.gamma, c.shaping, c.uncertainty_penalty)
+            objective = PlanningObjective(rule, goal, c.gamma, c.shaping, c.uncertainty_penalty)
             rollouts = Rollouts(
-                self.world, remembered, pursuit, c.particles, generator, c.temperature
+                self.world, remembered, objective, c.particles, generator, c.temperature
             )
             plan = self.planner.plan(rollouts, planned, first, generator)
-            planned, foretold = plan.hidden_state, rollouts.foretold
+            planned, predicted = plan.state, rollouts.predicted
             fallback = plan.failed | ~plan.action.isfinite().all(1)
             action = torch.where(fallback[:, None], random, plan.action)
         if explore and self.config.exploration_noise > 0 and not self.actions.discrete:
@@ -225,7 +225,7 @@ class MPCLearner:
         action = action.clamp(-1, 1)
         hidden_state = (action, age + 1, *planned, *remembered)
         done = action.argmax(1) if self.actions.discrete else action
-        return Decision(done.numpy(), hidden_state, plan, foretold, fallback.numpy())
+        return Decision(done.numpy(), hidden_state, plan, predicted, fallback.numpy())
 
     def _random(self, count: int, generator: torch.Generator) -> Tensor:
         """Uniform actions `(n, A)`, one-hot where they are choices."""

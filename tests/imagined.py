@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from rlkit.world import Ensemble, Widths
-from rlkit.world.models.model import Markov, Step, unroll
+from rlkit.world.models.parametric import Markov, Step, unroll
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def score(
         settings: As in ensemble.members=3; env_options.KEY is the environment's.
         json: Print one JSON object on standard output, and nothing else.
     """
-    from rlkit.analysis.world.benchmark import Protocol
+    from rlkit.analysis.world.benchmark import BenchmarkSettings
     from rlkit.analysis.world.data import Source
     from rlkit.analysis.world.report import describe_score, score_worlds
     from rlkit.analysis.world.training import Fitting
@@ -152,7 +152,7 @@ def score(
             out,
             settings=settings,
             fitting=Fitting(steps, batch_size, learning_rate),
-            protocol=Protocol(horizons, context, windows, samples),
+            protocol=BenchmarkSettings(horizons, context, windows, samples),
             seeds=seeds,
             controls=controls,
         )

@@ -12,13 +12,13 @@ from stable_baselines3.common.logger import Logger
 from rlkit.goals import GoalRule
 from rlkit.offpolicy.metrics import Report
 from rlkit.planning import Plan
-from rlkit.planning.rollouts import Foretold
+from rlkit.planning.rollouts import PredictedOutcome
 
 COUNTED = ("world/nonfinite", "world/fallbacks")
 CLOCK = "planner/milliseconds"
 
 
-class Foresight(Report):
+class PlanningMetrics(Report):
     """A report that also compares what was imagined with what came of it.
 
     A stretch begins with a decision and lasts for the planner's horizon, or until its episode ends;
@@ -53,13 +53,17 @@ class Foresight(Report):
             self._means[name] = (total + float(values.sum()), count + len(values))
 
     def add_decision(
-        self, plan: Plan, foretold: Foretold, fallback: NDArray[np.bool_], is_first: NDArray[Any]
+        self,
+        plan: Plan,
+        predicted: PredictedOutcome,
+        fallback: NDArray[np.bool_],
+        is_first: NDArray[Any],
     ) -> None:
         """Notes a decision of training, and begins stretches where none is under way.
 
         Args:
             plan: What the planner found.
-            foretold: What was imagined of it.
+            predicted: What was imagined of it.
             fallback: Where it was not followed, `(n,)`.
             is_first: Where an episode begins, `(n,)`.
         """
@@ -71,14 +75,14 @@ class Foresight(Report):
         for name, value in {
             "planner/score": plan.score,
             "planner/spread": plan.spread,
-            "planner/uncertainty": foretold.uncertainty,
+            "planner/uncertainty": predicted.uncertainty,
         }.items():
             self.add(name, value.numpy()[good])
         self._age[is_first] = -1  # an episode that was cut took its stretch with it
         begins = (self._age < 0) & good
-        self._imagined[begins] = foretold.reward.numpy().cumsum(1)[begins]
-        if foretold.success is not None:
-            self._success[begins] = foretold.success.numpy()[begins]
+        self._imagined[begins] = predicted.reward.numpy().cumsum(1)[begins]
+        if predicted.success is not None:
+            self._success[begins] = predicted.success.numpy()[begins]
         self._real[begins] = 0.0
         self._age[begins] = 0
 

@@ -5,9 +5,9 @@ from rlkit.planning.check import check_planner as check_planner
 from rlkit.planning.contract import Actions as Actions
 from rlkit.planning.contract import Clock as Clock
 from rlkit.planning.contract import Evaluate as Evaluate
-from rlkit.planning.contract import HiddenState as HiddenState
 from rlkit.planning.contract import Plan as Plan
 from rlkit.planning.contract import Planner as Planner
+from rlkit.planning.contract import PlannerState as PlannerState
 from rlkit.planning.icem import ICEM as ICEM
 from rlkit.planning.mppi import MPPI as MPPI
 from rlkit.planning.registry import describe_planner as describe_planner

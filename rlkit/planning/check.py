@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from rlkit.planning.contract import Actions, Evaluate, HiddenState, Plan, Planner
+from rlkit.planning.contract import Actions, Evaluate, Plan, Planner, PlannerState
 
 TOLERANCE = 1e-6
 """How far beyond [-1, 1] rounding may lead."""
@@ -70,16 +70,14 @@ class Problems:
     def plan(
         self,
         evaluate: Evaluate | None = None,
-        hidden_state: HiddenState | None = None,
+        state: PlannerState | None = None,
         later: int = 0,
     ) -> Plan:
         """A plan, by default a first one; `seen` holds what was scored for it."""
         self.seen = []
-        first = self.first(hidden_state is None)
-        hidden_state = self.planner.initial(self.count) if hidden_state is None else hidden_state
-        return self.planner.plan(
-            evaluate or self.evaluate, hidden_state, first, self.generator(later)
-        )
+        first = self.first(state is None)
+        state = self.planner.initial(self.count) if state is None else state
+        return self.planner.plan(evaluate or self.evaluate, state, first, self.generator(later))
 
 
 Law = Callable[[Problems], str | None]
@@ -117,8 +115,8 @@ def _has_the_shapes_it_promises(case: Problems) -> str | None:
         if getattr(plan, name).shape != (case.count,):
             return f"{name} is {tuple(getattr(plan, name).shape)}, not {(case.count,)}"
     before, after = (
-        [tuple(part.shape) for part in hidden_state]
-        for hidden_state in (case.planner.initial(case.count), plan.hidden_state)
+        [tuple(part.shape) for part in state]
+        for state in (case.planner.initial(case.count), plan.state)
     )
     if before != after or any(shape[0] != case.count for shape in before):
         return f"the carry has shapes {before} before and {after} after a plan"
@@ -138,10 +136,10 @@ def _actions_stay_in_their_range(case: Problems) -> str | None:
 
 
 def _never_writes_to_what_it_reads(case: Problems) -> str | None:
-    hidden_state, first = case.plan().hidden_state, case.first(False)
-    before = [part.clone() for part in (*hidden_state, first)]
-    case.planner.plan(case.evaluate, hidden_state, first, case.generator())
-    same = all(torch.equal(x, y) for x, y in zip((*hidden_state, first), before, strict=True))
+    state, first = case.plan().state, case.first(False)
+    before = [part.clone() for part in (*state, first)]
+    case.planner.plan(case.evaluate, state, first, case.generator())
+    same = all(torch.equal(x, y) for x, y in zip((*state, first), before, strict=True))
     return None if same else "the carry or is_first changed"
 
 
@@ -181,9 +179,7 @@ def _a_failure_is_said_and_disturbs_nobody(case: Problems) -> str | None:
     plan = case.plan(evaluate)
     if not torch.equal(plan.failed, lost):
         return f"failed is {plan.failed.tolist()} where all scores are NaN in {lost.tolist()}"
-    if not plan.sequence.isfinite().all() or not all(
-        part.isfinite().all() for part in plan.hidden_state
-    ):
+    if not plan.sequence.isfinite().all() or not all(part.isfinite().all() for part in plan.state):
         return "its actions or its carry are not finite"
     undisturbed = case.planner.milliseconds is not None or torch.equal(
         plan.sequence[~lost], case.plan().sequence[~lost]
@@ -198,10 +194,10 @@ def _same_seed_same_plan(case: Problems) -> str | None:
 
 
 def _a_budget_in_samples_is_kept(case: Problems) -> str | None:
-    hidden_state = None
+    state = None
     for _ in range(2):
-        plan = case.plan(hidden_state=hidden_state)
-        hidden_state, scored = plan.hidden_state, sum(sequences.shape[1] for sequences in case.seen)
+        plan = case.plan(state=state)
+        state, scored = plan.state, sum(sequences.shape[1] for sequences in case.seen)
         if not scored == plan.samples == case.planner.samples:
             return (
                 f"{scored} sequences were scored and {plan.samples} reported, of a budget of "
@@ -211,7 +207,7 @@ def _a_budget_in_samples_is_kept(case: Problems) -> str | None:
 
 
 def _a_reset_is_a_fresh_start(case: Problems) -> str | None:
-    used, fresh = case.plan().hidden_state, case.plan()
+    used, fresh = case.plan().state, case.plan()
     reset = case.planner.plan(case.evaluate, used, case.first(), case.generator())
     same = torch.equal(reset.sequence, fresh.sequence)
     return None if same else "the plan before an episode's start changes the one at its start"
@@ -238,7 +234,7 @@ def _the_plan_before_helps(case: Problems) -> str | None:
     fresh = max(case.score(case.plan(later=seed)) for seed in seeds)
     plan = case.plan()
     for seed in seeds[1:]:
-        plan = case.plan(hidden_state=plan.hidden_state, later=seed)
+        plan = case.plan(state=plan.state, later=seed)
     warm = case.score(plan)
     if warm > fresh or warm > -NEARLY_SOLVED:
         return None
@@ -259,8 +255,8 @@ def _a_budget_in_time_is_kept(case: Problems) -> str | None:
         def clock(now: list[float] = now) -> float:
             return now[0]
 
-        hidden_state = case.planner.initial(case.count)
-        plan = case.planner.plan(evaluate, hidden_state, case.first(), case.generator(), clock)
+        state = case.planner.initial(case.count)
+        plan = case.planner.plan(evaluate, state, case.first(), case.generator(), clock)
         took = 1000 * now[0]
         if abs(plan.milliseconds - took) > 1e-3:
             return f"a plan took {took:.4g} ms and reports {plan.milliseconds:.4g}"

@@ -19,7 +19,7 @@ from typing import Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
-HiddenState = tuple[Tensor, ...]
+PlannerState = tuple[Tensor, ...]
 """What a planner remembers between decisions: tensors with a leading axis of environments."""
 Evaluate = Callable[[Tensor], Tensor]
 """Scores `(E, N)`, higher is better, of N sequences of actions `(E, N, H, A)` for each of E
@@ -58,7 +58,7 @@ class Plan:
     Attributes:
         sequence: The actions decided on, `(E, H, A)`. Where `failed`, the rest of the plan before,
             or zeros (for choices the first one), which nothing speaks for.
-        hidden_state: For the decision after the next step.
+        state: For the decision after the next step.
         score: The best score seen, `(E,)`; -inf where `failed`. It belongs to the sequence for
             planners that execute the best one, and is close to its score for those that execute a
             mean.
@@ -72,7 +72,7 @@ class Plan:
     """
 
     sequence: Tensor
-    hidden_state: HiddenState
+    state: PlannerState
     score: Tensor
     spread: Tensor
     rejected: Tensor
@@ -117,13 +117,13 @@ class Planner(Protocol):
             ValueError: If it cannot plan with such actions.
         """
 
-    def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
+    def initial(self, count: int, device: torch.device | str = "cpu") -> PlannerState:
         """What it remembers before the first decision in `count` environments."""
 
     def plan(
         self,
         evaluate: Evaluate,
-        hidden_state: HiddenState,
+        state: PlannerState,
         is_first: Tensor,
         generator: torch.Generator,
         clock: Clock = time.perf_counter,
@@ -132,7 +132,7 @@ class Planner(Protocol):
 
         Args:
             evaluate: Scores sequences; a score that is not finite counts as the worst.
-            hidden_state: From the plan before, exactly one step ago; never written to.
+            state: From the plan before, exactly one step ago; never written to.
             is_first: Where an episode begins, `(E,)`: what came before is forgotten there.
             generator: Source of all chance, on the carry's device.
             clock: What a budget in milliseconds is measured with.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rlkit.planning.budget import populations
-from rlkit.planning.contract import Actions, HiddenState
+from rlkit.planning.contract import Actions, PlannerState
 from rlkit.planning.search import Belief, Search
 
 
@@ -72,20 +72,20 @@ class ICEM(Search):
             raise ValueError("icem plans with actions in [-1, 1]; for choices take cem or mppi")
         return dataclasses.replace(self, actions=actions)
 
-    def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
+    def initial(self, count: int, device: torch.device | str = "cpu") -> PlannerState:
         """The mean `(E, K, A)`, elites `(E, stay, K, A)`, and where there are any `(E,)`."""
         (mean,) = super().initial(count, device)
         elites = mean[:, None].repeat(1, self.stay, 1, 1)
         return mean, elites, torch.zeros(count, dtype=torch.bool, device=device)
 
-    def _begin(self, hidden_state: HiddenState, is_first: Tensor) -> Belief:
+    def _begin(self, state: PlannerState, is_first: Tensor) -> Belief:
         return dataclasses.replace(
-            super()._begin(hidden_state, is_first),
-            elites=self._shifted(hidden_state[1]),
-            has_elites=hidden_state[2] & ~is_first,
+            super()._begin(state, is_first),
+            elites=self._shifted(state[1]),
+            has_elites=state[2] & ~is_first,
         )
 
-    def _keep(self, belief: Belief, best: Tensor) -> HiddenState:
+    def _keep(self, belief: Belief, best: Tensor) -> PlannerState:
         return belief.mean, belief.elites[:, : self.stay], belief.has_elites
 
     def _draw(

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from rlkit.goals import GoalRule
 from rlkit.networks.encoders import HiddenState
-from rlkit.world import Imagined, World, judge, repeat
+from rlkit.world import Imagined, World, goal_outcomes, repeat
 
 ROWS = 4096  # rows that are imagined at a time; more do not stay in the cache
 
 
 @dataclass(frozen=True)
-class Pursuit:
+class PlanningObjective:
     """What is worth something in imagination.
 
     An imagined step earns the reward, the goal rule's or the learned one, minus `shaping` times the
@@ -27,7 +27,7 @@ class Pursuit:
 
     Attributes:
         rule: Judges imagined goals; None without goals.
-        goal: What is pursued, `(E, G)`; None without goals.
+        goal: The desired goal, `(E, G)`; None without goals.
         gamma: Discount of one step.
         shaping: Weight of the distance, >= 0.
         uncertainty_penalty: Weight of how far a sequence's futures differ in return.
@@ -41,7 +41,7 @@ class Pursuit:
 
 
 @dataclass(frozen=True)
-class Foretold:
+class PredictedOutcome:
     """What was imagined of the best sequence for each of E environments.
 
     Attributes:
@@ -61,7 +61,7 @@ class Rollouts:
     Args:
         world: What imagines.
         hidden_state: What it remembers of E environments.
-        pursuit: What is worth something.
+        objective: What is maximised.
         particles: Futures per sequence, >= 1. As many as an ensemble has members: one of each.
         generator: Source of the futures.
         temperature: How much chance there is within a prediction: 1 as it was learned, 0 none.
@@ -71,12 +71,12 @@ class Rollouts:
         self,
         world: World,
         hidden_state: HiddenState,
-        pursuit: Pursuit,
+        objective: PlanningObjective,
         particles: int,
         generator: torch.Generator,
         temperature: float = 1.0,
     ) -> None:
-        self.world, self.hidden_state, self.pursuit = world, hidden_state, pursuit
+        self.world, self.hidden_state, self.objective = world, hidden_state, objective
         self.particles, self.generator, self.temperature = particles, generator, temperature
         self._best: dict[str, Tensor] = {}
 
@@ -93,21 +93,21 @@ class Rollouts:
         return found["score"]
 
     @property
-    def foretold(self) -> Foretold:
+    def predicted(self) -> PredictedOutcome:
         """Of the best sequences so far."""
-        best, rule = self._best, self.pursuit.rule
+        best, rule = self._best, self.objective.rule
         success = None
         if rule is not None:
-            assert self.pursuit.goal is not None
+            assert self.objective.goal is not None
             achieved = best["achieved"].numpy()
             shape = achieved.shape[:3]
-            goal = np.broadcast_to(self.pursuit.goal[:, None, None], achieved.shape)
+            goal = np.broadcast_to(self.objective.goal[:, None, None], achieved.shape)
             width = achieved.shape[-1]
             reached = rule.success(achieved.reshape(-1, width), goal.reshape(-1, width))
             now = torch.from_numpy(np.asarray(reached).reshape(shape))
             # An episode that ended at its goal stays there.
             success = torch.where(best["running"], now, best["ended"]).float().mean(1)
-        return Foretold(best["reward"].mean(1), success, best["uncertainty"])
+        return PredictedOutcome(best["reward"].mean(1), success, best["uncertainty"])
 
     def _scored(self, actions: Tensor, rows: slice) -> dict[str, Tensor]:
         """Score `(e, N)` and the best sequences' futures, `(e, P, H)`, of some environments."""
@@ -126,12 +126,12 @@ class Rollouts:
         earned = torch.where(running, reward, 0.0)
         worth = earned
         if "distance" in more:
-            worth = earned - self.pursuit.shaping * torch.where(running, more["distance"], 0.0)
-        discount = self.pursuit.gamma ** torch.arange(horizon)
+            worth = earned - self.objective.shaping * torch.where(running, more["distance"], 0.0)
+        discount = self.objective.gamma ** torch.arange(horizon)
         returns = (worth * discount).sum(1).view(shape[:3])
         finite = made.finite.cpu().view(shape[:3]).all(2)
         uncertainty = returns.std(2, correction=0)
-        score = returns.mean(2) - self.pursuit.uncertainty_penalty * uncertainty
+        score = returns.mean(2) - self.objective.uncertainty_penalty * uncertainty
         score = torch.where(finite & score.isfinite(), score, torch.nan)
         best = (torch.arange(count), score.nan_to_num(-torch.inf).argmax(1))
         picked = {"reward": earned, "ended": ended.cumsum(1) > 0, "running": running}
@@ -142,7 +142,7 @@ class Rollouts:
 
     def _judged(self, made: Imagined, rows: slice) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Reward and termination `(n, H)`, and what there is of achieved goals."""
-        layout, goal, rule = self.world.layout, self.pursuit.goal, self.pursuit.rule
+        layout, goal, rule = self.world.layout, self.objective.goal, self.objective.rule
         if goal is None or rule is None:
             # Its noise would only make the luckiest of many sequences look best.
             outcome = made.outcome if made.mean is None else made.mean[..., layout.observation :]
@@ -152,7 +152,7 @@ class Rollouts:
         # Rules are not made for what is no number; such futures are dropped anyway.
         achieved = layout.achieved_goal(made.observation).cpu().nan_to_num(0.0, 0.0, 0.0)
         desired = goal[rows].repeat(len(achieved) // len(goal[rows]), axis=0)
-        judged = [torch.from_numpy(array) for array in judge(rule, achieved, desired)]
+        judged = [torch.from_numpy(array) for array in goal_outcomes(rule, achieved, desired)]
         distance = (achieved - torch.from_numpy(desired)[:, None]).norm(dim=2)
         more = {"achieved": achieved, "distance": distance}
         return judged[0].float(), judged[1], more

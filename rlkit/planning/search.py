@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rlkit.planning.budget import populations, rounds
-from rlkit.planning.contract import Actions, Clock, Evaluate, HiddenState, Plan
+from rlkit.planning.contract import Actions, Clock, Evaluate, Plan, PlannerState
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Search:
         """The same planner for these actions."""
         return dataclasses.replace(self, actions=actions)
 
-    def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
+    def initial(self, count: int, device: torch.device | str = "cpu") -> PlannerState:
         """The mean before anything is known, `(E, K, A)`."""
         actions = self._known_actions()
         middle = 1 / actions.size if actions.discrete else 0.0
@@ -117,14 +117,14 @@ class Search:
     def plan(
         self,
         evaluate: Evaluate,
-        hidden_state: HiddenState,
+        state: PlannerState,
         is_first: Tensor,
         generator: torch.Generator,
         clock: Clock = time.perf_counter,
     ) -> Plan:
         """Decides; see `Planner.plan`."""
         began = clock()
-        belief = self._begin(hidden_state, is_first)
+        belief = self._begin(state, is_first)
         best, score = belief.mean, torch.full_like(belief.mean[:, 0, 0], -torch.inf)
         rejected, spread = torch.zeros_like(score, dtype=torch.int64), torch.zeros_like(score)
         samples = iterations = 0
@@ -142,16 +142,14 @@ class Search:
         failed = score.isneginf()
         decided = best if self.executes_best else belief.mean
         sequence = self._steps(self._settled(decided)[:, None])[:, 0]
-        hidden_state = self._keep(belief, best)
+        state = self._keep(belief, best)
         took = 1000 * (clock() - began)
-        return Plan(
-            sequence, hidden_state, score, spread, rejected, failed, samples, iterations, took
-        )
+        return Plan(sequence, state, score, spread, rejected, failed, samples, iterations, took)
 
-    def _begin(self, hidden_state: HiddenState, is_first: Tensor) -> Belief:
+    def _begin(self, state: PlannerState, is_first: Tensor) -> Belief:
         """The last plan one step later, and a fresh one where an episode begins."""
-        fresh = self.initial(len(is_first), hidden_state[0].device)[0]
-        mean = torch.where(is_first[:, None, None], fresh, self._shifted(hidden_state[0]))
+        fresh = self.initial(len(is_first), state[0].device)[0]
+        mean = torch.where(is_first[:, None, None], fresh, self._shifted(state[0]))
         return Belief(
             mean,
             torch.full_like(mean, self.deviation),
@@ -159,7 +157,7 @@ class Search:
             has_elites=torch.zeros_like(is_first),
         )
 
-    def _keep(self, belief: Belief, best: Tensor) -> HiddenState:
+    def _keep(self, belief: Belief, best: Tensor) -> PlannerState:
         """What the next decision begins with."""
         return (best if self.executes_best else belief.mean,)
 

@@ -7,14 +7,14 @@ from rlkit.world.contract import Policy as Policy
 from rlkit.world.contract import Widths as Widths
 from rlkit.world.contract import Windows as Windows
 from rlkit.world.contract import WorldModel as WorldModel
-from rlkit.world.contract import following as following
+from rlkit.world.contract import open_loop as open_loop
 from rlkit.world.contract import repeat as repeat
 from rlkit.world.data.stored import stored_episodes as stored_episodes
-from rlkit.world.data.windows import Cases as Cases
 from rlkit.world.data.windows import Episodes as Episodes
+from rlkit.world.data.windows import ForecastWindows as ForecastWindows
 from rlkit.world.layout import Layout as Layout
+from rlkit.world.layout import goal_outcomes as goal_outcomes
 from rlkit.world.layout import joined as joined
-from rlkit.world.layout import judge as judge
 from rlkit.world.models.ensemble import Ensemble as Ensemble
 from rlkit.world.models.linear import LinearDynamics as LinearDynamics
 from rlkit.world.models.mdn_rnn import MdnRnn as MdnRnn

@@ -266,7 +266,7 @@ def _gradients_reach_every_parameter(case: Experience) -> str | None:
 
 
 def _training_lowers_the_loss(case: Experience) -> str | None:
-    windows = case.lived(32, case.windows.action.shape[1])
+    windows = case.generated(32, case.windows.action.shape[1])
 
     def loss(vector: Tensor) -> float:
         with torch.no_grad():

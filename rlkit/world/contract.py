@@ -212,7 +212,7 @@ class WorldModel(Protocol):
             vector: Parameters `(P,)`.
             hidden_state: Memory of n rows, never written to.
             policy: Called once per step, in order, with all rows in the order of `hidden_state`,
-                the last observation first; `following(actions)` makes one of given actions.
+                the last observation first; `open_loop(actions)` makes one of given actions.
             horizon: H, >= 1.
             generator: The only source of chance.
             temperature: How much chance there is within a prediction: 1 as it was learned, 0 none.
@@ -235,7 +235,7 @@ class WorldModel(Protocol):
         """
 
 
-def following(actions: Tensor) -> Policy:
+def open_loop(actions: Tensor) -> Policy:
     """The policy that does what it is told: actions `(n, H, A)`."""
     steps = actions.unbind(1)
     return lambda observation, hidden_state, t: steps[t]

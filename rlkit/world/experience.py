@@ -13,7 +13,7 @@ from rlkit.world.contract import (
     Widths,
     Windows,
     WorldModel,
-    following,
+    open_loop,
 )
 
 LATE = 10**9  # a step at which every schedule has come to its end
@@ -45,14 +45,14 @@ class Experience:
         vector = self.model.initial_parameters(self.generator)
         # Fresh biases are zero, which would hide mistakes in them.
         self.vector = vector + 0.01 * self.normal(*vector.shape)
-        self.windows = self.lived(rows, steps)
+        self.windows = self.generated(rows, steps)
         self.actions = self.normal(rows, HORIZON, self.widths.action)
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers."""
         return torch.randn(*shape, generator=self.generator)
 
-    def lived(self, rows: int, steps: int) -> Windows:
+    def generated(self, rows: int, steps: int) -> Windows:
         """Windows of a smooth system that actions drive, with some noise."""
         w = self.widths
         action = self.normal(rows, steps, w.action)
@@ -95,7 +95,7 @@ class Experience:
         temperature: float = 1.0,
     ) -> Imagined:
         """What the model makes up of actions, without gradients."""
-        policy = following(actions) if isinstance(actions, Tensor) else actions
+        policy = open_loop(actions) if isinstance(actions, Tensor) else actions
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             return self.model.imagine(

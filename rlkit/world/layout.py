@@ -111,7 +111,7 @@ def joined(observation_space: spaces.Space[Any], observation: Any, lead: int) ->
     return np.concatenate(columns, axis=-1)
 
 
-def judge(
+def goal_outcomes(
     rule: GoalRule, achieved: Tensor, desired: NDArray[Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """What a rule says of imagined goals, as an environment would have.
@@ -119,7 +119,7 @@ def judge(
     Args:
         rule: Reward and termination of goals.
         achieved: Goals after each step `(n, H, G)`, in raw units.
-        desired: The goal pursued, `(G,)` for all rows or `(n, G)`.
+        desired: The desired goal, `(G,)` for all rows or `(n, G)`.
 
     Returns:
         Reward and whether the episode ended for good, `(n, H)` each.

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlkit.world.contract import Imagined, Policy, Widths, Windows, following
+from rlkit.world.contract import Imagined, Policy, Widths, Windows, open_loop
 from rlkit.world.data.windows import Episodes
 from rlkit.world.layout import Layout
 
@@ -138,7 +138,7 @@ class Scaling:
         """A policy as a model asks it, of actions `(n, H, A)` or a policy in raw units."""
         if isinstance(actions, Tensor):
             given = actions.to(self.action.shift.device)
-            return following(self.action.standardised(given))
+            return open_loop(self.action.standardised(given))
         scale, restored = self.action.standardised, self.observation.restored
         return lambda x, hidden_state, t: scale(actions(restored(x), hidden_state, t))
 

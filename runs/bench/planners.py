@@ -107,11 +107,11 @@ def run_maze(planner: Planner, episodes: int, seed: int = SEED) -> list[int | No
     env.reset(seed=seed)
     generator = torch.Generator().manual_seed(seed)
     reached: list[int | None] = [None] * episodes
-    hidden_state, open_ = planner.initial(episodes), np.arange(episodes)
+    planner_state, open_ = planner.initial(episodes), np.arange(episodes)
     state = env.get_state()["simulation"]
     for t in range(1, 101):
         evaluate = goal_returns(env.simulation, state)
-        plan = planner.plan(evaluate, hidden_state, torch.full((len(open_),), t == 1), generator)
+        plan = planner.plan(evaluate, planner_state, torch.full((len(open_),), t == 1), generator)
         state = env.simulation.step(state, plan.action.numpy())
         seen = env.simulation.observe(state)
         success = env.simulation.rule.success(seen["achieved_goal"], seen["desired_goal"])
@@ -119,7 +119,7 @@ def run_maze(planner: Planner, episodes: int, seed: int = SEED) -> list[int | No
             reached[row] = t
         # Episodes that are over need no more plans.
         open_, state = open_[~success], {name: part[~success] for name, part in state.items()}
-        hidden_state = tuple(part[torch.from_numpy(~success)] for part in plan.hidden_state)
+        planner_state = tuple(part[torch.from_numpy(~success)] for part in plan.state)
         if not len(open_):
             break
     return reached
@@ -132,12 +132,12 @@ def run_pendulum(planner: Planner, episodes: int, seed: int = SEED) -> list[floa
     for i, env in enumerate(envs):
         env.reset(seed=seed + i)
     generator = torch.Generator().manual_seed(seed)
-    hidden_state, returns = planner.initial(episodes), np.zeros(episodes)
+    planner_state, returns = planner.initial(episodes), np.zeros(episodes)
     for t in range(200):
         state = np.array([env.unwrapped.state for env in envs])  # type: ignore[attr-defined]
         evaluate = pendulum_returns(state[:, 0], state[:, 1])
-        plan = planner.plan(evaluate, hidden_state, torch.full((episodes,), t == 0), generator)
-        hidden_state = plan.hidden_state
+        plan = planner.plan(evaluate, planner_state, torch.full((episodes,), t == 0), generator)
+        planner_state = plan.state
         for i, env in enumerate(envs):
             returns[i] += float(env.step(2 * plan.action[i].numpy())[1])
     return returns.tolist()
@@ -147,15 +147,15 @@ def run_latency(planner: Planner, decisions: int, seed: int = SEED) -> dict[str,
     """Milliseconds of decisions about one pendulum, and the samples of the median one."""
     planner = planner.with_actions(Actions(1))
     generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
-    hidden_state, first, taken, samples = planner.initial(1), torch.tensor([True]), [], []
+    planner_state, first, taken, samples = planner.initial(1), torch.tensor([True]), [], []
     for t in range(decisions + 5):
         evaluate = pendulum_returns(rng.uniform(-np.pi, np.pi, 1), rng.uniform(-1, 1, 1))
         began = time.perf_counter()
-        plan = planner.plan(evaluate, hidden_state, first if t == 0 else ~first, generator)
+        plan = planner.plan(evaluate, planner_state, first if t == 0 else ~first, generator)
         if t >= 5:  # the first ones warm caches up
             taken.append(1000 * (time.perf_counter() - began))
             samples.append(plan.samples)
-        hidden_state = plan.hidden_state
+        planner_state = plan.state
     median, tail, worst = np.percentile(taken, (50, 95, 100))
     return {
         "median": round(float(median), 2),

@@ -8,9 +8,9 @@ import torch
 from stable_baselines3.common.logger import Logger
 
 from rlkit.goals import DistanceRule
-from rlkit.offpolicy.planning_metrics import Foresight
+from rlkit.offpolicy.planning_metrics import PlanningMetrics
 from rlkit.planning import Plan
-from rlkit.planning.rollouts import Foretold
+from rlkit.planning.rollouts import PredictedOutcome
 
 RULE = DistanceRule(0.5)
 
@@ -19,7 +19,7 @@ def plan(count, score=0.0, rejected=0):
     zeros = torch.zeros(count)
     return Plan(
         sequence=torch.zeros(count, 3, 1),
-        hidden_state=(),
+        state=(),
         score=zeros + score,
         spread=zeros,
         rejected=zeros.long() + rejected,
@@ -32,7 +32,7 @@ def plan(count, score=0.0, rejected=0):
 
 def decide(report, rewards, success=None, fallback=None, first=None, **details):
     count = len(rewards)
-    foretold = Foretold(
+    predicted = PredictedOutcome(
         torch.tensor(rewards, dtype=torch.float32),
         None if success is None else torch.tensor(success),
         torch.zeros(count),
@@ -40,7 +40,7 @@ def decide(report, rewards, success=None, fallback=None, first=None, **details):
     no = np.zeros(count, np.bool_)
     report.add_decision(
         plan(count, **details),
-        foretold,
+        predicted,
         no if fallback is None else np.array(fallback),
         no if first is None else np.array(first),
     )
@@ -62,7 +62,7 @@ def logged(report):
 
 
 def test_a_stretch_is_compared_when_the_horizon_is_over():
-    report = Foresight(1, 3)
+    report = PlanningMetrics(1, 3)
     for reward in (1.0, 2.0, 4.0):
         decide(report, [[10.0, 10.0, 10.0]] if reward == 1.0 else [[99.0, 99.0, 99.0]])
         assert "imagination/gap" not in logged(copy.deepcopy(report))
@@ -75,7 +75,7 @@ def test_a_stretch_is_compared_when_the_horizon_is_over():
 
 
 def test_an_episode_that_ends_compares_what_there_was():
-    report = Foresight(2, 3)
+    report = PlanningMetrics(2, 3)
     decide(report, [[1.0, 2.0, 3.0], [5.0, 5.0, 5.0]])
     step(report, [0.0, 0.0])
     decide(report, [[9.0, 9.0, 9.0]] * 2)
@@ -87,7 +87,7 @@ def test_an_episode_that_ends_compares_what_there_was():
 
 
 def test_success_is_compared_at_the_end_of_a_stretch():
-    report = Foresight(2, 2)
+    report = PlanningMetrics(2, 2)
     decide(report, [[0.0, 0.0]] * 2, success=[[0.0, 0.75], [0.0, 0.5]])
     step(report, [-1.0, -1.0], achieved=[[9.0], [9.0]])
     step(report, [0.0, -1.0], achieved=[[0.1], [9.0]])
@@ -98,7 +98,7 @@ def test_success_is_compared_at_the_end_of_a_stretch():
 
 
 def test_a_cut_episode_takes_its_stretch_with_it():
-    report = Foresight(1, 2)
+    report = PlanningMetrics(1, 2)
     decide(report, [[5.0, 5.0]])
     step(report, [1.0])
     decide(report, [[1.0, 1.0]], first=[True])
@@ -108,7 +108,7 @@ def test_a_cut_episode_takes_its_stretch_with_it():
 
 
 def test_fallbacks_are_counted_and_foretell_nothing():
-    report = Foresight(2, 1)
+    report = PlanningMetrics(2, 1)
     decide(report, [[np.nan], [3.0]], fallback=[True, False], score=2.0, rejected=4)
     step(report, [1.0, 1.0])
     found = logged(report)
@@ -120,10 +120,10 @@ def test_fallbacks_are_counted_and_foretell_nothing():
 
 
 def test_a_restored_report_goes_on():
-    one = Foresight(2, 3)
+    one = PlanningMetrics(2, 3)
     decide(one, [[1.0, 2.0, 3.0]] * 2, success=[[0.5, 0.5, 0.5]] * 2)
     step(one, [0.0, 1.0], done=[True, False], achieved=[[0.0], [1.0]])
-    other = Foresight(2, 3)
+    other = PlanningMetrics(2, 3)
     other.load_state_dict(copy.deepcopy(one.state_dict()))
     for report in (one, other):
         decide(report, [[4.0, 4.0, 4.0]] * 2, first=[True, False])

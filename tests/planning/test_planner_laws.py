@@ -52,9 +52,9 @@ class Unclipped(CEM):
 
 @dataclass(frozen=True)
 class Writing(CEM):
-    def _begin(self, hidden_state, is_first):
-        hidden_state[0].mul_(0.5)
-        return super()._begin(hidden_state, is_first)
+    def _begin(self, state, is_first):
+        state[0].mul_(0.5)
+        return super()._begin(state, is_first)
 
 
 SEEDS = itertools.count()
@@ -77,14 +77,14 @@ class Greedy(CEM):
 class Shrinking(CEM):
     def plan(self, *arguments, **named):
         plan = super().plan(*arguments, **named)
-        return dataclasses.replace(plan, hidden_state=(plan.hidden_state[0][:, 1:],))
+        return dataclasses.replace(plan, state=(plan.state[0][:, 1:],))
 
 
 @dataclass(frozen=True)
 class Hopeful(CEM):
     """Counts the scores that are none, and takes them for the best."""
 
-    def plan(self, evaluate, hidden_state, is_first, *rest):
+    def plan(self, evaluate, state, is_first, *rest):
         count = torch.zeros(len(is_first), dtype=torch.int64)
 
         def hopeful(sequences):
@@ -92,7 +92,7 @@ class Hopeful(CEM):
             count.add_((~scores.isfinite()).sum(1))
             return torch.where(scores.isfinite(), scores, 9.0)
 
-        plan = super().plan(hopeful, hidden_state, is_first, *rest)
+        plan = super().plan(hopeful, state, is_first, *rest)
         return dataclasses.replace(plan, rejected=count)
 
 
@@ -105,14 +105,14 @@ class Silent(CEM):
 
 @dataclass(frozen=True)
 class Clinging(CEM):
-    def _begin(self, hidden_state, is_first):
-        return super()._begin(hidden_state, torch.zeros_like(is_first))
+    def _begin(self, state, is_first):
+        return super()._begin(state, torch.zeros_like(is_first))
 
 
 @dataclass(frozen=True)
 class Forgetful(CEM):
-    def _begin(self, hidden_state, is_first):
-        return super()._begin(hidden_state, torch.ones_like(is_first))
+    def _begin(self, state, is_first):
+        return super()._begin(state, torch.ones_like(is_first))
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,10 @@ class Dawdling(CEM):
 
     milliseconds: float | None = 20.0
 
-    def plan(self, evaluate, hidden_state, is_first, generator, clock=lambda: 0.0):
+    def plan(self, evaluate, state, is_first, generator, clock=lambda: 0.0):
         began = clock()
         by_samples = CEM(samples=30 * self.samples, iterations=30, actions=self.actions)
-        plan = by_samples.plan(evaluate, hidden_state, is_first, generator)
+        plan = by_samples.plan(evaluate, state, is_first, generator)
         return dataclasses.replace(plan, milliseconds=1000 * (clock() - began))
 
 
@@ -143,10 +143,10 @@ class Hasty(CEM):
 
     milliseconds: float | None = 20.0
 
-    def plan(self, evaluate, hidden_state, is_first, generator, clock=lambda: 0.0):
+    def plan(self, evaluate, state, is_first, generator, clock=lambda: 0.0):
         began = clock()
         by_samples = CEM(samples=100, iterations=1, actions=self.actions)
-        plan = by_samples.plan(evaluate, hidden_state, is_first, generator)
+        plan = by_samples.plan(evaluate, state, is_first, generator)
         return dataclasses.replace(plan, milliseconds=1000 * (clock() - began))
 
 

@@ -8,7 +8,7 @@ import torch
 from imagined import Drift
 
 from rlkit.goals import DistanceRule
-from rlkit.planning.rollouts import Pursuit, Rollouts
+from rlkit.planning.rollouts import PlanningObjective, Rollouts
 from rlkit.world import Ensemble, Layout, World
 
 E, N, H = 3, 4, 6
@@ -29,14 +29,16 @@ class Opposite:
     terminated = success
 
 
-def rollouts(rule=None, goal=None, particles=1, noise=0.0, start=None, **pursuit):
+def rollouts(rule=None, goal=None, particles=1, noise=0.0, start=None, **objective):
     with_goals = goal is not None
     layout = Layout(2, 2, (0, 1) if with_goals else (), () if with_goals else RULED)
     generator = torch.Generator().manual_seed(0)
     world = World(Drift(noise), layout, generator)
     start = torch.zeros(E, 2) if start is None else start
-    settings = {"gamma": 0.9, "shaping": 0.0, "uncertainty_penalty": 0.0, **pursuit}
-    return Rollouts(world, (start,), Pursuit(rule, goal, **settings), particles, generator)
+    settings = {"gamma": 0.9, "shaping": 0.0, "uncertainty_penalty": 0.0, **objective}
+    return Rollouts(
+        world, (start,), PlanningObjective(rule, goal, **settings), particles, generator
+    )
 
 
 RULED = ("reward", "terminated")
@@ -70,9 +72,9 @@ def test_goals_are_judged_by_the_rule_step_by_step(rule, shaping):
     scores, rewards, reached = by_hand(rule, shaping)
     np.testing.assert_allclose(found(ACTIONS), scores, rtol=1e-4, atol=1e-5)
     best = scores.argmax(1)
-    foretold = found.foretold
-    np.testing.assert_allclose(foretold.reward, rewards[range(E), best], rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(foretold.success, reached[range(E), best])
+    predicted = found.predicted
+    np.testing.assert_allclose(predicted.reward, rewards[range(E), best], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(predicted.success, reached[range(E), best])
 
 
 def test_the_planted_rule_ends_episodes():
@@ -95,7 +97,7 @@ def test_what_differs_between_futures_is_penalised():
     off = plain(ACTIONS) - careful(ACTIONS)
     expected = 2 * 0.5 * (0.81 ** torch.arange(H)).sum().sqrt()
     torch.testing.assert_close(off.mean(), expected, rtol=0.05, atol=0)
-    torch.testing.assert_close(plain.foretold.uncertainty * 2, off[range(E), plain_best(plain)])
+    torch.testing.assert_close(plain.predicted.uncertainty * 2, off[range(E), plain_best(plain)])
 
 
 def plain_best(found):
@@ -115,14 +117,14 @@ def test_a_future_that_is_no_number_takes_its_sequence_along():
     assert torch.equal(scores.isfinite(), expected)
 
 
-def test_what_is_foretold_is_the_best_of_all_populations():
+def test_the_predicted_outcome_is_the_best_of_all_populations():
     found = rollouts(DistanceRule(0.3, sparse=False), GOAL)
     first, second = found(ACTIONS[:, :2]), found(ACTIONS[:, 2:])
     scores, rewards, _ = by_hand(DistanceRule(0.3, sparse=False), 0.0)
     best = scores.argmax(1)
     assert {bool(i < 2) for i in best} == {True, False}, "the case says nothing otherwise"
     np.testing.assert_allclose(torch.cat([first, second], 1), scores, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(found.foretold.reward, rewards[range(E), best], rtol=1e-4)
+    np.testing.assert_allclose(found.predicted.reward, rewards[range(E), best], rtol=1e-4)
 
 
 def test_many_rows_are_imagined_in_parts(monkeypatch):
@@ -135,14 +137,14 @@ def test_rewards_are_expectations_where_a_world_knows_them():
     """Of many sequences the luckiest would look best otherwise."""
     layout, generator = Layout(2, 2, (), RULED), torch.Generator().manual_seed(0)
     world = World(Ensemble(members=2, hidden=(8,)), layout, generator)
-    start, pursuit = torch.zeros(E, 2), Pursuit(None, None, 1.0, 0.0, 0.0)
+    start, objective = torch.zeros(E, 2), PlanningObjective(None, None, 1.0, 0.0, 0.0)
 
     def scores(seed, temperature):
         again = torch.Generator().manual_seed(seed)
-        return Rollouts(world, (start,), pursuit, 2, again, temperature)(ACTIONS[:, :, :1])
+        return Rollouts(world, (start,), objective, 2, again, temperature)(ACTIONS[:, :, :1])
 
     assert torch.equal(scores(1, 1.0), scores(1, 0.0))
     assert not torch.equal(
-        Rollouts(world, (start,), pursuit, 2, generator, 1.0)(ACTIONS),
-        Rollouts(world, (start,), pursuit, 2, generator, 1.0)(ACTIONS),
+        Rollouts(world, (start,), objective, 2, generator, 1.0)(ACTIONS),
+        Rollouts(world, (start,), objective, 2, generator, 1.0)(ACTIONS),
     )

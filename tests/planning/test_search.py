@@ -84,7 +84,7 @@ def test_decisions_under_a_clock_with_stalls_stay_inside_their_budget(kind):
     """One iteration in ten takes half as long again, which the margin is for."""
     planner = kind(milliseconds=30.0).with_actions(Actions(2))
     clock, took, rng = Clock(), [], np.random.default_rng(0)
-    recorder, hidden_state, source = Recorder(), planner.initial(1), generator()
+    recorder, state, source = Recorder(), planner.initial(1), generator()
 
     def evaluate(sequences):
         clock.now += 0.002 * rng.choice([1.0, 1.5], p=[0.9, 0.1])
@@ -92,8 +92,8 @@ def test_decisions_under_a_clock_with_stalls_stay_inside_their_budget(kind):
 
     for t in range(50):
         began = clock.now
-        plan = planner.plan(evaluate, hidden_state, firsts(1, t == 0), source, clock)
-        hidden_state = plan.hidden_state
+        plan = planner.plan(evaluate, state, firsts(1, t == 0), source, clock)
+        state = plan.state
         took.append(1000 * (clock.now - began))
         assert plan.milliseconds == pytest.approx(took[-1])
     assert np.percentile(took, 95) <= 30.0
@@ -157,8 +157,8 @@ def naive_fit(recorder, planner, weights):
 def test_the_mean_is_that_of_the_weighted_elites(planner, weights):
     planner, recorder = planner.with_actions(Actions(2)), Recorder()
     plan = planner.plan(recorder, planner.initial(3), firsts(3), generator())
-    assert np.allclose(plan.hidden_state[0], naive_fit(recorder, planner, weights), atol=1e-5)
-    assert torch.equal(plan.sequence, plan.hidden_state[0])
+    assert np.allclose(plan.state[0], naive_fit(recorder, planner, weights), atol=1e-5)
+    assert torch.equal(plan.sequence, plan.state[0])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -245,9 +245,9 @@ def test_elites_stay_for_the_next_iteration_and_the_next_decision():
     for last, now in itertools.pairwise(recorder.asked):
         order = np.argsort(((last[0] - 0.5) ** 2).sum((1, 2)))
         assert np.array_equal(now[0, :3], last[0, order[:3]])
-    kept = plan.hidden_state[1]
+    kept = plan.state[1]
     recorder.asked.clear()
-    planner.plan(recorder, plan.hidden_state, firsts(1, False), generator(1))
+    planner.plan(recorder, plan.state, firsts(1, False), generator(1))
     assert np.array_equal(recorder.asked[0][0, :3, :-1], kept[0, :, 1:])
 
 

@@ -16,8 +16,8 @@ from rlkit.world import (
     NonFiniteForecast,
     World,
     describe_world,
+    goal_outcomes,
     joined,
-    judge,
     make_world,
     repeat,
     world_names,
@@ -62,8 +62,12 @@ def fit(world, episodes=None, steps=10, seed=1, **settings):
     return [{name: float(value) for name, value in metrics.items()} for metrics in found]
 
 
-def forecast(world, cases, samples=20, seed=0, **settings):
-    given = (cases.context_observation, cases.context_action, cases.future_action)
+def forecast(world, windows, samples=20, seed=0, **settings):
+    given = (
+        windows.context_observation,
+        windows.context_action,
+        windows.future_action,
+    )
     return world.forecast(*given, samples=samples, generator=generator(seed), **settings)
 
 
@@ -78,11 +82,11 @@ def same(one, two):
 
 def test_forecasts_are_in_raw_units_and_follow_the_system():
     world = fitted(LinearDynamics(), episodes=data(count=60))
-    cases = data(count=60, seed=5).cases(3, 8, 400)
-    samples = forecast(world, cases, 100)
+    windows = data(count=60, seed=5).forecast_windows(3, 8, 400)
+    samples = forecast(world, windows, 100)
     assert samples.shape == (100, 400, 8, 3)
     assert samples.dtype == np.float32
-    error = (samples.mean(0) - cases.future_observation) / SIZE
+    error = (samples.mean(0) - windows.future_observation) / SIZE
     assert np.sqrt(np.mean(error[:, 0] ** 2)) < 0.13
     assert np.sqrt(np.mean(error[:, 7] ** 2)) < 0.35
     inside = np.abs(error) < 1.64 * samples.std(0) / SIZE
@@ -158,8 +162,8 @@ def test_an_interrupted_fit_goes_on_exactly(name):
     if whole.steps > steps:
         list(second.fit(data(), steps=2, records=16, generator=kept))
     assert same(whole, second)
-    cases = data(seed=3).cases(1, 3, 4)
-    np.testing.assert_array_equal(forecast(whole, cases), forecast(second, cases))
+    windows = data(seed=3).forecast_windows(1, 3, 4)
+    np.testing.assert_array_equal(forecast(whole, windows), forecast(second, windows))
 
 
 @pytest.mark.parametrize("name", world_names())
@@ -272,40 +276,42 @@ def test_constant_columns_are_forecast_as_they_are(model):
     world = World(model, Layout(4, 2, outcomes=("reward",)), generator())
     metrics = fit(world, constant, steps=150, learning_rate=3e-3)
     assert all(np.isfinite(list(one.values())).all() for one in metrics)
-    cases = constant.cases(0, 5, 10)
-    samples = forecast(world, cases)
+    windows = constant.forecast_windows(0, 5, 10)
+    samples = forecast(world, windows)
     np.testing.assert_array_equal(samples[..., 3], np.float32(1e6 / 3))
     assert np.abs(samples[..., 0] - 100).max() < 200
     hidden_state = world.observe(
-        torch.from_numpy(cases.context_observation),
+        torch.from_numpy(windows.context_observation),
         torch.zeros(10, 1, 2),
         world.initial(10),
         torch.ones(10, 1, dtype=torch.bool),
     )
-    made = world.imagine(hidden_state, torch.from_numpy(cases.future_action), generator=generator())
+    made = world.imagine(
+        hidden_state, torch.from_numpy(windows.future_action), generator=generator()
+    )
     assert (made.outcome == -1.0).all()
 
 
 def test_forecasts_repeat_by_their_seed_and_read_the_context_alone():
     world = fitted()
     episodes = data(seed=4)
-    cases = episodes.cases(2, 5, 6)
-    one, two = forecast(world, cases), forecast(world, cases)
+    windows = episodes.forecast_windows(2, 5, 6)
+    one, two = forecast(world, windows), forecast(world, windows)
     np.testing.assert_array_equal(one, two)
-    assert not np.array_equal(one, forecast(world, cases, seed=1))
-    cases.future_observation[:] = np.nan
-    np.testing.assert_array_equal(forecast(world, cases), one)
-    wide, narrow = (forecast(world, cases, temperature=t).std(0).mean() for t in (2.0, 0.0))
+    assert not np.array_equal(one, forecast(world, windows, seed=1))
+    windows.future_observation[:] = np.nan
+    np.testing.assert_array_equal(forecast(world, windows), one)
+    wide, narrow = (forecast(world, windows, temperature=t).std(0).mean() for t in (2.0, 0.0))
     assert wide > one.std(0).mean() > narrow
 
 
 def test_many_rows_are_forecast_piece_by_piece():
     world = fitted(LinearDynamics())
-    cases = data(count=40, steps=30).cases(0, 2)
-    assert len(cases) > 1000
-    many = forecast(world, cases, samples=10, temperature=0.0)
+    windows = data(count=40, steps=30).forecast_windows(0, 2)
+    assert len(windows) > 1000
+    many = forecast(world, windows, samples=10, temperature=0.0)
     np.testing.assert_array_equal(many[0], many[9])
-    few = data(count=40, steps=30).cases(0, 2, 3)
+    few = data(count=40, steps=30).forecast_windows(0, 2, 3)
     last = forecast(world, few, samples=1, temperature=0.0)[0]
     np.testing.assert_allclose(last[[0, 2]], many[0, [0, -1]], rtol=1e-5)
 
@@ -323,16 +329,18 @@ class Exploding(LinearDynamics):
 
 def test_what_is_no_number_is_never_passed_on():
     world = fitted(Exploding())
-    cases = data().cases(0, 4, 2)
+    windows = data().forecast_windows(0, 4, 2)
     with pytest.raises(NonFiniteForecast, match=r"Exploding forecasts 25\.00%.* at step 3 of 4"):
-        forecast(world, cases)
+        forecast(world, windows)
     hidden_state = world.observe(
-        torch.from_numpy(cases.context_observation),
+        torch.from_numpy(windows.context_observation),
         torch.zeros(2, 1, 1),
         world.initial(2),
         torch.ones(2, 1, dtype=torch.bool),
     )
-    made = world.imagine(hidden_state, torch.from_numpy(cases.future_action), generator=generator())
+    made = world.imagine(
+        hidden_state, torch.from_numpy(windows.future_action), generator=generator()
+    )
     assert made.finite.tolist() == [False, True]
 
 
@@ -451,10 +459,10 @@ def test_goal_environments_become_columns():
 def test_goals_are_judged_by_the_rule():
     rule = DistanceRule(threshold=0.5, terminates=True)
     achieved = torch.tensor([[[0.0, 0.0], [1.0, 0.0]], [[1.0, 0.1], [3.0, 0.0]]])
-    reward, terminated = judge(rule, achieved, np.array([1.0, 0.0]))
+    reward, terminated = goal_outcomes(rule, achieved, np.array([1.0, 0.0]))
     np.testing.assert_array_equal(reward, [[-1, 0], [0, -1]])
     np.testing.assert_array_equal(terminated, [[False, True], [True, False]])
-    reward, _ = judge(rule, achieved, np.array([[0.0, 0.0], [3.0, 0.0]]))
+    reward, _ = goal_outcomes(rule, achieved, np.array([[0.0, 0.0], [3.0, 0.0]]))
     np.testing.assert_array_equal(reward, [[0, -1], [-1, 0]])
 
 

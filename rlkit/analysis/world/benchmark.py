@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlkit.analysis.world.candidates import Fitted
+from rlkit.analysis.world.candidates import FittedCandidate
 from rlkit.analysis.world.data import WorldData, deviations
-from rlkit.world import Cases, Episodes
+from rlkit.world import Episodes, ForecastWindows
 from rlkit.world.scores.calibration import Spread, fit_spread
 from rlkit.world.scores.scores import Scores, finite_windows, score, score_regions
 
@@ -28,8 +28,8 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """How forecasts are examined.
+class BenchmarkSettings:
+    """How forecasts are evaluated.
 
     Attributes:
         horizons: Steps ahead to score; those that the data do not allow are left out.
@@ -73,7 +73,7 @@ class Forecasts:
     us_per_step: float
 
 
-class Exam:
+class Benchmark:
     """Windows of one set of data.
 
     Args:
@@ -96,7 +96,7 @@ class Exam:
         ValueError: If episodes are too short or too few for any horizon.
     """
 
-    def __init__(self, data: WorldData, protocol: Protocol, context: int) -> None:
+    def __init__(self, data: WorldData, protocol: BenchmarkSettings, context: int) -> None:
         self.protocol = protocol
         self.context = max(protocol.context, context)
         parts = (data.training, data.validation, data.test)
@@ -111,8 +111,8 @@ class Exam:
             )
         self.horizons = tuple(sorted(set(allowed)))
         furthest, count = self.horizons[-1], protocol.windows
-        self.test = data.test.cases(self.context, furthest, count)
-        self.validation = data.validation.cases(self.context, furthest, count)
+        self.test = data.test.forecast_windows(self.context, furthest, count)
+        self.validation = data.validation.forecast_windows(self.context, furthest, count)
         spread = deviations(data.training)
         self.varying = np.flatnonzero(spread > 0)
         self.unit = np.where(spread > 0, spread, 1.0)
@@ -123,7 +123,7 @@ class Exam:
         """Steps ahead that regions are compared at."""
         return max((h for h in self.horizons if h <= _REGION_STEP), default=self.horizons[0])
 
-    def ask(self, fitted: Fitted, seed: int) -> Forecasts:
+    def ask(self, fitted: FittedCandidate, seed: int) -> Forecasts:
         """Has somebody forecast all windows."""
         samples = self.protocol.samples
         began = time.perf_counter()
@@ -187,11 +187,11 @@ class Exam:
         return int(places.sum()) >= _WINDOWS_LEAST
 
 
-def _grid(cases: Cases, achieved: Sequence[int]) -> tuple[Array | None, list[Array]]:
+def _grid(windows: ForecastWindows, achieved: Sequence[int]) -> tuple[Array | None, list[Array]]:
     """The cell of each window by the goal achieved at its start, and the grid's edges."""
     if len(achieved) != 2:
         return None, []
-    goals = cases.context_observation[:, -1, list(achieved)]
+    goals = windows.context_observation[:, -1, list(achieved)]
     edges = [
         np.linspace(low, high, _CELLS + 1)
         for low, high in zip(goals.min(0), goals.max(0), strict=True)

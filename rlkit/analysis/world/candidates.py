@@ -17,7 +17,7 @@ from stable_baselines3.common.utils import get_device
 from rlkit.analysis.world.data import WorldData
 from rlkit.analysis.world.training import Fitting, load_world
 from rlkit.experiment.progress import ProgressReport
-from rlkit.world import Cases, World, WorldModel, make_world, world_names
+from rlkit.world import ForecastWindows, World, WorldModel, make_world, world_names
 from rlkit.world.forecasters.arima import ARIMA, sarima
 from rlkit.world.forecasters.autoregression import ar, arx
 from rlkit.world.forecasters.baselines import Forecaster, linear_trend, persistence
@@ -39,19 +39,19 @@ _BASELINES: dict[str, Callable[..., Forecaster]] = {
 _WITH_HORIZON = (PERSISTENCE, "trend")
 
 
-class Fitted(Protocol):
+class FittedCandidate(Protocol):
     """A forecaster that is ready, and what it took."""
 
     @property
     def facts(self) -> dict[str, Any]:
         """What is known of its fit, as JSON values; `training_s` among them, None if unknown."""
 
-    def forecast(self, cases: Cases, samples: int, seed: int) -> Array:
+    def forecast(self, windows: ForecastWindows, samples: int, seed: int) -> Array:
         """Samples `(S, B, H, F)` in raw units; some may be no numbers."""
 
 
 @dataclass(frozen=True)
-class Contender:
+class Candidate:
     """Somebody to be scored.
 
     Attributes:
@@ -64,7 +64,7 @@ class Contender:
     name: str
     role: str
     context: int
-    fit: Callable[[WorldData, int, int], Fitted]
+    fit: Callable[[WorldData, int, int], FittedCandidate]
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,12 @@ class FittedWorld:
     world: World
     facts: dict[str, Any]
 
-    def forecast(self, cases: Cases, samples: int, seed: int) -> Array:
+    def forecast(self, windows: ForecastWindows, samples: int, seed: int) -> Array:
         """Samples `(S, B, H, F)`; see `Fitted`."""
         return self.world.forecast(
-            cases.context_observation,
-            cases.context_action,
-            cases.future_action,
+            windows.context_observation,
+            windows.context_action,
+            windows.future_action,
             samples=samples,
             generator=torch.Generator().manual_seed(seed),
             strict=False,
@@ -93,24 +93,24 @@ class FittedBaseline:
     baseline: Forecaster
     facts: dict[str, Any]
 
-    def forecast(self, cases: Cases, samples: int, seed: int) -> Array:
+    def forecast(self, windows: ForecastWindows, samples: int, seed: int) -> Array:
         """Samples `(S, B, H, F)`; see `Fitted`."""
         return self.baseline.forecast(
-            cases.context_observation,
-            cases.context_action,
-            cases.future_action,
+            windows.context_observation,
+            windows.context_action,
+            windows.future_action,
             samples,
             np.random.default_rng(seed),
         )
 
 
-def contenders(
+def make_candidates(
     names: Sequence[str],
     fitting: Fitting,
     settings: Iterable[tuple[list[str], Any]] = (),
     *,
     controls: bool = True,
-) -> list[Contender]:
+) -> list[Candidate]:
     """Whoever is named, then the controls that are not among them.
 
     Controls are persistence, ARX, linear dynamics, and of every model whose recurrent core can be
@@ -142,7 +142,7 @@ def contenders(
             f"name one model or more, and each once, got {list(names)}; the same with other "
             f"settings needs a name of its own, as in three=ensemble"
         )
-    found: list[Contender] = []
+    found: list[Candidate] = []
     for label, what in labels:
         found += _named(label, what, fitting, tables.get(label, {}), controls)
     if controls:
@@ -166,7 +166,7 @@ def _label(name: str) -> tuple[str, str]:
 
 def _named(
     label: str, what: str, fitting: Fitting, settings: dict[str, Any], controls: bool
-) -> list[Contender]:
+) -> list[Candidate]:
     if Path(what).is_dir():
         if settings:
             raise ValueError(f"{what} is fitted already, it takes no settings {settings}")
@@ -190,7 +190,7 @@ def _named(
     return [_model(label, model, fitting, MODEL), *_frozen(label, model, fitting, controls)]
 
 
-def _frozen(name: str, model: WorldModel, fitting: Fitting, controls: bool) -> list[Contender]:
+def _frozen(name: str, model: WorldModel, fitting: Fitting, controls: bool) -> list[Candidate]:
     """The same model with a random core that is never trained, where it has one."""
     if not controls or getattr(model, FROZEN_CORE, None) is not False:
         return []
@@ -199,14 +199,14 @@ def _frozen(name: str, model: WorldModel, fitting: Fitting, controls: bool) -> l
     return [_model(f"{name}, random core", control, fitting, CONTROL)]
 
 
-def _saved(label: str, world: World, facts: dict[str, Any]) -> Contender:
+def _saved(label: str, world: World, facts: dict[str, Any]) -> Candidate:
     known = {
         "training_s": facts.get("outcome", {}).get("seconds"),
         "steps": world.steps,
         "parameters": world.model.size,
     }
 
-    def fit(data: WorldData, horizon: int, seed: int) -> Fitted:
+    def fit(data: WorldData, horizon: int, seed: int) -> FittedCandidate:
         ours, theirs = world.layout, data.layout
         if (ours.observation, ours.action) != (theirs.observation, theirs.action):
             raise ValueError(
@@ -216,11 +216,11 @@ def _saved(label: str, world: World, facts: dict[str, Any]) -> Contender:
             )
         return FittedWorld(world, known)
 
-    return Contender(label, MODEL, 0, fit)
+    return Candidate(label, MODEL, 0, fit)
 
 
-def _model(name: str, model: WorldModel, fitting: Fitting, role: str) -> Contender:
-    def fit(data: WorldData, horizon: int, seed: int) -> Fitted:
+def _model(name: str, model: WorldModel, fitting: Fitting, role: str) -> Candidate:
+    def fit(data: WorldData, horizon: int, seed: int) -> FittedCandidate:
         generator = torch.Generator().manual_seed(seed)
         began = time.perf_counter()
         world = World(model, data.layout, generator, get_device(fitting.device))
@@ -232,10 +232,10 @@ def _model(name: str, model: WorldModel, fitting: Fitting, role: str) -> Contend
         facts = {"training_s": seconds, "steps": world.steps, "parameters": world.model.size}
         return FittedWorld(world, facts)
 
-    return Contender(name, role, 0, fit)
+    return Candidate(name, role, 0, fit)
 
 
-def _baseline(label: str, name: str, settings: dict[str, Any], role: str) -> Contender:
+def _baseline(label: str, name: str, settings: dict[str, Any], role: str) -> Candidate:
     def made(**more: Any) -> Forecaster:
         lists = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
         try:
@@ -244,10 +244,10 @@ def _baseline(label: str, name: str, settings: dict[str, Any], role: str) -> Con
             example = "; say --set sarima.period=24" if name == "sarima" else ""
             raise ValueError(f"{name} cannot be made of {settings}: {error}{example}") from error
 
-    def fit(data: WorldData, horizon: int, seed: int) -> Fitted:
+    def fit(data: WorldData, horizon: int, seed: int) -> FittedCandidate:
         baseline = made(horizon=horizon) if name in _WITH_HORIZON else made()
         began = time.perf_counter()
         baseline.fit(data.training)
         return FittedBaseline(baseline, {"training_s": time.perf_counter() - began})
 
-    return Contender(label, role, made().context, fit)
+    return Candidate(label, role, made().context, fit)

@@ -126,8 +126,8 @@ def _played(venv: VecEnv, columns: Columns, explorer: Explorer, rounds: int) -> 
     for _ in range(rounds):
         actions = explorer.act(is_first)
         observation, reward, is_first, infos = venv.step(actions)
-        following = columns(observation)
-        last, terminated = following.copy(), is_first.copy()
+        next_observation = columns(observation)
+        last, terminated = next_observation.copy(), is_first.copy()
         for i in np.flatnonzero(is_first).tolist():
             last[i] = columns(_rows_of_one(infos[i]["terminal_observation"]))[0]
             terminated[i] = not infos[i].get("TimeLimit.truncated", False)
@@ -136,7 +136,7 @@ def _played(venv: VecEnv, columns: Columns, explorer: Explorer, rounds: int) -> 
         row = (seen, last, vectorise(venv.action_space, actions, 1), reward.copy(), terminated)
         for key, value in zip(table, (*row, is_first.copy()), strict=True):
             table[key].append(value)
-        seen = following
+        seen = next_observation
     whole = {key: np.stack(rows, 1) for key, rows in table.items()}
     whole["done"][:, -1] = True
     return Episodes.of([one for i in range(venv.num_envs) for one in _episodes(whole, i)])

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from rlkit.analysis.latent.frames import Make
 from rlkit.analysis.world import plots as draw
 from rlkit.analysis.world.data import Source
-from rlkit.analysis.world.score import Shown, measure_worlds
+from rlkit.analysis.world.score import ReportInput, measure_worlds
 from rlkit.analysis.world.video import animation, decoded, strip
 from rlkit.experiment.run_folder import data_folder, free_folder
 from rlkit.experiment.run_logger import EventFile, image_summary
@@ -57,7 +57,7 @@ def score_worlds(
     return {"folder": str(path), **found}
 
 
-def write_report(folder: Path, found: dict[str, Any], shown: Shown) -> None:
+def write_report(folder: Path, found: dict[str, Any], shown: ReportInput) -> None:
     """Writes `score.json`, the figures, and TensorBoard's events.
 
     Args:
@@ -176,14 +176,14 @@ def _table(heads: list[str], rows: list[list[str]]) -> list[str]:
     return [line(heads), *(line(row) for row in rows)]
 
 
-def _figures(found: dict[str, Any], shown: Shown) -> dict[str, Figure]:
+def _figures(found: dict[str, Any], shown: ReportInput) -> dict[str, Figure]:
     models, plan = found["models"], found["protocol"]
     title = f"{found['data']['data']}, {plan['windows']} held-out forecasts"
     figures = {
         "errors": draw.error_curves(models, plan["horizons"], title),
         "calibration": draw.calibration_curves(models),
     }
-    test, columns = shown.exam.test, shown.exam.varying.tolist()
+    test, columns = shown.benchmark.test, shown.benchmark.varying.tolist()
     past, truth = test.context_observation[shown.rows], test.future_observation[shown.rows]
     for name, samples in shown.forecasts.items():
         figures[f"fans_{_file_name(name)}"] = draw.fans(
@@ -195,12 +195,12 @@ def _figures(found: dict[str, Any], shown: Shown) -> dict[str, Figure]:
     return figures
 
 
-def _open_loops(shown: Shown) -> dict[str, list[Any]]:
+def _open_loops(shown: ReportInput) -> dict[str, list[Any]]:
     """Decoded forecasts by name, where codes can be decoded."""
     latent = shown.data.latent
     if latent is None:
         return {}
-    test = shown.exam.test
+    test = shown.benchmark.test
     past, truth = test.context_observation[shown.rows], test.future_observation[shown.rows]
     return {
         _file_name(name): decoded(latent, past, truth, samples, latent.dims)

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlkit.analysis.latent.frames import Make
-from rlkit.analysis.world.benchmark import LEVEL, LEVELS, Exam, Forecasts, Protocol
-from rlkit.analysis.world.candidates import ARX, CONTROL, PERSISTENCE, Contender, contenders
+from rlkit.analysis.world.benchmark import LEVEL, LEVELS, Benchmark, BenchmarkSettings, Forecasts
+from rlkit.analysis.world.candidates import ARX, CONTROL, PERSISTENCE, Candidate, make_candidates
 from rlkit.analysis.world.data import Source, WorldData, load_data, split_settings
 from rlkit.analysis.world.training import Fitting
 from rlkit.world.scores.scores import Scores, skill
@@ -23,19 +23,19 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Shown:
+class ReportInput:
     """What pictures are drawn of, from the first seed.
 
     Attributes:
         data: The data.
-        exam: The windows.
+        benchmark: The windows.
         forecasts: Of a few windows, by the name of who is no control, samples `(S, b, H, F)`;
             without those that are no numbers.
         rows: Which of the test windows these are `(b,)`.
     """
 
     data: WorldData
-    exam: Exam
+    benchmark: Benchmark
     forecasts: dict[str, Array]
     rows: Array
 
@@ -47,10 +47,10 @@ def measure_worlds(
     *,
     settings: Iterable[str] = (),
     fitting: Fitting | None = None,
-    protocol: Protocol | None = None,
+    protocol: BenchmarkSettings | None = None,
     seeds: Sequence[int] = (0,),
     controls: bool = True,
-) -> tuple[dict[str, Any], Shown]:
+) -> tuple[dict[str, Any], ReportInput]:
     """Scores forecasts on held-out data.
 
     All are fitted to the training part, their intervals are recalibrated on the validation part,
@@ -58,12 +58,12 @@ def measure_worlds(
     its own data, where they are gathered, and fits its own models; saved worlds stay as they are.
 
     Args:
-        names: Folders of worlds, names of models, or baselines; see `contenders`.
+        names: Folders of worlds, names of models, or baselines; see `make_candidates`.
         source: Where the data come from.
         make: Builds one environment from its id.
         settings: `"NAME.key=value"` of a contender, `"env_options.key=value"` of the environment.
         fitting: How models are fitted that are no folders.
-        protocol: How forecasts are examined.
+        protocol: How forecasts are evaluated.
         seeds: One or more.
         controls: Whether the mandatory controls are added.
 
@@ -77,15 +77,15 @@ def measure_worlds(
         raise ValueError(f"seeds are whole numbers >= 0, each once, got {list(seeds)}")
     options, others = split_settings(settings)
     source = dataclasses.replace(source, env_options=source.env_options | options)
-    protocol = protocol or Protocol()
-    taking_part = contenders(names, fitting or Fitting(), others, controls=controls)
+    protocol = protocol or BenchmarkSettings()
+    candidates = make_candidates(names, fitting or Fitting(), others, controls=controls)
     runs, shown = [], None
     for seed in seeds:
         data = load_data(source, make, seed)
-        exam = Exam(data, protocol, max(one.context for one in taking_part))
-        facts, some, rows = _examine(taking_part, data, exam, seed)
+        benchmark = Benchmark(data, protocol, max(one.context for one in candidates))
+        facts, some, rows = _evaluate(candidates, data, benchmark, seed)
         runs.append(facts)
-        shown = shown or Shown(data, exam, some, rows)
+        shown = shown or ReportInput(data, benchmark, some, rows)
     assert shown is not None
     found: dict[str, Any] = _plain(
         {
@@ -93,43 +93,43 @@ def measure_worlds(
             "protocol": _described(shown, protocol),
             "seeds": list(seeds),
             "models": {
-                one.name: _joined(one, [run[one.name] for run in runs]) for one in taking_part
+                one.name: _joined(one, [run[one.name] for run in runs]) for one in candidates
             },
         }
     )
     return found, shown
 
 
-def _examine(
-    taking_part: Sequence[Contender], data: WorldData, exam: Exam, seed: int
+def _evaluate(
+    candidates: Sequence[Candidate], data: WorldData, benchmark: Benchmark, seed: int
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Array], Array]:
     """One seed: what each scored, and some forecasts to look at, of a few windows."""
-    rows = np.linspace(0, len(exam.test) - 1, 3).round().astype(int)
+    rows = np.linspace(0, len(benchmark.test) - 1, 3).round().astype(int)
     facts: dict[str, dict[str, Any]] = {}
     some: dict[str, Array] = {}
     references: dict[str, Forecasts] = {}
 
-    def ask(one: Contender) -> tuple[Forecasts, dict[str, Any]]:
-        fitted = one.fit(data, exam.horizons[-1], seed)
-        made = exam.ask(fitted, seed)
+    def ask(one: Candidate) -> tuple[Forecasts, dict[str, Any]]:
+        fitted = one.fit(data, benchmark.horizons[-1], seed)
+        made = benchmark.ask(fitted, seed)
         return made, {**fitted.facts, "us_per_imagined_step": made.us_per_step}
 
-    known = {one.name: ask(one) for one in taking_part if one.name in _REFERENCES}
+    known = {one.name: ask(one) for one in candidates if one.name in _REFERENCES}
     for name, (made, _) in known.items():
         if made.finite.all():  # nobody can be compared with what is no number
             references[name] = made
-    for one in taking_part:
+    for one in candidates:
         made, cost = known.get(one.name) or ask(one)
         if one.role != CONTROL and made.finite[rows].all():
             some[one.name] = made.test[:, rows]
-        facts[one.name] = {"cost": cost, **_scored(made, references, exam, data.names, seed)}
+        facts[one.name] = {"cost": cost, **_scored(made, references, benchmark, data.names, seed)}
     return facts, some, rows
 
 
 def _scored(
     made: Forecasts,
     references: dict[str, Forecasts],
-    exam: Exam,
+    benchmark: Benchmark,
     names: Sequence[str],
     seed: int,
 ) -> dict[str, Any]:
@@ -139,10 +139,10 @@ def _scored(
     rows = made.finite
     if not rows.any():
         return {**found, "horizons": {}, "dimensions": {}, "curve": {}, "calibration": {}}
-    raw = exam.score(made.test, rows, seed)
-    mended = None if made.recalibrated is None else exam.score(made.recalibrated, rows, seed)
+    raw = benchmark.score(made.test, rows, seed)
+    mended = None if made.recalibrated is None else benchmark.score(made.recalibrated, rows, seed)
     against = {
-        key: exam.score(references[name].test, rows, seed)
+        key: benchmark.score(references[name].test, rows, seed)
         for name, key in _REFERENCES.items()
         if name in references
     }
@@ -152,16 +152,16 @@ def _scored(
     }
     found["horizons"] = _horizons(raw, mended, against)
     found["dimensions"] = _dimensions(
-        raw, mended, against, [names[i] for i in exam.varying.tolist()]
+        raw, mended, against, [names[i] for i in benchmark.varying.tolist()]
     )
-    found["curve"] = _curve(made, references, exam, rows)
+    found["curve"] = _curve(made, references, benchmark, rows)
     found["calibration"] = {
         kind: {str(step): _reliability(one.pit[:, k]) for k, step in enumerate(one.steps)}
         for kind, one in (("raw", raw), ("recalibrated", mended))
         if one is not None
     }
-    if exam.cells is not None:
-        found["regions"] = _regions(made, references, exam, rows, seed)
+    if benchmark.cells is not None:
+        found["regions"] = _regions(made, references, benchmark, rows, seed)
     return found
 
 
@@ -200,14 +200,14 @@ def _dimensions(
 
 
 def _curve(
-    made: Forecasts, references: dict[str, Forecasts], exam: Exam, rows: NDArray[np.bool_]
+    made: Forecasts, references: dict[str, Forecasts], benchmark: Benchmark, rows: NDArray[np.bool_]
 ) -> dict[str, Array]:
     """Error and skill at every step ahead, all dimensions together."""
-    squares = exam.curve(made.test, rows)
+    squares = benchmark.curve(made.test, rows)
     found = {"rmse": np.sqrt(squares)}
     for name, key in _REFERENCES.items():
         if name in references:
-            found[key] = skill(squares, exam.curve(references[name].test, rows))
+            found[key] = skill(squares, benchmark.curve(references[name].test, rows))
     return found
 
 
@@ -219,17 +219,17 @@ def _reliability(shares: Array) -> Array:
 def _regions(
     made: Forecasts,
     references: dict[str, Forecasts],
-    exam: Exam,
+    benchmark: Benchmark,
     rows: NDArray[np.bool_],
     seed: int,
 ) -> list[dict[str, Any]]:
     against = {
-        key: exam.regions(references[name].test, rows, seed)
+        key: benchmark.regions(references[name].test, rows, seed)
         for name, key in _REFERENCES.items()
         if name in references
     }
     table = []
-    for cell, one in exam.regions(made.test, rows, seed).items():
+    for cell, one in benchmark.regions(made.test, rows, seed).items():
         row = {"cell": list(cell), "windows": one.windows, "rmse": np.sqrt(one.mse.mean())}
         row |= {"crps": one.crps.mean(), f"coverage_{LEVEL:g}": one.coverage[LEVEL].mean()}
         for key, others in against.items():
@@ -238,7 +238,7 @@ def _regions(
     return table
 
 
-def _joined(one: Contender, runs: list[dict[str, Any]]) -> dict[str, Any]:
+def _joined(one: Candidate, runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Several seeds together: means and half-widths of 95 % intervals, and each by itself."""
     horizons = [run["horizons"] for run in runs if run["horizons"]]
     tables = {}
@@ -280,16 +280,16 @@ def _student(freedom: int) -> float:
     return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
-def _described(shown: Shown, protocol: Protocol) -> dict[str, Any]:
-    exam, data = shown.exam, shown.data
+def _described(shown: ReportInput, protocol: BenchmarkSettings) -> dict[str, Any]:
+    benchmark, data = shown.benchmark, shown.data
     parts = {name: getattr(data, name) for name in ("training", "validation", "test")}
-    constant = np.setdiff1d(np.arange(len(exam.unit)), exam.varying)
+    constant = np.setdiff1d(np.arange(len(benchmark.unit)), benchmark.varying)
     return {
-        "horizons": list(exam.horizons),
-        "horizons_left_out": sorted(set(protocol.horizons) - set(exam.horizons)),
-        "context": exam.context,
-        "windows": len(exam.test),
-        "validation_windows": len(exam.validation),
+        "horizons": list(benchmark.horizons),
+        "horizons_left_out": sorted(set(protocol.horizons) - set(benchmark.horizons)),
+        "context": benchmark.context,
+        "windows": len(benchmark.test),
+        "validation_windows": len(benchmark.validation),
         "samples": protocol.samples,
         "level": LEVEL,
         "parts": {
@@ -299,8 +299,8 @@ def _described(shown: Shown, protocol: Protocol) -> dict[str, Any]:
         "actions": data.layout.action,
         "constant_columns": [data.names[i] for i in constant],
         "regions": None
-        if exam.cells is None
-        else {"edges": exam.edges, "steps_ahead": exam.region_step},
+        if benchmark.cells is None
+        else {"edges": benchmark.edges, "steps_ahead": benchmark.region_step},
     }
 
 

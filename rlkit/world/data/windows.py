@@ -20,7 +20,7 @@ OUTCOMES = ("reward", "terminated")
 
 
 @dataclass(frozen=True)
-class Cases:
+class ForecastWindows:
     """Places in the data to forecast from, B of them, in raw units.
 
     Attributes:
@@ -199,7 +199,9 @@ class Episodes:
         for i in range(0, len(start), count):
             yield self._windows(episode[i : i + count], start[i : i + count], steps, outcomes)
 
-    def cases(self, context: int, horizon: int, count: int | None = None) -> Cases:
+    def forecast_windows(
+        self, context: int, horizon: int, count: int | None = None
+    ) -> ForecastWindows:
         """Places to forecast from, evenly spaced over all that there are.
 
         Args:
@@ -230,7 +232,7 @@ class Episodes:
         for name, array in (("observation", x), ("action", action)):
             require_finite(array, name)
         split = context + 1
-        return Cases(
+        return ForecastWindows(
             x[:, :split], action[:, :context], action[:, context:], x[:, split:], episode, start
         )
 

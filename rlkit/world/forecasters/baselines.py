@@ -85,9 +85,9 @@ class Extrapolation:
         Raises:
             ValueError: If numbers are missing, or no episode holds points and horizon together.
         """
-        cases = data.cases(self.context, self.horizon, self.courses)
-        line = self._ahead(cases.context_observation.astype(np.float64), self.horizon)
-        errors = cases.future_observation - line
+        windows = data.forecast_windows(self.context, self.horizon, self.courses)
+        line = self._ahead(windows.context_observation.astype(np.float64), self.horizon)
+        errors = windows.future_observation - line
         self._errors = errors - errors.mean(0)
         return self
 

@@ -14,7 +14,14 @@ from torch import Tensor
 from rlkit.latents.model import is_number, is_whole, require
 from rlkit.networks.encoders import HiddenState
 from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
-from rlkit.world.models.model import Markov, Step, bounded, negative_log_likelihood, normal, unroll
+from rlkit.world.models.parametric import (
+    Markov,
+    Step,
+    bounded,
+    negative_log_likelihood,
+    normal,
+    unroll,
+)
 
 LOW, HIGH = -10.0, 0.5  # first bounds of a log-variance (Chua et al. 2018)
 LEAST = -14.0  # the lower bound goes no further down: what never errs must not drown the rest

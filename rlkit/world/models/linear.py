@@ -11,7 +11,7 @@ from torch import Tensor
 from rlkit.latents.model import is_number, require
 from rlkit.networks.encoders import HiddenState
 from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
-from rlkit.world.models.model import HALF_LOG_2PI, Markov, Step, unroll
+from rlkit.world.models.parametric import HALF_LOG_2PI, Markov, Step, unroll
 
 SMALLEST = 1e-4  # deviation of a residual, in deviations of its column
 

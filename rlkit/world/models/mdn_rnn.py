@@ -15,8 +15,8 @@ from rlkit.latents.model import is_whole, require
 from rlkit.networks.encoders import HiddenState, SequenceEncoder
 from rlkit.networks.gradient import loop
 from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
-from rlkit.world.models.model import Step, negative_log_likelihood, normal, unroll
-from rlkit.world.models.recurrent import Core, Remembering, fresh_where
+from rlkit.world.models.parametric import Step, negative_log_likelihood, normal, unroll
+from rlkit.world.models.recurrent import Core, RecurrentWorldModel, fresh_where
 from rlkit.world.models.stepping import stepper
 
 
@@ -65,7 +65,7 @@ class Mixture(NamedTuple):
 
 
 @dataclass(frozen=True)
-class MdnRnn(Remembering):
+class MdnRnn(RecurrentWorldModel):
     """A recurrent network that reads observation and action and tells a mixture of what follows.
 
     Source: Ha and Schmidhuber 2018, "World Models". Deliberately different: a component is one

@@ -21,7 +21,7 @@ from rlkit.networks.encoders import (
     make_encoder,
 )
 from rlkit.world.contract import Windows
-from rlkit.world.models.model import Model
+from rlkit.world.models.parametric import ParametricWorldModel
 
 Core = str | tuple[tuple[str, Any], ...] | Mapping[str, Any] | SequenceEncoder
 """A sequence encoder as a user writes it: a name, a table of a name and settings, or an object."""
@@ -32,7 +32,7 @@ LOW = (
 HIGH = 2.0  # likewise, in deviations of the column
 
 
-class Remembering(Model):
+class RecurrentWorldModel(ParametricWorldModel):
     """A model of sequence encoders and a head; the encoders come first in its flat vector.
 
     The field `core` is kept as a name or as the pairs of a table, so that models can be compared,
@@ -131,7 +131,7 @@ class Remembering(Model):
             object.__setattr__(self, "core", tuple((table or {}).items()))
 
 
-def _forward(owner: Remembering) -> SequenceEncoder:
+def _forward(owner: RecurrentWorldModel) -> SequenceEncoder:
     """The core as its encoder, which has to go forward in time."""
     core = owner.core
     encoder = make_encoder(dict(core) if isinstance(core, tuple) else core)

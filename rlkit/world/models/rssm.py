@@ -12,7 +12,13 @@ from rlkit.latents.model import is_number, is_whole, require
 from rlkit.networks.encoders import GRU, HiddenState
 from rlkit.networks.encoders.layers import fill_layers, linear
 from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
-from rlkit.world.models.model import Model, Step, negative_log_likelihood, normal, unroll
+from rlkit.world.models.parametric import (
+    ParametricWorldModel,
+    Step,
+    negative_log_likelihood,
+    normal,
+    unroll,
+)
 from rlkit.world.models.rssm_latents import Categorical, Gaussian, Latents
 from rlkit.world.models.rssm_scan import RssmScan, Weights
 from rlkit.world.models.stepping import gru_stepper
@@ -25,7 +31,7 @@ Views = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Rssm(Model):
+class Rssm(ParametricWorldModel):
     """A GRU whose state predicts the next latent, and both together the next observation.
 
     The state h takes in the last latent z and action. From h alone comes the prior of the next

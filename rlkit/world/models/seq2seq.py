@@ -16,8 +16,8 @@ from rlkit.networks.encoders import HiddenState, SequenceEncoder
 from rlkit.networks.encoders.layers import tanh
 from rlkit.networks.gradient import loop
 from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
-from rlkit.world.models.model import Step, negative_log_likelihood, normal, unroll
-from rlkit.world.models.recurrent import HIGH, Core, Remembering
+from rlkit.world.models.parametric import Step, negative_log_likelihood, normal, unroll
+from rlkit.world.models.recurrent import HIGH, Core, RecurrentWorldModel
 from rlkit.world.models.stepping import stepper
 
 Views = dict[str, Tensor]
@@ -26,7 +26,7 @@ FEEDBACK = ("mean", "sample")
 
 
 @dataclass(frozen=True)
-class Seq2Seq(Remembering):
+class Seq2Seq(RecurrentWorldModel):
     """An encoder reads the past; a decoder starts from what it made of it and tells the future.
 
     The decoder reads an observation and an action and tells the next observation as a normal

@@ -150,7 +150,7 @@ def test_numbers_that_are_none_are_named():
         gather_episodes("Pendulum-v1", broken, 100, 0)
 
 
-def lived(tmp_path, *settings):
+def generated(tmp_path, *settings):
     recipe = load_recipe("plain", ["env=Pendulum-v1", "steps=130", *SMALL, *settings])
     train(recipe, make, tmp_path / "run")
     return tmp_path / "run"
@@ -166,7 +166,7 @@ def assert_pendulum(episodes):
 
 
 def test_a_run_gives_what_its_agent_lived_through(tmp_path):
-    episodes, layout, names, latent = replay_episodes(lived(tmp_path), make)
+    episodes, layout, names, latent = replay_episodes(generated(tmp_path), make)
     assert (episodes.steps, layout.widths.observation, latent) == (130, 3, None)
     assert len(names) == 3
     assert_pendulum(episodes)
@@ -175,7 +175,7 @@ def test_a_run_gives_what_its_agent_lived_through(tmp_path):
 
 
 def test_a_ring_that_was_written_over_is_read_in_order(tmp_path):
-    run = lived(tmp_path, "agent_options.buffer_size=90", "env_options.max_episode_steps=20")
+    run = generated(tmp_path, "agent_options.buffer_size=90", "env_options.max_episode_steps=20")
     episodes, *_ = replay_episodes(run, make)
     assert 60 < episodes.steps < 90
     assert episodes.spans[:, 2].max() == 20

@@ -6,8 +6,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_world_data import fitted_latent
 
-from rlkit.analysis.world.benchmark import Exam, Protocol
-from rlkit.analysis.world.candidates import contenders
+from rlkit.analysis.world.benchmark import Benchmark, BenchmarkSettings
+from rlkit.analysis.world.candidates import make_candidates
 from rlkit.analysis.world.data import Source, load_data
 from rlkit.analysis.world.report import describe_score, score_worlds
 from rlkit.analysis.world.score import interval, measure_worlds
@@ -16,7 +16,7 @@ from rlkit.envs.make import make
 from rlkit.world.forecasters.baselines import persistence
 
 TANKS = Source("tanks", gather=1000)
-QUICK = Protocol(horizons=(1, 5, 15), context=8, windows=40, samples=19)
+QUICK = BenchmarkSettings(horizons=(1, 5, 15), context=8, windows=40, samples=19)
 FIT = Fitting(steps=20, batch_size=32)
 SMALL = ("ensemble.members=2", "ensemble.hidden=[8]")
 
@@ -68,9 +68,9 @@ def test_scores_are_what_they_say(tanks):
     found, _ = tanks
     for seed, run in zip((0, 1), found["models"]["persistence"]["runs"], strict=True):
         data = load_data(TANKS, make, seed)
-        cases = data.test.cases(8, 15, 40)
+        windows = data.test.forecast_windows(8, 15, 40)
         spread = data.training.observation.std(0)
-        off = cases.context_observation[:, -1:] - cases.future_observation
+        off = windows.context_observation[:, -1:] - windows.future_observation
         rmse = np.sqrt(((off / spread) ** 2).mean((0, 2)))
         # Samples add a little to the error of their centre.
         assert np.allclose(run["curve"]["rmse"], rmse, rtol=0.15)
@@ -142,9 +142,9 @@ def test_forecasts_that_are_no_numbers_are_counted():
     broken, sound = (found["models"][name] for name in ("strange_worlds:Breaks", "linear"))
     count, all_of = broken["non_finite"].values()
     data = load_data(TANKS, make, 0)
-    cases = data.test.cases(8, 15, 40)
+    windows = data.test.forecast_windows(8, 15, 40)
     level = data.training.observation[:, 0]
-    high = cases.context_observation[:, -1, 0] > level.mean() + 0.5 * level.std()
+    high = windows.context_observation[:, -1, 0] > level.mean() + 0.5 * level.std()
     assert 0 < high.sum() == count < all_of == 40
     assert sound["non_finite"]["windows"] == 0
     # Linear dynamics on the same windows: what is left of them is the same forecast.
@@ -165,7 +165,7 @@ def test_who_never_gives_a_number_has_no_scores(tmp_path):
 
 
 def test_recalibration_mends_what_is_too_sure():
-    plan = Protocol(horizons=(1, 5), context=2, windows=150, samples=40)
+    plan = BenchmarkSettings(horizons=(1, 5), context=2, windows=150, samples=40)
     found = measured("strange_worlds:TooSure", protocol=plan, controls=False)
     assert list(found["models"]) == ["strange_worlds:TooSure"]
     row = found["models"]["strange_worlds:TooSure"]["horizons"]["1"]
@@ -176,13 +176,13 @@ def test_recalibration_mends_what_is_too_sure():
 
 
 def test_a_core_that_can_be_frozen_gets_its_control():
-    names = [one.name for one in contenders(["strange_worlds:WithCore"], FIT)]
+    names = [one.name for one in make_candidates(["strange_worlds:WithCore"], FIT)]
     assert names[:2] == ["strange_worlds:WithCore", "strange_worlds:WithCore, random core"]
-    with_it = contenders(
+    with_it = make_candidates(
         ["strange_worlds:WithCore"], FIT, [(["strange_worlds:WithCore", "frozen"], True)]
     )
     assert len(with_it) == 4
-    assert len(contenders(["strange_worlds:WithCore"], FIT, controls=False)) == 1
+    assert len(make_candidates(["strange_worlds:WithCore"], FIT, controls=False)) == 1
 
 
 def test_saved_worlds_are_scored_as_they_are(tmp_path):
@@ -216,7 +216,7 @@ def test_goals_of_a_plane_have_regions(tmp_path):
 def test_codes_are_shown_as_pictures(tmp_path):
     fitted_latent().save(tmp_path / "latent")
     source = Source("rlkit/PointMaze-U-Pixels-v0", 300, latent=str(tmp_path / "latent"))
-    plan = Protocol(horizons=(1, 5), context=2, windows=20, samples=19)
+    plan = BenchmarkSettings(horizons=(1, 5), context=2, windows=20, samples=19)
     found = scored(tmp_path, "linear", source=source, protocol=plan)
     assert found["protocol"]["columns"] == ["code 0", "code 1", "code 2"]
     with Image.open(tmp_path / "score" / "open_loop_linear.gif") as film:
@@ -226,10 +226,12 @@ def test_codes_are_shown_as_pictures(tmp_path):
 
 def test_what_the_data_do_not_allow_is_left_out():
     data = load_data(Source("tanks", gather=160), make, 0)  # 40 steps in the held-out parts
-    exam = Exam(data, Protocol(horizons=(1, 15, 50), context=8, windows=40, samples=19), 0)
-    assert exam.horizons == (1, 15)
+    benchmark = Benchmark(
+        data, BenchmarkSettings(horizons=(1, 15, 50), context=8, windows=40, samples=19), 0
+    )
+    assert benchmark.horizons == (1, 15)
     with pytest.raises(ValueError, match="too short to forecast 40 steps after 8 of context"):
-        Exam(data, Protocol(horizons=(40,), context=8, windows=40, samples=19), 0)
+        Benchmark(data, BenchmarkSettings(horizons=(40,), context=8, windows=40, samples=19), 0)
 
 
 def test_constant_columns_are_named_and_not_scored(tmp_path):
@@ -245,9 +247,9 @@ def test_constant_columns_are_named_and_not_scored(tmp_path):
 
 def test_everybody_forecasts_the_same_windows():
     data = load_data(TANKS, make, 0)
-    exams = [Exam(data, QUICK, 0) for _ in range(2)]
+    exams = [Benchmark(data, QUICK, 0) for _ in range(2)]
     assert np.array_equal(exams[0].test.future_action, exams[1].test.future_action)
-    assert Exam(data, QUICK, context=11).context == 11
+    assert Benchmark(data, QUICK, context=11).context == 11
     fitted = persistence(15).fit(data.training)
     assert fitted.context == 0
 
@@ -280,4 +282,4 @@ def test_mistakes_leave_nothing(tmp_path, names, changes, message):
 def test_protocols_are_checked():
     for wrong in ({"horizons": (0,)}, {"context": -1}, {"windows": 3}, {"samples": 5}):
         with pytest.raises(ValueError, match="got"):
-            Protocol(**wrong)
+            BenchmarkSettings(**wrong)

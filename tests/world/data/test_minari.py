@@ -76,7 +76,8 @@ def test_a_part_of_the_data_is_written_alone(tmp_path):
     write_minari(tmp_path, first, Layout(3, 2))
     found, _ = read_minari(tmp_path)
     np.testing.assert_array_equal(
-        found.cases(0, 1).future_observation, first.cases(0, 1).future_observation
+        found.forecast_windows(0, 1).future_observation,
+        first.forecast_windows(0, 1).future_observation,
     )
 
 

@@ -10,7 +10,7 @@ GOALS = spaces.Dict(dict.fromkeys(("observation", "achieved_goal", "desired_goal
 ACTIONS = spaces.Box(-1.0, 1.0, (1,), np.float32)
 
 
-def lived(storage, steps, seed=0, discrete=False):
+def generated(storage, steps, seed=0, discrete=False):
     """Fills a storage at random; every step as `(env, x, action, reward, terminated, x')`."""
     rng = np.random.default_rng(seed)
     n = storage.num_envs
@@ -52,14 +52,14 @@ def assert_equal_steps(found, log):
 @pytest.mark.parametrize("num_envs", [1, 3])
 def test_every_step_comes_back_once_and_in_order(num_envs):
     storage = EpisodeStorage(SPACE, ACTIONS, 1000, num_envs)
-    log = lived(storage, 60)
+    log = generated(storage, 60)
     in_order = sorted(log, key=lambda step: step[0])
     assert_equal_steps(list(steps_of(stored_episodes(storage, SPACE))), in_order)
 
 
 def test_what_a_ring_has_overwritten_is_not_read():
     storage = EpisodeStorage(SPACE, ACTIONS, 40)
-    log = lived(storage, 200)
+    log = generated(storage, 200)
     found = list(steps_of(stored_episodes(storage, SPACE)))
     assert len(found) == len(storage) > 20
     assert_equal_steps(found, log[-len(found) :])
@@ -67,10 +67,10 @@ def test_what_a_ring_has_overwritten_is_not_read():
 
 def test_only_what_is_new():
     storage = EpisodeStorage(SPACE, ACTIONS, 500, 2)
-    lived(storage, 50)
+    generated(storage, 50)
     before = storage.cursor.copy()
     assert stored_episodes(storage, SPACE, since=before) is None
-    log = lived(storage, 7, seed=1)
+    log = generated(storage, 7, seed=1)
     # The stored observation of a running episode is replaced by the first one of the log.
     new = stored_episodes(storage, SPACE, since=before)
     assert_equal_steps(list(steps_of(new)), sorted(log, key=lambda step: step[0]))
@@ -93,7 +93,7 @@ def test_cut_episodes_end_where_they_were_cut():
 
 def test_choices_become_one_hot():
     storage = EpisodeStorage(SPACE, spaces.Discrete(3), 100)
-    log = lived(storage, 20, discrete=True)
+    log = generated(storage, 20, discrete=True)
     action = stored_episodes(storage, SPACE, choices=3).action
     np.testing.assert_array_equal(action.argmax(1), [step[2] for step in log])
     np.testing.assert_array_equal(action.sum(1), 1)

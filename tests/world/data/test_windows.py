@@ -94,11 +94,11 @@ def test_cases_are_places_that_fit(lengths, context, horizon, count):
     places = [(e, s) for e, n in enumerate(lengths) for s in range(n - context - horizon + 1)]
     if not places:
         with pytest.raises(ValueError, match=f"no episode has {context + horizon} steps"):
-            data.cases(context, horizon)
+            data.forecast_windows(context, horizon)
         return
-    every = data.cases(context, horizon)
+    every = data.forecast_windows(context, horizon)
     assert list(zip(every.episode.tolist(), every.start.tolist(), strict=True)) == places
-    some = data.cases(context, horizon, count)
+    some = data.forecast_windows(context, horizon, count)
     assert len(some) == min(count, len(places))
     for row, (e, s) in enumerate(zip(some.episode, some.start, strict=True)):
         assert (int(e), int(s)) in places
@@ -130,7 +130,7 @@ def test_only_the_rows_that_are_drawn_are_read(tmp_path):
     assert windows.observation[:, 1].equal(windows.observation[:, 0] + 1)
     data.split(0.2, generator())[1].sample(4, 3, generator())
     data.split_time(0.2)[1].sample(4, 3, generator())
-    data.cases(2, 1, 5)
+    data.forecast_windows(2, 1, 5)
     assert 0 < Counted.read <= 3 * 16 + 20
 
 
@@ -190,9 +190,9 @@ def test_requests_that_cannot_be_met_are_refused():
     with pytest.raises(ValueError, match=r"has no reward: give it, Episodes\(..., reward="):
         data.sample(1, 1, generator(), ("reward",))
     with pytest.raises(ValueError, match=r"no episode has 4 steps, 2 of context.*longest has 3"):
-        data.cases(2, 2)
+        data.forecast_windows(2, 2)
     with pytest.raises(ValueError, match="horizon >= 1, got 0 and 0"):
-        data.cases(0, 0)
+        data.forecast_windows(0, 0)
     for share in (0.0, 1.0, float("nan")):
         with pytest.raises(ValueError, match="share must lie between 0 and 1"):
             data.split(share, generator())
@@ -211,7 +211,7 @@ def test_what_is_no_number_is_found_where_it_stands():
     ):
         list(data.chunks("observation"))
     with pytest.raises(ValueError, match="observation must be finite, found nan"):
-        data.cases(0, 1)
+        data.forecast_windows(0, 1)
     words = Episodes(np.array([["a"]] * 7), A, [3, 2])
     with pytest.raises(ValueError, match="observation is of type <U1"):
         list(words.chunks("observation"))

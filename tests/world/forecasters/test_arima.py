@@ -30,8 +30,12 @@ def seasons(steps=600, period=12, seed=0):
     return Episodes(series[:, None], np.zeros((steps, 0)), [steps])
 
 
-def asked(cases, samples, seed=0):
-    past = (cases.context_observation, cases.context_action, cases.future_action)
+def asked(windows, samples, seed=0):
+    past = (
+        windows.context_observation,
+        windows.context_action,
+        windows.future_action,
+    )
     return *past, samples, np.random.default_rng(seed)
 
 
@@ -48,11 +52,11 @@ def test_coefficients_are_found_across_episodes_that_begin_anywhere():
 )
 def test_the_batch_forecasts_as_statsmodels_does_one_by_one(model):
     data = moving_average(episodes=6, jump=1.0)
-    cases = data.cases(30, 6, 3)
-    made = model.fit(data).forecast(*asked(cases, 20_000))
+    windows = data.forecast_windows(30, 6, 3)
+    made = model.fit(data).forecast(*asked(windows, 20_000))
     seasonal = (*model.seasonal, model.period) if model.period else (0, 0, 0, 0)
     for b in range(3):
-        seen = (cases.context_observation[b, :, 0].astype(float) - model._mean) / model._unit
+        seen = (windows.context_observation[b, :, 0].astype(float) - model._mean) / model._unit
         law = SARIMAX(seen, order=model.order, seasonal_order=seasonal, trend="n")
         wanted = law.filter(model._parameters[0]).get_forecast(6)
         deviation = np.sqrt(wanted.var_pred_mean) * model._unit
@@ -63,10 +67,14 @@ def test_the_batch_forecasts_as_statsmodels_does_one_by_one(model):
 
 def test_seasons_are_worth_something_where_there_are_some():
     data, unseen = seasons().split_time(0.3)
-    cases = unseen.cases(40, 12, 60)
+    windows = unseen.forecast_windows(40, 12, 60)
     rng = np.random.default_rng(0)
     plain, seasonal = (
-        score(model.fit(data).forecast(*asked(cases, 50)), cases.future_observation, rng)
+        score(
+            model.fit(data).forecast(*asked(windows, 50)),
+            windows.future_observation,
+            rng,
+        )
         for model in (ar(3), sarima(12))
     )
     assert seasonal.skill(plain).min() > 0.8

@@ -28,16 +28,20 @@ def linear(episodes=40, steps=100, seed=0, noise=1.0):
     return Episodes.of(made)
 
 
-def asked(cases, samples, seed=0):
-    past = (cases.context_observation, cases.context_action, cases.future_action)
+def asked(windows, samples, seed=0):
+    past = (
+        windows.context_observation,
+        windows.context_action,
+        windows.future_action,
+    )
     return *past, samples, np.random.default_rng(seed)
 
 
 def test_dynamics_without_noise_are_found_exactly():
     data = linear(noise=0.0)
-    cases = linear(seed=1, noise=0.0).cases(3, 30, 50)
-    made = arx(2).fit(data).forecast(*asked(cases, 2))
-    np.testing.assert_allclose(made[0], cases.future_observation, atol=1e-3)
+    windows = linear(seed=1, noise=0.0).forecast_windows(3, 30, 50)
+    made = arx(2).fit(data).forecast(*asked(windows, 2))
+    np.testing.assert_allclose(made[0], windows.future_observation, atol=1e-3)
 
 
 @pytest.mark.parametrize("order", [2, 4])
@@ -51,17 +55,17 @@ def test_coefficients_equal_those_of_plain_least_squares(order):
             rows.append(np.concatenate([[1.0], *past]))
             wanted.append(seen[t + 1])
     weights = np.linalg.lstsq(np.array(rows), np.array(wanted))[0]
-    cases = data.cases(order - 1, 1, 80)
+    windows = data.forecast_windows(order - 1, 1, 80)
     lags = slice(None, None, -1)
     columns = [
         np.ones((80, 1)),
-        cases.context_observation[:, lags].reshape(80, -1),
-        np.concatenate([cases.context_action, cases.future_action], 1)[:, lags].reshape(80, -1),
+        windows.context_observation[:, lags].reshape(80, -1),
+        np.concatenate([windows.context_action, windows.future_action], 1)[:, lags].reshape(80, -1),
     ]
     model = arx(order).fit(data)
     made = model._dynamics.expected(
-        cases.context_observation.astype(float),
-        np.concatenate([cases.context_action, cases.future_action], 1).astype(float),
+        windows.context_observation.astype(float),
+        np.concatenate([windows.context_action, windows.future_action], 1).astype(float),
         1,
     )
     np.testing.assert_allclose(made[:, 0], np.concatenate(columns, 1) @ weights, atol=1e-4)
@@ -82,13 +86,15 @@ def test_chunks_do_not_change_the_fit(monkeypatch):
 
 def test_samples_have_the_moments_of_the_true_dynamics():
     data = linear(episodes=200)
-    cases = linear(episodes=1, seed=3).cases(3, 10, 2)
-    made = arx(2).fit(data).forecast(*asked(cases, 20_000))
+    windows = linear(episodes=1, seed=3).forecast_windows(3, 10, 2)
+    made = arx(2).fit(data).forecast(*asked(windows, 20_000))
     rng = np.random.default_rng(5)
     for b in range(2):
-        before, now = (np.repeat(cases.context_observation[b, -k][None], 20_000, 0) for k in (2, 1))
+        before, now = (
+            np.repeat(windows.context_observation[b, -k][None], 20_000, 0) for k in (2, 1)
+        )
         for h in range(10):
-            mean = now @ A1 + before @ A2 + cases.future_action[b, h] @ B + OFFSET
+            mean = now @ A1 + before @ A2 + windows.future_action[b, h] @ B + OFFSET
             before, now = now, mean + rng.normal(size=now.shape) @ NOISE
             np.testing.assert_allclose(made[:, b, h].mean(0), now.mean(0), atol=0.06)
             np.testing.assert_allclose(np.cov(made[:, b, h].T), np.cov(now.T), rtol=0.1, atol=0.02)
@@ -104,25 +110,27 @@ def test_the_held_out_part_chooses_the_order():
 
 def test_ar_neither_sees_actions_nor_other_dimensions():
     data = linear()
-    cases = linear(seed=1).cases(4, 6, 20)
+    windows = linear(seed=1).forecast_windows(4, 6, 20)
     model = ar(3).fit(data)
-    seen, done, future, samples, _ = asked(cases, 10)
+    seen, done, future, samples, _ = asked(windows, 10)
     other = seen.copy()
     other[..., 1] += 9
     one, two = (
         model.forecast(x, -done, -future, samples, np.random.default_rng(0)) for x in (seen, other)
     )
-    np.testing.assert_allclose(one, model.forecast(*asked(cases, 10)))
+    np.testing.assert_allclose(one, model.forecast(*asked(windows, 10)))
     np.testing.assert_allclose(one[..., 0], two[..., 0])
 
 
 def test_drivers_are_worth_something_where_they_drive():
     data = driven_tanks(np.random.default_rng(0), episodes=10, steps=300)
-    cases = driven_tanks(np.random.default_rng(1), episodes=5, steps=300).cases(7, 15, 200)
+    windows = driven_tanks(np.random.default_rng(1), episodes=5, steps=300).forecast_windows(
+        7, 15, 200
+    )
     found = {
         name: score(
-            model.fit(data).forecast(*asked(cases, 40)),
-            cases.future_observation,
+            model.fit(data).forecast(*asked(windows, 40)),
+            windows.future_observation,
             np.random.default_rng(0),
             steps=(1, 15),
             scale=data.observation.std(0),

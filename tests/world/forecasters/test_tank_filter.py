@@ -8,25 +8,27 @@ from rlkit.world.scores.scores import score
 
 
 @pytest.fixture(scope="module")
-def cases():
-    return driven_tanks(np.random.default_rng(1), episodes=40, steps=100).cases(15, 15, 120)
+def windows():
+    return driven_tanks(np.random.default_rng(1), episodes=40, steps=100).forecast_windows(
+        15, 15, 120
+    )
 
 
-def told_by(forecaster, cases, seed=0):
+def told_by(forecaster, windows, seed=0):
     return forecaster.forecast(
-        cases.context_observation,
-        cases.context_action,
-        cases.future_action,
+        windows.context_observation,
+        windows.context_action,
+        windows.future_action,
         60,
         np.random.default_rng(seed),
     )
 
 
-def test_the_true_laws_beat_arx_and_know_how_sure_they_are(cases):
+def test_the_true_laws_beat_arx_and_know_how_sure_they_are(windows):
     data = driven_tanks(np.random.default_rng(0), episodes=20, steps=500)
     filtered, fitted = TankFilter(particles=300).fit(data), arx().fit(data)
-    ours, theirs = (told_by(one, cases) for one in (filtered, fitted))
-    truth, unit = cases.future_observation, data.observation.std(0)
+    ours, theirs = (told_by(one, windows) for one in (filtered, fitted))
+    truth, unit = windows.future_observation, data.observation.std(0)
     ours, theirs = (
         score(samples, truth, np.random.default_rng(0), steps=(1, 15), scale=unit, levels=(0.9,))
         for samples in (ours, theirs)
@@ -35,16 +37,20 @@ def test_the_true_laws_beat_arx_and_know_how_sure_they_are(cases):
     assert (abs(ours.coverage[0.9] - 0.9) < 0.07).all()
 
 
-def test_the_same_seed_gives_the_same_samples(cases):
-    one, two, other = (told_by(TankFilter(particles=50), cases, seed) for seed in (0, 0, 1))
+def test_the_same_seed_gives_the_same_samples(windows):
+    one, two, other = (told_by(TankFilter(particles=50), windows, seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, two)
     assert not np.array_equal(one, other)
 
 
-def test_without_a_past_it_starts_from_the_present(cases):
-    now = cases.context_observation[:, -1:]
+def test_without_a_past_it_starts_from_the_present(windows):
+    now = windows.context_observation[:, -1:]
     made = TankFilter(context=0, particles=20).forecast(
-        now, cases.context_action[:, :0], cases.future_action, 30, np.random.default_rng(0)
+        now,
+        windows.context_action[:, :0],
+        windows.future_action,
+        30,
+        np.random.default_rng(0),
     )
     assert made.shape == (30, len(now), 15, 3)
     assert abs(made.mean(0)[:, 0] - now[:, 0]).mean() < 1

@@ -12,8 +12,8 @@ from rlkit.world import (
     World,
     check_world,
     describe_world,
-    following,
     make_world,
+    open_loop,
 )
 from rlkit.world.check import LAWS
 from rlkit.world.experience import Experience
@@ -152,10 +152,10 @@ def test_imagining_goes_on_where_it_stopped(preset):
     source = generator()
     with torch.no_grad():
         half = case.model.imagine(
-            case.vector, hidden_state, following(case.actions[:, :2]), 2, source
+            case.vector, hidden_state, open_loop(case.actions[:, :2]), 2, source
         )
         rest = case.model.imagine(
-            case.vector, half.hidden_state, following(case.actions[:, 2:]), 2, source
+            case.vector, half.hidden_state, open_loop(case.actions[:, 2:]), 2, source
         )
     made = torch.cat([half.observation, rest.observation], 1)
     torch.testing.assert_close(made, once.observation, rtol=1e-5, atol=1e-5)
@@ -178,7 +178,7 @@ def jumped(model):
     world = World(model, Layout(2, 0), generator())
     data = jumps(100, 20, seed=0)
     list(world.fit(data, steps=200, records=256, learning_rate=1e-2, generator=generator()))
-    case = jumps(1, 20, seed=1).cases(10, 1, 1)
+    case = jumps(1, 20, seed=1).forecast_windows(10, 1, 1)
 
     def samples(temperature):
         made = world.forecast(
@@ -234,9 +234,12 @@ def products(count, steps, seed):
 
 
 def test_a_trained_memory_beats_a_frozen_one_and_persistence():
-    training, cases = products(60, 32, seed=0), products(30, 32, seed=1).cases(8, 10, 60)
-    truth = cases.future_observation
-    errors = {"persistence": np.sqrt(np.mean((cases.context_observation[:, -1:] - truth) ** 2))}
+    training, windows = (
+        products(60, 32, seed=0),
+        products(30, 32, seed=1).forecast_windows(8, 10, 60),
+    )
+    truth = windows.future_observation
+    errors = {"persistence": np.sqrt(np.mean((windows.context_observation[:, -1:] - truth) ** 2))}
     for core in ("gru", "lstm"):
         for frozen in (False, True):
             model = MdnRnn({"name": core, "hidden": 16}, mixtures=2, window=16, frozen=frozen)
@@ -248,9 +251,9 @@ def test_a_trained_memory_beats_a_frozen_one_and_persistence():
             list(fit)
             assert torch.equal(world.model.part(world.vector, "core"), before) == frozen
             samples = world.forecast(
-                cases.context_observation,
-                cases.context_action,
-                cases.future_action,
+                windows.context_observation,
+                windows.context_action,
+                windows.future_action,
                 samples=10,
                 generator=generator(),
             )

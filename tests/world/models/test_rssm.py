@@ -14,8 +14,8 @@ from rlkit.world import (
     Widths,
     World,
     check_world,
-    following,
     make_world,
+    open_loop,
 )
 from rlkit.world.experience import Experience
 from rlkit.world.models.rssm import Rssm
@@ -326,7 +326,7 @@ def test_temperature_is_that_of_latents_and_of_the_decoder(kind):
     latents = []
     for temperature in (0.5, 1.0, 2.0):
         made = case.model.imagine(
-            case.vector, hidden_state, following(actions), 1, generator(), temperature
+            case.vector, hidden_state, open_loop(actions), 1, generator(), temperature
         )
         whole = torch.cat([made.observation, made.outcome], 2)
         z = ((whole - made.mean) / made.scale)[:, 0]
@@ -341,7 +341,7 @@ def test_gradients_reach_what_imagining_starts_from(kind):
     case = Experience(KINDS[kind], widths=WIDTHS)
     leaves = [case.vector, *case.seen(case.windows, 5), case.actions]
     vector, *hidden_state, actions = (leaf.clone().requires_grad_() for leaf in leaves)
-    made = case.model.imagine(vector, tuple(hidden_state), following(actions), 4, generator())
+    made = case.model.imagine(vector, tuple(hidden_state), open_loop(actions), 4, generator())
     reached = [vector, hidden_state[1], hidden_state[2], actions]
     found = torch.autograd.grad(made.observation[:, -1].square().sum(), reached)
     assert all(float(one.abs().sum()) > 1e-6 for one in found)
@@ -379,16 +379,16 @@ def swings(count, steps, seed):
 
 def forecast_errors(world, data, context, horizon):
     """Root mean square errors of the last step, of the forecasts' mean and of persistence."""
-    cases = data.cases(context, horizon, 100)
+    windows = data.forecast_windows(context, horizon, 100)
     samples = world.forecast(
-        cases.context_observation,
-        cases.context_action,
-        cases.future_action,
+        windows.context_observation,
+        windows.context_action,
+        windows.future_action,
         samples=16,
         generator=generator(),
     )
-    truth = cases.future_observation[:, -1]
-    guesses = samples.mean(0)[:, -1], cases.context_observation[:, -1]
+    truth = windows.future_observation[:, -1]
+    guesses = samples.mean(0)[:, -1], windows.context_observation[:, -1]
     return [float(np.sqrt(np.mean((guess - truth) ** 2))) for guess in guesses]
 
 

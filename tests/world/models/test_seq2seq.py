@@ -11,8 +11,8 @@ from rlkit.world import (
     World,
     check_world,
     describe_world,
-    following,
     make_world,
+    open_loop,
 )
 from rlkit.world.experience import LATE, Experience
 from rlkit.world.models.seq2seq import Seq2Seq
@@ -56,10 +56,10 @@ def test_imagining_goes_on_where_it_stopped(preset):
     source = generator()
     with torch.no_grad():
         half = case.model.imagine(
-            case.vector, hidden_state, following(case.actions[:, :2]), 2, source
+            case.vector, hidden_state, open_loop(case.actions[:, :2]), 2, source
         )
         rest = case.model.imagine(
-            case.vector, half.hidden_state, following(case.actions[:, 2:]), 2, source
+            case.vector, half.hidden_state, open_loop(case.actions[:, 2:]), 2, source
         )
     made = torch.cat([half.observation, rest.observation], 1)
     torch.testing.assert_close(made, once.observation, rtol=1e-5, atol=1e-5)
@@ -72,7 +72,7 @@ def told(case, windows, row, cut, steps):
     actions = one.action[:, cut : cut + steps]
     with torch.no_grad():
         return case.model.imagine(
-            case.vector, hidden_state, following(actions), steps, generator(), 0.0
+            case.vector, hidden_state, open_loop(actions), steps, generator(), 0.0
         ), one.target[:, cut : cut + steps]
 
 
@@ -179,34 +179,37 @@ def swings(count, steps, seed):
     return Episodes(observation, action.T.reshape(-1, 1), [steps] * count)
 
 
-def errors_of(model, training, cases, seed):
+def errors_of(model, training, windows, seed):
     """Root mean squared error of the mean forecast at each step, `(H,)`."""
     world = World(model, Layout(2, 1), generator(seed))
     fit = world.fit(training, steps=200, records=512, learning_rate=1e-2, generator=generator(seed))
     list(fit)
     samples = world.forecast(
-        cases.context_observation,
-        cases.context_action,
-        cases.future_action,
+        windows.context_observation,
+        windows.context_action,
+        windows.future_action,
         samples=10,
         generator=generator(seed),
     )
-    return np.sqrt(np.mean((samples.mean(0) - cases.future_observation) ** 2, axis=(0, 2)))
+    return np.sqrt(np.mean((samples.mean(0) - windows.future_observation) ** 2, axis=(0, 2)))
 
 
 def test_free_running_beats_an_iterated_one_step_model_of_the_same_size_far_ahead():
-    training, cases = swings(60, 60, seed=0), swings(40, 80, seed=1).cases(8, 50, 80)
+    training, windows = (
+        swings(60, 60, seed=0),
+        swings(40, 80, seed=1).forecast_windows(8, 50, 80),
+    )
     core = {"name": "gru", "hidden": 16}
     several = Seq2Seq(core, ramp=100, context=8)
     one = replace(several, free_running=0.0, feedback="sample")
     free, forced = (
-        sum(errors_of(model, training, cases, seed) for seed in (0, 1)) / 2
+        sum(errors_of(model, training, windows, seed) for seed in (0, 1)) / 2
         for model in (several, one)
     )
     # One step ahead is what the other one is trained for.
     assert free[0] > forced[0]
     assert free[30:].mean() < 0.85 * forced[30:].mean(), (free, forced)
-    stays = cases.context_observation[:, -1:] - cases.future_observation
+    stays = windows.context_observation[:, -1:] - windows.future_observation
     persistence = np.sqrt(np.mean(stays**2, axis=(0, 2)))
     assert free[9:20].mean() < 0.6 * persistence[9:20].mean(), (free, persistence)
 
@@ -219,15 +222,15 @@ def test_it_learns_to_use_what_it_has_seen():
     errors = []
     for context in (0, 8):
         # The same futures, seen after nothing but the present and after what led there.
-        cases = held_out.cases(8, 6, 100)
+        windows = held_out.forecast_windows(8, 6, 100)
         samples = world.forecast(
-            cases.context_observation[:, 8 - context :],
-            cases.context_action[:, 8 - context :],
-            cases.future_action,
+            windows.context_observation[:, 8 - context :],
+            windows.context_action[:, 8 - context :],
+            windows.future_action,
             samples=10,
             generator=generator(),
         )
-        errors.append(np.sqrt(np.mean((samples.mean(0) - cases.future_observation) ** 2)))
+        errors.append(np.sqrt(np.mean((samples.mean(0) - windows.future_observation) ** 2)))
     assert errors[1] < 0.8 * errors[0], errors
 
 

@@ -18,7 +18,7 @@ from rlkit.world.contract import Imagined, Policy, Widths
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
-class Model(Parametric):
+class ParametricWorldModel(Parametric):
     """What our models share: dataclasses with a field `widths` that is set last."""
 
     widths: Widths | None
@@ -48,7 +48,7 @@ class Model(Parametric):
         return self.widths
 
 
-class Markov(Model):
+class Markov(ParametricWorldModel):
     """A model that needs no memory but the last observation."""
 
     @property
