@@ -5,21 +5,15 @@ And objects of these classes, made of what a user writes and written down as pla
 
 from __future__ import annotations
 
-import difflib
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import entry_points
 from typing import Any
 
+from rlkit.names import nearest
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The hint that ends an error about an unknown name: what was probably meant, what exists."""
-    names = sorted(known)
-    spelled = {candidate.lower(): candidate for candidate in names}
-    close = difflib.get_close_matches(name.lower(), spelled, n=1, cutoff=0.5)
-    meant = f"Did you mean {spelled[close[0]]!r}? " if close else ""
-    return f"{meant}Known: {', '.join(names)}."
+AGENTS = "rlkit.agents"  # the entry-point group of agents
 
 
 def plugin_names(group: str) -> list[str]:

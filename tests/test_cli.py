@@ -404,8 +404,9 @@ class Missing:
 
 class Wide(Missing):
     features = 5
-    def step(self, vector, x, carry, is_first): return hidden_state[0], carry
-    def scan(self, vector, x, carry, is_first, generator=None): return x[..., :5], carry
+    def step(self, vector, x, hidden_state, is_first): return hidden_state[0], hidden_state
+    def scan(self, vector, x, hidden_state, is_first, generator=None):
+        return x[..., :5], hidden_state
 
 
 class Nothing(Wide):

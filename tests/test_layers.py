@@ -14,52 +14,53 @@ LONGEST_FILE = 400
 # Which parts of the suite, and which other distributions, a part may import. Lower parts first.
 MAY_IMPORT = {
     "rlkit": set(),
-    "rlkit.plugins": set(),
-    "rlkit.goals": {"numpy", "gymnasium"},
-    "rlkit.replay": {"rlkit.goals", "numpy", "gymnasium"},
+    "rlkit.names": set(),
+    "rlkit.plugins": {"rlkit.names"},
+    "rlkit.goals": {"rlkit.names", "numpy", "gymnasium"},
+    "rlkit.replay": {"rlkit.names", "rlkit.plugins", "rlkit.goals", "numpy", "gymnasium"},
     "rlkit.networks": {
-        *("rlkit.plugins", "rlkit.goals"),
+        *("rlkit.names", "rlkit.plugins", "rlkit.goals"),
         *("numpy", "gymnasium", "torch", "safetensors"),
     },
     "rlkit.latents": {
-        *("rlkit.plugins", "rlkit.networks"),
+        *("rlkit.names", "rlkit.plugins", "rlkit.networks"),
         *("numpy", "torch"),
     },
     "rlkit.world": {
-        *("rlkit.plugins", "rlkit.goals", "rlkit.replay", "rlkit.networks"),
+        *("rlkit.names", "rlkit.plugins", "rlkit.goals", "rlkit.replay", "rlkit.networks"),
         *("rlkit.latents", "numpy", "gymnasium", "torch"),
     },
     "rlkit.planning": {
-        *("rlkit.plugins", "rlkit.goals", "rlkit.networks", "rlkit.world"),
+        *("rlkit.names", "rlkit.plugins", "rlkit.goals", "rlkit.networks", "rlkit.world"),
         *("numpy", "torch"),
     },
     "rlkit.io": {"rlkit", "numpy", "gymnasium", "torch", "safetensors"},
     "rlkit.vec": {"rlkit.goals", "numpy", "gymnasium", "stable_baselines3"},
     "rlkit.offpolicy": {
-        *("rlkit.plugins", "rlkit.goals", "rlkit.replay", "rlkit.networks"),
+        *("rlkit.names", "rlkit.plugins", "rlkit.goals", "rlkit.replay", "rlkit.networks"),
         *("rlkit.latents", "rlkit.planning", "rlkit.io", "rlkit.vec"),
         *("numpy", "gymnasium", "torch", "stable_baselines3"),
     },
     "rlkit.experiment": {
-        *("rlkit", "rlkit.plugins", "rlkit.goals", "rlkit.io", "rlkit.vec"),
+        *("rlkit", "rlkit.names", "rlkit.plugins", "rlkit.goals", "rlkit.io", "rlkit.vec"),
         *("numpy", "gymnasium", "torch", "stable_baselines3", "matplotlib"),
         *("PIL", "imageio_ffmpeg", "rich", "tensorboard"),
     },
     "rlkit.analysis": {
-        *("rlkit", "rlkit.plugins", "rlkit.goals", "rlkit.replay", "rlkit.networks"),
+        *("rlkit", "rlkit.names", "rlkit.plugins", "rlkit.goals", "rlkit.replay", "rlkit.networks"),
         *("rlkit.latents", "rlkit.world", "rlkit.io", "rlkit.vec", "rlkit.experiment"),
         *("numpy", "gymnasium", "torch", "stable_baselines3", "matplotlib", "PIL"),
     },
-    "rlkit.envs": {"rlkit.goals", "numpy", "gymnasium", "PIL"},
+    "rlkit.envs": {"rlkit.names", "rlkit.goals", "numpy", "gymnasium", "PIL"},
     "rlkit.agents": {
-        *("rlkit.goals", "rlkit.replay", "rlkit.networks", "rlkit.latents", "rlkit.world"),
-        *("rlkit.planning", "rlkit.offpolicy"),
+        *("rlkit.names", "rlkit.plugins", "rlkit.goals", "rlkit.replay", "rlkit.networks"),
+        *("rlkit.latents", "rlkit.world", "rlkit.planning", "rlkit.offpolicy"),
         *("numpy", "gymnasium", "torch", "stable_baselines3"),
     },
     "rlkit.recipes": set(),
     "rlkit.cli": {
-        *("rlkit.goals", "rlkit.experiment", "rlkit.analysis", "rlkit.envs"),
-        *("gymnasium", "tyro"),
+        *("rlkit.names", "rlkit.plugins", "rlkit.goals", "rlkit.experiment", "rlkit.analysis"),
+        *("rlkit.envs", "gymnasium", "tyro"),
     },
 }
 # Single files that reach further than their part, and why.
@@ -150,6 +151,7 @@ def test_imports_stay_inside_the_layers():
         ("rlkit.networks.files", "from rlkit.io.atomic_write import replace_file"),
         ("rlkit.latents.model", "import gymnasium"),
         ("rlkit.plugins", "import torch"),
+        ("rlkit.names", "from rlkit.plugins import load_plugin"),
         ("rlkit.world.scores.scores", "def late():\n    import statsmodels.api"),
         ("rlkit.world.data.series", "import pandas"),
         ("rlkit.experiment.train", "from rlkit.agents.sac import SAC"),

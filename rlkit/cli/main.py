@@ -20,6 +20,7 @@ from tyro.extras import SubcommandApp
 from rlkit.cli import latent as cli_latent
 from rlkit.cli import world as cli_world
 from rlkit.cli.console import Json, Number, Settings, env_maker, print_json, quiet_output, to_stderr
+from rlkit.names import require_current
 
 if TYPE_CHECKING:
     from rlkit.experiment.session import Make, Session
@@ -83,15 +84,15 @@ def _settings_for(env_id: str, make: Make, agent: str | None) -> tuple[str, dict
     """Name and content of the recipe that suits an environment which comes without one."""
     from gymnasium import spaces
 
-    from rlkit.experiment.plugins import load_agent
     from rlkit.experiment.recipe import load_recipe
+    from rlkit.plugins import AGENTS, load_plugin
 
     with contextlib.closing(make(env_id)) as env:
         discrete = isinstance(env.action_space, spaces.Discrete)
     name = "goal-discrete" if discrete else "goal"
     content = dataclasses.asdict(load_recipe(name))
     if agent is not None:  # what was written for another agent counts as far as it applies
-        known: set[str] = getattr(load_agent(agent), "option_names", set)()
+        known: set[str] = getattr(load_plugin(agent, AGENTS), "option_names", set)()
         options = content["agent_options"]
         content["agent_options"] = {key: options[key] for key in options if key in known}
     return name, content
@@ -306,6 +307,7 @@ def main() -> None:
         warnings.filterwarnings("default", module=r"rlkit\.")
         warnings.showwarning = _show_warning
     try:
+        require_current(sys.argv[1:])
         sys.exit(app.cli(prog="rlkit", args=_one_setting_per_flag(sys.argv[1:])))
     except KeyboardInterrupt:
         to_stderr("interrupted")

@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from rlkit.experiment.plugins import nearest
+from rlkit.names import nearest
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ from stable_baselines3.common.vec_env import VecEnv
 
 import rlkit
 from rlkit.experiment.evaluate import EvaluationResult, evaluate
-from rlkit.experiment.plugins import load_agent, nearest
 from rlkit.experiment.recipe import Recipe
 from rlkit.experiment.run_folder import RunFolder
 from rlkit.goals import GoalRule, goal_rule, is_goal_space
 from rlkit.goals.check import check_goal_env
 from rlkit.io.checkpoint import CheckpointError, load_latest, read_checkpoint, saved_steps
+from rlkit.names import require_known
+from rlkit.plugins import AGENTS, load_plugin
 from rlkit.vec.vec_env import GymVecEnv, make_vec_env
 
 Make = Callable[..., gym.Env[Any, Any]]
@@ -59,7 +60,7 @@ class Session:
         Raises:
             ValueError: If the agent, an option or the environment is unknown or unfit.
         """
-        agent_class = load_agent(recipe.agent)
+        agent_class = load_plugin(recipe.agent, AGENTS)
         _require_options(agent_class, recipe)
         torch.set_num_threads(recipe.threads)
         rule = _inspect(recipe, make, check=check)
@@ -163,12 +164,7 @@ def _environments(recipe: Recipe, make: Make, count: int, seed: int | None = Non
 def _require_options(agent_class: type[Any], recipe: Recipe) -> None:
     if not hasattr(agent_class, "option_names"):
         return  # an agent of the user's own may leave the complaint to its constructor
-    known = agent_class.option_names()
-    for name in recipe.agent_options:
-        if name not in known:
-            raise ValueError(
-                f"agent {recipe.agent!r} has no option {name!r}. {nearest(name, known)}"
-            )
+    require_known(f"agent {recipe.agent!r}", recipe.agent_options, agent_class.option_names())
 
 
 def _inspect(recipe: Recipe, make: Make, *, check: bool) -> GoalRule | None:

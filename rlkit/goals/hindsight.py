@@ -8,6 +8,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from rlkit.names import nearest
+
 Strategy = Literal["future", "final", "episode", "random", "imagined", "original"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 
@@ -27,10 +29,8 @@ def mixture(weights: Mapping[str, float] | str, original: float = 0.2) -> dict[S
         rest = {} if weights == "original" else {"original": original}
         weights = {weights: 1.0 - sum(rest.values()), **rest}
     for name, weight in weights.items():
-        if name == "played":
-            raise ValueError('the hindsight strategy "played" is now called "original"')
         if name not in STRATEGIES:
-            raise ValueError(f"unknown hindsight strategy {name!r}; choose of {STRATEGIES}")
+            raise ValueError(f"unknown hindsight strategy {name!r}. {nearest(name, STRATEGIES)}")
         if not (np.isfinite(weight) and weight >= 0):
             raise ValueError(f"the weight of {name!r} must be finite and >= 0, got {weight}")
     total = sum(weights.values())

@@ -9,9 +9,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from rlkit.names import require_known
 from rlkit.offpolicy.observation_encoder import Sight
 from rlkit.offpolicy.pictures import DESIRED
-from rlkit.offpolicy.settings import check_names
 from rlkit.replay import EpisodeStorage
 
 Array = NDArray[Any]
@@ -176,5 +176,5 @@ def imagination_of(options: Mapping[str, Any], sight: Sight) -> Imagination | No
     """What an agent imagines with, None for nothing; raises a ValueError for unknown options."""
     if not options:
         return None
-    check_names("imagination", options, {field.name for field in fields(Imagining)})
+    require_known("imagination", options, {field.name for field in fields(Imagining)})
     return Imagination(Imagining(**options), sight)

@@ -11,12 +11,13 @@ import torch
 from stable_baselines3 import HerReplayBuffer
 
 from rlkit.latents import describe_latent
+from rlkit.names import require_known
 from rlkit.networks.encoders import SequenceEncoder, describe_encoder
 from rlkit.offpolicy.interface import Interface, return_bounds
 from rlkit.offpolicy.joint import joint_latent
 from rlkit.offpolicy.learner import Learner
 from rlkit.offpolicy.recurrent import Memory
-from rlkit.offpolicy.settings import LearnerConfig, check_names
+from rlkit.offpolicy.settings import LearnerConfig
 from rlkit.replay import ReplayBuffer
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def configure(agent: str, config: type[Any], options: Mapping[str, Any]) -> Any:
         ValueError: If an option is unknown (the message names the nearest) or out of range.
     """
     names = {field.name for field in dataclasses.fields(config)}
-    check_names(agent, options, names, SHELL_OPTIONS)
+    require_known(agent, options, names, SHELL_OPTIONS)
     return config(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
 
 
@@ -91,7 +92,7 @@ def plain_options(
     given = dict(policy_kwargs or {})
     if policy == "CnnPolicy" and latent is None:
         extractor = {"features_dim": CNN_FEATURES} | given.pop("features_extractor_kwargs", {})
-        check_names("features_extractor_kwargs", extractor, ("features_dim",))
+        require_known("features_extractor_kwargs", extractor, ("features_dim",))
         latent = {"name": "autoencoder", "dims": extractor["features_dim"], "squash": True}
         options = {"joint": True, "reconstruction": 0.0, **options}
     for name in given:
@@ -138,7 +139,7 @@ def replay_options(
     # What SB3's buffers ask about is always so here: time limits never end a value.
     for settled in ("handle_timeout_termination", "copy_info_dict"):
         given.pop(settled, None)
-    check_names("replay", (*options, *given), REPLAY_OPTIONS)
+    require_known("replay", (*options, *given), REPLAY_OPTIONS)
     return {**given, **options}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from rlkit.offpolicy.settings import check_names
+from rlkit.names import require_known
 
 LEAST = {"frames": 2, "refresh_every": 0}
 
@@ -75,5 +75,5 @@ def pretraining_of(options: Mapping[str, Any] | None) -> Pretraining:
         ValueError: If one is unknown or out of range.
     """
     options = options or {}
-    check_names("pretraining", options, {field.name for field in fields(Pretraining)})
+    require_known("pretraining", options, {field.name for field in fields(Pretraining)})
     return Pretraining(**options)

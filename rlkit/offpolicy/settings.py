@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, get_args
@@ -227,17 +226,6 @@ def check_kinds(config: Any) -> None:
         allowed, kept = kinds[kind]
         if not isinstance(value, kept) or isinstance(value, bool) != (kind == "bool"):
             raise ValueError(f"{field.name} = {value!r} must be {allowed}")
-
-
-def check_names(
-    owner: str, options: Iterable[str], known: Collection[str], others: Collection[str] = ()
-) -> None:
-    """Refuses unknown options by name, and names the nearest of `known` and `others`."""
-    for name in options:
-        if name not in known:
-            near = difflib.get_close_matches(name, {*known, *others}, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {sorted(known)}"
-            raise ValueError(f"{owner} has no option {name!r}; {hint}")
 
 
 def _one_of(value: Any, *allowed: Any) -> tuple[str, bool]:

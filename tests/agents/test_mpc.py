@@ -424,7 +424,7 @@ def test_settings_out_of_range_are_named_with_their_value(name, value):
 
 
 def test_unknown_options_worlds_and_planners_name_their_neighbour():
-    with pytest.raises(ValueError, match=r"no option 'particle'; did you mean 'particles'"):
+    with pytest.raises(ValueError, match=r"no option 'particle'. Did you mean 'particles'"):
         plain(particle=3)
     with pytest.raises(ValueError, match="MPC has no option 'net_arch'"):
         plain(net_arch=[8])

@@ -344,7 +344,7 @@ def test_wrong_action_spaces_are_refused():
 
 
 def test_options_are_checked():
-    with pytest.raises(ValueError, match=r"no option 'net_arc'; did you mean 'net_arch'"):
+    with pytest.raises(ValueError, match=r"no option 'net_arc'. Did you mean 'net_arch'"):
         build(SAC, net_arc=[3])
     with pytest.raises(ValueError, match="update_ratio must be positive, got -1"):
         build(SAC, update_ratio=-1)

@@ -318,7 +318,7 @@ def earned(goal, action):
 
 
 def test_an_unknown_option_names_its_neighbour(algorithm):
-    with pytest.raises(ValueError, match=r"no option 'learning_rat'; did you mean 'learning_rate'"):
+    with pytest.raises(ValueError, match=r"no option 'learning_rat'. Did you mean 'learning_rate'"):
         algorithm("MlpPolicy", None, learning_rat=1e-3)
 
 

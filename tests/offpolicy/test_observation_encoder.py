@@ -258,7 +258,7 @@ def test_pretraining_out_of_range_is_named(options, message):
 
 def test_an_unknown_option_of_pretraining_is_named():
     with pytest.raises(
-        ValueError, match="pretraining has no option 'frame'; did you mean 'frames'"
+        ValueError, match=r"pretraining has no option 'frame'. Did you mean 'frames'"
     ):
         agent_of(pretraining={"frame": 3})
 

@@ -307,7 +307,7 @@ def test_cnn_policy_learns_from_pictures_end_to_end(tmp_path):
     np.testing.assert_array_equal(
         agent.predict(x, deterministic=True)[0], loaded.predict(x, deterministic=True)[0]
     )
-    with pytest.raises(ValueError, match=r"no option 'feature_dim'; did you mean 'features_dim'"):
+    with pytest.raises(ValueError, match=r"no option 'feature_dim'. Did you mean 'features_dim'"):
         SAC("CnnPolicy", env, policy_kwargs={"features_extractor_kwargs": {"feature_dim": 7}})
     with pytest.raises(ValueError, match="needs pictures"):
         SAC("CnnPolicy", "Pendulum-v1")

@@ -2,19 +2,19 @@ import sys
 
 import pytest
 
-from rlkit.experiment.plugins import agent_names, load_agent, nearest
+from rlkit.plugins import AGENTS, load_plugin, plugin_names
 
 
 def test_names_and_paths_lead_to_classes(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "my_agents.py").write_text("class Mine: pass\nfunction = len\n")
-    assert load_agent("my_agents:Mine").__name__ == "Mine"
-    assert {"sac", "td3", "dqn"} <= set(agent_names())
-    assert load_agent("sac").__name__ == "SAC"
+    assert load_plugin("my_agents:Mine", AGENTS).__name__ == "Mine"
+    assert {"sac", "td3", "dqn", "mpc"} <= set(plugin_names(AGENTS))
+    assert load_plugin("sac", AGENTS).__name__ == "SAC"
     with pytest.raises(ValueError, match=r"my_agents has no class 'Mien'\. Did you mean 'Mine'\?"):
-        load_agent("my_agents:Mien")
+        load_plugin("my_agents:Mien", AGENTS)
     with pytest.raises(ValueError, match="no class 'function'"):
-        load_agent("my_agents:function")
+        load_plugin("my_agents:function", AGENTS)
     sys.modules.pop("my_agents")
 
 
@@ -22,13 +22,8 @@ def test_what_cannot_be_loaded_is_named(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "broken_agents.py").write_text("1 / 0")
     with pytest.raises(ValueError, match=r"unknown agent 'sca'\. Did you mean 'sac'\?"):
-        load_agent("sca")
+        load_plugin("sca", AGENTS)
     with pytest.raises(ValueError, match=r"ModuleNotFoundError.*PYTHONPATH"):
-        load_agent("no_such_module:Agent")
+        load_plugin("no_such_module:Agent", AGENTS)
     with pytest.raises(ValueError, match="ZeroDivisionError: division by zero"):
-        load_agent("broken_agents:Agent")
-
-
-def test_the_nearest_name_ignores_case():
-    assert nearest("SAC", ["sac", "td3"]) == "Did you mean 'sac'? Known: sac, td3."
-    assert nearest("xyz", ["sac"]) == "Known: sac."
+        load_plugin("broken_agents:Agent", AGENTS)
