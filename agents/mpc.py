@@ -17,7 +17,7 @@ from stable_baselines3.common.policies import BasePolicy
 
 from rlkit.agents.mpc_learner import MPCConfig as MPCConfig
 from rlkit.agents.mpc_learner import MPCLearner as MPCLearner
-from rlkit.networks import vector_size
+from rlkit.goals import vector_size
 from rlkit.networks.encoders import HiddenState
 from rlkit.offpolicy.algorithm import Algorithm
 from rlkit.offpolicy.planning_metrics import PlanningMetrics, metrics_of

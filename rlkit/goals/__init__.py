@@ -5,6 +5,9 @@ from rlkit.goals.env import GoalEnv as GoalEnv
 from rlkit.goals.env import GoalWrapper as GoalWrapper
 from rlkit.goals.env import goal_rule as goal_rule
 from rlkit.goals.env import is_goal_space as is_goal_space
+from rlkit.goals.layout import ObservationLayout as ObservationLayout
+from rlkit.goals.layout import vector_size as vector_size
+from rlkit.goals.layout import vectorise as vectorise
 from rlkit.goals.rule import ComputedRule as ComputedRule
 from rlkit.goals.rule import DistanceRule as DistanceRule
 from rlkit.goals.rule import ExactRule as ExactRule

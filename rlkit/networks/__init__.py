@@ -8,5 +8,3 @@ from rlkit.networks.mlp import Mlp as Mlp
 from rlkit.networks.normaliser import Normaliser as Normaliser
 from rlkit.networks.normaliser import normalise as normalise
 from rlkit.networks.parameters import Parametric as Parametric
-from rlkit.networks.vectorise import vector_size as vector_size
-from rlkit.networks.vectorise import vectorise as vectorise

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage, unwrap_vec_normalize
 
-from rlkit.goals import GoalRule, is_goal_space
-from rlkit.networks import vector_size, vectorise
+from rlkit.goals import GoalRule, is_goal_space, vector_size, vectorise
 from rlkit.offpolicy.settings import LearnerConfig, Sizes
 from rlkit.replay import Batch
 from rlkit.vec.vec_env import vec_goal_rule

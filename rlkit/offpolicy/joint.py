@@ -18,8 +18,9 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from rlkit.goals import vector_size
 from rlkit.latents import Autoencoder, describe_latent
-from rlkit.networks import adam_state, vector_size
+from rlkit.networks import adam_state
 from rlkit.networks.gradient import Loss, Metrics, State
 from rlkit.offpolicy.settings import LearnerConfig, Sizes
 

@@ -11,8 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlkit.goals import GoalRule
-from rlkit.networks import vector_size, vectorise
+from rlkit.goals import GoalRule, vector_size, vectorise
 from rlkit.world.contract import Widths
 from rlkit.world.data.windows import OUTCOMES
 

@@ -13,9 +13,8 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rlkit.analysis.latent.frames import Make
 from rlkit.analysis.world.columns import Columns
-from rlkit.goals import is_goal_space
+from rlkit.goals import is_goal_space, vectorise
 from rlkit.latents import Latent
-from rlkit.networks import vectorise
 from rlkit.replay import check_finite
 from rlkit.vec.vec_env import make_vec_env
 from rlkit.world import Episodes, Layout

@@ -10,8 +10,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from rlkit.goals import vector_size, vectorise
 from rlkit.latents import Latent
-from rlkit.networks import vector_size, vectorise
 from rlkit.world import Layout
 
 SEEN, ACHIEVED, DESIRED = "observation", "achieved_goal", "desired_goal"

@@ -15,10 +15,9 @@ from rlkit.analysis.latent.frames import Make
 from rlkit.analysis.latent.training import agents_latent
 from rlkit.analysis.world.columns import ACHIEVED, SEEN, Columns, is_picture
 from rlkit.experiment.run_folder import RunFolder
-from rlkit.goals import is_goal_space
+from rlkit.goals import is_goal_space, vectorise
 from rlkit.io.checkpoint import load_latest
 from rlkit.latents import Latent
-from rlkit.networks import vectorise
 from rlkit.world import Episodes, Layout
 
 Array = NDArray[Any]

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from rlkit.networks import vectorise
+from rlkit.goals import vectorise
 from rlkit.world.data.windows import OUTCOMES, Episodes
 from rlkit.world.layout import Layout, joined
 

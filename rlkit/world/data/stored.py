@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from rlkit.networks import vectorise
+from rlkit.goals import vectorise
 from rlkit.replay.storage import EpisodeStorage
 from rlkit.world.data.windows import Episodes
 from rlkit.world.layout import joined

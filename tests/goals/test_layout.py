@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from rlkit.networks import vector_size, vectorise
+from rlkit.goals import ObservationLayout, vector_size, vectorise
 
 SPACES = [
     spaces.Box(-1, 1, (3,), np.float32),
@@ -68,3 +68,41 @@ def test_arguments_are_left_alone():
 def test_spaces_without_a_vector_form_are_named():
     with pytest.raises(ValueError, match=r"Text.*no vector form"):
         vector_size(spaces.Dict(a=spaces.Text(3)))
+
+
+BOX = spaces.Box(-1, 1, (2,), np.float32)
+GOALS = {"observation": spaces.Box(-1, 1, (3,)), "achieved_goal": BOX, "desired_goal": BOX}
+
+
+def test_a_layout_keeps_the_order_of_the_space_and_leaves_out_the_desired_goal():
+    layout = ObservationLayout.of(spaces.Dict({**GOALS, "goal_visible": spaces.Discrete(2)}))
+    observation = {
+        "observation": np.full((4, 3), 3),
+        "achieved_goal": np.full((4, 2), 2),
+        "desired_goal": np.full((4, 2), 9),
+        "goal_visible": np.array([1, 0, 1, 1]),
+    }
+    assert layout.vector(observation)[1].tolist() == [2, 2, 1, 0, 3, 3, 3]
+    assert layout.vector(observation)[0].tolist() == [2, 2, 0, 1, 3, 3, 3]
+    assert (layout.size, layout.goal_size) == (7, 2)
+    assert layout.achieved == slice(0, 2)
+    assert layout.slices["observation"] == slice(4, 7)
+    assert layout.desired_goal(observation).tolist() == [[9, 9]] * 4
+    assert layout.visible(observation).tolist() == [1, 0, 1, 1]
+
+
+def test_keys_can_be_left_out():
+    layout = ObservationLayout.of(spaces.Dict(GOALS), without=["achieved_goal"])
+    assert layout.achieved is None
+    assert layout.slices == {"observation": slice(0, 3)}
+    assert layout.goal_size == 2
+    assert layout.visible({}) is None
+
+
+def test_a_plain_space_is_one_part():
+    layout = ObservationLayout.of(spaces.Box(-1, 1, (2, 2)))
+    assert layout.slices == {"observation": slice(0, 4)}
+    assert layout.vector(np.ones((5, 3, 2, 2)), lead=2).shape == (5, 3, 4)
+    assert (layout.goal_size, layout.achieved, layout.hides_goal) == (0, None, False)
+    with pytest.raises(ValueError, match="has no goals"):
+        layout.goal_vector(np.ones((1, 4)))
