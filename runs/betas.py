@@ -25,7 +25,7 @@ from rlkit.analysis.latent.frames import held_out_frames
 from rlkit.analysis.latent.scores import scores
 from rlkit.analysis.latent.training import agents_latent
 from rlkit.envs.make import make
-from rlkit.experiment.plots import quiet
+from rlkit.experiment.plots import remove_spines
 from rlkit.experiment.recipe import load_recipe
 
 BETAS = (0.1, 1.0, 10.0, 30.0, 100.0)
@@ -83,7 +83,7 @@ def ladder_figure(content: Mapping[str, Any]) -> Figure:
         axes.plot([row["beta"] for row in rows], means, "-", color=BLUE, lw=2)
         axes.set(xscale="log", title=title, ylim=limits, xlabel="beta")
         axes.grid(axis="y", color="#dddddd", linewidth=0.8)
-        quiet(axes)
+        remove_spines(axes)
     return figure
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 from numpy.typing import NDArray
 
-from rlkit.experiment.plots import quiet, thousands
+from rlkit.experiment.plots import remove_spines, thousands
 
 # Colours of Okabe and Ito (2008), told apart by all eyes; each arm has its line, too.
 BLUE = "#0072B2"
@@ -81,7 +81,7 @@ def arm_curves(result: Mapping[str, Any]) -> Figure:
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
     columns = len(arms) if len(arms) <= 4 else 3  # more in a line do not fit
     figure.legend(loc="outside lower center", ncols=columns, frameon=False, handlelength=3)
-    quiet(axes)
+    remove_spines(axes)
     return figure
 
 
@@ -136,7 +136,7 @@ def ladder_map(result: Mapping[str, Any]) -> Figure:
     axes.set(xlabel="length of the corridor", title=f"success within {_budget(result)}")
     bar = figure.colorbar(mesh, ax=axes, format=PercentFormatter(1.0))
     bar.outline.set_visible(False)
-    quiet(axes)
+    remove_spines(axes)
     return figure
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import FlagCreatePairsOff, UseAppendAction, arg
 
 if TYPE_CHECKING:
-    from rlkit.experiment.session import Make
+    from rlkit.vec.vec_env import MakeEnv
 
 Json = Annotated[bool, FlagCreatePairsOff]
 Number = Annotated[int | None, arg(metavar="N")]
@@ -20,7 +20,7 @@ Folder = Annotated[Path | None, arg(metavar="FOLDER")]
 Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(name="set", metavar="KEY=VALUE")]
 
 
-def env_maker() -> Make:
+def env_maker() -> MakeEnv:
     """What builds an environment from its id."""
     from rlkit.envs.make import make, prefer_egl
 

@@ -23,7 +23,8 @@ from rlkit.cli.console import Json, Number, Settings, env_maker, print_json, qui
 from rlkit.names import require_current
 
 if TYPE_CHECKING:
-    from rlkit.experiment.session import Make, Session
+    from rlkit.experiment.session import Session
+    from rlkit.vec.vec_env import MakeEnv
 
 app = SubcommandApp()
 Run = Annotated[Path, Positional, arg(metavar="RUN")]
@@ -80,7 +81,7 @@ def train(
     return _tell_training(outcome, json)
 
 
-def _settings_for(env_id: str, make: Make, agent: str | None) -> tuple[str, dict[str, Any]]:
+def _settings_for(env_id: str, make: MakeEnv, agent: str | None) -> tuple[str, dict[str, Any]]:
     """Name and content of the recipe that suits an environment which comes without one."""
     from gymnasium import spaces
 

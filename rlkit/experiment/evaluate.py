@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from rlkit.goals import GoalRule, is_goal_space
 
 EVALUATION_SEED = 1_000_000
-"""Episode i of an evaluation during training starts with this plus the run's seed plus i."""
+"""EpisodeResult i of an evaluation during training starts with this plus the run's seed plus i."""
 TEST_SEED = 2_000_000
 """The same for the evaluation at the end and for `rlkit eval`: no decision was based on these."""
 _LONGEST_EPISODE = 100_000
@@ -35,7 +35,7 @@ class Predicts(Protocol):
 
 
 @dataclass(frozen=True)
-class Episode:
+class EpisodeResult:
     """One evaluated episode; the goals are None without goal keys.
 
     Attributes:
@@ -64,7 +64,7 @@ class EvaluationResult:
         excluded: Episodes left out because their start satisfied the goal already.
     """
 
-    rows: list[Episode]
+    rows: list[EpisodeResult]
     excluded: int
 
     @property
@@ -126,7 +126,7 @@ def evaluate(
     Raises:
         ValueError: If an episode never ends, or nearly every start satisfies its goal.
     """
-    rows: list[Episode] = []
+    rows: list[EpisodeResult] = []
     excluded = 0
     while len(rows) < episodes:
         if excluded > _TOO_EASY * episodes:
@@ -146,7 +146,7 @@ def evaluate(
 
 def _play_wave(
     agent: Predicts, venv: VecEnv, seed: int, rule: GoalRule | None
-) -> Iterator[tuple[Episode, bool]]:
+) -> Iterator[tuple[EpisodeResult, bool]]:
     """One episode per environment, and whether its start satisfied the goal."""
     n = venv.num_envs
     venv.seed(seed)
@@ -176,7 +176,7 @@ def _play_wave(
                 f"environment with max_episode_steps"
             )
     for i in range(n):
-        episode = Episode(seed + i, int(lengths[i]), float(returns[i]), successes[i])
+        episode = EpisodeResult(seed + i, int(lengths[i]), float(returns[i]), successes[i])
         if has_goals and not solved[i]:
             goal, final = (np.array(finals[i][key]) for key in ("desired_goal", "achieved_goal"))
             episode = replace(episode, start=first[i], goal=goal, final=final)

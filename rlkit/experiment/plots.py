@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 from numpy.typing import NDArray
 
-from rlkit.experiment.evaluate import Episode
+from rlkit.experiment.evaluate import EpisodeResult
 from rlkit.experiment.run_folder import RunFolder
 
 COLOURS = ("#2f6fb3", "#d9742b", "#3a9a5b", "#b0405f", "#7a5fb0", "#8a6d3b", "#4aa3a8", "#666666")
@@ -24,7 +24,10 @@ Array = NDArray[np.float64]
 
 
 def goal_heat_map(
-    goals: NDArray[Any], success: NDArray[Any], episodes: Sequence[Episode] = (), title: str = ""
+    goals: NDArray[Any],
+    success: NDArray[Any],
+    episodes: Sequence[EpisodeResult] = (),
+    title: str = "",
 ) -> Figure | None:
     """Where goals are reached: success over the first two dimensions of the goal.
 
@@ -60,7 +63,7 @@ def goal_heat_map(
     if 0.2 < spans[0] / spans[1] < 5:
         axes.set_aspect("equal")
     axes.set(xlabel="goal, dimension 0", ylabel="goal, dimension 1", title=title)
-    quiet(axes)
+    remove_spines(axes)
     return figure
 
 
@@ -146,7 +149,7 @@ def success_curves(runs: Sequence[Path]) -> Figure:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), frameon=False)
-    quiet(axes)
+    remove_spines(axes)
     return figure
 
 
@@ -201,7 +204,7 @@ def thousands(value: float) -> str:
     return f"{value / 1e3:g}k" if abs(value) >= 1e3 else f"{value:g}"
 
 
-def quiet(axes: Axes) -> None:
+def remove_spines(axes: Axes) -> None:
     """Takes from axes the lines that say nothing."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

@@ -74,7 +74,7 @@ class ProgressReport:
                 self._bar.update(self._task, completed=step, speed=f"{self._speed():,.0f}")
         elif step >= self._next_line:
             self._next_line = step + max(1, (self._total - self._start) // _LINES)
-            self.say(f"step {step:,} of {self._total:,}, {self._speed():,.0f} steps/s")
+            self.print(f"step {step:,} of {self._total:,}, {self._speed():,.0f} steps/s")
 
     def report(self, result: EvaluationResult) -> None:
         """Tells the outcome of an evaluation."""
@@ -83,9 +83,9 @@ class ProgressReport:
         if facts["success_rate"] is not None:
             low, high = facts["success_ci95"]
             text += f", success {facts['success_rate']:.0%} (95 % interval {low:.0%} to {high:.0%})"
-        self.say(f"{text} over {facts['episodes']} held-out episodes")
+        self.print(f"{text} over {facts['episodes']} held-out episodes")
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Prints a line."""
         if self._bar is not None:
             self._bar.console.print(text, highlight=False)

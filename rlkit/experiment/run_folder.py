@@ -52,7 +52,7 @@ class RunFolder:
         run = cls(path)
         run.require_free()
         path.mkdir(parents=True, exist_ok=True)
-        facts = json.dumps(describe_surroundings(), indent=1)
+        facts = json.dumps(describe_system(), indent=1)
         replace_file(path / "environment.json", facts.encode())
         run.save_recipe(recipe)
         return run
@@ -207,7 +207,7 @@ def _dashed(name: str) -> str:
     return "-".join(part for part in re.split("[:/]", name) if part not in ("", ".", ".."))
 
 
-def describe_surroundings() -> dict[str, Any]:
+def describe_system() -> dict[str, Any]:
     """Versions, machine and command line; nothing that names a person or a host."""
     import torch
 

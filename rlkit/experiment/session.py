@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import gymnasium as gym
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
@@ -20,10 +18,7 @@ from rlkit.goals.check import check_goal_env
 from rlkit.io.checkpoint import CheckpointError, load_latest, read_checkpoint, saved_steps
 from rlkit.names import require_known
 from rlkit.plugins import AGENTS, load_plugin
-from rlkit.vec.vec_env import GymVecEnv, make_vec_env
-
-Make = Callable[..., gym.Env[Any, Any]]
-"""Builds an environment from an id and keyword arguments, as `rlkit.envs.make.make` does."""
+from rlkit.vec.vec_env import GymVecEnv, MakeEnv, make_vec_env
 
 _EVALUATION_ENVS = 8
 _NATIVE_EVALUATION_ENVS = 128
@@ -42,14 +37,14 @@ class Session:
     """
 
     recipe: Recipe
-    make: Make
+    make: MakeEnv
     venv: VecEnv
     agent: Any
     rule: GoalRule | None
     _examination: VecEnv | None = None
 
     @classmethod
-    def build(cls, recipe: Recipe, make: Make, *, check: bool = False) -> Session:
+    def build(cls, recipe: Recipe, make: MakeEnv, *, check: bool = False) -> Session:
         """Builds what a recipe names.
 
         Args:
@@ -79,7 +74,7 @@ class Session:
         return cls(recipe, make, venv, agent, rule)
 
     @classmethod
-    def load(cls, run: RunFolder, make: Make, checkpoint: str = "last") -> tuple[Session, int]:
+    def load(cls, run: RunFolder, make: MakeEnv, checkpoint: str = "last") -> tuple[Session, int]:
         """Builds the session of a run and restores a checkpoint; also returns its step.
 
         Args:
@@ -149,7 +144,7 @@ class Session:
         }
 
 
-def _environments(recipe: Recipe, make: Make, count: int, seed: int | None = None) -> VecEnv:
+def _environments(recipe: Recipe, make: MakeEnv, count: int, seed: int | None = None) -> VecEnv:
     return make_vec_env(
         make,
         recipe.env,
@@ -167,7 +162,7 @@ def _require_options(agent_class: type[Any], recipe: Recipe) -> None:
     require_known(f"agent {recipe.agent!r}", recipe.agent_options, agent_class.option_names())
 
 
-def _inspect(recipe: Recipe, make: Make, *, check: bool) -> GoalRule | None:
+def _inspect(recipe: Recipe, make: MakeEnv, *, check: bool) -> GoalRule | None:
     try:
         env = make(recipe.env, **recipe.env_options)
     except TypeError as error:

@@ -13,18 +13,19 @@ from typing import Any
 
 from rlkit.experiment import plots as pictures
 from rlkit.experiment import video
-from rlkit.experiment.evaluate import EVALUATION_SEED, TEST_SEED, Episode, EvaluationResult
+from rlkit.experiment.evaluate import EVALUATION_SEED, TEST_SEED, EpisodeResult, EvaluationResult
 from rlkit.experiment.plots import imagined_goals
 from rlkit.experiment.progress import ProgressReport
 from rlkit.experiment.recipe import Recipe
 from rlkit.experiment.run_folder import RunFolder
 from rlkit.experiment.run_logger import RunLogger, image_summary
-from rlkit.experiment.session import Make, Session
+from rlkit.experiment.session import Session
 from rlkit.experiment.stop_requests import stop_requests
 from rlkit.io.checkpoint import CheckpointError, load_latest
+from rlkit.vec.vec_env import MakeEnv
 
 
-def train(recipe: Recipe, make: Make, path: Path) -> dict[str, Any]:
+def train(recipe: Recipe, make: MakeEnv, path: Path) -> dict[str, Any]:
     """Trains a recipe into a new run folder.
 
     Args:
@@ -45,12 +46,12 @@ def train(recipe: Recipe, make: Make, path: Path) -> dict[str, Any]:
     try:
         run = RunFolder.create(path, recipe)
         with run.lock():
-            return Training(session, run).run()
+            return TrainingLoop(session, run).run()
     finally:
         session.close()
 
 
-def resume(path: Path, make: Make, steps: int | None = None) -> dict[str, Any]:
+def resume(path: Path, make: MakeEnv, steps: int | None = None) -> dict[str, Any]:
     """Continues a run from its newest intact checkpoint, exactly as if it had never stopped.
 
     Args:
@@ -80,26 +81,26 @@ def resume(path: Path, make: Make, steps: int | None = None) -> dict[str, Any]:
             driver = session.restore(tree) if saved else {}
             run.rewind(step if saved else -1)
             run.save_recipe(recipe)
-            return Training(session, run, step, driver).run()
+            return TrainingLoop(session, run, step, driver).run()
         finally:
             session.close()
 
 
 @dataclass(frozen=True)
-class Clock:
+class Period:
     """Strikes once per period of steps, however many steps a round takes; 0 is never.
 
-    It has no state besides the step, so a resumed run hears the same strikes.
+    It has no state besides the step, so a resumed run hears the same ends.
     """
 
     every: int
 
-    def strikes(self, before: int, now: int) -> bool:
+    def ends(self, before: int, now: int) -> bool:
         """Whether a period ended after step `before` and up to step `now`."""
         return self.every > 0 and now // self.every > before // self.every
 
 
-class Training:
+class TrainingLoop:
     """One stretch of training, from a start or a checkpoint to an end or a signal.
 
     Args:
@@ -137,18 +138,18 @@ class Training:
             before, self._step = self._step, step
             self._report.update(step)
             is_over = step >= recipe.steps
-            if not is_over and Clock(recipe.evaluation.every).strikes(before, step):
+            if not is_over and Period(recipe.evaluation.every).ends(before, step):
                 result = self._evaluate(recipe.evaluation.episodes, EVALUATION_SEED)
                 is_over = self._is_solved()
             if received:
                 self._save()
-                self._report.say(f"stopped at step {step:,} by {received[0].name}, and saved")
+                self._report.print(f"stopped at step {step:,} by {received[0].name}, and saved")
                 return self._outcome(received[0].name)
             if is_over:
                 break
-            if Clock(recipe.pictures.every).strikes(before, step):
+            if Period(recipe.pictures.every).ends(before, step):
                 self._draw(result.rows if result else [])
-            if Clock(recipe.checkpoint.every).strikes(before, step):
+            if Period(recipe.checkpoint.every).ends(before, step):
                 self._save_or_warn()
         return self._finish()
 
@@ -194,7 +195,7 @@ class Training:
         self._report.report(result)
         return result
 
-    def _draw(self, episodes: list[Episode]) -> None:
+    def _draw(self, episodes: list[EpisodeResult]) -> None:
         """Heat map and video; a failure costs a picture, not the training."""
         plan = self._session.recipe
         try:

@@ -19,6 +19,9 @@ from rlkit.goals import ComputedRule, GoalEnv, GoalRule, is_goal_space
 from rlkit.vec.env_state import HasState, State, Stateful
 from rlkit.vec.workers import ResilientVecEnv
 
+MakeEnv = Callable[..., gym.Env[Any, Any]]
+"""Builds an environment from its id and keyword arguments, as `rlkit.envs.make.make` does."""
+
 Observation = NDArray[Any] | dict[str, NDArray[Any]]
 _FINAL = ("final_obs", "final_info")
 
@@ -185,7 +188,7 @@ class GymVecEnv(VecEnv):
 
 
 def make_vec_env(
-    make: Callable[..., gym.Env[Any, Any]],
+    make: MakeEnv,
     env_id: str,
     num_envs: int,
     seed: int | None = None,
@@ -250,9 +253,7 @@ def vec_goal_rule(venv: VecEnv) -> GoalRule:
     )
 
 
-def _monitored(
-    make: Callable[..., gym.Env[Any, Any]], env_id: str, env_kwargs: dict[str, Any]
-) -> Stateful:
+def _monitored(make: MakeEnv, env_id: str, env_kwargs: dict[str, Any]) -> Stateful:
     return Stateful(Monitor(make(env_id, **env_kwargs)))
 
 

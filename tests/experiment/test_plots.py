@@ -9,7 +9,7 @@ from gymnasium import spaces
 from PIL import Image
 
 from rlkit.experiment import video
-from rlkit.experiment.evaluate import Episode
+from rlkit.experiment.evaluate import EpisodeResult
 from rlkit.experiment.plots import (
     bootstrap_interval,
     goal_heat_map,
@@ -96,7 +96,7 @@ def test_the_heat_map_shows_where_goals_are_reached():
 
 def test_evaluated_goals_are_marked_even_without_training_data():
     points = [np.array([i, 2.0 * i]) for i in range(5)]
-    rows = [Episode(i, 1, 0.0, i > 1, p, p, p) for i, p in enumerate(points)]
+    rows = [EpisodeResult(i, 1, 0.0, i > 1, p, p, p) for i, p in enumerate(points)]
     axes = goal_heat_map(np.empty((0, 2)), np.empty(0), rows).axes[0]
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert labels == ["test goal reached (3)", "test goal missed (2)"]

@@ -10,7 +10,7 @@ from rlkit.experiment.run_folder import (
     RunFolder,
     data_folder,
     default_path,
-    describe_surroundings,
+    describe_system,
     free_folder,
 )
 
@@ -60,7 +60,7 @@ def test_nothing_names_a_person_or_a_host(monkeypatch):
     home = os.path.expanduser("~")
     argv = [f"{home}/bin/rlkit", "train", "--out", f"{home}/secret"]
     monkeypatch.setattr(run_folder.sys, "argv", argv)
-    facts = describe_surroundings()
+    facts = describe_system()
     assert facts["command"] == ["rlkit", "train", "--out", "~/secret"]
     assert os.uname().nodename not in json.dumps(facts)
 

@@ -18,7 +18,7 @@ from rlkit.experiment.recipe import make_recipe
 from rlkit.experiment.run_folder import RunFolder
 from rlkit.experiment.run_logger import read_metrics
 from rlkit.experiment.session import Session
-from rlkit.experiment.train import Clock, resume, train
+from rlkit.experiment.train import Period, resume, train
 from rlkit.io.checkpoint import CheckpointError, read_checkpoint, saved_steps
 
 CONTENT = {
@@ -269,16 +269,14 @@ def test_last_best_and_numbered_checkpoints_load(whole):
 
 
 @pytest.mark.parametrize("every", [1, 8, 100])
-def test_a_clock_strikes_once_per_period_however_it_is_resumed(every):
+def test_a_clock_ends_once_per_period_however_it_is_resumed(every):
     steps = range(0, 1000, 24)
-    strikes = [
-        now for before, now in itertools.pairwise(steps) if Clock(every).strikes(before, now)
-    ]
+    ends = [now for before, now in itertools.pairwise(steps) if Period(every).ends(before, now)]
     expected = sorted(
         {min(s for s in steps if s >= tick) for tick in range(every, steps[-1] + 1, every)}
     )
-    assert strikes == expected
-    assert not Clock(0).strikes(0, 1000)
+    assert ends == expected
+    assert not Period(0).ends(0, 1000)
 
 
 KILLED = """

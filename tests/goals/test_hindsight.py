@@ -69,5 +69,5 @@ def test_positions_are_uniform_over_the_strategy_s_own_range(name, choices):
 
 
 def test_old_name_of_the_original_goals():
-    with pytest.raises(ValueError, match='"original"'):
+    with pytest.raises(ValueError, match="now called 'original'"):
         mixture({"future": 0.8, "played": 0.2})

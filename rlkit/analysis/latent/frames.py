@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
@@ -16,7 +14,7 @@ from PIL import Image
 
 from rlkit.experiment.evaluate import TEST_SEED
 from rlkit.experiment.run_folder import RunFolder
-from rlkit.vec.vec_env import GymVecEnv, make_vec_env
+from rlkit.vec.vec_env import GymVecEnv, MakeEnv, make_vec_env
 
 LEAST = 100  # frames; fewer say nothing about a latent model
 DEFAULT_COUNT = 20_000
@@ -24,7 +22,6 @@ _ENVS = 16
 _STRIDE = 5  # steps between frames that are kept: neighbours in time are nearly the same picture
 _HELD_OUT = 10  # the last tenth of a file
 
-Make = Callable[..., gym.Env[Any, Any]]
 Factors = dict[str, NDArray[np.float64]]
 
 
@@ -53,7 +50,7 @@ class Frames:
         return self.part(slice(None, None, -(-len(self) // count)))
 
 
-def training_frames(data: str, make: Make, count: int | None = None, seed: int = 0) -> Frames:
+def training_frames(data: str, make: MakeEnv, count: int | None = None, seed: int = 0) -> Frames:
     """Frames to fit a latent model to.
 
     Args:
@@ -76,7 +73,7 @@ def training_frames(data: str, make: Make, count: int | None = None, seed: int =
     return train if count is None else train.thinned(count)
 
 
-def held_out_frames(data: str, make: Make, count: int = 2_000, seed: int = 0) -> Frames:
+def held_out_frames(data: str, make: MakeEnv, count: int = 2_000, seed: int = 0) -> Frames:
     """Frames that `training_frames` does not give; see there.
 
     Raises:
@@ -91,7 +88,7 @@ def held_out_frames(data: str, make: Make, count: int = 2_000, seed: int = 0) ->
 
 
 def gather_frames(
-    env_id: str, make: Make, count: int, seed: int, arguments: dict[str, Any] | None = None
+    env_id: str, make: MakeEnv, count: int, seed: int, arguments: dict[str, Any] | None = None
 ) -> Frames:
     """What random actions make an environment show, with the pictures of goals.
 

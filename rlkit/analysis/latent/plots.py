@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from rlkit.analysis.latent.scores import distances
-from rlkit.experiment.plots import COLOURS, COLUMNS, picture_sheet, quiet
+from rlkit.experiment.plots import COLOURS, COLUMNS, picture_sheet, remove_spines
 from rlkit.latents import Latent, active_units, kl_per_dim
 
 Array = NDArray[np.floating[Any]]
@@ -82,7 +82,7 @@ def dimensions(codes: Array, deviations: Array) -> Figure:
     if has_prior:
         title = f"{used.sum()} of {len(used)} active (blue), {amount.sum():.1f} nats in all"
     axes.set(xlabel="dimension of the code", ylabel=name, title=title)
-    quiet(axes)
+    remove_spines(axes)
     return figure
 
 
@@ -102,7 +102,7 @@ def distance_figure(codes: Array, truth: Array, name: str) -> Figure:
     )
     axes.set_ylim(0, None)
     axes.legend(frameon=False, loc="lower right")
-    quiet(axes)
+    remove_spines(axes)
     return figure
 
 
@@ -128,7 +128,7 @@ def embedding(codes: Array, truth: Array | None, name: str) -> Figure:
             bar = figure.colorbar(drawn, ax=axes, shrink=0.8)
             bar.outline.set_visible(False)
             axes.set_title(f"{name}, number {i}", fontsize=10)
-        quiet(axes)
+        remove_spines(axes)
     figure.suptitle(f"Codes along their two widest directions ({share:.0%} of their variance)")
     return figure
 

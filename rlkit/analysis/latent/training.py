@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from stable_baselines3.common.utils import get_device
 
-from rlkit.analysis.latent.frames import Make, held_out_frames, training_frames
+from rlkit.analysis.latent.frames import held_out_frames, training_frames
 from rlkit.analysis.latent.report import write_report
 from rlkit.experiment.progress import ProgressReport
 from rlkit.experiment.recipe import named_table, parse_setting
@@ -20,6 +20,7 @@ from rlkit.experiment.run_logger import EventFile
 from rlkit.io.atomic_write import replace_file
 from rlkit.io.checkpoint import load_latest
 from rlkit.latents import Latent, make_latent
+from rlkit.vec.vec_env import MakeEnv
 
 LATENT, TRAINING = "latent", "training.json"
 _POINTS = 200  # of each curve
@@ -28,7 +29,7 @@ _POINTS = 200  # of each curve
 def train_latent(
     name: str,
     data: str,
-    make: Make,
+    make: MakeEnv,
     folder: Path | None = None,
     *,
     settings: Iterable[str] = (),
@@ -102,7 +103,7 @@ def train_latent(
 def report_latent(
     folder: Path,
     data: str,
-    make: Make,
+    make: MakeEnv,
     out: Path | None = None,
     *,
     count: int = 2_000,

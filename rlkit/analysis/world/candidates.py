@@ -225,7 +225,7 @@ def _model(name: str, model: WorldModel, fitting: Fitting, role: str) -> Candida
         began = time.perf_counter()
         world = World(model, data.layout, generator, get_device(fitting.device))
         with ProgressReport(fitting.total(world)) as progress:
-            progress.say(f"fitting {name}, seed {seed}")
+            progress.print(f"fitting {name}, seed {seed}")
             for _ in fitting.iterate(world, data, generator):
                 progress.update(world.steps)
         seconds = time.perf_counter() - began

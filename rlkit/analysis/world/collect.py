@@ -11,12 +11,11 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
-from rlkit.analysis.latent.frames import Make
 from rlkit.analysis.world.columns import Columns
 from rlkit.goals import is_goal_space, vectorise
 from rlkit.latents import Latent
 from rlkit.replay import check_finite
-from rlkit.vec.vec_env import make_vec_env
+from rlkit.vec.vec_env import MakeEnv, make_vec_env
 from rlkit.world import Episodes, Layout
 
 SHORTEST, LONGEST = 3.0, 30.0  # steps over which correlated actions are remembered
@@ -80,7 +79,7 @@ class Explorer:
 
 def gather_episodes(
     env_id: str,
-    make: Make,
+    make: MakeEnv,
     steps: int,
     seed: int,
     *,

@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.utils import get_device
 
-from rlkit.analysis.latent.frames import Make
 from rlkit.analysis.latent.training import LATENT, agents_latent
 from rlkit.analysis.world.collect import gather_episodes
 from rlkit.analysis.world.replay import replay_episodes
 from rlkit.experiment.recipe import parse_setting
 from rlkit.experiment.run_folder import RECIPE
 from rlkit.latents import Latent
+from rlkit.vec.vec_env import MakeEnv
 from rlkit.world import Episodes, Layout
 from rlkit.world.data.minari import read_minari
 from rlkit.world.data.series import read_csv
@@ -94,7 +94,7 @@ class WorldData:
         return total.hexdigest()
 
 
-def load_data(source: Source, make: Make, seed: int = 0) -> WorldData:
+def load_data(source: Source, make: MakeEnv, seed: int = 0) -> WorldData:
     """Reads or gathers data.
 
     What is gathered comes from other seeds in each part. What is stored is split once and for all,
@@ -147,7 +147,7 @@ def deviations(data: Episodes) -> NDArray[np.float64]:
     return Standard.of(data.chunks("observation"), width).deviation.double().numpy()
 
 
-def _environment(source: Source, make: Make, latent: Latent | None, seed: int) -> WorldData:
+def _environment(source: Source, make: MakeEnv, latent: Latent | None, seed: int) -> WorldData:
     parts = []
     for part, steps in enumerate((source.gather, *[-(-source.gather // _LEAST)] * 2)):
         mixed = np.random.SeedSequence((seed, part)).generate_state(1)[0]

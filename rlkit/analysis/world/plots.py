@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from rlkit.experiment.plots import quiet
+from rlkit.experiment.plots import remove_spines
 
 # Colours of Okabe and Ito (2008), told apart by all eyes; everybody has a line of their own, too.
 _STYLES = {
@@ -69,7 +69,7 @@ def error_curves(models: Mapping[str, Any], horizons: Sequence[int], title: str)
         axes.set(xlabel="steps ahead", xlim=(0, 1.03 * max(horizons)))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.grid(axis="y", color=_GRID, linewidth=0.8)
-        quiet(axes)
+        remove_spines(axes)
     figure.suptitle(title)
     _legend(figure, left, len(models))
     return figure
@@ -98,7 +98,7 @@ def calibration_curves(models: Mapping[str, Any]) -> Figure:
                     axes.plot(place, np.mean(runs, 0), line, **style)
             axes.set(xlim=(0, 1), ylim=(0, 1))
             axes.set_aspect("equal")
-            quiet(axes)
+            remove_spines(axes)
         row[0].yaxis.set_major_formatter(PercentFormatter(1.0))
         row[0].set_ylabel(f"truths below it, {'as forecast' if kind == 'raw' else kind}")
     for top, bottom, step in zip(*panels, steps, strict=False):
@@ -147,7 +147,7 @@ def fans(
             axes.plot(before, past[window, :, column], color=_INK, linewidth=1.2)
             axes.plot(ahead, true, color=_INK, linewidth=1.2, label="truth")
             axes.axvline(0, color="#bbbbbb", linewidth=0.8)
-            quiet(axes)
+            remove_spines(axes)
         row[0].set_ylabel(names[column])
     for axes in panels[-1]:
         axes.set_xlabel("steps from the present")
@@ -190,7 +190,7 @@ def region_maps(models: Mapping[str, Any], edges: Sequence[Sequence[float]], ste
         _write_cells(axes, grid, edges, top)
         axes.set_title(name, fontsize=10)
         axes.set_aspect("equal")
-        quiet(axes)
+        remove_spines(axes)
     for i, axes in enumerate(panels.flat):
         axes.set_visible(i < len(maps))
         axes.tick_params(labelbottom=i + across >= len(maps))

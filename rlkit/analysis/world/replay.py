@@ -11,20 +11,20 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from rlkit.analysis.latent.frames import Make
 from rlkit.analysis.latent.training import agents_latent
 from rlkit.analysis.world.columns import ACHIEVED, SEEN, Columns, is_picture
 from rlkit.experiment.run_folder import RunFolder
 from rlkit.goals import is_goal_space, vectorise
 from rlkit.io.checkpoint import load_latest
 from rlkit.latents import Latent
+from rlkit.vec.vec_env import MakeEnv
 from rlkit.world import Episodes, Layout
 
 Array = NDArray[Any]
 
 
 def replay_episodes(
-    run: Path, make: Make, latent: Latent | None = None
+    run: Path, make: MakeEnv, latent: Latent | None = None
 ) -> tuple[Episodes, Layout, tuple[str, ...], Latent | None]:
     """The episodes in the replay of a run's newest checkpoint.
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from rlkit.analysis.latent.frames import Make
 from rlkit.analysis.world import plots as draw
 from rlkit.analysis.world.data import Source
 from rlkit.analysis.world.score import ReportInput, measure_worlds
@@ -17,6 +16,7 @@ from rlkit.analysis.world.video import animation, decoded, strip
 from rlkit.experiment.run_folder import data_folder, free_folder
 from rlkit.experiment.run_logger import EventFile, image_summary
 from rlkit.io.atomic_write import replace_file
+from rlkit.vec.vec_env import MakeEnv
 
 SCORE = "score.json"
 _COLUMNS = {
@@ -34,7 +34,7 @@ _WORST = -9
 
 
 def score_worlds(
-    names: Sequence[str], source: Source, make: Make, out: Path | None = None, **options: Any
+    names: Sequence[str], source: Source, make: MakeEnv, out: Path | None = None, **options: Any
 ) -> dict[str, Any]:
     """Scores forecasts, and writes the scorecard; see `measure_worlds`.
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlkit.analysis.latent.frames import Make
 from rlkit.analysis.world.benchmark import LEVEL, LEVELS, Benchmark, BenchmarkSettings, Forecasts
 from rlkit.analysis.world.candidates import ARX, CONTROL, PERSISTENCE, Candidate, make_candidates
 from rlkit.analysis.world.data import Source, WorldData, load_data, split_settings
 from rlkit.analysis.world.training import Fitting
+from rlkit.vec.vec_env import MakeEnv
 from rlkit.world.scores.scores import Scores, skill
 
 _REFERENCES = {PERSISTENCE: "skill", ARX: "skill_over_arx"}
@@ -43,7 +43,7 @@ class ReportInput:
 def measure_worlds(
     names: Sequence[str],
     source: Source,
-    make: Make,
+    make: MakeEnv,
     *,
     settings: Iterable[str] = (),
     fitting: Fitting | None = None,

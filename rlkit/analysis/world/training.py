@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from stable_baselines3.common.utils import get_device
 
-from rlkit.analysis.latent.frames import Make
 from rlkit.analysis.world.data import Source, WorldData, load_data, split_settings
 from rlkit.experiment.progress import ProgressReport
 from rlkit.experiment.recipe import named_table
@@ -23,6 +22,7 @@ from rlkit.experiment.run_logger import EventFile, rewind
 from rlkit.experiment.stop_requests import stop_requests
 from rlkit.io.atomic_write import replace_file
 from rlkit.io.checkpoint import load_latest, prune, write_checkpoint
+from rlkit.vec.vec_env import MakeEnv
 from rlkit.world import World, describe_world, make_world
 
 WORLD, TRAINING, CHECKPOINTS = "world", "training.json", "checkpoints"
@@ -63,7 +63,7 @@ class Fitting:
 def train_world(
     name: str,
     source: Source,
-    make: Make,
+    make: MakeEnv,
     folder: Path | None = None,
     *,
     settings: Iterable[str] = (),
