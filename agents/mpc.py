@@ -89,7 +89,7 @@ class MPC(Algorithm):
                 "this environment hides its goal for a while, and MPC plans towards the goal that "
                 'it is shown; take an agent with memory, SAC with encoder = "gru" say'
             )
-        if self.sight.coder is not None:
+        if self.sight.latent_encoder is not None:
             raise ValueError(
                 "pretraining.refresh_every > 0 does not go with MPC: codes of another version "
                 "would be another world; leave it out, so that the latent is frozen"

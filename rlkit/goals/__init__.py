@@ -5,6 +5,7 @@ from rlkit.goals.env import GoalEnv as GoalEnv
 from rlkit.goals.env import GoalWrapper as GoalWrapper
 from rlkit.goals.env import goal_rule as goal_rule
 from rlkit.goals.env import is_goal_space as is_goal_space
+from rlkit.goals.env import is_image_space as is_image_space
 from rlkit.goals.layout import ObservationLayout as ObservationLayout
 from rlkit.goals.layout import vector_size as vector_size
 from rlkit.goals.layout import vectorise as vectorise

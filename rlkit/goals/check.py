@@ -17,8 +17,8 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
-from rlkit.goals._episodes import (
-    Episode,
+from rlkit.goals.checked_episode import (
+    CheckedEpisode,
     Findings,
     extreme_actions,
     play,
@@ -26,7 +26,7 @@ from rlkit.goals._episodes import (
     random_actions,
     same,
 )
-from rlkit.goals._episodes import Problem as Problem
+from rlkit.goals.checked_episode import Problem as Problem
 from rlkit.goals.env import GOAL_KEYS, goal_rule, is_goal_space
 from rlkit.goals.rule import Array, GoalRule
 
@@ -69,7 +69,7 @@ def check_goal_env(env: gym.Env[Any, Any], episodes: int = 4, seed: int = 0) -> 
     return findings.problems
 
 
-def _check_replay(first: Episode, again: Episode, findings: Findings) -> None:
+def _check_replay(first: CheckedEpisode, again: CheckedEpisode, findings: Findings) -> None:
     if not same(first.observations[0], again.observations[0]):
         findings.add(
             "seed",
@@ -94,7 +94,10 @@ def _check_replay(first: Episode, again: Episode, findings: Findings) -> None:
 
 
 def _check_together(
-    whole: list[Episode], first: Episode, extremes: list[Episode], findings: Findings
+    whole: list[CheckedEpisode],
+    first: CheckedEpisode,
+    extremes: list[CheckedEpisode],
+    findings: Findings,
 ) -> None:
     twins = [first, *extremes]
     if all(twin.complete for twin in twins) and all(
@@ -115,7 +118,7 @@ def _check_together(
     _note_dead_sensors(whole, findings)
 
 
-def _check_promptness(whole: list[Episode], findings: Findings) -> None:
+def _check_promptness(whole: list[CheckedEpisode], findings: Findings) -> None:
     moving = [e for e in whole if not all(same(e.observations[0], o) for o in e.observations)]
     if moving and all(same(e.observations[0], e.observations[1]) for e in whole):
         findings.add(
@@ -126,7 +129,7 @@ def _check_promptness(whole: list[Episode], findings: Findings) -> None:
         )
 
 
-def _note_dead_sensors(whole: list[Episode], findings: Findings) -> None:
+def _note_dead_sensors(whole: list[CheckedEpisode], findings: Findings) -> None:
     seen = [o["observation"] if isinstance(o, dict) else o for e in whole for o in e.observations]
     constant = np.ones(np.size(seen[0]), np.bool_)
     for one in seen:
@@ -155,7 +158,7 @@ def _has_goals(env: gym.Env[Any, Any], findings: Findings) -> bool:
     return False
 
 
-def _check_goals(env: gym.Env[Any, Any], whole: list[Episode], findings: Findings) -> None:
+def _check_goals(env: gym.Env[Any, Any], whole: list[CheckedEpisode], findings: Findings) -> None:
     shapes = [env.observation_space[key].shape for key in GOAL_KEYS[1:]]  # type: ignore[index]
     if shapes[0] != shapes[1]:
         findings.add(
@@ -177,7 +180,7 @@ def _check_goals(env: gym.Env[Any, Any], whole: list[Episode], findings: Finding
     _note_solved_starts(rule, whole, findings)
 
 
-def _check_rule(rule: GoalRule, episode: Episode, findings: Findings) -> None:
+def _check_rule(rule: GoalRule, episode: CheckedEpisode, findings: Findings) -> None:
     achieved, desired = episode.goals("achieved_goal"), episode.goals("desired_goal")
     after, wanted = achieved[1:], desired[1:]
     rewards, where = np.array(episode.rewards), f"seed {episode.seed}"
@@ -214,7 +217,7 @@ def _compare_rewards(
 
 
 def _check_ends(
-    rule: GoalRule, episode: Episode, after: Array, wanted: Array, findings: Findings
+    rule: GoalRule, episode: CheckedEpisode, after: Array, wanted: Array, findings: Findings
 ) -> None:
     ends, success = np.asarray(rule.terminated(after, wanted)), rule.success(after, wanted)
     terminated, where = np.array(episode.terminated), f"seed {episode.seed}"
@@ -244,7 +247,7 @@ def _check_ends(
 
 
 def _check_batches(
-    env: gym.Env[Any, Any], rule: GoalRule, whole: list[Episode], findings: Findings
+    env: gym.Env[Any, Any], rule: GoalRule, whole: list[CheckedEpisode], findings: Findings
 ) -> None:
     achieved = np.concatenate([e.goals("achieved_goal") for e in whole])
     desired = np.concatenate([e.goals("desired_goal") for e in whole])
@@ -288,7 +291,7 @@ def _check_pickle(rule: GoalRule, findings: Findings) -> None:
         )
 
 
-def _note_solved_starts(rule: GoalRule, whole: list[Episode], findings: Findings) -> None:
+def _note_solved_starts(rule: GoalRule, whole: list[CheckedEpisode], findings: Findings) -> None:
     starts = [(e.goals("achieved_goal")[:1], e.goals("desired_goal")[:1]) for e in whole]
     solved = sum(bool(rule.success(*pair)[0]) for pair in starts)
     if 2 * solved > len(starts):

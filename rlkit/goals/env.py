@@ -145,6 +145,18 @@ def is_goal_space(space: spaces.Space[Any]) -> bool:
     return isinstance(space, spaces.Dict) and all(key in space.spaces for key in GOAL_KEYS)
 
 
+def is_image_space(space: spaces.Space[Any] | None, stacks: bool = False) -> bool:
+    """Whether a space is one of images: uint8 of shape (height, width, channels).
+
+    Args:
+        space: The space.
+        stacks: Whether stacks of images, which have more axes, count too.
+    """
+    if not isinstance(space, spaces.Box) or space.dtype != np.uint8:
+        return False
+    return len(space.shape) == 3 or (stacks and len(space.shape) > 3)
+
+
 def goal_rule(env: gym.Env[Any, Any]) -> GoalRule:
     """The environment's rule: its own `rule`, or one made of its `compute_reward`.
 

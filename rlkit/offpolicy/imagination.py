@@ -76,7 +76,7 @@ class Imagination:
                 "imagination makes codes, which no environment can judge: set reward_source = "
                 '"latent"'
             )
-        if sight.coder is not None:
+        if sight.latent_encoder is not None:
             raise ValueError(
                 f"imagined goals are codes without a picture, of which a refresh could not make "
                 f"new ones: set pretraining.refresh_every = 0 instead of "

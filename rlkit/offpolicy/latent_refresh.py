@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rlkit.offpolicy.collect import begun, cut_episodes
 from rlkit.offpolicy.pictures import DESIRED, SEEN
-from rlkit.replay import CodedColumn, check_finite
+from rlkit.replay import LatentColumn, check_finite
 
 if TYPE_CHECKING:
     from rlkit.offpolicy.algorithm import Algorithm
@@ -42,7 +42,7 @@ def prepare(agent: Algorithm, starts_anew: bool) -> Iterator[int]:
 
 def request_refresh(agent: Algorithm) -> None:
     """Makes a refresh due; see `Algorithm.refresh`."""
-    if agent.sight.coder is None:
+    if agent.sight.latent_encoder is None:
         raise ValueError(
             "there is nothing to refresh: the agent has no latent model, or one that is frozen, so "
             "that no pictures are kept; set pretraining = {refresh_every = ...} from the start"
@@ -103,8 +103,8 @@ def _remembered(agent: Algorithm) -> tuple[NDArray[Any], NDArray[np.int64]]:
         rows.append(storage.flat(env[begin], later[begin]))
         near = np.stack([begin, len(here) + np.arange(len(begin))], axis=1)
     column = storage.seen[SEEN]
-    assert isinstance(column, CodedColumn)
-    frames = [column.pictures(np.concatenate(rows))]
+    assert isinstance(column, LatentColumn)
+    frames = [column.images(np.concatenate(rows))]
     if DESIRED in sight.widths and storage.goals is not None:
         frames.append(storage.goals.kept(np.unique(storage.goal_id[here])))
     return np.concatenate(frames), near

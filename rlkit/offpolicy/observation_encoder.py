@@ -26,7 +26,7 @@ from rlkit.offpolicy.joint import require_joint
 from rlkit.offpolicy.latent_goals import CodedRule, CodeRule, PictureRule, picture_rule
 from rlkit.offpolicy.pictures import ACHIEVED, DESIRED, SEEN, common_shape, pictures_of, vectors
 from rlkit.offpolicy.pretraining import pretraining_of
-from rlkit.replay import Coder
+from rlkit.replay import LatentEncoder
 
 if TYPE_CHECKING:
     from rlkit.offpolicy.algorithm import Algorithm
@@ -53,7 +53,7 @@ class Sight:
             codes, which then is all that an agent knows of its goals (Nair et al. 2018).
         joint: Whether the learner is to train the model.
 
-    A sight is the coder of a replay of pictures, see `rlkit.replay.coded`.
+    A sight is also the `rlkit.replay.LatentEncoder` of a replay buffer that stores images.
 
     Attributes:
         space: Space of what the agent works with.
@@ -140,22 +140,22 @@ class Sight:
     # What is kept
 
     @property
-    def coder(self) -> Coder | None:
+    def latent_encoder(self) -> LatentEncoder | None:
         """What reads pictures in the replay: this, where codes do not stay valid, or nothing."""
         return None if self.latent is None or self.pretraining.refresh_every == 0 else self
 
     @property
     def kept(self) -> spaces.Space[Any]:
         """Space of what the agent keeps, in the replay too: pictures where there is a coder."""
-        return self.space if self.coder is None else self._raw
+        return self.space if self.latent_encoder is None else self._raw
 
     def keep(self, observation: Any) -> Any:
         """A batch of raw observations `(n, ...)` as the agent keeps them."""
-        return self.see(observation) if self.coder is None else observation
+        return self.see(observation) if self.latent_encoder is None else observation
 
     def keep_one(self, observation: Any) -> Any:
         """One raw observation as the agent keeps it."""
-        if self.latent is None or self.coder is not None:
+        if self.latent is None or self.latent_encoder is not None:
             return observation
         if isinstance(observation, Mapping):
             batch = {key: np.asarray(value)[None] for key, value in observation.items()}
@@ -164,7 +164,7 @@ class Sight:
 
     def show(self, kept: Any) -> Any:
         """A batch of kept observations as the agent works with them."""
-        return kept if self.coder is None else self.see(kept)
+        return kept if self.latent_encoder is None else self.see(kept)
 
     @property
     def version(self) -> int:
@@ -207,14 +207,18 @@ class Sight:
         """
         if self.distance is None:
             return rewards
-        desired = observation[DESIRED] if self.coder is None else self.encode(observation[DESIRED])
+        desired = (
+            observation[DESIRED]
+            if self.latent_encoder is None
+            else self.encode(observation[DESIRED])
+        )
         return self.distance.reward(following[ACHIEVED], desired).astype(np.float32)
 
     def judged(self, goal: Array) -> Array:
         """The part of a kept goal that means something to people: places, not codes."""
         if self.latent is None and self._judge is not None:
             return np.asarray(self._judge.goal_vector(goal[None])[0])
-        if self.coder is not None and DESIRED in self._coded:
+        if self.latent_encoder is not None and DESIRED in self._coded:
             goal = self.encode(goal[None])[0]
         return goal if self._judge is None else goal[..., self.goal_width :]
 
@@ -252,7 +256,7 @@ class Sight:
     @property
     def is_stale(self) -> bool:
         """Whether the latent model is to be fitted again."""
-        return self.coder is not None and self.is_ready and self.age >= self._interval
+        return self.latent_encoder is not None and self.is_ready and self.age >= self._interval
 
     @property
     def _interval(self) -> float:
@@ -353,7 +357,7 @@ class Sight:
         if self.latent is None:
             return {}
         judged = {} if self.distance is None else {"threshold": self.distance.threshold}
-        aged = {} if self.coder is None else {"age": self.age}
+        aged = {} if self.latent_encoder is None else {"age": self.age}
         return {**self.latent.state_dict(), **judged, **aged}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -213,8 +213,9 @@ def empty_replay(agent: Algorithm) -> ReplayBuffer:
         rule=agent.rule,
         gamma=config.gamma,
         seed=agent.replay_seed,
-        coder=agent.sight.coder,
-        judge_anew=agent.sight.coder is not None and agent.sight.distance is not None,
+        latent_encoder=agent.sight.latent_encoder,
+        recompute_rewards=agent.sight.latent_encoder is not None
+        and agent.sight.distance is not None,
         imagine=None if imagination is None else imagination.draw,
         **memory,
         **agent.options["replay"],

@@ -222,7 +222,7 @@ def read_replay(agent: Algorithm, path: Source, cut: bool) -> None:
     if "replay" not in tree:
         raise CheckpointError(f"{path} holds no replay; was it written by `save`?")
     agent.replay_buffer.load_state_dict(tree["replay"])
-    agent.replay_buffer.encode_anew()
+    agent.replay_buffer.invalidate_latents()
     if cut:
         agent.replay_buffer.storage.cut()
 

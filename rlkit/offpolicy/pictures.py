@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from rlkit.goals import is_goal_space
+from rlkit.goals import is_goal_space, is_image_space
 
 SEEN, ACHIEVED, DESIRED = "observation", "achieved_goal", "desired_goal"
 
@@ -25,7 +25,7 @@ def pictures_of(space: spaces.Space[Any]) -> dict[str, spaces.Space[Any]]:
         ValueError: If there are none, or only one of achieved and desired goals are pictures.
     """
     parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {SEEN: space}
-    found = {key: part for key, part in parts.items() if _is_picture(part)}
+    found = {key: part for key, part in parts.items() if is_image_space(part)}
     if not found and isinstance(parts.get(SEEN), spaces.Box) and len(parts[SEEN].shape or ()) == 1:
         found = {SEEN: parts[SEEN]}  # a wide vector
     allowed = [{SEEN}] + ([{SEEN, ACHIEVED, DESIRED}] if is_goal_space(space) else [])
@@ -37,10 +37,6 @@ def pictures_of(space: spaces.Space[Any]) -> dict[str, spaces.Space[Any]]:
             f"environment in rlkit.envs.wrappers.pixel_observation.PixelObservation"
         )
     return found
-
-
-def _is_picture(space: spaces.Space[Any]) -> bool:
-    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3
 
 
 def common_shape(parts: Mapping[str, spaces.Space[Any]]) -> tuple[int, ...]:

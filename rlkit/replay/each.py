@@ -11,7 +11,7 @@ Places = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Rows and columns of records in `(B, T)`."""
 
 
-def take_apart(batch: Batch, steps: int) -> tuple[Batch, Places]:
+def split_steps(batch: Batch, steps: int) -> tuple[Batch, Places]:
     """Every record that counts as a window of its own, with all that its n-step sum needs.
 
     Observations but the achieved goal are left out.
@@ -45,7 +45,7 @@ def take_apart(batch: Batch, steps: int) -> tuple[Batch, Places]:
     return alone, (rows, columns)
 
 
-def put_together(batch: Batch, alone: Batch, places: Places) -> Batch:
+def join_steps(batch: Batch, alone: Batch, places: Places) -> Batch:
     """The windows again, with goals, rewards and ends as their records now have them.
 
     Args:

@@ -12,8 +12,8 @@ from typing import Any
 
 from gymnasium import spaces
 
-from rlkit.replay.coded import Coder, code_bytes
 from rlkit.replay.column import row_bytes
+from rlkit.replay.latent_cache import LatentEncoder, latent_bytes
 from rlkit.replay.shared import Share, parts_of, shared_keys
 
 STEPS_PER_GOAL = 50  # of an estimate: how many steps pursue a goal is known only afterwards
@@ -47,7 +47,7 @@ def footprint(
     num_envs: int = 1,
     hidden_state: Sequence[tuple[int, ...]] = (),
     share: Share = "auto",
-    coder: Coder | None = None,
+    latent_encoder: LatentEncoder | None = None,
 ) -> Footprint:
     """What a replay of these arguments takes when full; see `rlkit.replay.Replay`.
 
@@ -62,9 +62,9 @@ def footprint(
     stored = {key: space for key, space in keyed.items() if key not in shared}
     seen = size * sum(row_bytes(space) for space in stored.values())
     rest = size * (15 + row_bytes(action_space))  # reward, ends, the slot's place in its episode
-    rest += size * sum(code_bytes(coder, key) for key in stored)
+    rest += size * sum(latent_bytes(latent_encoder, key) for key in stored)
     if goal is not None:
-        one = row_bytes(goal) + code_bytes(coder, "desired_goal")
+        one = row_bytes(goal) + latent_bytes(latent_encoder, "desired_goal")
         rest += size * 4 + -(-size // STEPS_PER_GOAL) * one
     return Footprint(seen, size * 4 * sum(math.prod(shape) for shape in hidden_state), rest)
 
@@ -84,7 +84,7 @@ def estimate_bytes(
     num_envs: int = 1,
     hidden_state: Sequence[tuple[int, ...]] = (),
     share: Share = "auto",
-    coder: Coder | None = None,
+    latent_encoder: LatentEncoder | None = None,
 ) -> int:
     """Bytes that a replay of these arguments takes when full, in memory and on disk together.
 
@@ -94,7 +94,7 @@ def estimate_bytes(
         ValueError: If a space cannot be stored as arrays.
     """
     need = footprint(
-        observation_space, action_space, capacity, num_envs, hidden_state, share, coder
+        observation_space, action_space, capacity, num_envs, hidden_state, share, latent_encoder
     )
     return need.total
 

@@ -123,7 +123,7 @@ def with_goals(batch: Batch, rows: NDArray[np.int64], goal: Array, rule: GoalRul
     return changed.replace(previous_reward=previous)
 
 
-def judged_anew(batch: Batch, rule: GoalRule) -> Batch:
+def recompute_rewards(batch: Batch, rule: GoalRule) -> Batch:
     """The windows with the goals that they have, and what a rule makes of these now."""
     assert batch.desired_goal is not None
     changed = with_goals(batch, np.arange(len(batch)), batch.desired_goal, rule)

@@ -13,9 +13,9 @@ from rlkit.goals.env import is_goal_space
 from rlkit.goals.hindsight import mixture
 from rlkit.goals.rule import GoalRule
 from rlkit.replay.batch import Array, Batch
-from rlkit.replay.coded import CodedColumn, Coder
-from rlkit.replay.each import put_together, take_apart
-from rlkit.replay.relabel import Imagine, judged_anew, relabel
+from rlkit.replay.each import join_steps, split_steps
+from rlkit.replay.latent_cache import LatentColumn, LatentEncoder
+from rlkit.replay.relabel import Imagine, recompute_rewards, relabel
 from rlkit.replay.returns import sum_steps
 from rlkit.replay.shared import Share
 from rlkit.replay.storage import EpisodeStorage, Positions
@@ -52,10 +52,11 @@ class ReplayBuffer:
             with at least 3 axes. Batches hold one array under both keys then.
         directory: Folder on a local disk where observations live, for those that are larger than
             memory; None keeps them in memory. What is sampled is the same.
-        coder: Makes vectors of pictures, which then are stored as well as their vectors; batches
-            hold vectors of the coder's present version. None for what is stored as it is.
+        latent_encoder: Encodes images as latents. The replay buffer stores the images and caches
+            their latents; batches hold latents of the encoder's current version. None stores and
+            returns every key as it is.
         judge_anew: Whether rewards of original goals are worked out by `rule` again when they are
-            sampled: where its judgement depends on a coder, stored ones belong to old versions.
+            sampled: where the rule depends on a latent encoder, stored ones are of old versions.
         imagine: Draws the goals of the strategy "imagined", which needs it.
         steps: n of the n-step sums.
         gamma: Discount of one step, used by the n-step sums.
@@ -83,8 +84,8 @@ class ReplayBuffer:
         hidden_state: Sequence[tuple[int, ...]] = (),
         share: Share = "auto",
         directory: str | Path | None = None,
-        coder: Coder | None = None,
-        judge_anew: bool = False,
+        latent_encoder: LatentEncoder | None = None,
+        recompute_rewards: bool = False,
         imagine: Imagine | None = None,
         steps: int = 1,
         gamma: float = 0.99,
@@ -109,12 +110,12 @@ class ReplayBuffer:
             hidden_state,
             share,
             directory,
-            coder,
+            latent_encoder,
         )
         if rule is not None and not is_goal_space(observation_space):
             raise ValueError(f"hindsight needs goal keys, but the space is {observation_space}")
         self.rule = rule
-        self.judge_anew = judge_anew
+        self.recompute_rewards = recompute_rewards
         self.weights, self.imagine = mixture(hindsight), imagine
         if self.weights["imagined"] > 0 and imagine is None:
             raise ValueError(
@@ -134,7 +135,7 @@ class ReplayBuffer:
             )
         self.window, self.burn_in, self.goals = window, burn_in, goals
         self.inputs = {"previous_action": previous_action, "previous_reward": previous_reward}
-        self.for_memory = (
+        self.reads_sequences = (
             window != 1 or burn_in > 0 or any(self.inputs.values()) or bool(hidden_state)
         )
         self.steps, self.gamma = steps, gamma
@@ -184,16 +185,16 @@ class ReplayBuffer:
         batch = self._windows(env, step)
         if self.rule is None:
             return sum_steps(batch, self.gamma, self.steps)
-        if self.judge_anew:
-            batch = judged_anew(batch, self.rule)
+        if self.recompute_rewards:
+            batch = recompute_rewards(batch, self.rule)
         if self.goals == "window":
             return self._hindsight(batch, env)
-        alone, places = take_apart(batch, self.steps)
+        alone, places = split_steps(batch, self.steps)
         alone = self._hindsight(alone, env[places[0]])
-        return put_together(sum_steps(batch, self.gamma, self.steps), alone, places)
+        return join_steps(sum_steps(batch, self.gamma, self.steps), alone, places)
 
     def _windows(self, env: Array, step: Positions) -> Batch:
-        if not self.for_memory:
+        if not self.reads_sequences:
             return self.storage.window(env, step, self.steps)
         bounds = self.storage.episode_bounds(env, step)
         start, length = place(step, bounds, self.window, self.rng)
@@ -233,13 +234,13 @@ class ReplayBuffer:
         self.storage.load_state_dict(state["storage"])
         self.rng.bit_generator.state = state["rng"]
 
-    def encode_anew(self) -> None:
-        """Forgets all codes of pictures: those of another coder may have the same version."""
+    def invalidate_latents(self) -> None:
+        """Drops all cached latents: another encoder may use the same version numbers."""
         for column in self.storage.seen.values():
-            if isinstance(column, CodedColumn):
-                column.codes.forget()
-        if self.storage.goals is not None and self.storage.goals.codes is not None:
-            self.storage.goals.codes.forget()
+            if isinstance(column, LatentColumn):
+                column.latents.invalidate()
+        if self.storage.goals is not None and self.storage.goals.latents is not None:
+            self.storage.goals.latents.invalidate()
 
 
 def check_finite(name: str, value: Any) -> None:

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from gymnasium import spaces
 
+from rlkit.goals.env import is_image_space
+
 Share = bool | Literal["auto"]
 GOAL, SEEN = "achieved_goal", "observation"
 
@@ -41,7 +43,7 @@ def shared_keys(keyed: Mapping[str, spaces.Space[Any]], share: Share) -> dict[st
             f"share=True stores {GOAL!r} and {SEEN!r} as one, but their spaces are {goal} and "
             f"{seen}: set share=False"
         )
-    if share is False or not same or (share == "auto" and not _is_picture(goal)):
+    if share is False or not same or (share == "auto" and not is_image_space(goal, stacks=True)):
         return {}
     return {GOAL: SEEN}
 
@@ -55,7 +57,3 @@ def check_shared(observation: Mapping[str, Any], shared: Mapping[str, str]) -> N
                 f"{key!r} and {source!r} are stored as one, but this step's differ: set "
                 f"share=False to store both"
             )
-
-
-def _is_picture(space: Any) -> bool:
-    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) >= 3

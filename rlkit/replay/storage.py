@@ -11,10 +11,10 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rlkit.replay.batch import Array, Batch
-from rlkit.replay.coded import Coder, columns_of, require_pictures
 from rlkit.replay.column import empty_rows
 from rlkit.replay.footprint import available_bytes, check_room, footprint, slots_of, too_large
 from rlkit.replay.goal_table import GoalTable
+from rlkit.replay.latent_cache import LatentEncoder, check_latent_keys, make_columns
 from rlkit.replay.shared import Share, check_shared, parts_of, shared_keys
 
 Positions = NDArray[np.int64]
@@ -39,7 +39,8 @@ class EpisodeStorage:
         share: Whether the achieved goal and the observation are stored as one, see
             `rlkit.replay.shared`; "auto" does so where both are pictures.
         directory: Folder on a local disk for observations; None keeps them in memory.
-        coder: What pictures are read through, see `rlkit.replay.coded`; None for as they are.
+        latent_encoder: Encodes images when they are read, see `rlkit.replay.latent_cache`; None
+            returns them as they are.
 
     Attributes:
         observation: What is stored by key, `(slots of all environments, ...)` each.
@@ -58,7 +59,7 @@ class EpisodeStorage:
         hidden_state: Sequence[tuple[int, ...]] = (),
         share: Share = "auto",
         directory: str | Path | None = None,
-        coder: Coder | None = None,
+        latent_encoder: LatentEncoder | None = None,
     ) -> None:
         for name, value in (("capacity", capacity), ("num_envs", num_envs)):
             if value < 1:
@@ -66,10 +67,10 @@ class EpisodeStorage:
         self.num_envs = num_envs
         self.capacity = capacity
         self.slots = slots_of(capacity, num_envs)
-        require_pictures(coder, observation_space)
-        self._widths = {} if coder is None else dict(coder.widths)
+        check_latent_keys(latent_encoder, observation_space)
+        self._widths = {} if latent_encoder is None else dict(latent_encoder.widths)
         need = footprint(
-            observation_space, action_space, capacity, num_envs, hidden_state, share, coder
+            observation_space, action_space, capacity, num_envs, hidden_state, share, latent_encoder
         )
         check_room(need, capacity, directory)
         keyed, goal_space = parts_of(observation_space)
@@ -77,7 +78,7 @@ class EpisodeStorage:
         size = num_envs * self.slots
         try:
             stored = {key: space for key, space in keyed.items() if key not in self.shared}
-            self.seen = columns_of(size, stored, directory, coder)
+            self.seen = make_columns(size, stored, directory, latent_encoder)
             self.action = empty_rows(size, action_space)
             self.hidden_state = tuple(
                 np.zeros((size, *shape), np.float32) for shape in hidden_state
@@ -91,8 +92,8 @@ class EpisodeStorage:
         self.has_action = np.zeros(size, np.bool_)
         self.step_index = np.zeros(size, np.int32)  # of the slot within its episode
         self.length = np.zeros(size, np.int32)  # of its episode in steps; 0 while it runs
-        reader = coder if "desired_goal" in self._widths else None
-        self.goals = None if goal_space is None else GoalTable(goal_space, coder=reader)
+        reader = latent_encoder if "desired_goal" in self._widths else None
+        self.goals = None if goal_space is None else GoalTable(goal_space, latent_encoder=reader)
         self.goal_id = np.zeros(size if self.goals is not None else 0, np.int32)
         self.cursor: Positions = np.zeros(num_envs, np.int64)  # where the next step is written
         self.begins = np.ones(num_envs, np.bool_)  # whether that step starts an episode
@@ -217,7 +218,7 @@ class EpisodeStorage:
         if fresh.any():
             count = int(fresh.sum())
             if self.goals.full(count):
-                self.goals.forget(self._oldest_goal())
+                self.goals.drop_before(self._oldest_goal())
             current[fresh] = self.goals.append(desired[fresh])
         self.goal_id[here] = self.goal_id[there] = current
 

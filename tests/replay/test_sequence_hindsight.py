@@ -14,7 +14,7 @@ from scipy.stats import chisquare
 from test_relabel import EVERY, check_equal
 
 from rlkit.goals.hindsight import mixture
-from rlkit.replay.each import put_together, take_apart
+from rlkit.replay.each import join_steps, split_steps
 from rlkit.replay.relabel import relabel, with_goals
 from rlkit.replay.returns import sum_steps
 from rlkit.replay.window import cut_sequences, place
@@ -180,10 +180,10 @@ def test_original_goals_of_every_step_give_the_windows_back(world, play, window,
     def summed(part):
         return sum_steps(part, 0.9, steps, world.replay._successes(part))
 
-    alone, places = take_apart(batch, steps)
+    alone, places = split_steps(batch, steps)
     again = with_goals(alone, np.arange(len(alone)), alone.desired_goal, world.rule)
     check_equal(alone, again, skip=("relabelled",))
-    whole = put_together(sum_steps(batch, 0.9, steps), summed(again), places)
+    whole = join_steps(sum_steps(batch, 0.9, steps), summed(again), places)
     check_equal(summed(batch), whole, skip=("relabelled",))
     np.testing.assert_array_equal(whole.relabelled, whole.mask)
 

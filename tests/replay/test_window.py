@@ -50,7 +50,7 @@ def test_windows_equal_the_naive_ones(world, burn_in, plays):
         assert (batch.previous_action is not None) == world.options["previous_action"]
         assert (batch.previous_reward is not None) == world.options["previous_reward"]
         assert len(batch.hidden_state or ()) == len(world.options["hidden_state"])
-        if not world.replay.for_memory:
+        if not world.replay.reads_sequences:
             continue  # `test_storage` has these
         stored = set(world.stored())
         for row, origin in enumerate(world.origins(batch)):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from rlkit.experiment.evaluate import TEST_SEED
 from rlkit.experiment.run_folder import RunFolder
+from rlkit.goals import is_image_space
 from rlkit.vec.vec_env import GymVecEnv, MakeEnv, make_vec_env
 
 LEAST = 100  # frames; fewer say nothing about a latent model
@@ -205,7 +206,7 @@ def _read_png(file: Path) -> NDArray[np.uint8]:
 def _picture_keys(env_id: str, space: spaces.Space[Any]) -> list[str]:
     """Which entries of an observation are pictures of the same kind as `observation`."""
     parts = dict(space) if isinstance(space, spaces.Dict) else {"observation": space}
-    shapes = {name: part.shape for name, part in parts.items() if _is_picture(part)}
+    shapes = {name: part.shape for name, part in parts.items() if is_image_space(part)}
     if "observation" not in shapes:
         seen = {name: str(part) for name, part in parts.items()}
         raise ValueError(
@@ -216,10 +217,6 @@ def _picture_keys(env_id: str, space: spaces.Space[Any]) -> list[str]:
     wanted = shapes["observation"]
     _require_channels_last(env_id, wanted or ())
     return [name for name, shape in shapes.items() if shape == wanted]
-
-
-def _is_picture(space: spaces.Space[Any]) -> bool:
-    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3
 
 
 def _require_channels_last(name: str, shape: tuple[int, ...]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from rlkit.goals import vector_size, vectorise
+from rlkit.goals import is_image_space, vector_size, vectorise
 from rlkit.latents import Latent
 from rlkit.world import Layout
 
@@ -48,9 +48,9 @@ class Columns:
         found = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
         found.pop(DESIRED, None)
         goal = found.pop(ACHIEVED, None)
-        if goal is not None and not is_picture(goal):
+        if goal is not None and not is_image_space(goal):
             found[ACHIEVED] = goal
-        shown = {key or SEEN: part.shape for key, part in found.items() if is_picture(part)}
+        shown = {key or SEEN: part.shape for key, part in found.items() if is_image_space(part)}
         if shown and latent is None:
             raise ValueError(
                 f"{name} shows pictures under {sorted(shown)}: name a latent model that makes "
@@ -67,7 +67,7 @@ class Columns:
     def names(self) -> tuple[str, ...]:
         """Of the columns, `"observation 0"` say."""
         return tuple(
-            f"{'code' if is_picture(space) else (key or SEEN).replace('_', ' ')} {i}"
+            f"{'code' if is_image_space(space) else (key or SEEN).replace('_', ' ')} {i}"
             for key, space in self.parts
             for i in range(self._width(space))
         )
@@ -90,16 +90,11 @@ class Columns:
         return np.concatenate(found, axis=-1)
 
     def _column(self, space: spaces.Space[Any], value: Any, lead: int) -> NDArray[np.float32]:
-        if self.latent is not None and is_picture(space):
+        if self.latent is not None and is_image_space(space):
             return self.latent.encode(np.asarray(value))
         return vectorise(space, value, lead)
 
     def _width(self, space: spaces.Space[Any]) -> int:
-        if self.latent is not None and is_picture(space):
+        if self.latent is not None and is_image_space(space):
             return self.latent.dims
         return vector_size(space)
-
-
-def is_picture(space: spaces.Space[Any]) -> bool:
-    """Whether a space is one of pictures, bytes with three axes."""
-    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3

@@ -12,9 +12,9 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rlkit.analysis.latent.training import agents_latent
-from rlkit.analysis.world.columns import ACHIEVED, SEEN, Columns, is_picture
+from rlkit.analysis.world.columns import ACHIEVED, SEEN, Columns
 from rlkit.experiment.run_folder import RunFolder
-from rlkit.goals import is_goal_space, vectorise
+from rlkit.goals import is_goal_space, is_image_space, vectorise
 from rlkit.io.checkpoint import load_latest
 from rlkit.latents import Latent
 from rlkit.vec.vec_env import MakeEnv
@@ -91,7 +91,7 @@ def _observed(kept: dict[str, Array], env: int, rows: Array, columns: Columns) -
         name = f"observation.{key or SEEN}"
         # Where an observation and its goal are one picture, it is stored under the goal's name.
         stored = kept[name if name in kept else f"observation.{ACHIEVED}"][env, rows]
-        if is_picture(space) and stored.dtype != np.uint8:
+        if is_image_space(space) and stored.dtype != np.uint8:
             parts.append(stored)  # the agent kept codes
         else:
             parts.append(Columns(((key, space),), columns.latent)({key: stored}))

@@ -1,4 +1,4 @@
-"""Pictures read through a coder, against a replay of pictures of which all is encoded anew."""
+"""Images read through an encoder, against a replay of images of which all is encoded anew."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from naive import World, observation_space
 from test_relabel import check_equal
 
 from rlkit.goals import DistanceRule
-from rlkit.replay import CodedColumn, Coder, EpisodeStorage, ReplayBuffer, estimate_bytes
-from rlkit.replay.coded import Codes
+from rlkit.replay import EpisodeStorage, LatentColumn, LatentEncoder, ReplayBuffer, estimate_bytes
 from rlkit.replay.goal_table import GoalTable
+from rlkit.replay.latent_cache import LatentCache
 
 MIXED = {"future": 1, "final": 1, "episode": 1, "random": 1, "original": 1}
-PICTURE = spaces.Box(0, 255, (2, 2, 3), np.uint8)
+IMAGE = spaces.Box(0, 255, (2, 2, 3), np.uint8)
 ACTIONS = spaces.Box(-1, 1, (2,), np.float32)
 WIDTHS = {
     "pixels": {"observation": 3, "achieved_goal": 4, "desired_goal": 4},
@@ -32,27 +32,27 @@ class Mean:
         self.widths, self.version, self.error = WIDTHS[kind], 1, error
         self.encoded = 0
 
-    def encode(self, pictures):
-        assert len(pictures) > 0
-        self.encoded += len(pictures)
-        return self.anew(pictures)[..., : max(self.widths.values())] + np.float32(self.error)
+    def encode(self, images):
+        assert len(images) > 0
+        self.encoded += len(images)
+        return self.anew(images)[..., : max(self.widths.values())] + np.float32(self.error)
 
-    def anew(self, pictures):
-        """Of pictures with any leading axes."""
-        colour = pictures.astype(np.float32).mean(axis=(-3, -2))
+    def anew(self, images):
+        """Of images with any leading axes."""
+        colour = images.astype(np.float32).mean(axis=(-3, -2))
         colour = colour * self.version + self.version
         return np.concatenate([colour, colour.sum(axis=-1, keepdims=True)], axis=-1)
 
 
-def encoded(batch, coder):
-    """A batch of pictures, all of them encoded now."""
+def encoded(batch, encoder):
+    """A batch of images, all of them encoded now."""
     observation = {
-        key: coder.anew(value)[..., : coder.widths[key]] if key in coder.widths else value
+        key: encoder.anew(value)[..., : encoder.widths[key]] if key in encoder.widths else value
         for key, value in batch.observation.items()
     }
     goal = batch.desired_goal
     return batch.replace(
-        observation=observation, desired_goal=None if goal is None else coder.anew(goal)
+        observation=observation, desired_goal=None if goal is None else encoder.anew(goal)
     )
 
 
@@ -82,103 +82,104 @@ events = st.lists(
 
 @settings(max_examples=120, deadline=None)
 @given(worlds, events)
-def test_batches_are_those_of_pictures_encoded_anew(world, events):
+def test_batches_are_those_of_images_encoded_anew(world, events):
     check_batches(world, events, None)
 
 
 @settings(max_examples=10, deadline=None)
 @given(worlds, events)
-def test_pictures_on_disk_become_the_same_codes(tmp_path_factory, world, events):
+def test_images_on_disk_become_the_same_latents(tmp_path_factory, world, events):
     check_batches(world, events, tmp_path_factory.getbasetemp())
 
 
 def check_batches(world, events, directory):
-    coder = Mean(world.kind)
-    coded = world.new_replay(coder=coder, directory=directory)
+    encoder = Mean(world.kind)
+    cached = world.new_replay(latent_encoder=encoder, directory=directory)
     for steps, event in events:
-        world.play(steps, coded)
+        world.play(steps, cached)
         if event == "version":
-            coder.version += 1
-        for replay in (world.replay, coded):
+            encoder.version += 1
+        for replay in (world.replay, cached):
             if event == "retract" and replay.storage.begins[0]:
                 replay.storage.retract(0)
             elif event == "cut":
                 replay.storage.cut()
         if event == "save":
-            state, fresh = coded.state_dict(), world.new_replay(coder=coder)
+            state = cached.state_dict()
+            fresh = world.new_replay(latent_encoder=encoder)
             fresh.load_state_dict(state)
-            coded = fresh
+            cached = fresh
         if event in ("retract", "cut"):
             world.envs = [[*episodes[:-1]] for episodes in world.envs]  # what follows begins anew
-        if len(coded) > 0:
-            pictures, codes = world.replay.sample(20), coded.sample(20)
-            check_equal(encoded(pictures, coder), codes)
+        if len(cached) > 0:
+            images, latents = world.replay.sample(20), cached.sample(20)
+            check_equal(encoded(images, encoder), latents)
 
 
-def test_a_picture_is_encoded_once_per_version_and_only_if_it_is_read():
-    coder = Mean()
-    codes = Codes(10, coder)
-    pictures = np.random.default_rng(0).integers(0, 256, (10, 2, 2, 3), np.uint8)
+def test_an_image_is_encoded_once_per_version_and_only_if_it_is_read():
+    encoder = Mean()
+    latents = LatentCache(10, encoder)
+    images = np.random.default_rng(0).integers(0, 256, (10, 2, 2, 3), np.uint8)
 
     def take(*rows):
-        before = coder.encoded
+        before = encoder.encoded
         rows = np.array(rows)
-        taken = codes.take(rows, lambda rows: pictures[rows])
-        np.testing.assert_array_equal(taken, coder.anew(pictures[rows]))
-        return coder.encoded - before
+        taken = latents.take(rows, lambda rows: images[rows])
+        np.testing.assert_array_equal(taken, encoder.anew(images[rows]))
+        return encoder.encoded - before
 
     assert take([1, 2], [2, 1]) == 2
     assert take(2, 3) == 1
-    codes.forget(np.array([2]))
+    latents.invalidate(np.array([2]))
     assert take(1, 2, 3) == 1
-    coder.version = 2
+    encoder.version = 2
     assert take(3, 3) == 1
     assert take(1, 2, 3) == 2
-    codes.forget()
+    latents.invalidate()
     assert take(1, 2) == 2
-    assert not codes.vectors[[0, *range(4, 10)]].any()
+    assert not latents.vectors[[0, *range(4, 10)]].any()
 
 
-def test_many_pictures_are_read_a_part_at_a_time():
-    coder, sizes = Mean(), []
-    column = CodedColumn(3000, PICTURE, None, coder)
+def test_many_images_are_read_a_part_at_a_time():
+    encoder, sizes = Mean(), []
+    column = LatentColumn(3000, IMAGE, None, encoder)
     column.put(np.arange(3000), np.random.default_rng(0).integers(0, 256, (3000, 2, 2, 3)))
-    encode = coder.encode
-    coder.encode = lambda pictures: sizes.append(len(pictures)) or encode(pictures)
+    encode = encoder.encode
+    encoder.encode = lambda images: sizes.append(len(images)) or encode(images)
     taken = column.take(np.arange(3000)[::-1])
-    np.testing.assert_array_equal(taken, coder.anew(column.array[::-1]))
+    np.testing.assert_array_equal(taken, encoder.anew(column.array[::-1]))
     assert len(sizes) > 1
     assert sum(sizes) == 3000
 
 
-def test_a_table_of_goals_grows_with_its_codes():
-    coder = Mean()
-    table = GoalTable(PICTURE, 2, coder)
+def test_a_table_of_goals_grows_with_its_latents():
+    encoder = Mean()
+    table = GoalTable(IMAGE, 2, encoder)
     goals = np.random.default_rng(0).integers(0, 256, (9, 2, 2, 3), np.uint8)
     for i, goal in enumerate(goals):
         ids = table.append(goal[None])
-        np.testing.assert_array_equal(table.take(ids), coder.anew(goal[None]))
-        coder.version += i % 2
+        np.testing.assert_array_equal(table.take(ids), encoder.anew(goal[None]))
+        encoder.version += i % 2
         every = np.arange(i + 1)
-        np.testing.assert_array_equal(table.take(every), coder.anew(goals[: i + 1]))
+        np.testing.assert_array_equal(table.take(every), encoder.anew(goals[: i + 1]))
         np.testing.assert_array_equal(table.kept(every), goals[: i + 1])
 
 
-def test_saved_codes_are_kept_to_the_last_bit():
-    """Encoders round differently in other company, so a resumed training must not encode again."""
+def test_saved_latents_are_kept_to_the_last_bit():
+    """Rounding depends on the batch, so a resumed training must not encode again."""
     world = World("pixels", capacity=60, hindsight=MIXED)
-    coded = world.new_replay(coder=Mean())
-    world.play(40, coded)
-    coded.sample(200)
+    cached = world.new_replay(latent_encoder=Mean())
+    world.play(40, cached)
+    cached.sample(200)
     other = Mean(error=0.5)
-    resumed = world.new_replay(coder=other)
-    resumed.load_state_dict(coded.state_dict())
-    rng = coded.rng.bit_generator.state
-    before, now = coded.sample(100), resumed.sample(100)
+    resumed = world.new_replay(latent_encoder=other)
+    resumed.load_state_dict(cached.state_dict())
+    rng = cached.rng.bit_generator.state
+    before, now = cached.sample(100), resumed.sample(100)
     known = np.isclose(before.observation["observation"], now.observation["observation"])
     assert known.mean() > 0.9
-    coded.rng.bit_generator.state = resumed.rng.bit_generator.state = rng
-    resumed.encode_anew()
+    cached.rng.bit_generator.state = resumed.rng.bit_generator.state = rng
+    resumed.invalidate_latents()
     now = resumed.sample(100)
     for one, two in (
         (before.observation["observation"], now.observation["observation"]),
@@ -187,56 +188,63 @@ def test_saved_codes_are_kept_to_the_last_bit():
         np.testing.assert_allclose(one + 0.5, two)
 
 
-def test_a_replay_without_codes_is_no_replay_with_them():
+def test_a_replay_without_latents_is_no_replay_with_them():
     world = World("pixels", capacity=20)
     world.play(10)
-    with pytest.raises(ValueError, match=r"holds .*, this one .*code\.observation"):
-        world.new_replay(coder=Mean()).load_state_dict(world.replay.state_dict())
+    with pytest.raises(ValueError, match=r"holds .*, this one .*latent\.observation"):
+        world.new_replay(latent_encoder=Mean()).load_state_dict(world.replay.state_dict())
 
 
 @pytest.mark.parametrize("kind", sorted(WIDTHS))
-def test_an_estimate_counts_pictures_and_codes(kind):
-    coder, space = Mean(kind), observation_space(kind)
-    assert isinstance(coder, Coder)
-    storage = EpisodeStorage(space, ACTIONS, 5000, 2, coder=coder)
+def test_an_estimate_counts_images_and_latents(kind):
+    encoder, space = Mean(kind), observation_space(kind)
+    assert isinstance(encoder, LatentEncoder)
+    storage = EpisodeStorage(space, ACTIONS, 5000, 2, latent_encoder=encoder)
     arrays = {id(array): array.nbytes for array in storage._columns().values()}
     size = 2 * storage.slots
     goals = 0 if storage.goals is None else -(-size // 50) * (12 + 4 * 4 + 4)
-    assert estimate_bytes(space, ACTIONS, 5000, 2, coder=coder) == sum(arrays.values()) + goals
+    assert (
+        estimate_bytes(space, ACTIONS, 5000, 2, latent_encoder=encoder)
+        == sum(arrays.values()) + goals
+    )
     plain = estimate_bytes(space, ACTIONS, 5000, 2)
     assert sum(arrays.values()) + goals - plain > size * 4
 
 
-def test_a_coder_of_what_is_not_there_is_refused():
-    coder = Mean("dict")
-    with pytest.raises(ValueError, match=r"vectors of \['image'\], but observations have \['obs"):
-        ReplayBuffer(PICTURE, ACTIONS, 10, coder=coder)
+def test_an_encoder_of_what_is_not_there_is_refused():
+    encoder = Mean("dict")
+    with pytest.raises(ValueError, match=r"\['image'\].*\['observation'\]"):
+        ReplayBuffer(IMAGE, ACTIONS, 10, latent_encoder=encoder)
 
 
-# Rewards that a coder's version decides
+# Rewards that an encoder's version decides
 
 
 def judged(window, steps=1, **options):
-    """A replay whose goals are judged by their codes, which stretch with the version."""
-    coder = Mean()
+    """A replay whose goals are judged by their latents, which stretch with the version."""
+    encoder = Mean()
     world = World("pixels", 2, 80, end=0.1, new_goal=0.0)
     world.rule = DistanceRule(4.5)
     replay = world.new_replay(
-        coder=coder, judge_anew=True, window=window, steps=steps, **{"hindsight": MIXED} | options
+        latent_encoder=encoder,
+        recompute_rewards=True,
+        window=window,
+        steps=steps,
+        **{"hindsight": MIXED} | options,
     )
-    world.rule = None  # as its own replay judges pictures otherwise
-    return world, replay, coder
+    world.rule = None  # as its own replay judges images otherwise
+    return world, replay, encoder
 
 
 @pytest.mark.parametrize("goals", ["step", "window"])
 @pytest.mark.parametrize("window", [1, 4, None])
 def test_played_goals_are_judged_by_the_present_version(window, goals):
-    world, replay, coder = judged(window, goals=goals)
+    world, replay, encoder = judged(window, goals=goals)
     for _ in range(60):
         replay.add(*world.step())
     shares = []
     for version in (1, 3):
-        coder.version = version
+        encoder.version = version
         batch = replay.sample(100)
         achieved = batch.observation["achieved_goal"][:, 1:]
         distance = np.linalg.norm(achieved - batch.desired_goal, axis=-1)
@@ -246,16 +254,16 @@ def test_played_goals_are_judged_by_the_present_version(window, goals):
         assert original.any()
         assert batch.relabelled.any()
         shares.append(earned[original].mean())
-    assert shares[1] < shares[0], "stretched codes are further apart"
+    assert shares[1] < shares[0], "stretched latents are further apart"
 
 
 def test_previous_rewards_are_those_of_the_present_version():
-    world, replay, coder = judged(5, previous_reward=True, burn_in=2, hindsight="original")
+    world, replay, encoder = judged(5, previous_reward=True, burn_in=2, hindsight="original")
     for _ in range(60):
         replay.add(*world.step())
     seen = set()
     for version in (1, 3):
-        coder.version = version
+        encoder.version = version
         batch = replay.sample(100)
         achieved, goal = batch.observation["achieved_goal"], batch.desired_goal[:, :1]
         earned = -(np.linalg.norm(achieved - goal, axis=-1) >= 4.5).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Whole episodes, played for `rlkit.goals.check`, and the laws that concern single steps."""
+"""Whole episodes, run for `rlkit.goals.check`, and the laws that concern single steps."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Findings:
 
 
 @dataclass
-class Episode:
+class CheckedEpisode:
     """What was seen: one more observation than steps."""
 
     seed: int
@@ -88,9 +88,11 @@ def extreme_actions(env: gym.Env[Any, Any], high: bool) -> Iterator[Any]:
         yield action
 
 
-def play(env: gym.Env[Any, Any], findings: Findings, seed: int, actions: Iterator[Any]) -> Episode:
+def play(
+    env: gym.Env[Any, Any], findings: Findings, seed: int, actions: Iterator[Any]
+) -> CheckedEpisode:
     """One episode, with the laws that concern single steps."""
-    episode = Episode(seed)
+    episode = CheckedEpisode(seed)
     try:
         observation, _ = env.reset(seed=seed)
     except Exception as error:
