@@ -5,7 +5,7 @@ from rlkit.latents.autoencoder import Denoising as Denoising
 from rlkit.latents.check import check_latent as check_latent
 from rlkit.latents.contract import LatentModel as LatentModel
 from rlkit.latents.contract import Metrics as Metrics
-from rlkit.latents.latent import Latent as Latent
+from rlkit.latents.latent import FittedLatent as FittedLatent
 from rlkit.latents.measures import active_units as active_units
 from rlkit.latents.measures import disentanglement as disentanglement
 from rlkit.latents.measures import distance_correlation as distance_correlation

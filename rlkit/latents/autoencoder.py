@@ -10,11 +10,18 @@ from torch import Tensor
 from torch.nn.functional import layer_norm
 
 from rlkit.latents.contract import Metrics
-from rlkit.latents.model import CHANNELS, Coder, is_number, normal_like, require, squared_error
+from rlkit.latents.model import (
+    CHANNELS,
+    EncoderDecoder,
+    is_number,
+    normal_like,
+    require,
+    squared_error,
+)
 
 
 @dataclass(frozen=True)
-class Autoencoder(Coder):
+class Autoencoder(EncoderDecoder):
     """An undercomplete autoencoder: a code so small that it must keep what matters.
 
     Nothing gives its codes a scale or a shape; distances between them mean less than those of a

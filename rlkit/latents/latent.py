@@ -20,7 +20,7 @@ from rlkit.networks.files import fill_views, read_model, write_model
 CHUNK = 256  # frames that pass through a network at a time; more do not stay in the cache
 
 
-class Latent:
+class FittedLatent:
     """A latent model, its parameters and their version.
 
     Vectors are standardised by the mean and deviation of the frames that were fitted, so that a
@@ -246,7 +246,7 @@ class Latent:
         self.version, self.steps = int(state["version"]), int(state["steps"])
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], device: torch.device | str = "cpu") -> Latent:
+    def from_state(cls, state: dict[str, Any], device: torch.device | str = "cpu") -> FittedLatent:
         """A latent like the one whose `state_dict` this is.
 
         Raises:
@@ -274,7 +274,7 @@ class Latent:
         folder: Path | str,
         device: torch.device | str = "cpu",
         shape: tuple[int, ...] | None = None,
-    ) -> Latent:
+    ) -> FittedLatent:
         """A latent from a folder that `save` wrote.
 
         Args:

@@ -16,7 +16,7 @@ CHANNELS = (16, 32, 32)
 """Default widths of the convolutions."""
 
 
-class Model(Parametric):
+class ParametricLatent(Parametric):
     """What our models share: dataclasses with a width of codes and a shape of observations."""
 
     dims: int
@@ -69,7 +69,7 @@ class Model(Parametric):
             )
 
 
-class Coder(Model):
+class EncoderDecoder(ParametricLatent):
     """A model with one network to encode and one to decode, side by side in the flat vector."""
 
     hidden: tuple[int, ...]

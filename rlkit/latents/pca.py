@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rlkit.latents.contract import Metrics
 from rlkit.latents.frames import Frames, chunks
-from rlkit.latents.model import Model, squared_error
+from rlkit.latents.model import ParametricLatent, squared_error
 
 # Up to this many numbers an observation's covariance is small enough to be taken apart exactly.
 EXACT_SIZE = 1024
@@ -19,7 +19,7 @@ EXTRA, PASSES = 16, 12
 
 
 @dataclass(frozen=True)
-class PCA(Model):
+class PCA(ParametricLatent):
     """Principal component analysis, fitted in closed form.
 
     Observations of more than 1024 numbers are too wide for their covariance; there the leading

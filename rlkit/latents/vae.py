@@ -13,7 +13,7 @@ from torch import Tensor
 from rlkit.latents.contract import Metrics
 from rlkit.latents.model import (
     CHANNELS,
-    Coder,
+    EncoderDecoder,
     is_number,
     is_whole,
     normal_like,
@@ -26,7 +26,7 @@ LEAST_VARIANCE = 1e-5  # of a learned likelihood: about one step of a byte, wher
 
 
 @dataclass(frozen=True)
-class VAE(Coder):
+class VAE(EncoderDecoder):
     """Codes as normal distributions, kept near a standard normal prior.
 
     The loss is the negative evidence lower bound in nats, with its constants, where `beta` is 1 and

@@ -14,7 +14,7 @@ Array = NDArray[Any]
 
 
 @runtime_checkable
-class PictureRule(Protocol):
+class ImageGoalRule(Protocol):
     """A goal rule that judges pictures by a vector that it reads from each.
 
     Attributes:
@@ -30,7 +30,7 @@ class PictureRule(Protocol):
 
 
 @dataclass(frozen=True)
-class CodedRule:
+class LatentGoalRule:
     """Judges goals that are codes, which agents read, followed by what a rule judges.
 
     Attributes:
@@ -60,7 +60,7 @@ class CodedRule:
 
 
 @dataclass
-class CodeRule:
+class LatentDistanceRule:
     """Judges goals by the distance between codes: -1 until it is below a threshold, 0 there.
 
     The threshold is not known before the latent model has been fitted, and belongs to that version
@@ -93,9 +93,9 @@ class CodeRule:
         return np.zeros(len(achieved), np.bool_)
 
 
-def picture_rule(rule: GoalRule) -> PictureRule:
+def require_image_rule(rule: GoalRule) -> ImageGoalRule:
     """A rule as one of pictures; raises a ValueError if it is none."""
-    if not isinstance(rule, PictureRule):
+    if not isinstance(rule, ImageGoalRule):
         raise ValueError(
             f"goals are pictures, which the replay does not keep: {type(rule).__name__} must say "
             f"by `goal_vector`, `width` and `rule` what it reads from a picture and how it judges "

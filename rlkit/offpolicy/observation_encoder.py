@@ -20,10 +20,15 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 
 from rlkit.goals import GoalRule
-from rlkit.latents import Autoencoder, Latent, Metrics, make_latent, nearness
+from rlkit.latents import Autoencoder, FittedLatent, Metrics, make_latent, nearness
 from rlkit.offpolicy.interface import rule_of
 from rlkit.offpolicy.joint import require_joint
-from rlkit.offpolicy.latent_goals import CodedRule, CodeRule, PictureRule, picture_rule
+from rlkit.offpolicy.latent_goals import (
+    ImageGoalRule,
+    LatentDistanceRule,
+    LatentGoalRule,
+    require_image_rule,
+)
 from rlkit.offpolicy.pictures import ACHIEVED, DESIRED, SEEN, common_shape, pictures_of, vectors
 from rlkit.offpolicy.pretraining import pretraining_of
 from rlkit.replay import LatentEncoder
@@ -39,8 +44,9 @@ class Sight:
     """Translates raw observations of one environment into what the agent works with.
 
     Without a latent model that is the observation itself. With one, pictures under `observation`
-    and `achieved_goal` (which are the same) and `desired_goal` become codes. Goals that were
-    pictures become a code, for the networks, followed by what their rule judges: see `CodedRule`.
+    and `achieved_goal` (which are the same) and `desired_goal` become latents. Goals that were
+    pictures become a latent, for the networks, followed by what their rule reads: see
+    `LatentGoalRule`.
 
     Args:
         space: Space of one environment's raw observation.
@@ -83,7 +89,7 @@ class Sight:
             raise ValueError(f'reward_source must be "environment" or "latent", got {judge!r}')
         self._raw = space
         self.goal_width: int | None = None
-        self.latent: Latent | None = None
+        self.latent: FittedLatent | None = None
         self._coded: dict[str, spaces.Space[Any]] = {}
         self._seeds = [int(part) % 2**31 for part in seed.generate_state(3)]
         self.pretraining = pretraining_of(pretraining)
@@ -98,8 +104,10 @@ class Sight:
         if model is not None:
             self._coded = pictures_of(space)
             generator = torch.Generator().manual_seed(self._seeds[0])
-            self.latent = Latent(model.with_shape(common_shape(self._coded)), generator, device)
-        self.distance = CodeRule() if judge == "latent" else None
+            self.latent = FittedLatent(
+                model.with_shape(common_shape(self._coded)), generator, device
+            )
+        self.distance = LatentDistanceRule() if judge == "latent" else None
         if self.distance is not None and DESIRED not in self._coded:
             raise ValueError(
                 'reward_source = "latent" needs a latent model and goals that are pictures; set '
@@ -114,9 +122,9 @@ class Sight:
             ValueError: If goals are pictures that the rule cannot judge once they are codes.
         """
         self.space, self.rule = self._raw, rule
-        self._judge: PictureRule | None = None
+        self._judge: ImageGoalRule | None = None
         if self.latent is None:
-            self._judge = rule if isinstance(rule, PictureRule) else None
+            self._judge = rule if isinstance(rule, ImageGoalRule) else None
             return
         self.space = vectors(self.latent.dims)
         if not isinstance(self._raw, spaces.Dict):
@@ -127,8 +135,11 @@ class Sight:
             if self.distance is not None:
                 self.rule = None if rule is None else self.distance
             elif rule is not None:
-                self._judge = picture_rule(rule)
-                self.rule, width = CodedRule(self._judge.rule, self.latent.dims), self._judge.width
+                self._judge = require_image_rule(rule)
+                self.rule, width = (
+                    LatentGoalRule(self._judge.rule, self.latent.dims),
+                    self._judge.width,
+                )
             parts |= dict.fromkeys((ACHIEVED, DESIRED), vectors(self.latent.dims + width))
         self.space = spaces.Dict(parts)
 

@@ -8,8 +8,8 @@ One thread, float32, contestants in turns, the best of the rounds counts. Two pa
 `update`: a recurrent pixel agent's update, sampling included. `cached` is the agent as it is: codes
 are in its replay. `anew` is the same update after encoding what its batch would have held as
 pictures: the observations of every window, T + 1 each, and the goal of every step.
-`encoding`: frames per second through `Latent.encode`, and through `torch.nn` layers of the same
-convolutions and widths alone, given floats with channels first: the bare forward pass.
+`encoding`: frames per second through `FittedLatent.encode`, and through `torch.nn` layers of
+the same convolutions and widths alone, given floats with channels first: the bare forward pass.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from rlkit.envs.make import make
 from rlkit.vec.vec_env import make_vec_env
 
 ENV = "rlkit/PointMaze-U-Pixels-v0"
-CHUNK = 256  # frames at a time, as `Latent.encode` takes them
+CHUNK = 256  # frames at a time, as `FittedLatent.encode` takes them
 
 
 def trained(args: argparse.Namespace) -> SAC:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlkit.latents import PCA, Autoencoder, Denoising, Latent
+from rlkit.latents import PCA, Autoencoder, Denoising, FittedLatent
 
 
 def generator(seed=0):
@@ -12,7 +12,7 @@ def generator(seed=0):
 
 
 def fitted(model, frames, steps=800, rates=(1e-2, 1e-3), batch_size=256):
-    latent = Latent(model.with_shape(frames.shape[1:]), generator())
+    latent = FittedLatent(model.with_shape(frames.shape[1:]), generator())
     for rate in rates:
         metrics = list(
             latent.fit(
@@ -43,7 +43,7 @@ def test_the_linear_one_finds_the_subspace_of_the_principal_components(seed):
     decoder = linear.model.views(linear.vector)["decoder.0.weight"].numpy().T
     components = principal.model.views(principal.vector)["components"].numpy().T
     assert principal_angles(decoder, components).max() < 1.5
-    untrained = Latent(linear.model, generator())
+    untrained = FittedLatent(linear.model, generator())
     fresh = untrained.model.views(untrained.vector)["decoder.0.weight"].numpy().T
     assert principal_angles(fresh, components).max() > 15
     errors = [

@@ -7,7 +7,7 @@ import torch
 from discs import discs
 from safetensors.torch import load_file
 
-from rlkit.latents import PCA, VAE, Autoencoder, Latent
+from rlkit.latents import PCA, VAE, Autoencoder, FittedLatent
 
 SMALL = VAE(dims=3, hidden=(16,), channels=(4, 4, 4))
 
@@ -27,7 +27,7 @@ def fit(latent, frames, steps=20, seed=1, **settings):
 
 
 def images(shape=(32, 32, 3)):
-    return Latent(SMALL.with_shape(shape), generator())
+    return FittedLatent(SMALL.with_shape(shape), generator())
 
 
 def same(one, two):
@@ -72,7 +72,7 @@ def test_tensors_give_tensors_and_arrays_arrays():
 
 def test_vectors_are_standardised_and_shown_in_their_own_units():
     frames = vectors()
-    latent = Latent(PCA(dims=5).with_shape((5,)), generator())
+    latent = FittedLatent(PCA(dims=5).with_shape((5,)), generator())
     fit(latent, frames)
     np.testing.assert_allclose(latent.shift.numpy(), frames.mean(0), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(1 / latent.scale.numpy(), frames.std(0), rtol=1e-3)
@@ -86,7 +86,7 @@ def test_vectors_are_standardised_and_shown_in_their_own_units():
 def test_numbers_that_stand_still_do_no_harm():
     frames = vectors()
     frames[:, 1] = 1e6 / 3
-    latent = Latent(Autoencoder(dims=3, hidden=(8,)).with_shape((5,)), generator())
+    latent = FittedLatent(Autoencoder(dims=3, hidden=(8,)).with_shape((5,)), generator())
     fit(latent, frames)
     assert latent.scale[1] == 1.0
     assert np.isfinite(latent.encode(frames)).all()
@@ -122,7 +122,7 @@ def test_fitting_lowers_the_loss_and_reports_it():
 
 def test_schedules_go_on_where_the_last_fit_ended():
     frames = vectors()
-    latent = Latent(VAE(dims=2, hidden=(8,), annealing=100).with_shape((5,)), generator())
+    latent = FittedLatent(VAE(dims=2, hidden=(8,), annealing=100).with_shape((5,)), generator())
     for start in (0, 50):
         metrics = fit(latent, frames, steps=50)
         for step in (0, 49):
@@ -137,7 +137,7 @@ def test_schedules_go_on_where_the_last_fit_ended():
 )
 def test_fits_repeat_and_go_on_exactly(model):
     frames, _ = discs(200, seed=0)
-    one, two, three = (Latent(model.with_shape((32, 32, 3)), generator(7)) for _ in range(3))
+    one, two, three = (FittedLatent(model.with_shape((32, 32, 3)), generator(7)) for _ in range(3))
     for latent in (one, two):
         fit(latent, frames)
     assert same(one, two)
@@ -175,17 +175,17 @@ def test_a_state_is_a_copy():
 @pytest.mark.parametrize("shape", [(32, 32, 3), (5,)])
 def test_what_is_saved_is_loaded(model, shape, tmp_path):
     frames = vectors() if shape == (5,) else discs(200, seed=0)[0]
-    latent = Latent(model.with_shape(shape), generator())
+    latent = FittedLatent(model.with_shape(shape), generator())
     fit(latent, frames)
     latent.save(tmp_path / "deep" / "latent")
-    loaded = Latent.load(tmp_path / "deep" / "latent", shape=shape)
+    loaded = FittedLatent.load(tmp_path / "deep" / "latent", shape=shape)
     assert same(latent, loaded)
     np.testing.assert_array_equal(loaded.encode(frames), latent.encode(frames))
     for one in (latent, loaded):
         fit(one, frames, seed=3)
         one.save(tmp_path / "deep" / "latent")
     assert same(latent, loaded)
-    assert same(latent, Latent.load(tmp_path / "deep" / "latent"))
+    assert same(latent, FittedLatent.load(tmp_path / "deep" / "latent"))
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["latent"]
 
 
@@ -213,10 +213,10 @@ def test_a_crash_while_saving_leaves_the_last_one(tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="no space"):
         latent.save(tmp_path / "latent")
-    assert same(images(), Latent.load(tmp_path / "latent"))
+    assert same(images(), FittedLatent.load(tmp_path / "latent"))
     monkeypatch.undo()
     latent.save(tmp_path / "latent")
-    assert same(latent, Latent.load(tmp_path / "latent"))
+    assert same(latent, FittedLatent.load(tmp_path / "latent"))
 
 
 def test_saving_takes_no_other_file_away(tmp_path):
@@ -251,18 +251,18 @@ def test_damaged_folders_are_refused(spoil, message, tmp_path):
     images().save(tmp_path / "latent")
     spoil(tmp_path / "latent")
     with pytest.raises(ValueError, match=message):
-        Latent.load(tmp_path / "latent")
+        FittedLatent.load(tmp_path / "latent")
 
 
 def test_a_latent_of_another_environment_is_refused(tmp_path):
     latent = images()
     latent.save(tmp_path / "latent")
     with pytest.raises(ValueError, match=r"shape \(32, 32, 3\), these have shape \(48, 48, 3\)"):
-        Latent.load(tmp_path / "latent", shape=(48, 48, 3))
+        FittedLatent.load(tmp_path / "latent", shape=(48, 48, 3))
     other = images((48, 48, 3))
     with pytest.raises(ValueError, match=r"shape \[32, 32, 3\], this one has \[48, 48, 3\]"):
         other.load_state_dict(latent.state_dict())
-    other = Latent(replace(SMALL, beta=3.0).with_shape((32, 32, 3)), generator())
+    other = FittedLatent(replace(SMALL, beta=3.0).with_shape((32, 32, 3)), generator())
     before = other.state_dict()
     with pytest.raises(ValueError, match=r"the saved latent has model .*'beta': 1.0.*'beta': 3.0"):
         other.load_state_dict(latent.state_dict())
@@ -273,7 +273,7 @@ def test_a_model_needs_a_shape():
     with pytest.raises(
         ValueError, match=r"VAE does not know its observations: use model.with_shape"
     ):
-        Latent(VAE(), generator())
+        FittedLatent(VAE(), generator())
 
 
 FRAMES = discs(20, seed=0)[0]
@@ -301,7 +301,7 @@ def test_images_that_teach_nothing_are_refused_at_once(frames, message):
 
 
 def test_vectors_that_are_no_numbers_are_refused():
-    latent = Latent(PCA(dims=2).with_shape((5,)), generator())
+    latent = FittedLatent(PCA(dims=2).with_shape((5,)), generator())
     frames = vectors()
     frames[321, 2] = np.inf
     with pytest.raises(ValueError, match="must be finite, found inf at index"):
@@ -340,7 +340,7 @@ class Exploding(Autoencoder):
 
 
 def test_a_loss_that_explodes_ends_the_fit_and_changes_nothing():
-    latent = Latent(Exploding(dims=2, hidden=(4,)).with_shape((5,)), generator())
+    latent = FittedLatent(Exploding(dims=2, hidden=(4,)).with_shape((5,)), generator())
     before = latent.state_dict()
     with pytest.raises(
         ValueError, match=r"loss of Exploding is nan at step 2; lower learning_rate"

@@ -5,7 +5,7 @@ import pytest
 import torch
 from discs import discs
 
-from rlkit.latents import VAE, Latent, active_units, kl_per_dim, linear_probe
+from rlkit.latents import VAE, FittedLatent, active_units, kl_per_dim, linear_probe
 from rlkit.latents.vae import LEAST_VARIANCE, divergence
 
 WIDE = torch.linspace(
@@ -156,7 +156,7 @@ def wide(count, seed):
 
 
 def fitted(model, frames, steps, learning_rate=3e-3, seed=0):
-    latent = Latent(model.with_shape(frames.shape[1:]), generator(seed))
+    latent = FittedLatent(model.with_shape(frames.shape[1:]), generator(seed))
     settings = {"steps": steps, "batch_size": 64, "learning_rate": learning_rate}
     *_, metrics = latent.fit(frames, **settings, generator=generator(seed + 1))
     return latent, metrics
@@ -221,7 +221,7 @@ def test_a_code_of_pictures_tells_where_the_disc_is(seed):
     def probe(latent):
         return linear_probe(latent.encode(seen[0]), seen[1], latent.encode(unseen[0]), unseen[1])
 
-    untrained = probe(Latent(model, generator(seed)))
+    untrained = probe(FittedLatent(model, generator(seed)))
     latent, _ = fitted(model, frames, 300, learning_rate=2e-3, seed=seed)
     trained = probe(latent)
     assert trained.min() > 0.8

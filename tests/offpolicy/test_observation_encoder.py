@@ -12,7 +12,7 @@ from rlkit.envs.make import make
 from rlkit.envs.wrappers.pixel_observation import PixelObservation
 from rlkit.goals import ExactRule, GoalRule
 from rlkit.latents import PCA, VAE
-from rlkit.offpolicy.latent_goals import CodedRule, CodeRule
+from rlkit.offpolicy.latent_goals import LatentDistanceRule, LatentGoalRule
 from rlkit.offpolicy.observation_encoder import Sight
 from rlkit.offpolicy.pretraining import Pretraining
 from rlkit.vec.vec_env import make_vec_env
@@ -264,7 +264,7 @@ def test_an_unknown_option_of_pretraining_is_named():
 
 
 def test_a_coded_rule_has_the_range_of_the_rule_inside():
-    rule = CodedRule(ExactRule(terminates=True), 3)
+    rule = LatentGoalRule(ExactRule(terminates=True), 3)
     assert rule.reward_range == (-1.0, 0.0)
     goal = np.array([[9.0, 9, 9, 1], [0, 0, 0, 2]])
     np.testing.assert_array_equal(rule.terminated(goal, goal * [0, 0, 0, 1]), [True, True])
@@ -306,13 +306,15 @@ def test_only_goals_that_are_pictures_can_be_judged_by_a_latent():
 
 
 def test_codes_are_judged_by_their_distance():
-    rule = CodeRule(threshold=1.0)
+    rule = LatentDistanceRule(threshold=1.0)
     assert isinstance(rule, GoalRule)
     codes, goals = np.zeros((2, 3)), np.array([[0.9, 0, 0], [1.1, 0, 0]])
     np.testing.assert_array_equal(rule.reward(codes, goals), [0, -1])
     np.testing.assert_array_equal(rule.success(codes, goals), [True, False])
     assert not rule.terminated(codes, goals).any()
-    assert CodeRule().success(codes, goals).all(), "no code is too far before it is calibrated"
+    assert LatentDistanceRule().success(codes, goals).all(), (
+        "no code is too far before it is calibrated"
+    )
 
 
 def test_goals_that_are_no_pictures_stay_as_they_are():

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rlkit.analysis.latent.scores import distances
 from rlkit.experiment.plots import COLOURS, COLUMNS, picture_sheet, remove_spines
-from rlkit.latents import Latent, active_units, kl_per_dim
+from rlkit.latents import FittedLatent, active_units, kl_per_dim
 
 Array = NDArray[np.floating[Any]]
 Pictures = NDArray[Any]
@@ -19,7 +19,7 @@ _REACH = 2.5  # standard deviations to either side
 _USED, _IDLE = COLOURS[0], "#c9c9c6"
 
 
-def reconstructions(latent: Latent, pictures: Pictures) -> Figure:
+def reconstructions(latent: FittedLatent, pictures: Pictures) -> Figure:
     """Pictures `(N, H, W, C)` above what is decoded of their codes, two blocks of 12."""
     chosen = pictures[np.linspace(0, len(pictures) - 1, 2 * COLUMNS).astype(int)]
     shown = latent.decode(latent.encode(chosen))
@@ -32,7 +32,7 @@ def reconstructions(latent: Latent, pictures: Pictures) -> Figure:
     )
 
 
-def prior_samples(latent: Latent, codes: Array, deviations: Array, seed: int = 0) -> Figure:
+def prior_samples(latent: FittedLatent, codes: Array, deviations: Array, seed: int = 0) -> Figure:
     """What codes drawn at random decode to; from the codes' own spread without a prior."""
     rng = np.random.default_rng(seed)
     count = 4 * COLUMNS
@@ -46,7 +46,7 @@ def prior_samples(latent: Latent, codes: Array, deviations: Array, seed: int = 0
     return picture_sheet(list(shown.reshape(4, COLUMNS, *latent.shape)), [""] * 4, title)
 
 
-def traversals(latent: Latent, codes: Array, deviations: Array) -> Figure:
+def traversals(latent: FittedLatent, codes: Array, deviations: Array) -> Figure:
     """What changes along each dimension, around the held-out picture nearest to the codes' mean."""
     amount, name = _amounts(codes, deviations)
     order = np.argsort(-amount)[:_TRAVERSED]

@@ -15,7 +15,7 @@ from rlkit.analysis.latent.frames import Frames
 from rlkit.analysis.latent.scores import scores
 from rlkit.experiment.run_logger import EventFile, png
 from rlkit.io.atomic_write import replace_file
-from rlkit.latents import Latent
+from rlkit.latents import FittedLatent
 
 REPORT = "report.json"
 _THUMBNAILS = 1_000
@@ -34,7 +34,7 @@ _PROJECTOR = """embeddings {{
 """
 
 
-def write_report(folder: Path, latent: Latent, frames: Frames) -> dict[str, Any]:
+def write_report(folder: Path, latent: FittedLatent, frames: Frames) -> dict[str, Any]:
     """Examines a latent on held-out frames.
 
     Args:
@@ -66,7 +66,7 @@ def write_report(folder: Path, latent: Latent, frames: Frames) -> dict[str, Any]
 
 
 def _figures(
-    latent: Latent, frames: Frames, codes: NDArray[Any], deviations: NDArray[Any]
+    latent: FittedLatent, frames: Frames, codes: NDArray[Any], deviations: NDArray[Any]
 ) -> dict[str, Figure]:
     figures = {
         "reconstructions": draw.reconstructions(latent, frames.pictures),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rlkit.analysis.latent.frames import Frames
 from rlkit.latents import (
-    Latent,
+    FittedLatent,
     active_units,
     describe_latent,
     disentanglement,
@@ -28,7 +28,7 @@ _SECONDS = 0.2  # that each throughput is measured for
 Array = NDArray[np.floating[Any]]
 
 
-def scores(latent: Latent, frames: Frames, codes: Array, deviations: Array) -> dict[str, Any]:
+def scores(latent: FittedLatent, frames: Frames, codes: Array, deviations: Array) -> dict[str, Any]:
     """Everything that can be said in numbers, as JSON values.
 
     `error` is the mean squared error of a number in [0, 1], `explained` the share of the pictures'
@@ -96,7 +96,7 @@ def distances(codes: Array, truth: Array) -> tuple[Array, Array, float]:
     return near, far, distance_correlation(codes, truth, np.stack([one, two], 1))
 
 
-def throughput(latent: Latent, frames: Frames) -> dict[str, Any]:
+def throughput(latent: FittedLatent, frames: Frames) -> dict[str, Any]:
     """Frames per second through `encode`, and through its network alone.
 
     The network alone has its batch in place already, as floats; what `encode` adds are the checks,
@@ -122,7 +122,7 @@ def throughput(latent: Latent, frames: Frames) -> dict[str, Any]:
     }
 
 
-def _rate(call: Callable[[], Any], latent: Latent) -> float:
+def _rate(call: Callable[[], Any], latent: FittedLatent) -> float:
     def wait() -> None:
         if latent.device.type == "cuda":
             torch.cuda.synchronize(latent.device)
@@ -137,7 +137,7 @@ def _rate(call: Callable[[], Any], latent: Latent) -> float:
     return calls / (time.perf_counter() - began)
 
 
-def _reconstruction(latent: Latent, frames: Frames) -> tuple[float, float]:
+def _reconstruction(latent: FittedLatent, frames: Frames) -> tuple[float, float]:
     """Mean squared error, and the share of variance that is explained."""
     mean = np.zeros(latent.shape)
     for start in range(0, len(frames), _CHUNK):

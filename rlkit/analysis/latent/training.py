@@ -19,7 +19,7 @@ from rlkit.experiment.run_folder import RECIPE, RunFolder, data_folder, free_fol
 from rlkit.experiment.run_logger import EventFile
 from rlkit.io.atomic_write import replace_file
 from rlkit.io.checkpoint import load_latest
-from rlkit.latents import Latent, make_latent
+from rlkit.latents import FittedLatent, make_latent
 from rlkit.vec.vec_env import MakeEnv
 
 LATENT, TRAINING = "latent", "training.json"
@@ -74,7 +74,7 @@ def train_latent(
     held_out = held_out_frames(data, make, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     shaped = model.with_shape(train.pictures.shape[1:])
-    latent = Latent(shaped, generator, get_device(device))
+    latent = FittedLatent(shaped, generator, get_device(device))
     fit = latent.fit(
         train.pictures,
         steps=steps,
@@ -113,8 +113,8 @@ def report_latent(
     """Examines a saved latent on frames that it has not seen.
 
     Args:
-        folder: What `train_latent` made, a folder that `Latent.save` wrote, or an agent's run, of
-            which the newest checkpoint counts.
+        folder: What `train_latent` made, a folder that `FittedLatent.save` wrote, or an agent's
+            run, of which the newest checkpoint counts.
         data: As in `rlkit.analysis.latent.frames.held_out_frames`.
         make: Builds one environment from its id.
         out: Where the report goes; the folder by default, if it is not the latent's own, and for a
@@ -133,7 +133,7 @@ def report_latent(
         latent, usual = agents_latent(folder, get_device(device)), folder / LATENT
     else:
         inside = (folder / LATENT).is_dir()
-        latent = Latent.load(folder / LATENT if inside else folder, get_device(device))
+        latent = FittedLatent.load(folder / LATENT if inside else folder, get_device(device))
         if out is None and not inside:
             raise ValueError(
                 f"{folder} is a latent's own folder; say where to write with --out FOLDER"
@@ -144,7 +144,7 @@ def report_latent(
     return {"folder": str(path), **write_report(path, latent, found)}
 
 
-def agents_latent(run: Path, device: Any = "cpu") -> Latent:
+def agents_latent(run: Path, device: Any = "cpu") -> FittedLatent:
     """The latent model that an agent sees by, from the newest checkpoint of its run.
 
     Raises:
@@ -158,7 +158,7 @@ def agents_latent(run: Path, device: Any = "cpu") -> Latent:
         raise ValueError(
             f"the agent of {run} has no latent model; train one with --set agent_options.latent=vae"
         )
-    return Latent.from_state(state, device)
+    return FittedLatent.from_state(state, device)
 
 
 def describe_report(found: dict[str, Any]) -> str:

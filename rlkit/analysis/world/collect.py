@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rlkit.analysis.world.columns import Columns
 from rlkit.goals import is_goal_space, vectorise
-from rlkit.latents import Latent
+from rlkit.latents import FittedLatent
 from rlkit.replay import check_finite
 from rlkit.vec.vec_env import MakeEnv, make_vec_env
 from rlkit.world import Episodes, Layout
@@ -84,7 +84,7 @@ def gather_episodes(
     seed: int,
     *,
     correlated: float = 0.5,
-    latent: Latent | None = None,
+    latent: FittedLatent | None = None,
     arguments: dict[str, Any] | None = None,
 ) -> tuple[Episodes, Layout, tuple[str, ...]]:
     """What random actions bring about in an environment.

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rlkit.goals import is_image_space, vector_size, vectorise
-from rlkit.latents import Latent
+from rlkit.latents import FittedLatent
 from rlkit.world import Layout
 
 SEEN, ACHIEVED, DESIRED = "observation", "achieved_goal", "desired_goal"
@@ -30,10 +30,10 @@ class Columns:
     """
 
     parts: tuple[tuple[str, spaces.Space[Any]], ...]
-    latent: Latent | None = None
+    latent: FittedLatent | None = None
 
     @classmethod
-    def of(cls, name: str, space: spaces.Space[Any], latent: Latent | None = None) -> Columns:
+    def of(cls, name: str, space: spaces.Space[Any], latent: FittedLatent | None = None) -> Columns:
         """The columns of a space.
 
         Args:

@@ -18,7 +18,7 @@ from rlkit.analysis.world.collect import gather_episodes
 from rlkit.analysis.world.replay import replay_episodes
 from rlkit.experiment.recipe import parse_setting
 from rlkit.experiment.run_folder import RECIPE
-from rlkit.latents import Latent
+from rlkit.latents import FittedLatent
 from rlkit.vec.vec_env import MakeEnv
 from rlkit.world import Episodes, Layout
 from rlkit.world.data.minari import read_minari
@@ -83,7 +83,7 @@ class WorldData:
     test: Episodes
     layout: Layout
     names: tuple[str, ...]
-    latent: Latent | None = None
+    latent: FittedLatent | None = None
 
     def fingerprint(self) -> str:
         """A sum over what models are fitted to: other data, another sum."""
@@ -147,7 +147,9 @@ def deviations(data: Episodes) -> NDArray[np.float64]:
     return Standard.of(data.chunks("observation"), width).deviation.double().numpy()
 
 
-def _environment(source: Source, make: MakeEnv, latent: Latent | None, seed: int) -> WorldData:
+def _environment(
+    source: Source, make: MakeEnv, latent: FittedLatent | None, seed: int
+) -> WorldData:
     parts = []
     for part, steps in enumerate((source.gather, *[-(-source.gather // _LEAST)] * 2)):
         mixed = np.random.SeedSequence((seed, part)).generate_state(1)[0]
@@ -187,7 +189,7 @@ def _table(path: Path, source: Source) -> WorldData:
 
 
 def _split(
-    episodes: Episodes, layout: Layout, names: tuple[str, ...], latent: Latent | None = None
+    episodes: Episodes, layout: Layout, names: tuple[str, ...], latent: FittedLatent | None = None
 ) -> WorldData:
     if len(episodes) >= _MANY:
         generator = torch.Generator().manual_seed(0)
@@ -199,14 +201,14 @@ def _split(
     return WorldData(training, validation, test, layout, names, latent)
 
 
-def _latent(folder: Path) -> Latent:
+def _latent(folder: Path) -> FittedLatent:
     device = get_device("auto")
     if (folder / RECIPE).is_file():
         return agents_latent(folder, device)
-    return Latent.load(folder / LATENT if (folder / LATENT).is_dir() else folder, device)
+    return FittedLatent.load(folder / LATENT if (folder / LATENT).is_dir() else folder, device)
 
 
-def _require_none(source: Source, latent: Latent | None) -> None:
+def _require_none(source: Source, latent: FittedLatent | None) -> None:
     if latent is not None:
         raise ValueError(
             f"{source.data} holds no pictures that a latent model could read; leave --latent out"

@@ -16,7 +16,7 @@ from rlkit.analysis.world.columns import ACHIEVED, SEEN, Columns
 from rlkit.experiment.run_folder import RunFolder
 from rlkit.goals import is_goal_space, is_image_space, vectorise
 from rlkit.io.checkpoint import load_latest
-from rlkit.latents import Latent
+from rlkit.latents import FittedLatent
 from rlkit.vec.vec_env import MakeEnv
 from rlkit.world import Episodes, Layout
 
@@ -24,8 +24,8 @@ Array = NDArray[Any]
 
 
 def replay_episodes(
-    run: Path, make: MakeEnv, latent: Latent | None = None
-) -> tuple[Episodes, Layout, tuple[str, ...], Latent | None]:
+    run: Path, make: MakeEnv, latent: FittedLatent | None = None
+) -> tuple[Episodes, Layout, tuple[str, ...], FittedLatent | None]:
     """The episodes in the replay of a run's newest checkpoint.
 
     Args:

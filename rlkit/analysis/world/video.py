@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from rlkit.experiment.video import gif
-from rlkit.latents import Latent
+from rlkit.latents import FittedLatent
 
 _COLUMNS = (0, 1, 2, 3, 5, 8, 12, 15, 20, 30, 40, 50)  # steps of a strip
 _SIDE = 96  # pixels of a picture in the animation, at least
@@ -18,7 +18,9 @@ _WINDOWS = 2  # that are shown
 Array = NDArray[Any]
 
 
-def decoded(latent: Latent, past: Array, truth: Array, samples: Array, codes: int) -> list[Array]:
+def decoded(
+    latent: FittedLatent, past: Array, truth: Array, samples: Array, codes: int
+) -> list[Array]:
     """Pictures `(3, H + 1, *picture)` in [0, 1] of a few windows: truth, mean, and one sample.
 
     Args:

@@ -14,7 +14,7 @@ from rlkit.analysis.latent.frames import Frames, gather_frames
 from rlkit.analysis.latent.report import write_report
 from rlkit.analysis.latent.scores import neighbour_probe, scores
 from rlkit.envs.make import make
-from rlkit.latents import PCA, VAE, Latent, linear_probe
+from rlkit.latents import PCA, VAE, FittedLatent, linear_probe
 
 FIGURES = {"reconstructions", "prior_samples", "traversals", "dimensions", "distances", "embedding"}
 
@@ -26,7 +26,7 @@ def frames():
 
 def fitted(model, pictures, steps=3):
     generator = torch.Generator().manual_seed(0)
-    latent = Latent(model.with_shape(pictures.shape[1:]), generator)
+    latent = FittedLatent(model.with_shape(pictures.shape[1:]), generator)
     for _ in latent.fit(pictures, steps=steps, batch_size=8, generator=generator):
         pass
     return latent
@@ -64,7 +64,7 @@ def test_a_second_report_replaces_the_first(tmp_path, frames):
 
 
 def test_a_model_of_other_observations_is_refused(tmp_path, frames):
-    latent = Latent(PCA(dims=2, shape=(32, 32, 3)), torch.Generator().manual_seed(0))
+    latent = FittedLatent(PCA(dims=2, shape=(32, 32, 3)), torch.Generator().manual_seed(0))
     with pytest.raises(ValueError, match="observations have shape"):
         write_report(tmp_path / "new", latent, frames)
     assert not (tmp_path / "new").exists()
@@ -116,7 +116,7 @@ def test_neighbours_read_a_bent_code_that_a_line_cannot():
 
 
 def test_traversals_begin_with_what_says_most():
-    latent = Latent(small_vae(dims=3, shape=(32, 32, 1)), torch.Generator().manual_seed(0))
+    latent = FittedLatent(small_vae(dims=3, shape=(32, 32, 1)), torch.Generator().manual_seed(0))
     codes = np.random.default_rng(0).standard_normal((50, 3)) * [1.0, 0.01, 2.0]
     figure = latent_pictures.traversals(latent, codes.astype(np.float32), np.full((50, 3), 0.5))
     labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]

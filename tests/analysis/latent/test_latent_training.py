@@ -7,7 +7,7 @@ from rlkit.analysis.latent.training import describe_report, report_latent, train
 from rlkit.envs.make import make
 from rlkit.experiment.recipe import load_recipe
 from rlkit.experiment.train import train
-from rlkit.latents import Latent
+from rlkit.latents import FittedLatent
 
 MAZE = "rlkit/PointMaze-U-Pixels-v0"
 SMALL = ("channels=[4,4,4]", "hidden=[16]", "dims=3")
@@ -27,7 +27,7 @@ def moving_dots(tmp_path):
 
 def test_training_leaves_a_latent_and_its_report(tmp_path):
     found = train_latent("vae", MAZE, make, tmp_path / "vae", **QUICK)
-    latent = Latent.load(tmp_path / "vae" / "latent")
+    latent = FittedLatent.load(tmp_path / "vae" / "latent")
     assert (latent.dims, latent.steps, latent.version) == (3, 4, 1)
     assert json.loads((tmp_path / "vae" / "training.json").read_text()) == found["training"]
     assert found["training"]["frames"] == 150
@@ -42,7 +42,7 @@ def test_the_seed_repeats_a_training(tmp_path, moving_dots):
     vectors = {}
     for name, seed in seeds.items():
         train_latent("vae", moving_dots, make, tmp_path / name, **QUICK, seed=seed)
-        vectors[name] = Latent.load(tmp_path / name / "latent").vector
+        vectors[name] = FittedLatent.load(tmp_path / name / "latent").vector
     assert (vectors["a"] == vectors["b"]).all()
     assert (vectors["a"] != vectors["c"]).any()
 
@@ -97,7 +97,7 @@ def test_a_latent_is_not_overwritten(tmp_path, moving_dots):
     train_latent("pca", moving_dots, make, tmp_path / "pca", settings=["dims=2"])
     with pytest.raises(ValueError, match="already holds a latent"):
         train_latent("pca", moving_dots, make, tmp_path / "pca", settings=["dims=3"])
-    assert Latent.load(tmp_path / "pca" / "latent").dims == 2
+    assert FittedLatent.load(tmp_path / "pca" / "latent").dims == 2
 
 
 def test_an_agents_own_latent_can_be_examined(tmp_path):

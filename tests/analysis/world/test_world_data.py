@@ -11,7 +11,7 @@ from rlkit.analysis.world.replay import replay_episodes
 from rlkit.envs.make import make
 from rlkit.experiment.recipe import load_recipe
 from rlkit.experiment.train import train
-from rlkit.latents import PCA, Latent
+from rlkit.latents import PCA, FittedLatent
 from rlkit.world import Episodes, Layout
 from rlkit.world.data.minari import write_minari
 
@@ -24,7 +24,7 @@ SMALL += ["pictures.video_episodes=0", "evaluation.every=0", "checkpoint.every=0
 def fitted_latent(dims=3):
     frames = np.random.default_rng(0).integers(0, 255, (120, 48, 48, 3), np.uint8)
     generator = torch.Generator().manual_seed(0)
-    latent = Latent(PCA(dims=dims).with_shape((48, 48, 3)), generator)
+    latent = FittedLatent(PCA(dims=dims).with_shape((48, 48, 3)), generator)
     for _ in latent.fit(frames, steps=1, generator=generator):
         pass
     return latent
