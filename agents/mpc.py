@@ -21,8 +21,8 @@ from rlkit.goals import vector_size
 from rlkit.networks.encoders import HiddenState
 from rlkit.offpolicy.algorithm import Algorithm
 from rlkit.offpolicy.planning_metrics import PlanningMetrics, metrics_of
-from rlkit.planning import Actions, describe_planner
-from rlkit.world import Layout, describe_world, joined, stored_episodes
+from rlkit.planning import PLANNERS, Actions
+from rlkit.world import WORLDS, Layout, joined, stored_episodes
 
 
 class MPC(Algorithm):
@@ -60,9 +60,9 @@ class MPC(Algorithm):
         **options: Any,
     ) -> None:
         # Objects become tables, which files can hold.
-        for name, describe in (("world", describe_world), ("planner", describe_planner)):
+        for name, group in (("world", WORLDS), ("planner", PLANNERS)):
             if hasattr(options.get(name), "__dataclass_fields__"):
-                options[name] = describe(options[name])
+                options[name] = group.describe(options[name])
         super().__init__(
             policy,
             env,

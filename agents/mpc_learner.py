@@ -14,16 +14,15 @@ from torch import Tensor
 from rlkit.goals import GoalRule
 from rlkit.networks.encoders import HiddenState
 from rlkit.offpolicy.settings import check_kinds
-from rlkit.planning import Actions, Plan, Planner, make_planner
+from rlkit.planning import PLANNERS, Actions, Plan, Planner
 from rlkit.planning.rollouts import PlanningObjective, PredictedOutcome, Rollouts
 from rlkit.world import (
+    WORLDS,
     Episodes,
     Layout,
     Metrics,
     World,
     WorldModel,
-    describe_world,
-    make_world,
 )
 from rlkit.world.scaling import Scaling
 
@@ -91,7 +90,7 @@ class MPCConfig:
         for name, (allowed, fine) in checks.items():
             if not fine:
                 raise ValueError(f"{name} = {getattr(self, name)!r} must be {allowed}")
-        make_world(self.world), make_planner(self.planner)
+        WORLDS.make(self.world), PLANNERS.make(self.planner)
 
     @property
     def windows(self) -> int:
@@ -153,8 +152,8 @@ class MPCLearner:
         self.device = torch.device(device)
         self.generator = torch.Generator().manual_seed(seed)
         fresh = torch.Generator().manual_seed(seed)
-        self.world = World(make_world(config.world), layout, fresh, device)
-        self.planner = make_planner(config.planner).with_actions(actions)
+        self.world = World(WORLDS.make(config.world), layout, fresh, device)
+        self.planner = PLANNERS.make(config.planner).with_actions(actions)
         rate = config.learning_rate
         self.learning_rate = torch.tensor(1.0 if callable(rate) else rate)
         # Weights that the policy shares have one place for good; a world makes new ones.
@@ -317,7 +316,7 @@ class MPCLearner:
             model = state["world"]["model"] if "world" in state else "none at all"
             raise ValueError(
                 f"the saved parameters belong to another agent: its world is {model}, this one's "
-                f"is {describe_world(self.world.model)}; use the settings it was trained with"
+                f"is {WORLDS.describe(self.world.model)}; use the settings it was trained with"
             )
         kept = {name: torch.empty_like(tensor) for name, tensor in self._kept.items()}
         views = {f"world.{k}": v for k, v in self.world.model.views(kept["vector"]).items()}

@@ -1,7 +1,4 @@
-"""Classes by name: short ones through Python entry points, `"package.module:Class"` directly.
-
-And objects of these classes, made of what a user writes and written down as plain data.
-"""
+"""Exchangeable parts by name: short names from Python entry points, or `"package.module:Class"`."""
 
 from __future__ import annotations
 
@@ -9,46 +6,157 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
-from rlkit.names import nearest
+from rlkit.names import nearest, require_known
 
-AGENTS = "rlkit.agents"  # the entry-point group of agents
-
-
-def plugin_names(group: str) -> list[str]:
-    """Short names that installed packages register in an entry-point group."""
-    return sorted(entry_points(group=group).names)
+T = TypeVar("T")
 
 
-def plugin_name(found: type[Any], group: str) -> str:
-    """The short name of a class in a group, or `"package.module:Class"` where it has none."""
-    path = f"{found.__module__}:{found.__qualname__}"
-    short = [entry.name for entry in entry_points(group=group) if entry.value == path]
-    return min(short, default=path)
+@dataclass(frozen=True)
+class PluginGroup(Generic[T]):
+    """A group of exchangeable parts, such as encoders: chosen by name, settings, or as an object.
 
-
-def load_plugin(name: str, group: str) -> type[Any]:
-    """The class of a short name in a group, or of `"package.module:Class"`.
-
-    Args:
-        name: One of the two.
-        group: Entry-point group, `"rlkit.agents"` say; its last word in the singular is what
-            errors call the thing.
-
-    Raises:
-        ValueError: If there is no such class; the message names the nearest match.
+    Attributes:
+        group: Entry-point group in which packages register classes, `"rlkit.encoders"`.
+        kind: What messages call one of the parts, `"encoder"`.
+        contract: The protocol that the parts follow; its public names are what each must have.
+        completed: The field that is set later, by the code that knows what the part will read; it
+            is not a setting.
     """
-    kind = _kind(group)
-    if ":" in name:
-        return _load_class(name, kind)
-    found = entry_points(group=group, name=name)
-    if not found:
-        raise ValueError(
-            f"unknown {kind} {name!r}. {nearest(name, plugin_names(group))} "
-            f"{_article(kind)} {kind} of your own is written package.module:Class."
-        )
-    return _load_class(next(iter(found)).value, kind)
+
+    group: str
+    kind: str
+    contract: type[Any] = object
+    completed: str = ""
+
+    def names(self) -> list[str]:
+        """Short names that installed packages register."""
+        return sorted(entry_points(group=self.group).names)
+
+    def load(self, name: str) -> type[Any]:
+        """The class of a short name, or of `"package.module:Class"`.
+
+        Raises:
+            ValueError: If there is no such class; the message names the nearest match.
+        """
+        if ":" in name:
+            return _load_class(name, self.kind)
+        found = entry_points(group=self.group, name=name)
+        if not found:
+            raise ValueError(
+                f"unknown {self.kind} {name!r}. {nearest(name, self.names())} "
+                f"{self._one} of your own is written package.module:Class."
+            )
+        return _load_class(next(iter(found)).value, self.kind)
+
+    def make(self, value: str | Mapping[str, Any] | T) -> T:
+        """A configured part.
+
+        Args:
+            value: A name, `"package.module:Class"`, a mapping with a name and settings
+                (`{"name": "gru", "hidden": 128}`), or a configured object, which is returned as it
+                is.
+
+        Raises:
+            ValueError: If the name or a setting is unknown or wrong, or the object lacks members.
+        """
+        made = self.make_optional(value)
+        if made is None:
+            raise ValueError(f"{value!r} is no {self.kind}; known are {', '.join(self.names())}")
+        return made
+
+    def make_optional(self, value: str | Mapping[str, Any] | T | None) -> T | None:
+        """Same as `make`, but None and `"none"` give None."""
+        if value is None:
+            return None
+        if isinstance(value, str):
+            value = {"name": value}
+        made: Any = self._build(value) if isinstance(value, Mapping) else value
+        if made is None:
+            return None
+        if isinstance(made, type):
+            raise ValueError(f"{made.__name__} is a class; configure it: {made.__name__}()")
+        # Not isinstance: the message names the members that are missing.
+        missing = [name for name in _members(self.contract) if not hasattr(made, name)]
+        if missing:
+            contract = f"{self.contract.__module__}.{self.contract.__qualname__}"
+            raise ValueError(
+                f"{made!r} is no {self.kind}: it lacks {', '.join(missing)}. Give a name "
+                f"({', '.join(self.names())}), a mapping with a name, or an object with all "
+                f"members of {contract}"
+            )
+        found: T = made
+        return found
+
+    @overload
+    def describe(self, made: None) -> None: ...
+
+    @overload
+    def describe(self, made: T) -> dict[str, Any]: ...
+
+    def describe(self, made: T | None) -> dict[str, Any] | None:
+        """A part as plain data from which `make` makes an equal one; None for None.
+
+        Raises:
+            ValueError: If the object, or one of its settings, cannot be written to a file.
+        """
+        if made is None:
+            return None
+        found = type(made)
+        if not is_dataclass(made):
+            raise ValueError(
+                f"{found.__name__} cannot be written to a file: make it a dataclass whose fields "
+                f"are its settings (@dataclass(frozen=True))"
+            )
+        if "." in found.__qualname__:
+            raise ValueError(
+                f"{found.__qualname__} cannot be written to a file: define the class at the top of "
+                f"a module, where package.module:Class finds it"
+            )
+        settings = {
+            name: _plain(f"{found.__name__}.{name}", getattr(made, name))
+            for name in self._settings(found)
+        }
+        path = f"{found.__module__}:{found.__qualname__}"
+        short = [entry.name for entry in entry_points(group=self.group) if entry.value == path]
+        return {"name": min(short, default=path), **settings}
+
+    @property
+    def _one(self) -> str:
+        return f"{'An' if self.kind[0] in 'aeiou' else 'A'} {self.kind}"
+
+    def _settings(self, found: Any) -> list[str]:
+        names = [field.name for field in fields(found) if field.init]
+        return [name for name in names if name != self.completed]
+
+    def _build(self, value: Mapping[str, Any]) -> Any:
+        name = value.get("name")
+        if not isinstance(name, str):
+            raise ValueError(
+                f"{self._one} needs a name ({', '.join(self.names())}) beside its settings, got "
+                f"{value!r}"
+            )
+        settings = {key: _setting(one) for key, one in value.items() if key != "name"}
+        if name.lower() == "none":
+            if settings:
+                raise ValueError(f"{self.kind} none has no settings, got {', '.join(settings)}")
+            return None
+        found = self.load(name)
+        if is_dataclass(found):
+            require_known(f"{self.kind} {name!r}", settings, self._settings(found))
+        try:
+            return found(**settings)
+        except TypeError as error:
+            raise ValueError(
+                f"{self.kind} {name!r} cannot be made of {settings}: {error}"
+            ) from error
+
+
+def _members(contract: type[Any]) -> list[str]:
+    """Public names that a protocol declares, in its order."""
+    names = [*vars(contract), *vars(contract).get("__annotations__", {})]
+    return [name for name in names if not name.startswith("_")]
 
 
 def _load_class(path: str, kind: str) -> type[Any]:
@@ -69,119 +177,6 @@ def _load_class(path: str, kind: str) -> type[Any]:
     return found
 
 
-@dataclass(frozen=True)
-class Kind:
-    """A kind of part that users name, describe by settings, or bring themselves.
-
-    Attributes:
-        group: Entry-point group, `"rlkit.encoders"` say; its last word in the singular is what
-            errors call the part.
-        called: What an object of the kind is called in full, `"sequence encoder"`.
-        contract: Where its members are documented, `"rlkit.networks.encoders.SequenceEncoder"`.
-        members: What an object must have.
-        example: A name to show in errors.
-        completed: The field that is set later, by the code that knows what the part will read; it
-            is no setting.
-    """
-
-    group: str
-    called: str
-    contract: str
-    members: tuple[str, ...]
-    example: str
-    completed: str
-
-    def make(self, value: Any) -> Any:
-        """An object of what a user writes.
-
-        Args:
-            value: A name, `"package.module:Class"`, a table of a name and settings, or a configured
-                object, which is returned as it is. None and `"none"` stand for None.
-
-        Raises:
-            ValueError: If the name or a setting is unknown or wrong, or the object lacks members.
-        """
-        if value is None:
-            return None
-        if isinstance(value, str):
-            value = {"name": value}
-        made = self._build(value) if isinstance(value, Mapping) else value
-        if made is None:
-            return None
-        if isinstance(made, type):
-            raise ValueError(f"{made.__name__} is a class; configure it: {made.__name__}()")
-        # Not isinstance: the members that are missing are what the user has to know.
-        missing = [name for name in self.members if not hasattr(made, name)]
-        if missing:
-            raise ValueError(
-                f"{made!r} is no {self.called}: it lacks {', '.join(missing)}. Give a name "
-                f"({', '.join(plugin_names(self.group))}), a table with a name, or an object with "
-                f"all members of {self.contract}"
-            )
-        return made
-
-    def describe(self, made: Any) -> dict[str, Any] | None:
-        """An object as plain data from which `make` makes an equal one; None for None.
-
-        Raises:
-            ValueError: If the object, or one of its settings, cannot be written down.
-        """
-        if made is None:
-            return None
-        kind = type(made)
-        if not is_dataclass(made):
-            raise ValueError(
-                f"{kind.__name__} cannot be written to a file: make it a dataclass whose fields "
-                f"are its settings (@dataclass(frozen=True))"
-            )
-        if "." in kind.__qualname__:
-            raise ValueError(
-                f"{kind.__qualname__} cannot be written to a file: define the class at the top of "
-                f"a module, where package.module:Class finds it"
-            )
-        settings = {
-            name: _plain(f"{kind.__name__}.{name}", getattr(made, name))
-            for name in self._settings(kind)
-        }
-        return {"name": plugin_name(kind, self.group), **settings}
-
-    def _settings(self, found: Any) -> list[str]:
-        names = [field.name for field in fields(found) if field.init]
-        return [name for name in names if name != self.completed]
-
-    def _build(self, value: Mapping[str, Any]) -> Any:
-        kind, name = _kind(self.group), value.get("name")
-        if not isinstance(name, str):
-            example = f'{{"name": "{self.example}"}}'
-            table = f"{_article(kind).lower()} {kind}'s table"
-            raise ValueError(f"{table} needs a name, {example} say, got {value!r}")
-        settings = {key: _setting(one) for key, one in value.items() if key != "name"}
-        if name.lower() == "none":
-            if settings:
-                raise ValueError(f"no {kind} (none) has no settings, got {', '.join(settings)}")
-            return None
-        found = load_plugin(name, self.group)
-        if is_dataclass(found):
-            known = self._settings(found)
-            for key in settings:
-                if key not in known:
-                    raise ValueError(
-                        f"{kind} {name!r} has no setting {key!r}. {nearest(key, known)}"
-                    )
-        try:
-            return found(**settings)
-        except TypeError as error:
-            raise ValueError(f"{kind} {name!r} cannot be made of {settings}: {error}") from error
-
-
-def _kind(group: str) -> str:
-    return group.rpartition(".")[2].removesuffix("s")
-
-
-def _article(kind: str) -> str:
-    return "An" if kind[0] in "aeiou" else "A"
-
-
 def _setting(value: Any) -> Any:
     """A setting as written in a file; its lists are tuples in a frozen dataclass."""
     return tuple(_setting(one) for one in value) if isinstance(value, list) else value
@@ -197,3 +192,6 @@ def _plain(name: str, value: Any) -> Any:
         f"{name} = {value!r} cannot be written to a file: settings are numbers, strings, booleans "
         f"and sequences of them"
     )
+
+
+AGENTS = PluginGroup[Any]("rlkit.agents", "agent")

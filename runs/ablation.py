@@ -22,7 +22,7 @@ from series import OUT, RESULTS, Facts, Training, run_all, versions, write_json
 from tables import change_of
 
 from rlkit.experiment.recipe import Recipe, load_recipe
-from rlkit.plugins import AGENTS, load_plugin
+from rlkit.plugins import AGENTS
 
 Axes = dict[str, dict[str, tuple[str, ...]]]
 GOAL_AXIS = "goal"
@@ -66,7 +66,7 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
     """All that a run depends on but its seed, the agent's defaults spelled out."""
     content = dataclasses.asdict(recipe)
     del content["seed"], content["description"]
-    fields = dataclasses.fields(load_plugin(recipe.agent, AGENTS).learner_class.config_class)
+    fields = dataclasses.fields(AGENTS.load(recipe.agent).learner_class.config_class)
     usual = {one.name: one.default for one in fields if one.default is not dataclasses.MISSING}
     options = usual | content["agent_options"]
     if options.get("encoder_lr") is None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rlkit.experiment.recipe import load_recipe
-from rlkit.plugins import AGENTS, load_plugin
+from rlkit.plugins import AGENTS
 
 AGENT, RECURRENT, MEMORYLESS, ORACLE = "agent", "recurrent", "memoryless", "oracle"
 
@@ -85,7 +85,7 @@ def _without_memory(recipe: str) -> tuple[str, ...]:
     settings: tuple[str, ...] = ("agent_options.encoder=none",)
     if "batch_size" in plan.agent_options:
         # The recipe counts windows of many steps; as a number of single steps it would be too few.
-        usual = load_plugin(plan.agent, AGENTS).learner_class.config_class.default_batch_size
+        usual = AGENTS.load(plan.agent).learner_class.config_class.default_batch_size
         settings += (f"agent_options.batch_size={usual}",)
     return settings
 

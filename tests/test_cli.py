@@ -360,7 +360,7 @@ def test_memory_in_an_environment_of_the_users_own(rlkit, tmp_path, monkeypatch,
     ("encoder", "setting", "message"),
     [
         ("gruu", "seed=1", "unknown encoder 'gruu'. Did you mean 'gru'?"),
-        ('{name = "gru", hiden = 8}', "seed=1", "no setting 'hiden'. Did you mean 'hidden'?"),
+        ('{name = "gru", hiden = 8}', "seed=1", "no option 'hiden'. Did you mean 'hidden'?"),
         ('{name = "gru", hidden = 0}', "seed=1", "hidden must be a whole number >= 1, got 0"),
         ("bidirectional", "seed=1", "reads the future, so it cannot act"),
         ("7", "seed=1", "7 is no sequence encoder"),

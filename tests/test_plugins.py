@@ -2,19 +2,19 @@ import sys
 
 import pytest
 
-from rlkit.plugins import AGENTS, load_plugin, plugin_names
+from rlkit.plugins import AGENTS
 
 
 def test_names_and_paths_lead_to_classes(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "my_agents.py").write_text("class Mine: pass\nfunction = len\n")
-    assert load_plugin("my_agents:Mine", AGENTS).__name__ == "Mine"
-    assert {"sac", "td3", "dqn", "mpc"} <= set(plugin_names(AGENTS))
-    assert load_plugin("sac", AGENTS).__name__ == "SAC"
+    assert AGENTS.load("my_agents:Mine").__name__ == "Mine"
+    assert {"sac", "td3", "dqn", "mpc"} <= set(AGENTS.names())
+    assert AGENTS.load("sac").__name__ == "SAC"
     with pytest.raises(ValueError, match=r"my_agents has no class 'Mien'\. Did you mean 'Mine'\?"):
-        load_plugin("my_agents:Mien", AGENTS)
+        AGENTS.load("my_agents:Mien")
     with pytest.raises(ValueError, match="no class 'function'"):
-        load_plugin("my_agents:function", AGENTS)
+        AGENTS.load("my_agents:function")
     sys.modules.pop("my_agents")
 
 
@@ -22,8 +22,8 @@ def test_what_cannot_be_loaded_is_named(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "broken_agents.py").write_text("1 / 0")
     with pytest.raises(ValueError, match=r"unknown agent 'sca'\. Did you mean 'sac'\?"):
-        load_plugin("sca", AGENTS)
+        AGENTS.load("sca")
     with pytest.raises(ValueError, match=r"ModuleNotFoundError.*PYTHONPATH"):
-        load_plugin("no_such_module:Agent", AGENTS)
+        AGENTS.load("no_such_module:Agent")
     with pytest.raises(ValueError, match="ZeroDivisionError: division by zero"):
-        load_plugin("broken_agents:Agent", AGENTS)
+        AGENTS.load("broken_agents:Agent")

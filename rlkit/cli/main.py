@@ -86,14 +86,14 @@ def _settings_for(env_id: str, make: MakeEnv, agent: str | None) -> tuple[str, d
     from gymnasium import spaces
 
     from rlkit.experiment.recipe import load_recipe
-    from rlkit.plugins import AGENTS, load_plugin
+    from rlkit.plugins import AGENTS
 
     with contextlib.closing(make(env_id)) as env:
         discrete = isinstance(env.action_space, spaces.Discrete)
     name = "goal-discrete" if discrete else "goal"
     content = dataclasses.asdict(load_recipe(name))
     if agent is not None:  # what was written for another agent counts as far as it applies
-        known: set[str] = getattr(load_plugin(agent, AGENTS), "option_names", set)()
+        known: set[str] = getattr(AGENTS.load(agent), "option_names", set)()
         options = content["agent_options"]
         content["agent_options"] = {key: options[key] for key in options if key in known}
     return name, content

@@ -17,7 +17,7 @@ from rlkit.goals import GoalRule, goal_rule, is_goal_space
 from rlkit.goals.check import check_goal_env
 from rlkit.io.checkpoint import CheckpointError, load_latest, read_checkpoint, saved_steps
 from rlkit.names import require_known
-from rlkit.plugins import AGENTS, load_plugin
+from rlkit.plugins import AGENTS
 from rlkit.vec.vec_env import GymVecEnv, MakeEnv, make_vec_env
 
 _EVALUATION_ENVS = 8
@@ -55,7 +55,7 @@ class Session:
         Raises:
             ValueError: If the agent, an option or the environment is unknown or unfit.
         """
-        agent_class = load_plugin(recipe.agent, AGENTS)
+        agent_class = AGENTS.load(recipe.agent)
         _require_options(agent_class, recipe)
         torch.set_num_threads(recipe.threads)
         rule = _inspect(recipe, make, check=check)

@@ -3,6 +3,7 @@
 from rlkit.latents.autoencoder import Autoencoder as Autoencoder
 from rlkit.latents.autoencoder import Denoising as Denoising
 from rlkit.latents.check import check_latent as check_latent
+from rlkit.latents.contract import LATENTS as LATENTS
 from rlkit.latents.contract import LatentModel as LatentModel
 from rlkit.latents.contract import Metrics as Metrics
 from rlkit.latents.latent import FittedLatent as FittedLatent
@@ -13,7 +14,4 @@ from rlkit.latents.measures import kl_per_dim as kl_per_dim
 from rlkit.latents.measures import linear_probe as linear_probe
 from rlkit.latents.measures import nearness as nearness
 from rlkit.latents.pca import PCA as PCA
-from rlkit.latents.registry import describe_latent as describe_latent
-from rlkit.latents.registry import latent_names as latent_names
-from rlkit.latents.registry import make_latent as make_latent
 from rlkit.latents.vae import VAE as VAE

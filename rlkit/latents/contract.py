@@ -12,6 +12,8 @@ from typing import Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
+from rlkit.plugins import PluginGroup
+
 Metrics = dict[str, Tensor]
 
 
@@ -81,3 +83,6 @@ class LatentModel(Protocol):
             The loss and what it is made of, detached: `reconstruction` in every model, and `kl`
             and `kl_per_dim (D,)` in those that have them.
         """
+
+
+LATENTS = PluginGroup[LatentModel]("rlkit.latents", "latent model", LatentModel, "shape")

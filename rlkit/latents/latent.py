@@ -11,9 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlkit.latents.contract import LatentModel, Metrics
+from rlkit.latents.contract import LATENTS, LatentModel, Metrics
 from rlkit.latents.frames import Frames, as_tensor, moments, require_frames, require_shape
-from rlkit.latents.registry import describe_latent, make_latent
 from rlkit.networks import adam, adam_state, gradient
 from rlkit.networks.files import fill_views, read_model, write_model
 
@@ -213,7 +212,7 @@ class FittedLatent:
         """Everything, as plain data and tensors on the CPU: fitting goes on exactly from here."""
         tensors = {"shift": self.shift, "scale": self.scale, **self._state}
         return {
-            "model": describe_latent(self.model),
+            "model": LATENTS.describe(self.model),
             "shape": list(self.shape),
             "version": self.version,
             "steps": self.steps,
@@ -226,7 +225,7 @@ class FittedLatent:
         Raises:
             ValueError: If it is of another model or shape; nothing is changed then.
         """
-        ours = {"model": describe_latent(self.model), "shape": list(self.shape)}
+        ours = {"model": LATENTS.describe(self.model), "shape": list(self.shape)}
         for name, setting in ours.items():
             if state[name] != setting:
                 raise ValueError(
@@ -252,9 +251,7 @@ class FittedLatent:
         Raises:
             ValueError: If the state names no model, or does not fit the one that it names.
         """
-        model = make_latent(state["model"])
-        if model is None:
-            raise ValueError(f"the saved latent names no model: {state['model']!r}")
+        model = LATENTS.make(state["model"])
         shaped = model.with_shape(tuple(state["shape"]))
         latent = cls(shaped, torch.Generator().manual_seed(0), device)
         latent.load_state_dict(state)
@@ -292,9 +289,7 @@ class FittedLatent:
                 f"the latent in {folder} encodes observations of shape {saved}, these have shape "
                 f"{tuple(shape)}; fit one to them, or make the environment's images alike"
             )
-        model = make_latent(state["model"])
-        if model is None:
-            raise ValueError(f"the latent in {folder} names no model")
+        model = LATENTS.make(state["model"])
         latent = cls(model.with_shape(saved), torch.Generator().manual_seed(0), device)
         vector = torch.empty(latent.model.size)
         fill_views(latent.model.views(vector), named, Path(folder))

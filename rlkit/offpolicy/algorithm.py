@@ -58,8 +58,8 @@ class Algorithm(OffPolicyAlgorithm):
         update_ratio: Updates per step, any positive number; replaces `gradient_steps`.
         replay: Options of `rlkit.replay.Replay`: `hindsight` ("original" switches it off), `steps`
             (n-step sums), `share`, `directory` (pictures on disk).
-        latent: Latent model of pictures, as `rlkit.latents.make_latent` takes it; fitted before the
-            training, then frozen or refreshed. None for none.
+        latent: Latent model of images, as `rlkit.latents.LATENTS.make` takes it; fitted before
+            the training, then frozen or refreshed. None for none.
         pretraining: How it is fitted: fields of `rlkit.offpolicy.pretraining.Pretraining`.
         reward_source: Who judges goals that are pictures in training: "environment" or "latent".
         imagination: How goals are imagined: fields of `rlkit.offpolicy.imagination.Imagining`. None

@@ -19,7 +19,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rlkit.goals import vector_size
-from rlkit.latents import Autoencoder, describe_latent
+from rlkit.latents import LATENTS, Autoencoder
 from rlkit.networks import adam_state
 from rlkit.networks.gradient import Loss, Metrics, State
 from rlkit.offpolicy.settings import LearnerConfig, Sizes
@@ -206,7 +206,7 @@ def require_joint(model: Any, judge: str, shape: tuple[int, ...]) -> Autoencoder
     if not isinstance(model, Autoencoder) or model.noise > 0:
         raise ValueError(
             f"joint = True needs a model without chance in its codes, which "
-            f'latent = {describe_latent(model)} is not; set latent = "autoencoder", or joint = '
+            f'latent = {LATENTS.describe(model)} is not; set latent = "autoencoder", or joint = '
             f"False to fit it before the training"
         )
     if judge == "latent":

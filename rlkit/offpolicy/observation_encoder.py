@@ -20,7 +20,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 
 from rlkit.goals import GoalRule
-from rlkit.latents import Autoencoder, FittedLatent, Metrics, make_latent, nearness
+from rlkit.latents import LATENTS, Autoencoder, FittedLatent, Metrics, nearness
 from rlkit.offpolicy.interface import rule_of
 from rlkit.offpolicy.joint import require_joint
 from rlkit.offpolicy.latent_goals import (
@@ -51,7 +51,7 @@ class Sight:
     Args:
         space: Space of one environment's raw observation.
         rule: The environment's goal rule; None without goals, or without an environment.
-        latent: The latent model, as `rlkit.latents.make_latent` takes it; None for none.
+        latent: The latent model, as `rlkit.latents.LATENTS.make` takes it; None for none.
         pretraining: Fields of `Pretraining`.
         seed: Of the model's parameters, and of everything random in its pretraining.
         device: Where codes are computed.
@@ -94,7 +94,7 @@ class Sight:
         self._seeds = [int(part) % 2**31 for part in seed.generate_state(3)]
         self.pretraining = pretraining_of(pretraining)
         self.age = 0
-        model = make_latent(latent)
+        model = LATENTS.make_optional(latent)
         self.joint: Autoencoder | None = None
         if joint:
             parts = pictures_of(space)

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from stable_baselines3 import HerReplayBuffer
 
-from rlkit.latents import describe_latent
+from rlkit.latents import LATENTS
 from rlkit.names import require_known
-from rlkit.networks.encoders import SequenceEncoder, describe_encoder
+from rlkit.networks.encoders import ENCODERS, SequenceEncoder
 from rlkit.offpolicy.interface import Interface, return_bounds
 from rlkit.offpolicy.joint import joint_latent
 from rlkit.offpolicy.learner import Learner
@@ -104,9 +104,9 @@ def plain_options(
     plain = {names[name]: value for name, value in given.items() if value is not None}
     encoder = options.get("encoder")
     if isinstance(encoder, SequenceEncoder):
-        plain["encoder"] = describe_encoder(encoder)
+        plain["encoder"] = ENCODERS.describe(encoder)
     if not isinstance(latent, str | Mapping | None):
-        latent = describe_latent(latent)
+        latent = LATENTS.describe(latent)
     return latent, replay, {**options, **plain}
 
 

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from rlkit.networks import Mlp
 from rlkit.networks.encoders import (
+    ENCODERS,
     HiddenState,
     Network,
     SequenceEncoder,
     complete_encoder,
-    make_encoder,
 )
 from rlkit.networks.gradient import Metrics, State
 from rlkit.offpolicy.settings import LearnerConfig, Sizes
@@ -77,7 +77,7 @@ class Memory:
         self._remembering: list[str] = []  # networks whose memory goes on while acting
         self.reads_reward = config.previous_reward or config.critic_sees_reward
         self.reads_goal = config.has_memory and config.goal_mode in ("early", "mixed")
-        chosen = make_encoder(config.encoder)
+        chosen = ENCODERS.make_optional(config.encoder)
         if not getattr(chosen, "causal", True):
             raise ValueError(
                 f"encoder = {config.encoder!r} reads the future, so it cannot act; choose one that "

@@ -2,6 +2,7 @@
 
 from rlkit.planning.cem import CEM as CEM
 from rlkit.planning.check import check_planner as check_planner
+from rlkit.planning.contract import PLANNERS as PLANNERS
 from rlkit.planning.contract import Actions as Actions
 from rlkit.planning.contract import Clock as Clock
 from rlkit.planning.contract import Evaluate as Evaluate
@@ -10,7 +11,4 @@ from rlkit.planning.contract import Planner as Planner
 from rlkit.planning.contract import PlannerState as PlannerState
 from rlkit.planning.icem import ICEM as ICEM
 from rlkit.planning.mppi import MPPI as MPPI
-from rlkit.planning.registry import describe_planner as describe_planner
-from rlkit.planning.registry import make_planner as make_planner
-from rlkit.planning.registry import planner_names as planner_names
 from rlkit.planning.shooting import RandomShooting as RandomShooting

@@ -19,6 +19,8 @@ from typing import Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
+from rlkit.plugins import PluginGroup
+
 PlannerState = tuple[Tensor, ...]
 """What a planner remembers between decisions: tensors with a leading axis of environments."""
 Evaluate = Callable[[Tensor], Tensor]
@@ -140,3 +142,6 @@ class Planner(Protocol):
         Raises:
             ValueError: If the scores have another shape than `(E, N)`.
         """
+
+
+PLANNERS = PluginGroup[Planner]("rlkit.planners", "planner", Planner, "actions")

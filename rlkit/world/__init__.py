@@ -1,6 +1,7 @@
 """World models: sequence dynamics that forecast, are scored, and are imagined in."""
 
 from rlkit.world.check import check_world as check_world
+from rlkit.world.contract import WORLDS as WORLDS
 from rlkit.world.contract import Imagined as Imagined
 from rlkit.world.contract import Metrics as Metrics
 from rlkit.world.contract import Policy as Policy
@@ -20,8 +21,5 @@ from rlkit.world.models.linear import LinearDynamics as LinearDynamics
 from rlkit.world.models.mdn_rnn import MdnRnn as MdnRnn
 from rlkit.world.models.rssm import Rssm as Rssm
 from rlkit.world.models.seq2seq import Seq2Seq as Seq2Seq
-from rlkit.world.registry import describe_world as describe_world
-from rlkit.world.registry import make_world as make_world
-from rlkit.world.registry import world_names as world_names
 from rlkit.world.world import NonFiniteForecast as NonFiniteForecast
 from rlkit.world.world import World as World

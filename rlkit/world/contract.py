@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from rlkit.networks.encoders import HiddenState
+from rlkit.plugins import PluginGroup
 
 Metrics = dict[str, Tensor]
 
@@ -244,3 +245,6 @@ def open_loop(actions: Tensor) -> Policy:
 def repeat(hidden_state: HiddenState, times: int) -> HiddenState:
     """Memory in which every row stands `times` times in a row: `(n, ...) -> (n * times, ...)`."""
     return tuple(part.repeat_interleave(times, 0) for part in hidden_state)
+
+
+WORLDS = PluginGroup[WorldModel]("rlkit.worlds", "world model", WorldModel, "widths")

@@ -16,10 +16,9 @@ from rlkit.networks import adam, adam_state, gradient
 from rlkit.networks.encoders import HiddenState
 from rlkit.networks.files import fill_views, read_model, write_model
 from rlkit.networks.gradient import ONEDNN_WIDTH, fast_float32
-from rlkit.world.contract import Imagined, Metrics, Policy, Windows, WorldModel, repeat
+from rlkit.world.contract import WORLDS, Imagined, Metrics, Policy, Windows, WorldModel, repeat
 from rlkit.world.data.windows import Array, Episodes, require_finite
 from rlkit.world.layout import Layout
-from rlkit.world.registry import describe_world, make_world
 from rlkit.world.scaling import Scaling
 
 ROWS = 4096  # rows that are imagined at a time; more do not stay in the cache
@@ -363,7 +362,7 @@ class World:
         state, named = read_model(Path(folder), "world")
         layout = state["layout"]
         lists = {key: tuple(value) for key, value in layout.items() if isinstance(value, list)}
-        model = make_world(state["model"])
+        model = WORLDS.make(state["model"])
         world = cls(model, Layout(**{**layout, **lists}), torch.Generator().manual_seed(0), device)
         vector = torch.empty(world.model.size)
         fill_views(world.model.views(vector), named, Path(folder))
@@ -375,7 +374,7 @@ class World:
             key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self.layout).items()
         }
-        return {"model": describe_world(self.model), "layout": layout}
+        return {"model": WORLDS.describe(self.model), "layout": layout}
 
     def _require_fit(self, x: Tensor, past: Tensor, future: Tensor, samples: int) -> None:
         count, seen = x.shape[:2]

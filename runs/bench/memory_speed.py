@@ -157,9 +157,9 @@ def perceptron(inputs: int, widths: Sequence[int], outputs: int) -> nn.Sequentia
 
 def encoder_of(name: str, hidden: int) -> Any:
     """An encoder of the suite for the benchmark's inputs, and its parameters."""
-    from rlkit.networks.encoders import make_encoder
+    from rlkit.networks.encoders import ENCODERS
 
-    encoder: Any = make_encoder({"name": name, "hidden": hidden})
+    encoder: Any = ENCODERS.make({"name": name, "hidden": hidden})
     encoder = encoder.with_inputs(OBSERVATION + ACTION)
     return encoder, encoder.initial_parameters(torch.Generator().manual_seed(0))
 

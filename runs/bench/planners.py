@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 
 import rlkit.envs  # noqa: F401  registers the ids
 from rlkit.envs.simulation import Simulation
-from rlkit.planning import Actions, Evaluate, Planner, make_planner
+from rlkit.planning import PLANNERS, Actions, Evaluate, Planner
 
 OUT = Path(__file__).resolve().parents[1] / "results" / "bench_planners.json"
 NAMES = ("shooting", "cem", "icem", "mppi")
@@ -176,7 +176,7 @@ def wilson(successes: int, episodes: int) -> tuple[float, float]:
 
 def maze_figures(settings: dict[str, Any], episodes: int) -> dict[str, Any]:
     """Success and steps of one planner."""
-    reached = run_maze(make_planner(settings), episodes)
+    reached = run_maze(PLANNERS.make(settings), episodes)
     steps = [taken for taken in reached if taken is not None]
     return {
         "episodes": episodes,
@@ -188,7 +188,7 @@ def maze_figures(settings: dict[str, Any], episodes: int) -> dict[str, Any]:
 
 def pendulum_figures(settings: dict[str, Any], episodes: int) -> dict[str, Any]:
     """Returns of one planner."""
-    returns = run_pendulum(make_planner(settings), episodes)
+    returns = run_pendulum(PLANNERS.make(settings), episodes)
     return {
         "episodes": episodes,
         "mean": round(float(np.mean(returns)), 1),
@@ -215,10 +215,10 @@ def main() -> None:
             result["pendulum"][key] = pendulum_figures(sized | PENDULUM, arguments.pendulums)
         timed = {"name": name, "samples": SAMPLES[-1]} | PENDULUM
         result["latency"][name] = {
-            "by samples": run_latency(make_planner(timed), arguments.decisions)
+            "by samples": run_latency(PLANNERS.make(timed), arguments.decisions)
         } | {
             f"by {budget:g} ms": run_latency(
-                make_planner(timed | {"milliseconds": budget}), arguments.decisions
+                PLANNERS.make(timed | {"milliseconds": budget}), arguments.decisions
             )
             for budget in BUDGETS
         }

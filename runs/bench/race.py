@@ -25,7 +25,7 @@ from rlkit.envs.make import make
 from rlkit.experiment.evaluate import TEST_SEED, evaluate
 from rlkit.experiment.recipe import load_recipe
 from rlkit.offpolicy.interface import rule_of
-from rlkit.plugins import AGENTS, load_plugin
+from rlkit.plugins import AGENTS
 from rlkit.vec.vec_env import make_vec_env
 
 
@@ -140,7 +140,7 @@ def run_ours(recipe_name: str, track: Track, seed: int) -> dict[str, Any]:
     recipe = load_recipe(recipe_name)
     env = make_vec_env(make, recipe.env, recipe.num_envs, seed)
     policy = "MlpPolicy" if rule_of(env) is None else "MultiInputPolicy"
-    agent = load_plugin(recipe.agent, AGENTS)(policy, env, seed=seed, **recipe.agent_options)
+    agent = AGENTS.load(recipe.agent)(policy, env, seed=seed, **recipe.agent_options)
     examiner = Examiner(track, seed)
     rounds: Iterator[int] = agent.iterate(recipe.steps)
     with contextlib.suppress(ReachedError):

@@ -55,7 +55,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rlkit.networks.gradient import fast_float32
-from rlkit.world import Episodes, Layout, World, make_world, repeat
+from rlkit.world import WORLDS, Episodes, Layout, World, repeat
 
 OUT = Path(__file__).resolve().parents[1] / "results" / "bench_world_speed.json"
 MODELS: dict[str, dict[str, Any]] = {
@@ -277,7 +277,7 @@ def fitting(settings: Mapping[str, Any], records: int) -> tuple[World, Work]:
         for _ in range(20)
     ]
     generator = torch.Generator().manual_seed(0)
-    world = World(make_world(settings), LAYOUT, generator)
+    world = World(WORLDS.make(settings), LAYOUT, generator)
     steps = world.fit(Episodes.of(walks), steps=10**9, records=records, generator=generator)
     for _ in range(5):
         next(steps)

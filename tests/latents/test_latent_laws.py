@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from rlkit.latents import PCA, VAE, Autoencoder, check_latent, latent_names, make_latent
+from rlkit.latents import LATENTS, PCA, VAE, Autoencoder, check_latent
 from rlkit.latents.check import LAWS, Observations
 
 PRESETS = {
@@ -14,7 +14,7 @@ PRESETS = {
     "autoencoder": Autoencoder(dims=3),
     "linear": Autoencoder(dims=3, linear=True),
     "squashed": Autoencoder(dims=3, squash=True),
-    "denoising": make_latent({"name": "denoising", "dims": 3}),
+    "denoising": LATENTS.make({"name": "denoising", "dims": 3}),
     "vae": VAE(dims=3),
     "beta-vae": VAE(dims=3, beta=4.0, variance=0.05),
     "bernoulli": VAE(dims=3, likelihood="bernoulli"),
@@ -27,9 +27,9 @@ PRESETS = {
 }
 
 
-@pytest.mark.parametrize("name", latent_names())
+@pytest.mark.parametrize("name", LATENTS.names())
 def test_a_model_as_it_comes_keeps_the_laws(name):
-    check_latent(make_latent(name))
+    check_latent(LATENTS.make(name))
 
 
 @pytest.mark.parametrize("shape", [(32, 32, 3), (48, 48, 1)])

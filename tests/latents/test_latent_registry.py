@@ -4,14 +4,12 @@ from dataclasses import dataclass
 import pytest
 
 from rlkit.latents import (
+    LATENTS,
     PCA,
     VAE,
     Autoencoder,
     Denoising,
     LatentModel,
-    describe_latent,
-    latent_names,
-    make_latent,
 )
 
 
@@ -23,42 +21,45 @@ class Mine(VAE):
 
 
 def test_names_tables_and_objects_lead_to_models():
-    assert latent_names() == ["autoencoder", "denoising", "pca", "vae"]
-    assert make_latent("pca") == PCA()
-    assert make_latent("denoising") == Denoising(noise=0.1)
-    assert make_latent({"name": "vae", "dims": 4, "channels": [8, 16, 16]}) == VAE(
+    assert LATENTS.names() == ["autoencoder", "denoising", "pca", "vae"]
+    assert LATENTS.make("pca") == PCA()
+    assert LATENTS.make("denoising") == Denoising(noise=0.1)
+    assert LATENTS.make({"name": "vae", "dims": 4, "channels": [8, 16, 16]}) == VAE(
         4, channels=(8, 16, 16)
     )
     configured = Autoencoder(dims=3)
-    assert make_latent(configured) is configured
-    assert make_latent(None) is make_latent("none") is None
+    assert LATENTS.make(configured) is configured
+    assert LATENTS.make_optional(None) is LATENTS.make_optional("none") is None
 
 
-@pytest.mark.parametrize("name", latent_names())
+@pytest.mark.parametrize("name", LATENTS.names())
 def test_every_name_leads_to_a_model_that_can_be_written_down(name):
-    model = make_latent(name)
+    model = LATENTS.make(name)
     assert isinstance(model, LatentModel)
-    plain = describe_latent(model.with_shape((32, 32, 3)))
+    plain = LATENTS.describe(model.with_shape((32, 32, 3)))
     assert plain["name"] == name
     assert "shape" not in plain
-    assert make_latent(json.loads(json.dumps(plain))) == model
+    assert LATENTS.make(json.loads(json.dumps(plain))) == model
 
 
 def test_a_model_of_ones_own_is_written_with_its_module():
-    plain = describe_latent(Mine(sharpness=3.0))
+    plain = LATENTS.describe(Mine(sharpness=3.0))
     assert plain["name"] == f"{__name__}:Mine"
-    assert make_latent(json.loads(json.dumps(plain))) == Mine(sharpness=3.0)
-    assert describe_latent(None) is None
+    assert LATENTS.make(json.loads(json.dumps(plain))) == Mine(sharpness=3.0)
+    assert LATENTS.describe(None) is None
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("vea", r"unknown latent 'vea'\. Did you mean 'vae'\?.*A latent of your own is written"),
-        ({"name": "vae", "betta": 3}, r"no setting 'betta'\. Did you mean 'beta'\?"),
-        ({"name": "vae", "shape": [3]}, "no setting 'shape'"),
-        ({"dims": 3}, r"a latent's table needs a name, .*\"vae\".* got {'dims': 3}"),
-        ({"name": "none", "dims": 3}, r"no latent \(none\) has no settings, got dims"),
+        (
+            "vea",
+            r"unknown latent model 'vea'\. Did you mean 'vae'\?.*of your own is written",
+        ),
+        ({"name": "vae", "betta": 3}, r"no option 'betta'\. Did you mean 'beta'\?"),
+        ({"name": "vae", "shape": [3]}, "no option 'shape'"),
+        ({"dims": 3}, r"needs a name \(.*vae.* got {'dims': 3}"),
+        ({"name": "none", "dims": 3}, "latent model none has no settings, got dims"),
         (VAE, r"VAE is a class; configure it: VAE\(\)"),
         (3, r"3 is no latent model: it lacks shape, dims, .*loss\. Give a name \(autoencoder"),
         ({"name": "vae", "dims": 0}, "VAE: dims must be a whole number >= 1, got 0"),
@@ -85,4 +86,4 @@ def test_a_model_of_ones_own_is_written_with_its_module():
 )
 def test_what_is_no_latent_model_is_named(value, message):
     with pytest.raises(ValueError, match=message):
-        make_latent(value)
+        LATENTS.make(value)

@@ -6,7 +6,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from rlkit.world import Ensemble, LinearDynamics, Widths, check_world, make_world, world_names
+from rlkit.world import WORLDS, Ensemble, LinearDynamics, Widths, check_world
 from rlkit.world.check import LAWS, Experience
 
 PRESETS = {
@@ -19,9 +19,9 @@ PRESETS = {
 }
 
 
-@pytest.mark.parametrize("name", world_names())
+@pytest.mark.parametrize("name", WORLDS.names())
 def test_a_model_as_it_comes_keeps_the_laws(name):
-    check_world(make_world(name))
+    check_world(WORLDS.make(name))
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlkit.world import make_world
+from rlkit.world import WORLDS
 
 SCRIPT = Path(__file__).parents[2] / "runs" / "bench" / "world_speed.py"
 
@@ -28,7 +28,7 @@ NAMES = ["ensemble", "mdn_rnn", "rssm gaussian", "rssm categorical", "seq2seq", 
 
 def bare(bench, name, records=64):
     settings = bench.MODELS[name]
-    model = make_world(settings).with_widths(bench.LAYOUT.widths)
+    model = WORLDS.make(settings).with_widths(bench.LAYOUT.widths)
     return model, bench.BARE[settings["name"]](model, records)
 
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from rlkit.analysis.latent.frames import Frames
 from rlkit.latents import (
+    LATENTS,
     FittedLatent,
     active_units,
-    describe_latent,
     disentanglement,
     distance_correlation,
     kl_per_dim,
@@ -44,7 +44,7 @@ def scores(latent: FittedLatent, frames: Frames, codes: Array, deviations: Array
     error, explained = _reconstruction(latent, frames)
     has_prior = bool((deviations > 0).all())
     return {
-        "model": describe_latent(latent.model),
+        "model": LATENTS.describe(latent.model),
         "shape": list(latent.shape),
         "version": latent.version,
         "steps": latent.steps,

@@ -19,7 +19,7 @@ from rlkit.experiment.run_folder import RECIPE, RunFolder, data_folder, free_fol
 from rlkit.experiment.run_logger import EventFile
 from rlkit.io.atomic_write import replace_file
 from rlkit.io.checkpoint import load_latest
-from rlkit.latents import FittedLatent, make_latent
+from rlkit.latents import LATENTS, FittedLatent
 from rlkit.vec.vec_env import MakeEnv
 
 LATENT, TRAINING = "latent", "training.json"
@@ -67,9 +67,7 @@ def train_latent(
     if (path / LATENT).exists():
         raise ValueError(f"{path} already holds a latent; choose another folder with --out")
     chosen = map(parse_setting, settings)
-    model = make_latent(named_table(name, chosen, "a latent model; write dims=8, say"))
-    if model is None:
-        raise ValueError(f"{name!r} is no latent model; see `rlkit list latents`")
+    model = LATENTS.make(named_table(name, chosen, "a latent model; write dims=8, say"))
     train = training_frames(data, make, count, seed)
     held_out = held_out_frames(data, make, seed=seed)
     generator = torch.Generator().manual_seed(seed)

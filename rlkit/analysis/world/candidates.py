@@ -17,7 +17,7 @@ from stable_baselines3.common.utils import get_device
 from rlkit.analysis.world.data import WorldData
 from rlkit.analysis.world.training import Fitting, load_world
 from rlkit.experiment.progress import ProgressReport
-from rlkit.world import ForecastWindows, World, WorldModel, make_world, world_names
+from rlkit.world import WORLDS, ForecastWindows, World, WorldModel
 from rlkit.world.forecasters.arima import ARIMA, sarima
 from rlkit.world.forecasters.autoregression import ar, arx
 from rlkit.world.forecasters.baselines import Forecaster, linear_trend, persistence
@@ -150,7 +150,7 @@ def make_candidates(
             if name not in known:
                 found.append(_baseline(name, name, {}, CONTROL))
         if LINEAR not in known:
-            found.append(_model(LINEAR, make_world(LINEAR), Fitting(), CONTROL))
+            found.append(_model(LINEAR, WORLDS.make(LINEAR), Fitting(), CONTROL))
     return found
 
 
@@ -179,9 +179,9 @@ def _named(
     if what in _BASELINES:
         return [_baseline(label, what, settings, BASELINE)]
     try:
-        model = make_world({"name": what, **settings})
+        model = WORLDS.make({"name": what, **settings})
     except ValueError as error:
-        if what in world_names() or ":" in what:
+        if what in WORLDS.names() or ":" in what:
             raise
         raise ValueError(
             f"{error} Baselines: {', '.join(_BASELINES)}. A fitted world is named by its folder, "

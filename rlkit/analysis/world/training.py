@@ -23,7 +23,7 @@ from rlkit.experiment.stop_requests import stop_requests
 from rlkit.io.atomic_write import replace_file
 from rlkit.io.checkpoint import load_latest, prune, write_checkpoint
 from rlkit.vec.vec_env import MakeEnv
-from rlkit.world import World, describe_world, make_world
+from rlkit.world import WORLDS, World
 
 WORLD, TRAINING, CHECKPOINTS = "world", "training.json", "checkpoints"
 _POINTS = 200  # of each curve
@@ -96,9 +96,9 @@ def train_world(
     fitting = fitting or Fitting()
     options, others = split_settings(settings)
     source = dataclasses.replace(source, env_options=source.env_options | options)
-    model = make_world(named_table(name, others, "a world model; write members=3, say"))
+    model = WORLDS.make(named_table(name, others, "a world model; write members=3, say"))
     arguments = {
-        "model": describe_world(model),
+        "model": WORLDS.describe(model),
         "source": source.plain(),
         "fitting": dataclasses.asdict(fitting),
         "seed": seed,

@@ -12,6 +12,8 @@ from typing import Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
+from rlkit.plugins import PluginGroup
+
 HiddenState = tuple[Tensor, ...]
 """Memory between steps: tensors with a leading batch axis. Empty for agents without memory."""
 
@@ -82,3 +84,6 @@ class SequenceEncoder(Protocol):
         Returns:
             Features `(B, T, D)` and the memory after the window.
         """
+
+
+ENCODERS = PluginGroup[SequenceEncoder]("rlkit.encoders", "encoder", SequenceEncoder, "inputs")

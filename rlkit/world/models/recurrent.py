@@ -14,11 +14,10 @@ from torch import Tensor
 
 from rlkit.latents.model import require
 from rlkit.networks.encoders import (
+    ENCODERS,
     HiddenState,
     SequenceEncoder,
     complete_encoder,
-    describe_encoder,
-    make_encoder,
 )
 from rlkit.world.contract import Windows
 from rlkit.world.models.parametric import ParametricWorldModel
@@ -127,14 +126,14 @@ class RecurrentWorldModel(ParametricWorldModel):
         require(self, "delta", isinstance(self.delta, bool), "true or false")
         encoder = _forward(self)
         if not isinstance(self.core, (str, tuple)):
-            table = self.core if isinstance(self.core, Mapping) else describe_encoder(encoder)
+            table = self.core if isinstance(self.core, Mapping) else ENCODERS.describe(encoder)
             object.__setattr__(self, "core", tuple((table or {}).items()))
 
 
 def _forward(owner: RecurrentWorldModel) -> SequenceEncoder:
     """The core as its encoder, which has to go forward in time."""
     core = owner.core
-    encoder = make_encoder(dict(core) if isinstance(core, tuple) else core)
+    encoder = ENCODERS.make_optional(dict(core) if isinstance(core, tuple) else core)
     if encoder is None or not getattr(encoder, "causal", True):
         raise ValueError(
             f"{type(owner).__name__}: core must be an encoder that goes forward in time, got "

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from rlkit.networks.encoders import GRU, check_encoder, encoder_names, make_encoder
+from rlkit.networks.encoders import ENCODERS, GRU, check_encoder
 from rlkit.networks.encoders.check import LAWS, LAWS_OF_ACTING, Sequences
 
 
@@ -18,7 +18,7 @@ def settings_of(encoder):
 
 def make(name, **settings):
     """A small encoder of a name, with those of the settings that it has."""
-    encoder = make_encoder(name)
+    encoder = ENCODERS.make(name)
     known = settings_of(encoder)
     small = {"hidden": 8, "heads": 2, **settings}
     return replace(encoder, **{key: value for key, value in small.items() if key in known})
@@ -47,12 +47,12 @@ def sequences(draw, encoder):
     )
 
 
-@pytest.mark.parametrize("name", encoder_names())
+@pytest.mark.parametrize("name", ENCODERS.names())
 def test_an_encoder_as_it_comes_keeps_the_laws(name):
-    check_encoder(make_encoder(name))
+    check_encoder(ENCODERS.make(name))
 
 
-@pytest.mark.parametrize("name", encoder_names())
+@pytest.mark.parametrize("name", ENCODERS.names())
 def test_laws_hold_whatever_the_sequences(name):
     @examples(max_examples=25)
     @given(st.data())
@@ -63,13 +63,13 @@ def test_laws_hold_whatever_the_sequences(name):
     laws_hold()
 
 
-@pytest.mark.parametrize("name", encoder_names())
+@pytest.mark.parametrize("name", ENCODERS.names())
 def test_long_windows_keep_the_laws(name):
     encoder = make(name, layers=2)
     check_encoder(encoder, Sequences(encoder, rows=2, steps=70))
 
 
-@pytest.mark.parametrize("name", encoder_names())
+@pytest.mark.parametrize("name", ENCODERS.names())
 def test_dropout_is_random_and_only_there_with_a_generator(name):
     encoder = make(name, layers=2, dropout=0.5)
     case = Sequences(encoder)

@@ -5,12 +5,10 @@ import pytest
 import torch
 
 from rlkit.networks.encoders import (
+    ENCODERS,
     GRU,
     LSTM,
     SequenceEncoder,
-    describe_encoder,
-    encoder_names,
-    make_encoder,
 )
 
 
@@ -30,32 +28,35 @@ class Plain:
 
 
 def test_names_tables_and_objects_lead_to_encoders():
-    assert {"rnn", "gru", "lstm"} <= set(encoder_names())
-    assert make_encoder("gru") == GRU()
-    assert make_encoder({"name": "lstm", "hidden": 128, "layers": 2}) == LSTM(128, 2)
-    assert make_encoder("rlkit.networks.encoders.recurrent:GRU") == GRU()
+    assert {"rnn", "gru", "lstm"} <= set(ENCODERS.names())
+    assert ENCODERS.make("gru") == GRU()
+    assert ENCODERS.make({"name": "lstm", "hidden": 128, "layers": 2}) == LSTM(128, 2)
+    assert ENCODERS.make("rlkit.networks.encoders.recurrent:GRU") == GRU()
     configured = GRU(hidden=3)
-    assert make_encoder(configured) is configured
-    assert make_encoder(None) is make_encoder("none") is make_encoder({"name": "none"}) is None
+    assert ENCODERS.make(configured) is configured
+    for nothing in (None, "none", {"name": "none"}):
+        assert ENCODERS.make_optional(nothing) is None
+    with pytest.raises(ValueError, match="'none' is no encoder; known are"):
+        ENCODERS.make("none")
 
 
-@pytest.mark.parametrize("name", encoder_names())
+@pytest.mark.parametrize("name", ENCODERS.names())
 def test_every_name_leads_to_an_encoder_that_can_be_written_down(name):
-    encoder = make_encoder(name)
+    encoder = ENCODERS.make(name)
     assert isinstance(encoder, SequenceEncoder)
-    plain = describe_encoder(encoder.with_inputs(7))
+    plain = ENCODERS.describe(encoder.with_inputs(7))
     assert plain["name"] == name
-    assert make_encoder(json.loads(json.dumps(plain))) == encoder
+    assert ENCODERS.make(json.loads(json.dumps(plain))) == encoder
 
 
 def test_an_encoder_of_ones_own_is_written_with_its_module():
     mine = Mine(hidden=5, widths=(1, 2, 3))
-    plain = describe_encoder(mine)
+    plain = ENCODERS.describe(mine)
     assert plain["name"] == f"{__name__}:Mine"
     assert plain["widths"] == [1, 2, 3]
     assert "inputs" not in plain
-    assert make_encoder(json.loads(json.dumps(plain))) == mine
-    assert describe_encoder(None) is None
+    assert ENCODERS.make(json.loads(json.dumps(plain))) == mine
+    assert ENCODERS.describe(None) is None
 
 
 @pytest.mark.parametrize(
@@ -65,20 +66,20 @@ def test_an_encoder_of_ones_own_is_written_with_its_module():
         ("GRU", "Did you mean 'gru'"),
         ("rlkit.networks.encoders.recurrent:GUR", r"no class 'GUR'\. Did you mean 'GRU'\?"),
         ("no_such_module:Encoder", "encoder 'no_such_module:Encoder' cannot be imported"),
-        ({"name": "gru", "hiden": 3}, r"'gru' has no setting 'hiden'\. Did you mean 'hidden'\?"),
-        ({"name": "gru", "inputs": 3}, "no setting 'inputs'"),
+        ({"name": "gru", "hiden": 3}, r"'gru' has no option 'hiden'\. Did you mean 'hidden'\?"),
+        ({"name": "gru", "inputs": 3}, "no option 'inputs'"),
         ({"name": "gru", "hidden": 0}, "hidden must be a whole number >= 1, got 0"),
-        ({"name": "none", "hidden": 3}, r"no encoder \(none\) has no settings, got hidden"),
+        ({"name": "none", "hidden": 3}, "encoder none has no settings, got hidden"),
         ({"hidden": 3}, "needs a name.*got {'hidden': 3}"),
         ({"name": "builtins:dict", "keys": 1, "x": []}, "it lacks inputs, features"),
         ({"name": "builtins:int", "hidden": 3}, "'builtins:int' cannot be made of"),
         (GRU, r"GRU is a class; configure it: GRU\(\)"),
-        (3, r"3 is no sequence encoder: it lacks inputs, .*scan\. Give a name \(.*gru"),
+        (3, r"3 is no encoder: it lacks inputs, .*scan\. Give a name \(.*gru"),
     ],
 )
 def test_what_is_no_encoder_is_named(value, message):
     with pytest.raises(ValueError, match=message):
-        make_encoder(value)
+        ENCODERS.make(value)
 
 
 def test_what_cannot_be_written_is_named():
@@ -87,8 +88,8 @@ def test_what_cannot_be_written_is_named():
         pass
 
     with pytest.raises(ValueError, match=r"Plain cannot be written to a file: make it a dataclass"):
-        describe_encoder(make_encoder(Plain()))
+        ENCODERS.describe(ENCODERS.make(Plain()))
     with pytest.raises(ValueError, match=r"Local cannot be written.*top of a module"):
-        describe_encoder(Local())
+        ENCODERS.describe(Local())
     with pytest.raises(ValueError, match=r"Mine.where = device.*cannot be written to a file"):
-        describe_encoder(Mine(where=torch.device("cpu")))
+        ENCODERS.describe(Mine(where=torch.device("cpu")))

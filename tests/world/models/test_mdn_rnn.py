@@ -6,13 +6,12 @@ import torch
 
 from rlkit.networks.encoders import GRU
 from rlkit.world import (
+    WORLDS,
     Episodes,
     Layout,
     Widths,
     World,
     check_world,
-    describe_world,
-    make_world,
     open_loop,
 )
 from rlkit.world.check import LAWS
@@ -270,7 +269,7 @@ def test_a_trained_memory_beats_a_frozen_one_and_persistence():
 def test_a_core_is_a_name_a_table_or_an_encoder_and_can_be_written_down(core, tmp_path):
     model = MdnRnn(core)
     assert hash(model) == hash(MdnRnn(core))
-    assert make_world(describe_world(model)) == model
+    assert WORLDS.make(WORLDS.describe(model)) == model
     world = World(model, Layout(2, 1), generator())
     world.save(tmp_path / "world")
     loaded = World.load(tmp_path / "world")
@@ -286,7 +285,7 @@ def test_a_core_is_a_name_a_table_or_an_encoder_and_can_be_written_down(core, tm
         ({"delta": 1}, "delta must be true or false, got 1"),
         ({"frozen": "yes"}, "frozen must be true or false, got 'yes'"),
         ({"core": "gro"}, "unknown encoder 'gro'. Did you mean 'gru'"),
-        ({"core": {"name": "gru", "size": 3}}, "encoder 'gru' has no setting 'size'"),
+        ({"core": {"name": "gru", "size": 3}}, "encoder 'gru' has no option 'size'"),
         ({"core": None}, "core must be an encoder that goes forward in time, got None; use gru"),
         ({"core": "bidirectional"}, "forward in time, got 'bidirectional'; use gru"),
     ],

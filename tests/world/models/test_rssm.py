@@ -8,13 +8,13 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from rlkit.networks import gradient
 from rlkit.world import (
+    WORLDS,
     Ensemble,
     Episodes,
     Layout,
     Widths,
     World,
     check_world,
-    make_world,
     open_loop,
 )
 from rlkit.world.experience import Experience
@@ -413,7 +413,7 @@ def test_its_memory_beats_persistence_and_a_model_without_memory(kind):
 
 @both
 def test_it_is_written_and_read(kind, tmp_path):
-    model = make_world({"name": "rssm", "latents": kind, "deterministic": 8, "hidden": 8})
+    model = WORLDS.make({"name": "rssm", "latents": kind, "deterministic": 8, "hidden": 8})
     world = World(model, Layout(2, 1), generator())
     data = swings(3, 20, seed=0)
     metrics = list(world.fit(data, steps=2, window=5, generator=generator()))

@@ -5,13 +5,12 @@ import pytest
 import torch
 
 from rlkit.world import (
+    WORLDS,
     Episodes,
     Layout,
     Widths,
     World,
     check_world,
-    describe_world,
-    make_world,
     open_loop,
 )
 from rlkit.world.experience import LATE, Experience
@@ -237,7 +236,7 @@ def test_it_learns_to_use_what_it_has_seen():
 @pytest.mark.parametrize("core", ["lstm", {"name": "gru", "hidden": 8}])
 def test_it_can_be_written_down(core):
     model = Seq2Seq(core, attention=True)
-    assert make_world(describe_world(model)) == model
+    assert WORLDS.make(WORLDS.describe(model)) == model
 
 
 @pytest.mark.parametrize(
