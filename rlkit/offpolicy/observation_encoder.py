@@ -44,9 +44,8 @@ class Sight:
     """Translates raw observations of one environment into what the agent works with.
 
     Without a latent model that is the observation itself. With one, pictures under `observation`
-    and `achieved_goal` (which are the same) and `desired_goal` become latents. Goals that were
-    pictures become a latent, for the networks, followed by what their rule reads: see
-    `LatentGoalRule`.
+    and `achieved_goal` (which are the same) and `desired_goal` become latents, which
+    in goals are followed by what the rule reads: see `LatentGoalRule`.
 
     Args:
         space: Space of one environment's raw observation.
@@ -104,9 +103,8 @@ class Sight:
         if model is not None:
             self._coded = pictures_of(space)
             generator = torch.Generator().manual_seed(self._seeds[0])
-            self.latent = FittedLatent(
-                model.with_shape(common_shape(self._coded)), generator, device
-            )
+            shaped = model.with_shape(common_shape(self._coded))
+            self.latent = FittedLatent(shaped, generator, device)
         self.distance = LatentDistanceRule() if judge == "latent" else None
         if self.distance is not None and DESIRED not in self._coded:
             raise ValueError(
@@ -136,10 +134,8 @@ class Sight:
                 self.rule = None if rule is None else self.distance
             elif rule is not None:
                 self._judge = require_image_rule(rule)
-                self.rule, width = (
-                    LatentGoalRule(self._judge.rule, self.latent.dims),
-                    self._judge.width,
-                )
+                width = self._judge.width
+                self.rule = LatentGoalRule(self._judge.rule, self.latent.dims)
             parts |= dict.fromkeys((ACHIEVED, DESIRED), vectors(self.latent.dims + width))
         self.space = spaces.Dict(parts)
 
