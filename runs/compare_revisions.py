@@ -3,8 +3,8 @@
     python runs/compare_revisions.py HEAD~1 HEAD
 
 Each revision is installed into a folder of its own, without its dependencies, so it runs in the
-present virtual environment. A refactoring must leave every `weights.safetensors` as it was. Runs
-are kept under `runs/out/revisions/<commit>` and are not repeated; `.` is the working tree, always
+current virtual environment. A refactoring must not change any `weights.safetensors`. Runs are kept
+under `runs/out/revisions/<commit>` and are not repeated; `.` is the working tree, which is always
 run again.
 """
 
@@ -28,16 +28,18 @@ RUNS = {
     "quickstart": ("quickstart", "--steps", "2500"),
     "fetch-reach": ("fetch-reach", "--steps", "1500"),
     "cue-maze": ("cue-maze", "--steps", "4000"),
-    "latent-memory": ("latent-memory", "--steps", "1200"),
+    "latent-recurrent": ("latent-recurrent", "--steps", "1200"),
     "pendulum-mpc": ("pendulum-mpc", "--steps", "350"),
     "dqn": ("bit-flip", "--steps", "60000"),
     "td3": ("--env", "rlkit/PlanarReach-v0", "--agent", "td3", "--steps", "1500"),
 }
 """Arguments of `rlkit train`; each run takes less than two minutes on one core."""
+FORMER_NAMES = {"latent-recurrent": "latent-memory"}
+"""What a recipe is called in revisions that do not have it under its present name."""
 
 
 def commit_of(revision: str) -> str:
-    """The commit's name, or `.` for the working tree."""
+    """The abbreviated commit hash, or `.` for the working tree."""
     if revision == ".":
         return revision
     command = ["git", "rev-parse", "--short=12", "--verify", f"{revision}^{{commit}}"]
@@ -47,7 +49,7 @@ def commit_of(revision: str) -> str:
 
 
 def install(commit: str, folder: Path) -> Path:
-    """Installs a revision without its dependencies; returns what PYTHONPATH has to name."""
+    """Installs a revision without its dependencies; returns the folder for PYTHONPATH."""
     source, target = folder / "source", folder / "installed"
     shutil.rmtree(folder, ignore_errors=True)
     source.mkdir(parents=True)
@@ -74,7 +76,10 @@ def weights_of(name: str, installed: Path, folder: Path, core: int) -> str:
     """Trains one run and returns the hash of its weights."""
     run = folder / name
     shutil.rmtree(run, ignore_errors=True)
-    command = [sys.executable, str(installed / "bin" / "rlkit"), "train", *RUNS[name]]
+    recipe, *options = RUNS[name]
+    if recipe in FORMER_NAMES and not (installed / f"rlkit/recipes/{recipe}.toml").is_file():
+        recipe = FORMER_NAMES[recipe]
+    command = [sys.executable, str(installed / "bin" / "rlkit"), "train", recipe, *options]
     command += ["--out", str(run), "--json"]
     for setting in SHORT:
         command += ["--set", setting]
@@ -91,7 +96,7 @@ def weights_of(name: str, installed: Path, folder: Path, core: int) -> str:
 
 
 def hashes(revision: str, names: list[str], cores: list[int]) -> dict[str, str]:
-    """The hash of each run's weights at a revision; runs that are there are not repeated."""
+    """The hash of each run's weights at a revision; existing runs are not repeated."""
     commit = commit_of(revision)
     folder = OUT / ("working-tree" if commit == "." else commit)
     kept = {path.stem: path.read_text() for path in folder.glob("*.sha256") if commit != "."}
@@ -119,7 +124,7 @@ def hashes(revision: str, names: list[str], cores: list[int]) -> dict[str, str]:
 
 
 def main() -> None:
-    """Compares two revisions; exit code 1 where a run differs."""
+    """Compares two revisions; exit code 1 if a run differs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("old")
     parser.add_argument("new")

@@ -1,6 +1,6 @@
 """What a learner remembers with, and what its memory reads.
 
-Two modes (docs/memory.md): goals join after the memory ("late"), so that one unroll serves any
+Two modes (docs/recurrent.md): goals join after the memory ("late"), so that one unroll serves any
 goals and stored carries stay valid; or they are part of what it reads ("early"), so that a window
 has one goal throughout.
 """

@@ -184,7 +184,7 @@ def compare_rate(count: int, size: int, batch: int, folder: Path) -> dict[str, A
     disk = apart("ours", on_disk, size, batch, folder)
     return {
         "pixels": size,
-        "asked": count,
+        "requested": count,
         "memory": memory,
         "disk": disk | {"on_disk_mb": round(each * on_disk / 1e6, 1)},
         "rate_ratio": round(memory["sample_ms"] / disk["sample_ms"], 3),

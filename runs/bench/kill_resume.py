@@ -1,7 +1,7 @@
 """Kills trainings at random moments and compares what their resumption ends with.
 
     python runs/bench/kill_resume.py --runs 20 --out kill_resume.json
-    python runs/bench/kill_resume.py --runs 20 --encoder gru --out kill_resume_memory.json
+    python runs/bench/kill_resume.py --runs 20 --encoder gru --out kill_resume_recurrent.json
 
 For each agent and environment one run goes through undisturbed. The others are started with
 `rlkit train`, killed with SIGKILL up to three times, half of the times in the middle of saving a
@@ -99,7 +99,7 @@ KINDS = (
 def start(arguments: list[str], largest_file: int | None = None) -> subprocess.Popen[bytes]:
     """Starts the command line; no file it writes can grow beyond `largest_file` bytes."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "rlkit.cli", *arguments],
+        [sys.executable, "-m", "rlkit.cli.main", *arguments],
         cwd=HERE,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,

@@ -25,7 +25,7 @@ os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS
 
 import numpy as np
 import torch
-from memory_speed import fastest
+from recurrent_speed import fastest
 from torch import nn
 
 import rlkit.envs  # noqa: F401  registers them

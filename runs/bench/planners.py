@@ -41,6 +41,7 @@ from numpy.typing import NDArray
 
 import rlkit.envs  # noqa: F401  registers the ids
 from rlkit.envs.simulation import Simulation
+from rlkit.experiment.evaluate import wilson
 from rlkit.planning import PLANNERS, Actions, Evaluate, Planner
 
 OUT = Path(__file__).resolve().parents[1] / "results" / "bench_planners.json"
@@ -165,15 +166,6 @@ def run_latency(planner: Planner, decisions: int, seed: int = SEED) -> dict[str,
     }
 
 
-def wilson(successes: int, episodes: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927)."""
-    z = 1.959964
-    share, scale = successes / episodes, 1 + z * z / episodes
-    middle = (share + z * z / (2 * episodes)) / scale
-    half = z / scale * (share * (1 - share) / episodes + z * z / (4 * episodes**2)) ** 0.5
-    return round(middle - half, 4), round(middle + half, 4)
-
-
 def maze_figures(settings: dict[str, Any], episodes: int) -> dict[str, Any]:
     """Success and steps of one planner."""
     reached = run_maze(PLANNERS.make(settings), episodes)
@@ -181,7 +173,7 @@ def maze_figures(settings: dict[str, Any], episodes: int) -> dict[str, Any]:
     return {
         "episodes": episodes,
         "success": len(steps) / episodes,
-        "interval": wilson(len(steps), episodes),
+        "interval": [round(bound, 4) for bound in wilson(len(steps), episodes)],
         "steps": round(float(np.mean(steps)), 1) if steps else None,
     }
 

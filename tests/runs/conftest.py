@@ -1,16 +1,16 @@
-"""The scripts in `runs/` are modules of their own folder."""
+"""Makes the scripts of `runs/studies/` importable."""
 
 import sys
 from pathlib import Path
 
 import pytest
 
-SCRIPTS = Path(__file__).parents[2] / "runs"
+SCRIPTS = Path(__file__).parents[2] / "runs" / "studies"
 
 
 @pytest.fixture(autouse=True)
 def _scripts_importable(monkeypatch):
-    """Lets a test import the scripts; they are forgotten after, for their names are plain words."""
+    """Makes the scripts importable and unloads them afterwards: their names are not unique."""
     monkeypatch.syspath_prepend(SCRIPTS)
     loaded = set(sys.modules)
     yield

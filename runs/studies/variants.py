@@ -1,10 +1,9 @@
-"""The arms of a recipe's evidence: the recipe as it is, and what it stands beside.
+"""Variants of a recipe: the recipe itself and its controls.
 
-A recurrent result says little alone. The same recipe without its memory shows what the task hides,
-and the same recipe without memory in the environment that hides nothing shows what there is to
-reach; both get the same steps. Agents that see by a latent model stand beside others that see by
-other models, or by the state itself; agents that plan stand beside one that learns without a model.
-This is the only place that knows what is beside what.
+A recurrent recipe is compared with the same recipe without its encoder, which shows what the task
+hides, and with that agent in the fully observed environment, which shows what can be reached; all
+get the same steps. Recipes with a latent model are compared with other latent models and with the
+true state, recipes that plan with a model-free agent. Only this file defines the variants.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from typing import Any
 from rlkit.experiment.recipe import load_recipe
 from rlkit.plugins import AGENTS
 
-AGENT, RECURRENT, MEMORYLESS, ORACLE = "agent", "recurrent", "memoryless", "oracle"
+AGENT, RECURRENT, FEED_FORWARD, ORACLE = "agent", "recurrent", "feed-forward", "oracle"
 
 FULL_STATE: dict[str, tuple[str, ...]] = {
     "cartpole-hidden-velocity": ("env=CartPole-v1", "env_options={}"),
     "cue-maze": ("env_options.visible_steps=1_000_000",),
     "fetch-reach-masked": ("env=FetchReach-v4", "env_options={}"),
     "hidden-goal-reach": ("env=rlkit/PlanarReach-v0", "env_options={}"),
-    "latent-memory": (
+    "latent-recurrent": (
         "env=rlkit/PointMaze-U-v0",
         "agent_options.latent=none",
         "agent_options.normalise=true",
@@ -37,70 +36,70 @@ FULL_STATE: dict[str, tuple[str, ...]] = {
     ),
     "point-maze-hidden-velocity": ("env=rlkit/PointMaze-U-v0", "env_options={damping = 0.3}"),
 }
-"""Settings that turn a recipe's environment into the one that hides nothing."""
+"""Settings that replace a recipe's environment by its fully observed counterpart."""
 
 FURTHER: dict[str, dict[str, tuple[str, ...]]] = {
     "pendulum-hidden-angle": {
-        "critic sees no reward": ("agent_options.critic_sees_reward=false",),
+        "critic without reward": ("agent_options.critic_sees_reward=false",),
     },
 }
-"""What a recipe with memory stands beside as well."""
+"""Further variants of recurrent recipes."""
 
 
-def arm_names(recipe: str) -> tuple[str, ...]:
-    """The arms that a recipe's evidence needs."""
-    if recipe in BESIDE:
-        return tuple(BESIDE[recipe])
+def variant_names(recipe: str) -> tuple[str, ...]:
+    """The variants of a recipe."""
+    if recipe in CONTROLS:
+        return tuple(CONTROLS[recipe])
     if recipe in FULL_STATE:
-        return (RECURRENT, MEMORYLESS, ORACLE, *FURTHER.get(recipe, ()))
+        return (RECURRENT, FEED_FORWARD, ORACLE, *FURTHER.get(recipe, ()))
     return (AGENT,)
 
 
-def arm_settings(recipe: str, arm: str) -> tuple[str, ...]:
-    """What changes a recipe into one of its arms, as `rlkit train --set` takes it.
+def variant_settings(recipe: str, variant: str) -> tuple[str, ...]:
+    """Settings that turn a recipe into one of its variants, as `rlkit train --set` takes them.
 
     Raises:
-        ValueError: If the recipe has no such arm.
+        ValueError: If the recipe has no such variant.
     """
-    beside = BESIDE.get(recipe, {}) | FURTHER.get(recipe, {})
-    if arm in beside:
-        return beside[arm]
-    if arm in (AGENT, RECURRENT):
+    controls = CONTROLS.get(recipe, {}) | FURTHER.get(recipe, {})
+    if variant in controls:
+        return controls[variant]
+    if variant in (AGENT, RECURRENT):
         return ()
-    if arm == MEMORYLESS:
-        return _without_memory(recipe)
-    if arm != ORACLE:
-        known = ", ".join((AGENT, RECURRENT, MEMORYLESS, ORACLE, *beside))
-        raise ValueError(f"unknown arm {arm!r}; known: {known}")
+    if variant == FEED_FORWARD:
+        return _without_encoder(recipe)
+    if variant != ORACLE:
+        known = ", ".join((AGENT, RECURRENT, FEED_FORWARD, ORACLE, *controls))
+        raise ValueError(f"unknown variant {variant!r}; known: {known}")
     if recipe not in FULL_STATE:
         raise ValueError(
-            f"no oracle is known for the recipe {recipe!r}; add the environment that hides "
-            f"nothing to FULL_STATE in runs/arms.py"
+            f"no oracle is known for the recipe {recipe!r}; add its fully observed environment "
+            f"to FULL_STATE in runs/studies/variants.py"
         )
-    return (*_without_memory(recipe), *FULL_STATE[recipe])
+    return (*_without_encoder(recipe), *FULL_STATE[recipe])
 
 
-def _without_memory(recipe: str) -> tuple[str, ...]:
+def _without_encoder(recipe: str) -> tuple[str, ...]:
     plan = load_recipe(recipe)
     settings: tuple[str, ...] = ("agent_options.encoder=none",)
     if "batch_size" in plan.agent_options:
-        # The recipe counts windows of many steps; as a number of single steps it would be too few.
+        # The recipe counts windows of many steps; the same number of single steps is too few.
         usual = AGENTS.load(plan.agent).learner_class.config_class.default_batch_size
         settings += (f"agent_options.batch_size={usual}",)
     return settings
 
 
-_SCALED = "agent_options.normalise=true"  # codes of models without a prior have no scale
+_SCALED = "agent_options.normalise=true"  # latents of models without a prior have no fixed scale
 _NO_LATENT = ("agent_options.latent=none", _SCALED)
 
 
-def _seen(recipe: str, batch: int, *state: str) -> dict[str, tuple[str, ...]]:
-    """The same pictures through other models, and the state instead.
+def _latent_models(recipe: str, batch: int, *state: str) -> dict[str, tuple[str, ...]]:
+    """The recipe with other latent models, and with the true state.
 
     Args:
-        recipe: Its latent model is a VAE.
-        batch: Windows per update where all pictures of a batch are encoded anew, fewer than else.
-        state: What turns the environment into the one that shows the state.
+        recipe: A recipe whose latent model is a VAE.
+        batch: Windows per update of the variant that encodes all pictures of a batch each time.
+        state: Settings that replace the environment by one that observes the state.
     """
     vae = load_recipe(recipe).agent_options["latent"]
     same = _inline({key: vae[key] for key in ("dims", "spatial", "hidden") if key in vae})
@@ -125,8 +124,8 @@ def _seen(recipe: str, batch: int, *state: str) -> dict[str, tuple[str, ...]]:
 
 
 def _model_free(recipe: str, steps: int, *changes: str) -> tuple[str, ...]:
-    """The agent of another recipe in the place of one that plans, without memory."""
-    plan = load_recipe(recipe, [*_without_memory(recipe), *changes])
+    """The agent of another recipe, without its encoder, in place of the planning agent."""
+    plan = load_recipe(recipe, [*_without_encoder(recipe), *changes])
     return (
         f"steps={steps}",
         f"agent={plan.agent}",
@@ -135,12 +134,12 @@ def _model_free(recipe: str, steps: int, *changes: str) -> tuple[str, ...]:
 
 
 def _inline(options: Mapping[str, Any]) -> str:
-    """Settings as they stand in one line of a recipe."""
+    """The contents of an inline TOML table."""
     return ", ".join(f"{key} = {json.dumps(value)}" for key, value in options.items())
 
 
 _HINDSIGHT, _IMAGINED = "agent_options.replay.hindsight=", "agent_options.imagination="
-BESIDE: dict[str, dict[str, tuple[str, ...]]] = {
+CONTROLS: dict[str, dict[str, tuple[str, ...]]] = {
     "latent-goals": {
         "mix": (),
         "no hindsight": (_HINDSIGHT + "{original = 1.0}",),
@@ -153,15 +152,17 @@ BESIDE: dict[str, dict[str, tuple[str, ...]]] = {
         "mpc": (),
         "sac": _model_free("pendulum-hidden-velocity", 2_000),
     },
-    "pixel-maze": _seen("pixel-maze", 128, "env=rlkit/PointMaze-U-v0"),
+    "pixel-maze": _latent_models("pixel-maze", 128, "env=rlkit/PointMaze-U-v0"),
     "pixel-reach": {
-        **_seen("pixel-reach", 16, "env=rlkit/PlanarReach-v0", *_without_memory("pixel-reach")),
-        "memoryless": _without_memory("pixel-reach"),
+        **_latent_models(
+            "pixel-reach", 16, "env=rlkit/PlanarReach-v0", *_without_encoder("pixel-reach")
+        ),
+        "feed-forward": _without_encoder("pixel-reach"),
     },
     "reach-mpc": {
         "mpc": (),
-        # One environment and an update per step, which take it the fewest steps.
+        # One environment and one update per step need the fewest steps.
         "sac": _model_free("planar-reach", 15_000, "agent_options.update_ratio=1.0"),
     },
 }
-"""The arms of recipes whose controls are no question of memory, the recipe as it is first."""
+"""Variants of recipes whose controls are not about recurrence; the recipe itself is first."""

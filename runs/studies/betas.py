@@ -1,15 +1,14 @@
-"""What the weight of a VAE's prior is worth: to pictures, to codes, to the agent that sees them.
+"""Measures the effect of a VAE's beta on reconstruction, on the latents and on the agent.
 
-    python runs/betas.py --set steps=4000 --seeds 0 1 2 --jobs 2
+    python runs/studies/betas.py --seeds 0 1 2 --jobs 2
 
-Every weight is a training of the recipe, whose latent is then examined on frames that it has not
-seen. `runs/results/betas.json` and its figure are written after each; called again, only what
-is missing is trained.
+Each beta is a training of the recipe; its latent model is then evaluated on held-out frames.
+`runs/results/betas.json` and its figure are written after each training; another call trains only
+what is missing.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import training_runs
 from figures import BLUE
 from matplotlib.figure import Figure
-from series import OUT, RESULTS, Facts, Training, run_all, versions, write_json
+from training_runs import Facts, TrainingRun
 
 from rlkit.analysis.latent.frames import held_out_frames
 from rlkit.analysis.latent.scores import scores
@@ -29,50 +29,50 @@ from rlkit.experiment.plots import remove_spines
 from rlkit.experiment.recipe import load_recipe
 
 BETAS = (0.1, 1.0, 10.0, 30.0, 100.0)
-PATH = RESULTS / "betas.json"
-# Name in the file, title, and the range that is worth seeing.
+PATH = training_runs.RESULTS / "betas.json"
+# Key in the file, title, and the limits of the axis.
 PANELS = (
-    ("explained", "variance of pictures kept", (0, 1)),
-    ("kl", "divergence from the prior, nats", (0, None)),
-    ("linear_r2", "place from code, linear R2", (0, 1)),
-    ("neighbour_r2", "place from code, neighbours' R2", (0, 1.03)),
+    ("explained", "explained variance of pictures", (0, 1)),
+    ("kl", "KL divergence from the prior, nats", (0, None)),
+    ("linear_r2", "position from latent, linear R2", (0, 1)),
+    ("neighbour_r2", "position from latent, neighbours' R2", (0, 1.03)),
     ("disentanglement", "mutual information gap", (0, None)),
     ("success_rate", "success of the agent", (0, 1)),
 )
 
 
 def latent_facts(run: Path, env: str, factor: str) -> Facts:
-    """What the latent of a run is worth, on frames from other seeds.
+    """Scores of a run's latent model on frames from other seeds.
 
     Args:
         run: The run's folder.
         env: Id of its environment.
-        factor: The true numbers that its codes should tell.
+        factor: The true state variables that are predicted from latents.
     """
     latent, frames = agents_latent(run), held_out_frames(env, make)
     found = scores(latent, frames, *latent.posterior(frames.pictures))
-    told = found["factors"][factor]
+    probe = found["factors"][factor]
     return {
         "explained": found["explained"],
         "error": found["error"],
         "kl": sum(found["kl_per_dim"]),
         "active_units": found["active_units"],
-        "linear_r2": min(told["linear_r2"]),
-        "neighbour_r2": min(told["neighbour_r2"]),
-        "distance_correlation": told["distance_correlation"],
-        "disentanglement": told["disentanglement"],
+        "linear_r2": min(probe["linear_r2"]),
+        "neighbour_r2": min(probe["neighbour_r2"]),
+        "distance_correlation": probe["distance_correlation"],
+        "disentanglement": probe["disentanglement"],
     }
 
 
 def settings_of(recipe: str, beta: float) -> tuple[str, ...]:
-    """The recipe's latent with another weight, as `rlkit train --set` takes it."""
+    """The recipe's latent model with another beta, as `rlkit train --set` takes it."""
     latent: Mapping[str, Any] = load_recipe(recipe).agent_options["latent"]
     table = ", ".join(f"{key} = {json.dumps(value)}" for key, value in latent.items())
     return (f"agent_options.latent={{{table}, beta = {beta}}}",)
 
 
-def ladder_figure(content: Mapping[str, Any]) -> Figure:
-    """Every measure over the weight: a dot per seed, a line through the means."""
+def beta_figure(content: Mapping[str, Any]) -> Figure:
+    """Each score over beta: a dot per seed, a line through the means."""
     figure = Figure(figsize=(9.6, 5.4), dpi=120, layout="constrained")
     rows = [row for row in content["rows"] if row["runs"]]
     for axes, (name, title, limits) in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
@@ -88,52 +88,45 @@ def ladder_figure(content: Mapping[str, Any]) -> Figure:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains what is missing; 1 where something failed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    """Trains what is missing; returns 1 if a training failed."""
+    parser = training_runs.argument_parser(__doc__)
     parser.add_argument("--recipe", default="pixel-maze")
-    parser.add_argument("--factor", default="position", help="what codes should tell")
+    parser.add_argument("--factor", default="position", help="state variables to predict")
     parser.add_argument("--betas", type=float, nargs="+", default=BETAS)
-    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--minutes", type=float, help="longest time of one training")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings side by side")
     args = parser.parse_args(arguments)
 
     env = load_recipe(args.recipe).env
     head = {
-        "kind": "beta ladder",
+        "kind": "beta sweep",
         "recipe": args.recipe,
         "settings": args.settings,
         "factor": args.factor,
     }
     old = json.loads(PATH.read_text()) if PATH.exists() else {}
     if old and any(old[key] != value for key, value in head.items()):
-        raise ValueError(f"{PATH} holds another ladder; remove it first")
+        raise ValueError(f"{PATH} holds another sweep; remove it first")
     known = {row["beta"]: row["runs"] for row in old.get("rows", [])}
     rows = [{"beta": beta, "runs": known.get(beta, [])} for beta in sorted({*args.betas, *known})]
-    todo: dict[Training, dict[str, Any]] = {}
+    todo: dict[TrainingRun, dict[str, Any]] = {}
     for seed in args.seeds:
         for row in rows:
             if all(run["seed"] != seed for run in row["runs"]):
-                folder = OUT / "betas" / f"{row['beta']:g}" / f"seed-{seed}"
-                todo[Training(args.recipe, seed, settings_of(args.recipe, row["beta"]), folder)] = (
-                    row
-                )
+                folder = training_runs.OUT / "betas" / f"{row['beta']:g}" / f"seed-{seed}"
+                settings = (*args.settings, *settings_of(args.recipe, row["beta"]))
+                todo[TrainingRun(args.recipe, seed, settings, folder)] = row
 
-    def finished(training: Training, facts: Facts) -> Iterable[Training]:
-        facts |= latent_facts(training.folder, env, args.factor)
-        runs = todo[training]["runs"]
+    def finished(run: TrainingRun, facts: Facts) -> Iterable[TrainingRun]:
+        facts |= latent_facts(run.folder, env, args.factor)
+        runs = todo[run]["runs"]
         runs.append(facts)
-        runs.sort(key=lambda run: run["seed"])
-        content = {**head, "versions": versions(), "rows": rows}
-        write_json(PATH, content)
-        ladder_figure(content).savefig(PATH.with_suffix(".png"))
-        print(f"{training.folder}: success {facts['success_rate']:.0%}", file=sys.stderr)
+        runs.sort(key=lambda known: known["seed"])
+        content = {**head, "versions": training_runs.versions(), "rows": rows}
+        training_runs.write_json(PATH, content)
+        beta_figure(content).savefig(PATH.with_suffix(".png"))
+        print(f"{run.folder}: success {facts['success_rate']:.0%}", file=sys.stderr)
         return ()
 
-    return 1 if run_all(todo, args.jobs, args.minutes, finished) else 0
+    return 1 if training_runs.run_all(todo, args.jobs, args.minutes, finished) else 0
 
 
 if __name__ == "__main__":

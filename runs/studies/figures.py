@@ -1,4 +1,4 @@
-"""Figures of results: how the arms of a recipe learn, and how far encoders climb."""
+"""Figures of results: learning curves per variant, and success per encoder and corridor length."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from rlkit.experiment.plots import remove_spines, thousands
 
-# Colours of Okabe and Ito (2008), told apart by all eyes; each arm has its line, too.
+# Okabe and Ito (2008): distinguishable with colour blindness. Line styles differ as well.
 BLUE = "#0072B2"
 _FIRST = (BLUE, "-", "o")
 _STYLES = {
     "agent": _FIRST,
     "recurrent": _FIRST,
-    "memoryless": ("#D55E00", "--", "s"),
+    "feed-forward": ("#D55E00", "--", "s"),
     "oracle": ("#009E73", "-.", "^"),
     "vae": _FIRST,
     "mix": _FIRST,
@@ -34,22 +34,21 @@ _OTHERS = (
 Array = NDArray[np.float64]
 
 
-def arm_curves(result: Mapping[str, Any]) -> Figure:
-    """Success over environment steps per arm, or the return where success is unknown.
+def variant_curves(result: Mapping[str, Any]) -> Figure:
+    """Success rate over environment steps per variant, or the return where success is unknown.
 
-    The line is the mean over seeds, the band reaches from the worst to the best of them. A run
-    that ended early because it succeeded keeps its last value; an arm's curve ends where one of
-    its runs was stopped for time.
+    The line is the mean over seeds, the band is their range. A run that ended early by success
+    keeps its last value; a variant's curve ends where one of its runs reached the time limit.
 
     Args:
-        result: A recipe's results, as `runs/evidence.py` writes them.
+        result: A recipe's results, as `evidence.py` writes them.
     """
     figure = Figure(figsize=(7.2, 4.4), dpi=120, layout="constrained")
     axes = figure.add_subplot()
-    arms = {name: known["runs"] for name, known in result["arms"].items()}
-    is_success = all(run["success_rate"] is not None for runs in arms.values() for run in runs)
-    others = iter(_OTHERS * len(arms))
-    for name, runs in arms.items():
+    variants = {name: known["runs"] for name, known in result["variants"].items()}
+    is_success = all(run["success_rate"] is not None for runs in variants.values() for run in runs)
+    others = iter(_OTHERS * len(variants))
+    for name, runs in variants.items():
         steps, values = seed_curves(runs, 1 if is_success else 2)
         colour, line, marker = _STYLES.get(name) or next(others)
         if len(values) > 1:
@@ -66,7 +65,7 @@ def arm_curves(result: Mapping[str, Any]) -> Figure:
             markersize=4.5,
             label=name,
         )
-    seeds = max(len(runs) for runs in arms.values())
+    seeds = max(len(runs) for runs in variants.values())
     label = (
         f"environment steps (mean and range of {seeds} seeds)" if seeds > 1 else "environment steps"
     )
@@ -79,7 +78,7 @@ def arm_curves(result: Mapping[str, Any]) -> Figure:
         axes.set_ylabel("return, held-out episodes")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
-    columns = len(arms) if len(arms) <= 4 else 3  # more in a line do not fit
+    columns = len(variants) if len(variants) <= 4 else 3  # more do not fit in one row
     figure.legend(loc="outside lower center", ncols=columns, frameon=False, handlelength=3)
     remove_spines(axes)
     return figure
@@ -102,20 +101,22 @@ def seed_curves(runs: Sequence[Mapping[str, Any]], column: int) -> tuple[Array, 
     return steps, np.stack([np.interp(steps, *curve.T) for curve in curves])
 
 
-def ladder_map(result: Mapping[str, Any]) -> Figure:
-    """Success of every encoder on every length that it came to, its seeds averaged.
+def length_map(result: Mapping[str, Any]) -> Figure:
+    """Success rate of each encoder on each length that it tried, averaged over seeds.
 
     Args:
-        result: The results of `runs/ladder.py`.
+        result: Results, as `corridor_lengths.py` writes them.
     """
-    lengths, encoders = result["lengths"], list(result["climbs"])
+    lengths, encoders = result["lengths"], list(result["attempts"])
     shares = np.full((len(encoders), len(lengths)), np.nan)
-    for i, climbs in enumerate(result["climbs"].values()):
+    for i, attempts in enumerate(result["attempts"].values()):
         for j, length in enumerate(lengths):
-            # A seed that failed further down would not have solved this length either.
-            there = [r["success_rate"] for c in climbs.values() for r in c if r["length"] == length]
+            # A seed that failed a shorter length counts as failing this one.
+            there = [
+                r["success_rate"] for c in attempts.values() for r in c if r["length"] == length
+            ]
             if there:
-                shares[i, j] = sum(there) / len(climbs)
+                shares[i, j] = sum(there) / len(attempts)
     figure = Figure(
         figsize=(1.8 + 1.1 * len(lengths), 1.5 + 0.45 * len(encoders)),
         dpi=120,

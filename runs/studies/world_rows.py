@@ -1,4 +1,4 @@
-"""Rows of the tables of world models, from the scorecards `world-<set>.json`."""
+"""Rows of the tables of world models, from the scorecards in `world-<set>.json`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bench_rows import read
+from benchmark_rows import read
 
 _WORST, _COSTS_ON = -9.0, "pendulum"
 Rows = Callable[[Path], Iterator[list[str]]]
@@ -23,16 +23,16 @@ SHOWN = {
     "linear": "linear",
     "tank_filter": "true laws",
 }
-"""Who is a column, and under which heading."""
+"""Models that are columns, with their headings."""
 
 
 def table_of(key: str, step: str, form: str) -> tuple[list[str], Rows]:
-    """Headings and rows of one score of everybody, one row per set of data.
+    """Headings and rows of one score of all models, one row per data set.
 
     Args:
-        key: The score, as in `score.json`.
+        key: Name of the score in `score.json`.
         step: Steps ahead.
-        form: How a number is written.
+        form: Format of a number.
     """
 
     def rows(folder: Path) -> Iterator[list[str]]:
@@ -62,7 +62,7 @@ def cost_rows(folder: Path) -> Iterator[list[str]]:
 
 
 def scorecards(folder: Path) -> Iterator[dict[str, Any]]:
-    """What `runs/scorecards.py` has written, by name."""
+    """Results of `scorecards.py`, sorted by name."""
     for path in sorted(folder.glob("world-*.json")):
         yield json.loads(path.read_text())
 
@@ -73,5 +73,5 @@ def _cell(known: dict[str, Any] | None, key: str, step: str, form: str) -> str:
         return "-"
     half = known["interval"][step].get(key)
     if "skill" in key and value < _WORST:
-        return f"< {_WORST:.0f}"  # how far below says nothing
+        return f"< {_WORST:.0f}"  # the size of a skill this low means nothing
     return form.format(value) + ("" if half is None else f" ± {form.format(half)}")

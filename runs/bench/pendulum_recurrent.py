@@ -4,7 +4,7 @@ The peer is sb3-contrib's RecurrentPPO with RL Zoo's settings for PendulumNoVel-
 return after 100,000 steps is -217.9; ours is the shipped recipe `pendulum-hidden-velocity`. See
 `race.py` for the rules.
 
-    python runs/bench/pendulum_memory.py --out pendulum_memory.json
+    python runs/bench/pendulum_recurrent.py --out pendulum_recurrent.json
 """
 
 from __future__ import annotations

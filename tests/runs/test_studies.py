@@ -1,4 +1,4 @@
-"""What the ladder and the ablation train, without training it."""
+"""What the studies of corridor lengths and of single choices train, without training it."""
 
 import json
 from importlib import import_module
@@ -12,7 +12,7 @@ from rlkit.experiment.recipe import load_recipe
 TASK, GOAL_TASK = "pendulum-hidden-velocity", "point-maze-hidden-velocity"
 
 
-def rung(length, share):
+def a_run(length, share):
     return {
         "length": length,
         "success_rate": share,
@@ -22,39 +22,39 @@ def rung(length, share):
     }
 
 
-def test_a_climb_ends_at_the_first_failure_or_the_top():
-    next_length = import_module("ladder").next_length
+def test_lengths_end_at_the_first_failure_or_the_longest():
+    next_length = import_module("corridor_lengths").next_length
     lengths = [10, 50, 100]
     assert next_length([], lengths, 0.95) == 10
-    assert next_length([rung(10, 0.95)], lengths, 0.95) == 50
-    assert next_length([rung(10, 1.0), rung(50, 0.94)], lengths, 0.95) is None
-    assert next_length([rung(length, 1.0) for length in lengths], lengths, 0.95) is None
+    assert next_length([a_run(10, 0.95)], lengths, 0.95) == 50
+    assert next_length([a_run(10, 1.0), a_run(50, 0.94)], lengths, 0.95) is None
+    assert next_length([a_run(length, 1.0) for length in lengths], lengths, 0.95) is None
 
 
-def test_a_ladder_goes_on_where_it_was(tmp_path):
-    ladder = import_module("ladder")
+def test_the_lengths_continue_where_they_were(tmp_path):
+    study = import_module("corridor_lengths")
     budget = {"lengths": [10, 50], "steps": 500, "minutes": 1.0, "solved": 0.95, "settings": []}
-    path = tmp_path / "cue-maze-ladder.json"
-    book = ladder.Ladder(path, budget)
-    ((first, length),) = book.next_training("lstm", 3, tmp_path)
+    path = tmp_path / "cue-maze-lengths.json"
+    results = study.CorridorLengths(path, budget)
+    ((first, length),) = results.next_run("lstm", 3, tmp_path)
     plan = first.plan()
     assert (plan.env_options, plan.steps, plan.seed, length) == ({"length": 10}, 500, 3, 10)
     assert plan.agent_options["encoder"]["name"] == "lstm"
-    book.add("lstm", 3, rung(10, 1.0))
-    again = ladder.Ladder(path, budget)
-    ((second, length),) = again.next_training("lstm", 3, tmp_path)
+    results.add("lstm", 3, a_run(10, 1.0))
+    again = study.CorridorLengths(path, budget)
+    ((second, length),) = again.next_run("lstm", 3, tmp_path)
     assert length == 50
     assert second.folder != first.folder
-    again.add("lstm", 3, rung(50, 0.5))
-    assert list(again.next_training("lstm", 3, tmp_path)) == []
-    assert (tmp_path / "cue-maze-ladder.png").stat().st_size > 1_000
-    with pytest.raises(ValueError, match="climbs with steps = 500, not 600; remove it"):
-        ladder.Ladder(path, {**budget, "steps": 600})
+    again.add("lstm", 3, a_run(50, 0.5))
+    assert list(again.next_run("lstm", 3, tmp_path)) == []
+    assert (tmp_path / "cue-maze-lengths.png").stat().st_size > 1_000
+    with pytest.raises(ValueError, match="results with steps = 500, not 600; remove it"):
+        study.CorridorLengths(path, {**budget, "steps": 600})
 
 
 @pytest.mark.parametrize("length", [10, 50, 100, 200])
-def test_encoders_of_limited_reach_see_the_whole_corridor(length):
-    settings = import_module("ladder").encoder_settings
+def test_encoders_of_limited_reach_cover_the_whole_corridor(length):
+    settings = import_module("corridor_lengths").encoder_settings
     options = load_recipe("cue-maze", settings("conv", length)).agent_options["encoder"]
     assert 2 ** options["layers"] >= length + 2
     options = load_recipe("cue-maze", settings("transformer", length)).agent_options["encoder"]
@@ -76,7 +76,7 @@ def test_each_row_of_the_ablation_changes_one_thing():
     for row in rows:
         usual = ablation.resolved(load_recipe(row["recipe"]))["agent_options"]
         options = row["plan"]["agent_options"]
-        if row["axis"] == "memory at a window's start":
+        if row["axis"] == "hidden state at a window's start":
             usual["start"] = "zero"
         changed = {key for key in options if options[key] != usual[key]}
         if row["axis"] == "goal":  # which decides how windows may start
@@ -90,16 +90,16 @@ def test_each_row_of_the_ablation_changes_one_thing():
 def test_equal_choices_are_trained_once_and_found_again():
     ablation = import_module("ablation")
     rows = ablation.rows_of(TASK, GOAL_TASK)
-    todo = ablation.trainings(rows, [0, 1], Path("out"))
+    todo = ablation.missing_runs(rows, [0, 1], Path("out"))
     plans = [plan for one, plan in todo.items() if one.seed == 1]
     assert all(plan != other for i, plan in enumerate(plans) for other in plans[:i])
     assert len(plans) < len(rows)
-    assert len({one.folder for one in todo}) == len(todo)
+    assert len({run.folder for run in todo}) == len(todo)
     for row in rows:
         assert row["plan"] in plans
         row["runs"] = [{"seed": 0}]
     fresh = ablation.with_runs(ablation.rows_of(TASK, GOAL_TASK), json.loads(json.dumps(rows)))
-    assert {one.seed for one in ablation.trainings(fresh, [0, 1], Path("out"))} == {1}
+    assert {one.seed for one in ablation.missing_runs(fresh, [0, 1], Path("out"))} == {1}
     changed = ablation.with_runs(ablation.rows_of(TASK, GOAL_TASK, ["steps=77"]), rows)
     assert all(row["runs"] == [] for row in changed)
 
@@ -120,14 +120,16 @@ def test_a_curve_ends_where_a_run_was_stopped_for_time():
 
 
 @pytest.mark.parametrize("success", [True, False])
-def test_every_arm_has_a_curve_of_its_own_look(success):
+def test_each_variant_has_a_curve_of_its_own_look(success):
     def run(seed):
         share = 0.1 * seed if success else None
         curve = [[step, share, -1.0 * seed] for step in (10, 20)]
         return {"seed": seed, "success_rate": share, "curve": curve, "stopped": False}
 
-    arms = {name: {"runs": [run(i) for i in range(3)]} for name in ("recurrent", "oracle", "new")}
-    figure = import_module("figures").arm_curves({"env": "E-v0", "arms": arms})
+    variants = {
+        name: {"runs": [run(i) for i in range(3)]} for name in ("recurrent", "oracle", "new")
+    }
+    figure = import_module("figures").variant_curves({"env": "E-v0", "variants": variants})
     (axes,) = figure.axes
     assert axes.get_title() == "E-v0"
     assert axes.get_ylabel().startswith("success" if success else "return")

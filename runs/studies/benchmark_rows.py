@@ -1,4 +1,4 @@
-"""Rows of the tables of speed and memory, from `results/bench_<name>.json`."""
+"""Rows of the tables of benchmarks, from `results/bench_<name>.json`."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What was measured; empty where nothing was yet."""
+    """Contents of a results file; empty if there is none."""
     found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     return found
 
 
 def acting_rows(folder: Path) -> Iterator[list[str]]:
-    """One row per encoder: microseconds of one step."""
-    for encoder, found in read(folder / "bench_memory_speed.json").get("acting_us", {}).items():
+    """One row per encoder: microseconds per step."""
+    for encoder, found in read(folder / "bench_recurrent_speed.json").get("acting_us", {}).items():
         yield [encoder, *(f"{value:,.0f}" for value in found.values())]
 
 
 def scan_rows(folder: Path) -> Iterator[list[str]]:
-    """One row per window length: milliseconds forwards and backwards."""
-    for steps, found in read(folder / "bench_memory_speed.json").get("scan_ms", {}).items():
+    """One row per window length: milliseconds of a forward and backward pass."""
+    for steps, found in read(folder / "bench_recurrent_speed.json").get("scan_ms", {}).items():
         yield [steps, *(f"{found[cell]:.1f}" for cell in ("torch.nn.GRU", "gru", "mingru", "lru"))]
 
 
@@ -33,7 +33,7 @@ SPEED_COLUMNS = [
 
 
 def world_speed_rows(folder: Path) -> Iterator[list[str]]:
-    """One row per world model: rates, and their shares of what bare layers do."""
+    """One row per world model: rates, and their ratios to bare layers."""
     for name, found in read(folder / "bench_world_speed.json").get("models", {}).items():
         fit, ahead = found["training"], found["imagining_750"]
         at_once = fit.get("ratio_to_at_once")
@@ -54,7 +54,7 @@ PLANNER_COLUMNS = [
 
 
 def planner_rows(folder: Path) -> Iterator[list[str]]:
-    """One row per planner and number of samples; decisions are timed with the larger number."""
+    """One row per planner and number of samples; decisions are timed with the larger one."""
     found = read(folder / "bench_planners.json")
     for key, maze in found.get("maze", {}).items():
         name, samples = key.split("_")
@@ -70,7 +70,7 @@ def planner_rows(folder: Path) -> Iterator[list[str]]:
 
 
 def bench_rows(folder: Path) -> Iterator[list[str]]:
-    """One row per comparison with a peer."""
+    """One row per comparison with another library."""
     for name, rows in _BENCHES.items():
         if found := read(folder / f"bench_{name}.json"):
             yield from rows(found)
@@ -90,17 +90,17 @@ def _fetch_reach(result: dict[str, Any]) -> Iterator[list[str]]:
     ]
 
 
-def _pendulum_memory(result: dict[str, Any]) -> Iterator[list[str]]:
+def _pendulum_recurrent(result: dict[str, Any]) -> Iterator[list[str]]:
     seconds, peer = result["median_seconds"], "sb3-contrib RecurrentPPO"
     runs = [run for run in result["runs"] if run["name"] == "recurrent_ppo"]
-    there = "recurrent_ppo" in seconds
-    # Where the peer does not get there, all its time is the least that it would take.
-    spent = seconds["recurrent_ppo"] if there else min(r["curve"][-1]["seconds"] for r in runs)
+    reached = "recurrent_ppo" in seconds
+    # If the peer does not reach the target, its whole time is a lower bound.
+    spent = seconds["recurrent_ppo"] if reached else min(r["curve"][-1]["seconds"] for r in runs)
     yield [
         "Pendulum without velocity to a return of -218, collecting and learning",
         f"{seconds['ours']:.0f} s",
-        f"{'' if there else 'over '}{spent:.0f} s ({peer})",
-        f"{'' if there else '> '}{spent / seconds['ours']:.1f} x",
+        f"{'' if reached else 'over '}{spent:.0f} s ({peer})",
+        f"{'' if reached else '> '}{spent / seconds['ours']:.1f} x",
     ]
 
 
@@ -123,7 +123,7 @@ def _replay_speed(result: dict[str, Any]) -> Iterator[list[str]]:
         f"{theirs['sample_us'] / ours['sample_us']:.1f} x",
     ]
     yield [
-        f"Memory of {int(size):,} steps",
+        f"Replay buffer of {int(size):,} steps",
         f"{ours['memory_mb']:,.0f} MB",
         f"{theirs['memory_mb']:,.0f} MB (SB3 `HerReplayBuffer`)",
         f"{theirs['memory_mb'] / ours['memory_mb']:.1f} x",
@@ -133,14 +133,14 @@ def _replay_speed(result: dict[str, Any]) -> Iterator[list[str]]:
 def _image_replay(result: dict[str, Any]) -> Iterator[list[str]]:
     found, size = result["memory"], result["memory"]["pixels"]
     yield [
-        f"Memory of {found['ours']['transitions']:,} steps with goals, {size}-pixel images",
+        f"Replay buffer of {found['ours']['transitions']:,} steps with goals, {size}-pixel images",
         f"{found['ours']['filled_mb']:,.0f} MB",
         f"{found['sb3']['scaled_mb']:,.0f} MB (SB3 `HerReplayBuffer`)",
         f"{1 / found['memory_ratio']:.1f} x",
     ]
     found, size = result["rate"], result["rate"]["pixels"]
     yield [
-        f"Batch of {result['batch']} from {found['disk']['transitions']:,} steps on disk, warm, "
+        f"Batch of {result['batch']} from {found['disk']['transitions']:,} steps on disk, cached, "
         f"{size}-pixel images, {found['disk']['most_resident_mb']:,.0f} MB resident",
         f"{found['disk']['sample_ms']:.1f} ms",
         f"{found['memory']['sample_ms']:.1f} ms (in memory, {found['memory']['transitions']:,})",
@@ -176,6 +176,6 @@ _BENCHES = {
     "replay_speed": _replay_speed,
     "image_replay": _image_replay,
     "point_maze_speed": _point_maze_speed,
-    "memory_speed": _recurrent,
-    "pendulum_memory": _pendulum_memory,
+    "recurrent_speed": _recurrent,
+    "pendulum_recurrent": _pendulum_recurrent,
 }

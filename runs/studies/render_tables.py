@@ -1,10 +1,12 @@
-"""The tables of the README and of `docs/`, made of the measurements in `runs/results`.
+"""Renders the tables of the README and of `docs/` from `runs/results`.
 
-    python runs/tables.py            prints them
-    python runs/tables.py --write    puts them where the documents have a place for them
+    python runs/studies/render_tables.py
+    python runs/studies/render_tables.py --write
 
-`<recipe>.json` comes from `runs/evidence.py`, `ablation.json` and `<recipe>-ladder.json` from the
-scripts of these names. `bench_<name>.json` is what that script in `runs/bench/` printed.
+Prints the tables, or writes them into the documents with `--write`.
+`<recipe>.json` comes from `evidence.py`, `ablation.json`, `betas.json`, `cue-maze-lengths.json` and
+`world-<set>.json` from the other scripts of this folder. `bench_<name>.json` is the output of that
+script in `runs/bench/`.
 """
 
 from __future__ import annotations
@@ -17,27 +19,27 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import bench_rows
+import benchmark_rows
 import world_rows
 
 from rlkit.analysis.world.score import interval
 from rlkit.experiment.evaluate import wilson
 
-RESULTS = Path(__file__).resolve().parent / "results"
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 ROOT = RESULTS.parents[1]
-AGENT = "agent"  # the one arm of a recipe without controls
+AGENT = "agent"  # the only variant of a recipe without controls
 TOPICS = {"vae": "latents", "mix": "latents", "mpc": "plans"}
-"""What recipes are about whose first arm has this name; all others are about memory."""
+"""Topic of a recipe by the name of its first variant; all other recipes are recurrent."""
 Runs = Sequence[Mapping[str, Any]]
 
 
 def documents() -> list[Path]:
-    """Where tables may stand."""
+    """The files that may contain tables."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def change_of(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str | None:
-    """The first difference between two plans, None between equal ones."""
+    """The first difference between two plans; None if they are equal."""
     for key in sorted({*old, *new}):
         was, now = old.get(key), new.get(key)
         if isinstance(was, Mapping) and isinstance(now, Mapping):
@@ -63,7 +65,7 @@ def pooled_success(runs: Runs) -> tuple[float, float, float]:
 
 
 def reached(runs: Runs) -> str:
-    """What runs reached, with its interval: success where it is known, else the return."""
+    """Result of several runs with its interval: success rate if known, else return."""
     if all(run["success_rate"] is not None for run in runs):
         share, low, high = (100 * value for value in pooled_success(runs))
         return f"{share:.0f} % [{low:.0f}, {high:.0f}]"
@@ -82,9 +84,9 @@ def _recipes(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def recipe_rows(folder: Path) -> Iterator[list[str]]:
     """One row per trained recipe without controls."""
     for name, result in _recipes(folder):
-        arms = result["arms"]
-        if [*arms] == [AGENT]:
-            runs = arms[AGENT]["runs"]
+        variants = result["variants"]
+        if [*variants] == [AGENT]:
+            runs = variants[AGENT]["runs"]
             yield [
                 f"`{name}`",
                 f"`{result['env']}`, {result['agent'].upper()}",
@@ -94,59 +96,59 @@ def recipe_rows(folder: Path) -> Iterator[list[str]]:
             ]
 
 
-def memory_rows(folder: Path) -> Iterator[list[str]]:
-    """One row per recipe and arm, of recipes that stand beside themselves without memory."""
-    return _arm_rows(folder, "memory")
+def recurrent_rows(folder: Path) -> Iterator[list[str]]:
+    """One row per recipe and variant, for recipes with a recurrent encoder."""
+    return _variant_rows(folder, "recurrent")
 
 
 def latent_rows(folder: Path) -> Iterator[list[str]]:
-    """One row per recipe and arm, of recipes whose arms differ in how they see."""
-    return _arm_rows(folder, "latents")
+    """One row per recipe and variant, for recipes whose variants differ in the latent model."""
+    return _variant_rows(folder, "latents")
 
 
 def plan_rows(folder: Path) -> Iterator[list[str]]:
-    """One row per recipe and arm, of recipes that plan beside others that do not."""
-    return _arm_rows(folder, "plans")
+    """One row per recipe and variant, for recipes with a planner."""
+    return _variant_rows(folder, "plans")
 
 
-def _arm_rows(folder: Path, topic: str) -> Iterator[list[str]]:
+def _variant_rows(folder: Path, topic: str) -> Iterator[list[str]]:
     for name, result in _recipes(folder):
-        arms = result["arms"]
-        if [*arms] == [AGENT] or TOPICS.get(next(iter(arms)), "memory") != topic:
+        variants = result["variants"]
+        if [*variants] == [AGENT] or TOPICS.get(next(iter(variants)), "recurrent") != topic:
             continue
-        for arm, known in arms.items():
+        for variant, known in variants.items():
             runs, plan = known["runs"], known["plan"]
             task = f"`{plan['env']}`, {plan['agent'].upper()}"
             counts = [str(len(runs)), _steps(runs), _minutes(runs)]
-            yield [f"`{name}`", arm, task, reached(runs), *counts]
+            yield [f"`{name}`", variant, task, reached(runs), *counts]
 
 
-def ladder_rows(folder: Path) -> Iterator[list[str]]:
-    """One row per encoder that climbed."""
-    for path in sorted(folder.glob("*-ladder.json")):
+def corridor_rows(folder: Path) -> Iterator[list[str]]:
+    """One row per encoder: the longest corridor that it solved."""
+    for path in sorted(folder.glob("*-lengths.json")):
         result = json.loads(path.read_text())
-        for encoder, climbs in result["climbs"].items():
-            best = [str(longest(rungs, result["solved"]) or "none") for rungs in climbs.values()]
-            rungs = [rung for climb in climbs.values() for rung in climb]
-            if not rungs:  # it is on its first corridor
+        for encoder, attempts in result["attempts"].items():
+            best = [str(longest(runs, result["solved"]) or "none") for runs in attempts.values()]
+            tried = [run for runs in attempts.values() for run in runs]
+            if not tried:  # its first corridor is not finished
                 continue
-            missed = [rung for rung in rungs if rung["success_rate"] < result["solved"]]
-            shares = [f"{rung['length']}: {100 * rung['success_rate']:.0f} %" for rung in missed]
-            tried = max(rung["length"] for rung in rungs)
-            if not missed and tried < max(result["lengths"]):
-                shares = [f"not tried beyond {tried}"]
-            yield [encoder, " ".join(best), ", ".join(shares) or "none", _minutes(rungs)]
+            missed = [run for run in tried if run["success_rate"] < result["solved"]]
+            shares = [f"{run['length']}: {100 * run['success_rate']:.0f} %" for run in missed]
+            longest_tried = max(run["length"] for run in tried)
+            if not missed and longest_tried < max(result["lengths"]):
+                shares = [f"not tried beyond {longest_tried}"]
+            yield [encoder, " ".join(best), ", ".join(shares) or "none", _minutes(tried)]
 
 
-def longest(rungs: Runs, solved: float) -> int | None:
-    """The longest length of a climb that was solved, None where the first was not."""
-    lengths = [rung["length"] for rung in rungs if rung["success_rate"] >= solved]
+def longest(runs: Runs, solved: float) -> int | None:
+    """The longest length that was solved; None if there is none."""
+    lengths = [run["length"] for run in runs if run["success_rate"] >= solved]
     return max(lengths, default=None)
 
 
 def ablation_rows(folder: Path) -> Iterator[list[str]]:
     """One row per choice of each axis."""
-    for row in bench_rows.read(folder / "ablation.json").get("rows", ()):
+    for row in benchmark_rows.read(folder / "ablation.json").get("rows", ()):
         runs = row["runs"]
         if runs:
             counts = [str(len(runs)), _steps(runs), _minutes(runs)]
@@ -155,7 +157,7 @@ def ablation_rows(folder: Path) -> Iterator[list[str]]:
 
 def beta_rows(folder: Path) -> Iterator[list[str]]:
     """One row per weight of the prior; means over seeds."""
-    for row in bench_rows.read(folder / "betas.json").get("rows", ()):
+    for row in benchmark_rows.read(folder / "betas.json").get("rows", ()):
         runs = row["runs"]
         if runs:
             means = [fmean(run[name] for run in runs) for name in BETA_COLUMNS]
@@ -170,49 +172,49 @@ _TABLES: dict[str, tuple[list[str], Callable[[Path], Iterator[list[str]]]]] = {
         ["recipe", "task", "steps", "success, one number per seed", "minutes"],
         recipe_rows,
     ),
-    "memory": (["recipe", "arm", "task", _REACHED, *_COUNTS], memory_rows),
-    "latents": (["recipe", "arm", "task", _REACHED, *_COUNTS], latent_rows),
-    "plans": (["recipe", "arm", "task", _REACHED, *_COUNTS], plan_rows),
+    "recurrent": (["recipe", "variant", "task", _REACHED, *_COUNTS], recurrent_rows),
+    "latents": (["recipe", "variant", "task", _REACHED, *_COUNTS], latent_rows),
+    "plans": (["recipe", "variant", "task", _REACHED, *_COUNTS], plan_rows),
     "worlds_arx": world_rows.table_of("skill_over_arx", "15", "{:.2f}"),
     "worlds_persistence": world_rows.table_of("skill", "15", "{:.2f}"),
     "worlds_far": world_rows.table_of("rmse", "50", "{:.2f}"),
     "worlds_coverage": world_rows.table_of("coverage_0.9_recalibrated", "1", "{:.1%}"),
     "worlds_cost": (world_rows.COSTS, world_rows.cost_rows),
-    "worlds_speed": (bench_rows.SPEED_COLUMNS, bench_rows.world_speed_rows),
-    "planners": (bench_rows.PLANNER_COLUMNS, bench_rows.planner_rows),
+    "worlds_speed": (benchmark_rows.SPEED_COLUMNS, benchmark_rows.world_speed_rows),
+    "planners": (benchmark_rows.PLANNER_COLUMNS, benchmark_rows.planner_rows),
     "betas": (
         [
-            *("beta", "variance kept", "divergence, nats", "place, linear R2"),
-            *("place, neighbours' R2", "mutual information gap", "success, 95 % interval"),
+            *("beta", "explained variance", "KL divergence, nats", "position, linear R2"),
+            *("position, neighbours' R2", "mutual information gap", "success, 95 % interval"),
         ],
         beta_rows,
     ),
-    "ladder": (
+    "corridors": (
         ["encoder", "longest corridor solved, per seed", "not solved", "minutes per corridor"],
-        ladder_rows,
+        corridor_rows,
     ),
     "ablation": (["axis", "choice", "recipe", _REACHED, *_COUNTS], ablation_rows),
-    "bench": (["one thread", "here", "peer", "ratio"], bench_rows.bench_rows),
-    "acting": (["one step, µs", "batch 1", "batch 8"], bench_rows.acting_rows),
+    "bench": (["one thread", "rlkit-suite", "other library", "ratio"], benchmark_rows.bench_rows),
+    "acting": (["one step, µs", "batch 1", "batch 8"], benchmark_rows.acting_rows),
     "scan": (
         ["steps", "`torch.nn.GRU`, ms", "GRU, ms", "min-GRU, ms", "LRU, ms"],
-        bench_rows.scan_rows,
+        benchmark_rows.scan_rows,
     ),
 }
 
 
-def tables(folder: Path = RESULTS) -> dict[str, str]:
+def rendered(folder: Path = RESULTS) -> dict[str, str]:
     """Every table as Markdown, by name."""
     return {name: _markdown(head, [*rows(folder)]) for name, (head, rows) in _TABLES.items()}
 
 
 def filled(text: str, folder: Path = RESULTS) -> str:
-    """A document with the tables between its marks `<!-- table: NAME -->`, `<!-- end -->`.
+    """A document with its tables filled in between `<!-- table: NAME -->` and `<!-- end -->`.
 
     Raises:
         ValueError: If a mark names no table.
     """
-    known = tables(folder)
+    known = rendered(folder)
     for name in marks(text):
         if name not in known:
             raise ValueError(f"there is no table {name!r}; known: {', '.join(known)}")
@@ -225,12 +227,12 @@ def filled(text: str, folder: Path = RESULTS) -> str:
 
 
 def marks(text: str) -> list[str]:
-    """Names of the tables that a document has a place for."""
+    """Names of the tables that a document contains."""
     return re.findall(r"^<!-- table: (.*) -->$", text, re.MULTILINE)
 
 
-def homeless(folder: Path = RESULTS) -> list[str]:
-    """Tables with content that no document has a place for."""
+def unplaced(folder: Path = RESULTS) -> list[str]:
+    """Tables with content that no document contains."""
     placed = {name for path in documents() for name in marks(path.read_text())}
     return [
         name
@@ -247,7 +249,7 @@ def _one_by_one(runs: Runs) -> str:
 
 def _steps(runs: Runs) -> str:
     steps = _range([f"{steps:,}" for steps in sorted(run["steps"] for run in runs)])
-    return f"{steps} (time was up)" if any(run["stopped"] for run in runs) else steps
+    return f"{steps} (time limit)" if any(run["stopped"] for run in runs) else steps
 
 
 def _minutes(runs: Runs) -> str:
@@ -272,12 +274,12 @@ def main() -> None:
     )
     parser.add_argument("--write", action="store_true", help="change the documents")
     if not parser.parse_args().write:
-        print("\n".join(f"{name}:\n\n{table}" for name, table in tables().items()), end="")
+        print("\n".join(f"{name}:\n\n{table}" for name, table in rendered().items()), end="")
         return
     for path in documents():
         path.write_text(filled(path.read_text()))
-    for name in homeless():
-        print(f"no document has a place for the table {name!r}: <!-- table: {name} -->")
+    for name in unplaced():
+        print(f"no document contains the table {name!r}: <!-- table: {name} -->")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Scores every world model on seven sets of data, beside baselines and controls.
+"""Scores all world models on seven data sets, with baselines and controls.
 
-    python runs/scorecards.py
-    python runs/scorecards.py pendulum tanks --seeds 0 1 2 --steps 1500
+    python runs/studies/scorecards.py
+    python runs/studies/scorecards.py pendulum tanks --seeds 0 1 2 --steps 1500
 
-Each set is one `rlkit world score` of all models, over several seeds. The whole scorecard lies in
-`runs/out/scorecards/<set>`; what its tables say goes to `runs/results/world-<set>.json`, with the
-figure of errors and the calibration curves beside it. A set that is there is left alone.
+Each data set is one `rlkit world score` of all models over several seeds. The full scorecard is
+written to `runs/out/scorecards/<set>`, a summary to `runs/results/world-<set>.json` with the
+figures of errors and calibration. Existing results are kept unless `--overwrite` is given.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from series import OUT, RESULTS, versions, write_json
+from training_runs import add_folders, versions, write_json
 
 from rlkit.analysis.latent.training import train_latent
 from rlkit.analysis.world.data import Source
@@ -34,7 +34,7 @@ SETS = {
     "planar-reach": Source("rlkit/PlanarReach-v0", env_options=_LONG),
     "point-maze": Source("rlkit/PointMaze-U-v0", env_options=_LONG),
     "fetch-reach": Source("FetchReach-v4", env_options=_LONG),
-    "maze-codes": Source("rlkit/PointMaze-U-Pixels-v0", env_options=_LONG),
+    "maze-latents": Source("rlkit/PointMaze-U-Pixels-v0", env_options=_LONG),
     "pendulum-hidden-velocity": Source("rlkit/Pendulum-HiddenVelocity-v0"),
     "tanks": Source("tanks"),
 }
@@ -42,17 +42,17 @@ MODELS = (
     *("ensemble", "mdn_rnn", "gaussian=rssm", "categorical=rssm"),
     *("seq2seq", "attention=seq2seq", "one step=seq2seq"),
 )
-# Where nothing is left to chance, the true simulator makes no error at all.
+# In deterministic environments the true simulator would have no error at all.
 BOUNDS = {"tanks": ("tank_filter",)}
 SETTINGS = (
-    # As large as seq2seq, so that this, too, tells what training on one step at a time is worth.
+    # As large as seq2seq, so that the comparison isolates training on single steps.
     "mdn_rnn.core={name = 'gru', hidden = 92}",
     "categorical.latents=categorical",
     "attention.attention=true",
     "one step.free_running=0.0",
     "one step.feedback=sample",
 )
-# A code of the pixel maze's agent (runs/recipes/pixel-maze.toml).
+# The latent model of the recipe pixel-maze.
 LATENT = ("dims=8", "spatial=true", "variance=0.002", "annealing=500")
 KEPT = ("errors", "calibration", "fans_gaussian", "open_loop_gaussian")
 
@@ -66,13 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=1_500, help="gradient steps of each model")
     parser.add_argument("--records", type=int, default=1_024, help="records per gradient step")
-    parser.add_argument("--anew", action="store_true", help="score again what is there")
-    parser.add_argument("--results", type=Path, default=RESULTS, help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, default=OUT / "scorecards", help=argparse.SUPPRESS)
+    parser.add_argument("--overwrite", action="store_true", help="score again what has results")
+    add_folders(parser, "scorecards")
     args = parser.parse_args(arguments)
     for name in args.sets or SETS:
         path = args.results / f"world-{name}.json"
-        if args.anew or not path.exists():
+        if args.overwrite or not path.exists():
             _score(name, path, args)
     return 0
 
@@ -101,20 +100,20 @@ def _score(name: str, path: Path, args: argparse.Namespace) -> None:
         "minutes": round((time.monotonic() - began) / 60, 1),
         "versions": versions(),
         **{key: found[key] for key in ("data", "protocol", "seeds")},
-        "models": {key: _short(known) for key, known in found["models"].items()},
+        "models": {key: _summary(known) for key, known in found["models"].items()},
     }
     facts["data"] = {**facts["data"], "latent": source.latent and "vae " + " ".join(LATENT)}
     facts["protocol"].pop("regions", None)
     write_json(path, facts)
     for figure in KEPT:
         drawn = folder / f"{figure}.png"
-        if drawn.exists():  # only codes are decoded
+        if drawn.exists():  # open_loop: only latents are decoded
             shutil.copy(drawn, path.with_name(f"{path.stem}-{figure}.png"))
     print(describe_score(found), file=sys.stderr)
 
 
 def _latent(env: str, folder: Path) -> str:
-    """The folder of a latent model for pictures, fitted once for all seeds."""
+    """The folder of a latent model for pictures, trained once for all seeds."""
     if not (folder / "latent").is_dir():
         train_latent(
             "vae", env, make, folder, settings=LATENT, count=6_000, steps=2_000, learning_rate=3e-3
@@ -122,8 +121,8 @@ def _latent(env: str, folder: Path) -> str:
     return str(folder)
 
 
-def _short(known: dict[str, Any]) -> dict[str, Any]:
-    """What was scored of a model, without what only figures are drawn of."""
+def _summary(known: dict[str, Any]) -> dict[str, Any]:
+    """Scores of a model without the data of figures, rounded to five digits."""
     runs = [{"horizons": run["horizons"], "cost": run["cost"]} for run in known["runs"]]
     rounded: dict[str, Any] = json.loads(
         json.dumps({**known, "runs": runs}), parse_float=lambda text: float(f"{float(text):.5g}")

@@ -1,7 +1,7 @@
 """Speed of memory: updates against their floor, acting, cells of parallel products, training.
 
-    python runs/bench/memory_speed.py                      all four parts
-    python runs/bench/memory_speed.py --parts update scan
+    python runs/bench/recurrent_speed.py                      all four parts
+    python runs/bench/recurrent_speed.py --parts update scan
 
 One thread, float32, contestants in turns, the best of the rounds counts. The parts:
 
@@ -44,7 +44,7 @@ ENCODERS = ("rnn", "gru", "lstm", "mingru", "lru", "conv", "transformer")
 SHAPE = ("hidden", "layers", "batch", "window")
 LENGTHS = (32, 64, 128, 256, 512)
 OBSERVATION, ACTION = 2, 1
-OUT = Path(__file__).resolve().parents[1] / "results" / "bench_memory_speed.json"
+OUT = Path(__file__).resolve().parents[1] / "results" / "bench_recurrent_speed.json"
 Work = Callable[[], object]
 
 
