@@ -17,12 +17,12 @@ from stable_baselines3.common.policies import BasePolicy
 
 from rlkit.agents.mpc_learner import MPCConfig as MPCConfig
 from rlkit.agents.mpc_learner import MPCLearner as MPCLearner
-from rlkit.goals import vector_size
+from rlkit.goals import ObservationLayout, vector_size
 from rlkit.networks.encoders import HiddenState
 from rlkit.offpolicy.algorithm import Algorithm
 from rlkit.offpolicy.planning_metrics import PlanningMetrics, metrics_of
 from rlkit.planning import PLANNERS, Actions
-from rlkit.world import WORLDS, Layout, joined, stored_episodes
+from rlkit.world import WORLDS, Layout, stored_episodes
 
 
 class MPC(Algorithm):
@@ -132,7 +132,7 @@ class MPC(Algorithm):
                     "it has no environment; load it with one, load(path, env), or give it one with "
                     "set_env(env)"
                 )
-        x = joined(self.sight.space, observation, 1)
+        x = ObservationLayout.of(self.sight.space).vector(observation)
         decision = self.learner.decide(
             x, goal, hidden_state, is_first, explore=explore, rule=self.rule
         )

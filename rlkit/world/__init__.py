@@ -15,7 +15,6 @@ from rlkit.world.data.windows import Episodes as Episodes
 from rlkit.world.data.windows import ForecastWindows as ForecastWindows
 from rlkit.world.layout import Layout as Layout
 from rlkit.world.layout import goal_outcomes as goal_outcomes
-from rlkit.world.layout import joined as joined
 from rlkit.world.models.ensemble import Ensemble as Ensemble
 from rlkit.world.models.linear import LinearDynamics as LinearDynamics
 from rlkit.world.models.mdn_rnn import MdnRnn as MdnRnn

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,9 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlkit.goals import GoalRule, vector_size, vectorise
+from rlkit.goals import GoalRule, ObservationLayout, vector_size
 from rlkit.world.contract import Widths
 from rlkit.world.data.windows import OUTCOMES
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -57,16 +55,24 @@ class Layout:
         action_space: spaces.Space[Any],
         outcomes: Sequence[str] = (),
     ) -> Layout:
-        """The layout of what `joined` makes of an environment's observations.
+        """The columns of an environment, in the order of `rlkit.goals.ObservationLayout`.
 
         Raises:
             ValueError: If a space has no vector form.
         """
-        parts = _parts(observation_space)
-        widths = {key: vector_size(space) for key, space in parts.items()}
-        total, goal = sum(widths.values()), widths.get("achieved_goal", 0)
-        achieved = tuple(range(total - goal, total))
-        return cls(total, vector_size(action_space), achieved, tuple(outcomes))
+        return cls.of_columns(ObservationLayout.of(observation_space), action_space, outcomes)
+
+    @classmethod
+    def of_columns(
+        cls,
+        observation: ObservationLayout,
+        action_space: spaces.Space[Any],
+        outcomes: Sequence[str] = (),
+    ) -> Layout:
+        """The columns of flat observations that are laid out already."""
+        achieved = range(observation.size)[observation.achieved or slice(0)]
+        width = vector_size(action_space)
+        return cls(observation.size, width, tuple(achieved), tuple(outcomes))
 
     @property
     def widths(self) -> Widths:
@@ -91,25 +97,6 @@ class Layout:
         return values[..., self.outcomes.index(name)]
 
 
-def joined(observation_space: spaces.Space[Any], observation: Any, lead: int) -> Array:
-    """Observations as columns, without the desired goal, the achieved goal last.
-
-    Args:
-        observation_space: Of one observation.
-        observation: An array, or a dictionary of arrays, with `lead` leading axes.
-        lead: Number of leading axes.
-
-    Returns:
-        `(*leading, F)` float32.
-    """
-    parts = _parts(observation_space)
-    columns = [
-        vectorise(space, observation[key] if key else observation, lead)
-        for key, space in parts.items()
-    ]
-    return np.concatenate(columns, axis=-1)
-
-
 def goal_outcomes(
     rule: GoalRule, achieved: Tensor, desired: NDArray[Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -129,12 +116,3 @@ def goal_outcomes(
     flat = np.ascontiguousarray(goals.reshape(-1, width))
     reward = np.asarray(rule.reward(rows, flat), np.float64)
     return reward.reshape(count, horizon), rule.terminated(rows, flat).reshape(count, horizon)
-
-
-def _parts(space: spaces.Space[Any]) -> Mapping[str, spaces.Space[Any]]:
-    """The spaces that are joined, in their order; a plain space has no name."""
-    if not isinstance(space, spaces.Dict):
-        return {"": space}
-    kept = {key: one for key, one in space.spaces.items() if key != "desired_goal"}
-    goal = kept.pop("achieved_goal", None)
-    return kept if goal is None else {**kept, "achieved_goal": goal}

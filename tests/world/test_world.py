@@ -7,7 +7,7 @@ import torch
 from gymnasium import spaces
 from safetensors.torch import load_file
 
-from rlkit.goals import DistanceRule
+from rlkit.goals import DistanceRule, ObservationLayout
 from rlkit.world import (
     WORLDS,
     Ensemble,
@@ -17,7 +17,6 @@ from rlkit.world import (
     NonFiniteForecast,
     World,
     goal_outcomes,
-    joined,
     repeat,
 )
 
@@ -437,10 +436,10 @@ def test_goal_environments_become_columns():
     box = spaces.Box(-1, 1, (2,), np.float64)
     space = spaces.Dict({"achieved_goal": box, "desired_goal": box, "observation": box})
     layout = Layout.of_spaces(space, spaces.Discrete(3), ("reward", "terminated"))
-    assert layout == Layout(4, 3, (2, 3), ("reward", "terminated"))
+    assert layout == Layout(4, 3, (0, 1), ("reward", "terminated"))
     one = {"observation": [[1, 2]], "achieved_goal": [[3, 4]], "desired_goal": [[5, 6]]}
-    x = joined(space, {key: np.array(value) for key, value in one.items()}, 1)
-    np.testing.assert_array_equal(x, [[1, 2, 3, 4]])
+    x = ObservationLayout.of(space).vector({k: np.array(v) for k, v in one.items()})
+    np.testing.assert_array_equal(x, [[3, 4, 1, 2]])
     assert layout.achieved_goal(torch.from_numpy(x)).tolist() == [[3, 4]]
     plain = Layout.of_spaces(spaces.Box(-1, 1, (5,)), spaces.Box(-1, 1, (2,)))
     assert plain == Layout(5, 2)

@@ -17,7 +17,7 @@ from stable_baselines3.common.utils import get_device
 from rlkit.analysis.world.data import WorldData
 from rlkit.analysis.world.training import Fitting, load_world
 from rlkit.experiment.progress import ProgressReport
-from rlkit.world import WORLDS, ForecastWindows, World, WorldModel
+from rlkit.world import WORLDS, ForecastWindows, Layout, World, WorldModel
 from rlkit.world.forecasters.arima import ARIMA, sarima
 from rlkit.world.forecasters.autoregression import ar, arx
 from rlkit.world.forecasters.baselines import Forecaster, linear_trend, persistence
@@ -208,15 +208,21 @@ def _saved(label: str, world: World, facts: dict[str, Any]) -> Candidate:
 
     def fit(data: WorldData, horizon: int, seed: int) -> FittedCandidate:
         ours, theirs = world.layout, data.layout
-        if (ours.observation, ours.action) != (theirs.observation, theirs.action):
-            raise ValueError(
-                f"{label} is a world of {ours.observation} columns and {ours.action} of actions, "
-                f"the data have {theirs.observation} and {theirs.action}; score it on data like "
-                f"those it was fitted to"
-            )
+        for one, other in zip(_columns(ours), _columns(theirs), strict=True):
+            if one != other:
+                raise ValueError(
+                    f"{label} is a world of {one}, the data have {other}; score it on data like "
+                    f"those it was fitted to"
+                )
         return FittedWorld(world, known)
 
     return Candidate(label, MODEL, 0, fit)
+
+
+def _columns(layout: Layout) -> tuple[str, str]:
+    """What has to agree, for a message."""
+    widths = f"{layout.observation} columns and {layout.action} of actions"
+    return widths, f"achieved goals in columns {layout.achieved}"
 
 
 def _model(name: str, model: WorldModel, fitting: Fitting, role: str) -> Candidate:

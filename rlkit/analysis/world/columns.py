@@ -1,8 +1,8 @@
-"""Observations of an environment as columns: vectors as they are, pictures as a latent's codes."""
+"""Columns of an environment's observations, for world models: pictures as latents of a model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,26 +10,27 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from rlkit.goals import is_image_space, vector_size, vectorise
+from rlkit.goals import ObservationLayout, is_image_space
 from rlkit.latents import FittedLatent
 from rlkit.world import Layout
 
-SEEN, ACHIEVED, DESIRED = "observation", "achieved_goal", "desired_goal"
+OBSERVATION, ACHIEVED = "observation", "achieved_goal"
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Makes `(..., F)` of observations, as `rlkit.world.joined` does, pictures through a latent.
+    """Makes flat observations `(..., F)`; a latent model encodes the pictures among them.
 
-    The desired goal is left out, the achieved goal comes last. A picture of the achieved goal is
-    what is seen, so that it adds no column.
+    A picture of the achieved goal shows the same as the observation and adds no column.
 
     Attributes:
-        parts: Key and space of what is joined, in this order; a plain observation has no key.
-        latent: Makes codes of pictures; None where there are none.
+        space: Of one observation.
+        flat: The columns: those of the space with latents in the place of pictures.
+        latent: Encodes pictures; None where there are none.
     """
 
-    parts: tuple[tuple[str, spaces.Space[Any]], ...]
+    space: spaces.Space[Any]
+    flat: ObservationLayout
     latent: FittedLatent | None = None
 
     @classmethod
@@ -39,62 +40,76 @@ class Columns:
         Args:
             name: Of the environment, for errors.
             space: Of one observation.
-            latent: Makes codes of pictures.
+            latent: Encodes pictures.
 
         Raises:
             ValueError: If there are pictures and no latent, or the other way round, or the
                 pictures are of another shape than the latent's.
         """
-        found = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
-        found.pop(DESIRED, None)
-        goal = found.pop(ACHIEVED, None)
-        if goal is not None and not is_image_space(goal):
-            found[ACHIEVED] = goal
-        shown = {key or SEEN: part.shape for key, part in found.items() if is_image_space(part)}
-        if shown and latent is None:
+        shapes = {key: part.shape for key, part in _pictures(space).items() if key != ACHIEVED}
+        if shapes and latent is None:
             raise ValueError(
-                f"{name} shows pictures under {sorted(shown)}: name a latent model that makes "
-                f"codes of them, --latent FOLDER; `rlkit latent train` makes one"
+                f"{name} shows pictures under {sorted(shapes)}: name a latent model that encodes "
+                f"them, --latent FOLDER; `rlkit latent train` makes one"
             )
-        if latent is not None and set(shown.values()) != {latent.shape}:
+        if latent is not None and set(shapes.values()) != {latent.shape}:
             raise ValueError(
                 f"the latent model reads pictures of shape {latent.shape}, {name} has "
-                f"{shown or 'none'}: give one that was trained on this environment"
+                f"{shapes or 'none'}: give one that was trained on this environment"
             )
-        return cls(tuple(found.items()), latent)
+        without = {ACHIEVED} & set(_pictures(space))
+        return cls(space, ObservationLayout.of(_encoded(space, latent), without=without), latent)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of the columns, `"observation 0"` say."""
+        pictures = _pictures(self.space)
         return tuple(
-            f"{'code' if is_image_space(space) else (key or SEEN).replace('_', ' ')} {i}"
-            for key, space in self.parts
-            for i in range(self._width(space))
+            f"{'latent' if key in pictures else key.replace('_', ' ')} {i}"
+            for key, columns in self.flat.slices.items()
+            for i in range(columns.stop - columns.start)
         )
 
     def layout(self, action_space: spaces.Space[Any], outcomes: Sequence[str]) -> Layout:
         """Which columns are what."""
-        widths = {key: self._width(space) for key, space in self.parts}
-        total, goal = sum(widths.values()), widths.get(ACHIEVED, 0)
-        achieved = tuple(range(total - goal, total))
-        return Layout(total, vector_size(action_space), achieved, tuple(outcomes))
+        return Layout.of_columns(self.flat, action_space, outcomes)
 
     def __call__(self, observation: Any, lead: int = 1) -> NDArray[np.float32]:
-        """Columns `(..., F)` of observations with `lead` leading axes."""
-        found = [
-            self._column(
-                space, observation[key] if isinstance(observation, Mapping) else observation, lead
-            )
-            for key, space in self.parts
-        ]
-        return np.concatenate(found, axis=-1)
+        """Columns `(..., F)` of observations with `lead` leading axes.
 
-    def _column(self, space: spaces.Space[Any], value: Any, lead: int) -> NDArray[np.float32]:
-        if self.latent is not None and is_image_space(space):
-            return self.latent.encode(np.asarray(value))
-        return vectorise(space, value, lead)
+        Pictures that are encoded already, as agents store them, stay as they are.
+        """
+        pictures = _pictures(self.space)
+        if not isinstance(self.space, spaces.Dict):
+            encoded = self._encode(observation) if pictures else observation
+        else:
+            encoded = {
+                key: self._encode(observation[key]) if key in pictures else observation[key]
+                for key in self.flat.slices
+            }
+        return self.flat.vector(encoded, lead)
 
-    def _width(self, space: spaces.Space[Any]) -> int:
-        if self.latent is not None and is_image_space(space):
-            return self.latent.dims
-        return vector_size(space)
+    def _encode(self, value: Any) -> NDArray[Any]:
+        picture: NDArray[Any] = np.asarray(value)
+        if self.latent is None or picture.dtype != np.uint8:
+            return picture
+        return np.asarray(self.latent.encode(picture))
+
+
+def _pictures(space: spaces.Space[Any]) -> dict[str, spaces.Space[Any]]:
+    """The parts of an observation that are pictures; a plain one has the key "observation"."""
+    parts = space.spaces if isinstance(space, spaces.Dict) else {OBSERVATION: space}
+    return {
+        key: part for key, part in parts.items() if is_image_space(part) and key != "desired_goal"
+    }
+
+
+def _encoded(space: spaces.Space[Any], latent: FittedLatent | None) -> spaces.Space[Any]:
+    """The space with latents in the place of pictures."""
+    if latent is None:
+        return space
+    box = spaces.Box(-np.inf, np.inf, (latent.dims,), np.float32)
+    if not isinstance(space, spaces.Dict):
+        return box
+    parts = [(key, box if is_image_space(part) else part) for key, part in space.spaces.items()]
+    return spaces.Dict(parts)

@@ -12,9 +12,9 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rlkit.analysis.latent.training import agents_latent
-from rlkit.analysis.world.columns import ACHIEVED, SEEN, Columns
+from rlkit.analysis.world.columns import ACHIEVED, OBSERVATION, Columns
 from rlkit.experiment.run_folder import RunFolder
-from rlkit.goals import is_goal_space, is_image_space, vectorise
+from rlkit.goals import is_goal_space, vectorise
 from rlkit.io.checkpoint import load_latest
 from rlkit.latents import FittedLatent
 from rlkit.vec.vec_env import MakeEnv
@@ -86,16 +86,13 @@ def _episodes(
 
 
 def _observed(kept: dict[str, Array], env: int, rows: Array, columns: Columns) -> Array:
-    parts = []
-    for key, space in columns.parts:
-        name = f"observation.{key or SEEN}"
+    found = {}
+    for key in columns.flat.slices:
+        name = f"observation.{key}"
         # Where an observation and its goal are one picture, it is stored under the goal's name.
-        stored = kept[name if name in kept else f"observation.{ACHIEVED}"][env, rows]
-        if is_image_space(space) and stored.dtype != np.uint8:
-            parts.append(stored)  # the agent kept codes
-        else:
-            parts.append(Columns(((key, space),), columns.latent)({key: stored}))
-    return np.concatenate(parts, axis=-1)
+        found[key] = kept[name if name in kept else f"observation.{ACHIEVED}"][env, rows]
+    plain = not isinstance(columns.space, spaces.Dict)
+    return columns(found[OBSERVATION] if plain else found)
 
 
 def _done(stored: Array, space: spaces.Space[Any]) -> Array:

@@ -11,9 +11,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from rlkit.goals import vectorise
+from rlkit.goals import ObservationLayout, vectorise
 from rlkit.world.data.windows import OUTCOMES, Episodes
-from rlkit.world.layout import Layout, joined
+from rlkit.world.layout import Layout
 
 
 def read_minari(
@@ -21,8 +21,8 @@ def read_minari(
 ) -> tuple[Episodes, Layout]:
     """Reads a data set into columns, and says which columns are what.
 
-    Dictionaries of observations are joined as `joined` does it: without the desired goal, the
-    achieved goal last. Discrete actions become one-hot, pictures vectors in [0, 1]. Nothing of the
+    Observations become the columns of `rlkit.goals.ObservationLayout`, without the desired goal.
+    Discrete actions become one-hot, pictures vectors in [0, 1]. Nothing of the
     data set is executed: the environment it was recorded in is not made.
 
     Args:
@@ -38,7 +38,7 @@ def read_minari(
     """
     storage = _open(source)
     seen, done = storage.observation_space, storage.action_space
-    layout = Layout.of_spaces(seen, done, OUTCOMES)
+    layout, flat = Layout.of_spaces(seen, done, OUTCOMES), ObservationLayout.of(seen)
     count = int(storage.total_episodes)
     lengths = [int(m["total_steps"]) for m in storage.get_episode_metadata(range(count))]
     if not lengths or min(lengths) < 1:
@@ -51,7 +51,7 @@ def read_minari(
     for index, (steps, episode) in enumerate(
         zip(lengths, storage.get_episodes(range(count)), strict=True)
     ):
-        columns = joined(seen, episode["observations"], 1)
+        columns = flat.vector(episode["observations"])
         if len(columns) != steps + 1 or len(episode["rewards"]) != steps:
             raise ValueError(
                 f"episode {index} of {source} has {len(columns)} observations and "
@@ -74,7 +74,7 @@ def write_minari(
         folder: Made with its parents; must not hold a data set yet. Minari finds it by name if it
             is that name below `MINARI_DATASETS_PATH`.
         data: Without rewards they are 0; an episode that did not terminate counts as truncated.
-        layout: Its achieved goal, if any, must be the last columns; it is written as
+        layout: Its achieved goal, if any, must be the first columns; it is written as
             `achieved_goal` beside `observation`, as environments with goals give it. Desired goals
             are no part of episodes and are not written.
         name: The data set's, `namespace/name-v0`.
@@ -94,8 +94,8 @@ def write_minari(
     columns = (data.observation.shape[1], data.action.shape[1])
     if (width, layout.action) != columns:
         raise ValueError(f"the data has {columns} columns of observation and action, not {layout}")
-    if layout.achieved != tuple(range(width - goal, width)):
-        raise ValueError(f"the achieved goal must be the last columns, got {layout.achieved}")
+    if layout.achieved != tuple(range(goal)):
+        raise ValueError(f"the achieved goal must be the first columns, got {layout.achieved}")
     box: spaces.Space[Any] = _box(width - goal)
     if goal:
         box = spaces.Dict({"observation": box, "achieved_goal": _box(goal)})
@@ -116,8 +116,7 @@ def _buffers(data: Episodes, goal: int) -> Iterator[Any]:
         ended[-1] = True
         reward, terminated = (data.outcomes[key] for key in ("reward", "terminated"))
         terminations = np.zeros(steps, np.bool_) if terminated is None else terminated[rows]
-        split = seen.shape[1] - goal
-        parts = {"observation": seen[:, :split], "achieved_goal": seen[:, split:]}
+        parts = {"achieved_goal": seen[:, :goal], "observation": seen[:, goal:]}
         yield EpisodeBuffer(
             observations=parts if goal else seen,
             actions=np.asarray(data.action[rows], np.float32),

@@ -8,10 +8,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from rlkit.goals import vectorise
+from rlkit.goals import ObservationLayout, vectorise
 from rlkit.replay.storage import EpisodeStorage
 from rlkit.world.data.windows import Episodes
-from rlkit.world.layout import joined
 
 
 def stored_episodes(
@@ -25,7 +24,7 @@ def stored_episodes(
 
     Args:
         storage: Of vectors; pictures have to be codes by then.
-        space: Space of one observation; what is read of it is `rlkit.world.joined`.
+        space: Space of one observation; its columns are those of `rlkit.goals.ObservationLayout`.
         choices: Of a Discrete action space, whose actions become one-hot; 0 for Boxes, whose
             actions stay as they are stored, in [-1, 1].
         since: Positions `(num_envs,)`, a copy of an earlier `storage.cursor` say: only what was
@@ -56,7 +55,7 @@ def stored_episodes(
         observation = observation["observation"]
     action = storage.action.take(done, 0)
     return Episodes(
-        joined(space, observation, 1),
+        ObservationLayout.of(space).vector(observation),
         vectorise(spaces.Discrete(choices), action, 1)
         if choices
         else action.reshape(len(done), -1),

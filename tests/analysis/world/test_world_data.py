@@ -124,7 +124,7 @@ def test_the_parts_come_from_different_episodes():
 def test_pictures_become_codes():
     latent = fitted_latent()
     _, layout, names = gather_episodes(PIXELS, make, 130, 5, latent=latent)
-    assert names == ("code 0", "code 1", "code 2")
+    assert names == ("latent 0", "latent 1", "latent 2")
     assert layout == Layout(3, 2)
     env = make(PIXELS)
     columns = Columns.of(PIXELS, env.observation_space, latent)
@@ -193,7 +193,7 @@ def test_the_codes_that_an_agent_kept_are_columns(tmp_path):
     ]
     train(load_recipe("goal", [*options, *SMALL]), make, tmp_path / "run")
     episodes, layout, names, latent = replay_episodes(tmp_path / "run", make)
-    assert (episodes.steps, layout, names) == (60, Layout(2, 2), ("code 0", "code 1"))
+    assert (episodes.steps, layout, names) == (60, Layout(2, 2), ("latent 0", "latent 1"))
     assert latent is not None
     assert latent.dims == 2
     as_data = load_data(

@@ -218,7 +218,7 @@ def test_codes_are_shown_as_pictures(tmp_path):
     source = Source("rlkit/PointMaze-U-Pixels-v0", 300, latent=str(tmp_path / "latent"))
     plan = BenchmarkSettings(horizons=(1, 5), context=2, windows=20, samples=19)
     found = scored(tmp_path, "linear", source=source, protocol=plan)
-    assert found["protocol"]["columns"] == ["code 0", "code 1", "code 2"]
+    assert found["protocol"]["columns"] == ["latent 0", "latent 1", "latent 2"]
     with Image.open(tmp_path / "score" / "open_loop_linear.gif") as film:
         assert film.n_frames == 2 * 6
     assert (tmp_path / "score" / "open_loop_linear.png").is_file()

@@ -38,7 +38,7 @@ def stored(folder, observation_space, action_space, **episode):
     return folder
 
 
-@pytest.mark.parametrize("achieved", [(), (1, 2)])
+@pytest.mark.parametrize("achieved", [(), (0, 1)])
 @pytest.mark.parametrize("driven", [0, 2])
 def test_what_is_written_is_read(tmp_path, achieved, driven):
     data, layout = recorded(driven=driven), Layout(3, driven, achieved)
@@ -55,9 +55,9 @@ def test_what_is_written_is_read(tmp_path, achieved, driven):
 def test_minari_reads_what_is_written(tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     data = recorded()
-    write_minari(tmp_path / "rlkit" / "some-v1", data, Layout(3, 2, (2,)), "rlkit/some-v1")
+    write_minari(tmp_path / "rlkit" / "some-v1", data, Layout(3, 2, (0,)), "rlkit/some-v1")
     episode = minari.load_dataset("rlkit/some-v1")[2]
-    np.testing.assert_array_equal(episode.observations["achieved_goal"], data.observation[-7:, 2:])
+    np.testing.assert_array_equal(episode.observations["achieved_goal"], data.observation[-7:, :1])
     np.testing.assert_array_equal(episode.actions, data.action[-6:])
     assert episode.truncations.tolist() == [False] * 5 + [True]
     found, _ = read_minari("rlkit/some-v1")
@@ -94,8 +94,8 @@ def test_goals_are_joined_and_choices_become_one_hot(tmp_path):
         actions=np.array([2, 0, 1]),
     )
     data, layout = read_minari(folder)
-    assert (layout.observation, layout.action, layout.achieved) == (4, 3, (2, 3))
-    wanted = np.concatenate([seen["observation"], seen["achieved_goal"]], 1)
+    assert (layout.observation, layout.action, layout.achieved) == (4, 3, (0, 1))
+    wanted = np.concatenate([seen["achieved_goal"], seen["observation"]], 1)
     np.testing.assert_allclose(data.observation, wanted, rtol=1e-6)
     np.testing.assert_array_equal(data.action, np.eye(3)[[2, 0, 1]])
     assert data.outcomes["reward"].tolist() == [0, 1, 2]
@@ -140,7 +140,7 @@ def test_a_data_set_that_is_not_here_is_told(tmp_path, monkeypatch):
     ("layout", "name", "message"),
     [
         (Layout(4, 2), "made/here-v0", r"has \(3, 2\) columns"),
-        (Layout(3, 2, (0,)), "made/here-v0", r"must be the last columns, got \(0,\)"),
+        (Layout(3, 2, (2,)), "made/here-v0", r"must be the first columns, got \(2,\)"),
         (Layout(3, 2), "no name!-v0", "Malformed dataset ID"),
         (Layout(3, 2), "made/here", "'made/here' lacks its version, as in 'made/here-v0'"),
     ],

@@ -99,11 +99,11 @@ def test_choices_become_one_hot():
     np.testing.assert_array_equal(action.sum(1), 1)
 
 
-def test_achieved_goals_come_last_and_desired_ones_not_at_all():
+def test_columns_are_those_of_the_observation_layout():
     storage = EpisodeStorage(GOALS, ACTIONS, 100)
     part = {"observation": 1.0, "achieved_goal": 2.0, "desired_goal": 3.0}
     seen = {key: np.full((1, 2), value, np.float32) for key, value in part.items()}
     no = np.zeros(1, np.bool_)
     storage.add(seen, np.zeros((1, 1)), np.zeros(1), no, no, seen)
     found = stored_episodes(storage, GOALS).observation
-    np.testing.assert_array_equal(found, [[1, 1, 2, 2]] * 2)
+    np.testing.assert_array_equal(found, [[2, 2, 1, 1]] * 2)
