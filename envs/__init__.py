@@ -1,6 +1,6 @@
 """Goal-conditioned Gymnasium environments; importing this package registers their `rlkit/` ids.
 
-Entry points are strings, so an environment's module is imported only when one is made.
+Entry points are strings, so that an environment's module is imported only when one is made.
 """
 
 from __future__ import annotations
@@ -10,174 +10,162 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import WrapperSpec
 
-
-def _register(name: str, entry_point: str, steps: int | None, **kwargs: Any) -> None:
-    """Registers `rlkit/<name>-v0` and `rlkit/<name>-Dense-v0`."""
-    for suffix, reward in (("", {}), ("-Dense", {"reward": "dense"})):
-        gym.register(
-            id=f"rlkit/{name}{suffix}-v0",
-            entry_point=f"rlkit.envs.{entry_point}",
-            vector_entry_point=f"rlkit.envs.{entry_point}Vector",
-            max_episode_steps=steps,
-            kwargs=kwargs | reward,
-        )
+_WRAPPERS = "rlkit.envs.wrappers"
 
 
-# BitFlip counts its own steps: its limit is the number of bits.
-_register("BitFlip", "bit_flip:BitFlip", None)
-_register("PointMaze-Open", "point_maze:PointMaze", 50, maze="Open")
-_register("PointMaze-U", "point_maze:PointMaze", 100, maze="U")
-_register("PointMaze-Medium", "point_maze:PointMaze", 150, maze="Medium")
-_register("PointMaze-Large", "point_maze:PointMaze", 300, maze="Large")
-_register("PlanarReach", "planar_reach:PlanarReach", 50, links=2)
-_register("PlanarReach3", "planar_reach:PlanarReach", 50, links=3)
-_register("PlanarPush", "planar_push:PlanarPush", 50)
-_register("Waypoint", "waypoint:Waypoint", 100)
-_register("HiddenGoalReach", "hidden_goal_reach:HiddenGoalReach", 50)
+def _register(
+    name: str,
+    module: str,
+    steps: int | None,
+    *,
+    native: bool = True,
+    wrappers: tuple[WrapperSpec, ...] = (),
+    **arguments: Any,
+) -> None:
+    """Registers `rlkit/<name>-v0`.
 
-# CueMaze counts its own steps too: its limit follows from the length.
-for _suffix, _length in (("", 10), ("-50", 50), ("-100", 100), ("-200", 200)):
+    Args:
+        name: The id without prefix and version.
+        module: `"module:Class"` below `rlkit.envs`.
+        steps: Time limit; None if the environment has one of its own.
+        native: Whether the module has a native vector environment, `module:vector`.
+        wrappers: Wrappers to add.
+        arguments: Arguments of the class.
+    """
     gym.register(
-        id=f"rlkit/CueMaze{_suffix}-v0",
-        entry_point="rlkit.envs.cue_maze:CueMaze",
-        vector_entry_point="rlkit.envs.cue_maze:CueMazeVector",
-        kwargs={"length": _length},
+        id=f"rlkit/{name}-v0",
+        entry_point=f"rlkit.envs.{module}",
+        vector_entry_point=f"rlkit.envs.{module.split(':')[0]}:vector" if native else None,
+        max_episode_steps=steps,
+        additional_wrappers=wrappers,
+        kwargs=arguments,
     )
 
 
-# Partially observable variants. Their time limits are those of the environments that they vary.
+def _register_goals(name: str, module: str, steps: int | None, **arguments: Any) -> None:
+    """Registers an environment twice: with sparse rewards, and as `<name>-Dense`."""
+    _register(name, module, steps, **arguments)
+    _register(f"{name}-Dense", module, steps, **arguments, reward="dense")
+
+
+def _wrapper(module: str, name: str, **arguments: Any) -> WrapperSpec:
+    return WrapperSpec(name, f"{_WRAPPERS}.{module}:{name}", arguments)
+
+
+# BitFlip has a time limit of its own, the number of bits.
+_register_goals("BitFlip", "bit_flip:BitFlip", None)
+_register_goals("PointMaze-Open", "point_maze:PointMaze", 50, maze="Open")
+_register_goals("PointMaze-U", "point_maze:PointMaze", 100, maze="U")
+_register_goals("PointMaze-Medium", "point_maze:PointMaze", 150, maze="Medium")
+_register_goals("PointMaze-Large", "point_maze:PointMaze", 300, maze="Large")
+_register_goals("PlanarReach", "planar_reach:PlanarReach", 50, links=2)
+_register_goals("PlanarReach3", "planar_reach:PlanarReach", 50, links=3)
+_register_goals("PlanarPush", "planar_push:PlanarPush", 50)
+_register_goals("Waypoint", "waypoint:Waypoint", 100)
+_register_goals("HiddenGoalReach", "hidden_goal_reach:HiddenGoalReach", 50)
+
+# CueMaze has a time limit of its own, which depends on the length.
+for _suffix, _length in (("", 10), ("-50", 50), ("-100", 100), ("-200", 200)):
+    _register(f"CueMaze{_suffix}", "cue_maze:CueMaze", None, length=_length)
+
+
+# Partially observable variants. Their time limits are those of the full environments.
 
 
 def _register_masked(
-    name: str, entry_point: str, steps: int, hidden: tuple[int, ...], **kwargs: Any
+    name: str, family: str, steps: int, hidden: tuple[int, ...], **arguments: Any
 ) -> None:
-    """Registers a variant of the suite's own, native vector form included."""
-    gym.register(
-        id=f"rlkit/{name}-v0",
-        entry_point="rlkit.envs.wrappers.partial_simulation:MaskedEnv",
-        vector_entry_point="rlkit.envs.wrappers.partial_simulation:MaskedEnvVector",
-        max_episode_steps=steps,
-        kwargs=kwargs | {"family": f"rlkit.envs.{entry_point}", "hidden": hidden},
-    )
+    """Registers a masked variant of an environment of this suite, with a native vector form."""
+    arguments |= {"family": f"rlkit.envs.{family}", "hidden": hidden}
+    _register(name, "wrappers.partial_simulation:MaskedEnv", steps, **arguments)
 
 
-def _register_wrapped(
-    name: str,
-    entry_point: str,
-    steps: int,
-    hidden: tuple[int, ...],
-    delay: int = 0,
-    kwargs: dict[str, Any] | None = None,
-) -> None:
-    """Registers a variant of an environment from elsewhere, as wrappers around it."""
-    wrappers = [
-        WrapperSpec(
-            "HideIndices",
-            "rlkit.envs.wrappers.partial_observation:HideIndices",
-            {"indices": hidden},
-        )
-    ]
-    if delay:
-        wrappers.append(
-            WrapperSpec("Delay", "rlkit.envs.wrappers.partial_observation:Delay", {"steps": delay})
-        )
-    gym.register(
-        id=f"rlkit/{name}-v0",
-        entry_point=f"rlkit.envs.{entry_point}",
-        max_episode_steps=steps,
-        additional_wrappers=tuple(wrappers),
-        kwargs=kwargs or {},
-    )
+def _register_hidden(name: str, module: str, steps: int, hidden: tuple[int, ...]) -> None:
+    """Registers a masked variant of one of Gymnasium's environments, by a wrapper around it."""
+    wrapper = _wrapper("partial_observation", "HideIndices", indices=hidden)
+    _register(name, module, steps, native=False, wrappers=(wrapper,))
 
 
-# Maze and table are icy: with their usual friction things stop where they are, and an agent without
-# memory does as well as one that sees velocities.
-_ICE: dict[str, Any] = {"maze": "U", "damping": 0.3}
-_register_masked("PointMaze-U-HiddenVelocity", "point_maze:PointMaze", 100, (2, 3), **_ICE)
+# Maze and table have little friction: with their usual friction, discs stop where they are, and an
+# agent without memory does as well as one that observes velocities.
+_icy: dict[str, Any] = {"maze": "U", "damping": 0.3}
+_register_masked("PointMaze-U-HiddenVelocity", "point_maze:PointMaze", 100, (2, 3), **_icy)
 _register_masked("PlanarReach-HiddenVelocity", "planar_reach:PlanarReach", 50, (4, 5), links=2)
-_ICE = {"damping": 3.0, "friction": 0.15}
-_register_masked("PlanarPush-HiddenVelocity", "planar_push:PlanarPush", 50, (2, 3, 6, 7), **_ICE)
+_icy = {"damping": 3.0, "friction": 0.15}
+_register_masked("PlanarPush-HiddenVelocity", "planar_push:PlanarPush", 50, (2, 3, 6, 7), **_icy)
 
 # Pendulum: cosine, sine, angular velocity. CartPole: position and velocity of cart, then of pole.
-_register_wrapped("Pendulum-HiddenVelocity", "classic_control:Pendulum", 200, (2,))
-_register_wrapped("Pendulum-HiddenAngle", "classic_control:Pendulum", 200, (0, 1))
-_register_wrapped("CartPole-HiddenVelocity", "classic_control:CartPole", 500, (1, 3))
-_register_wrapped(
+_register_hidden("Pendulum-HiddenVelocity", "classic_control:Pendulum", 200, (2,))
+_register_hidden("Pendulum-HiddenAngle", "classic_control:Pendulum", 200, (0, 1))
+_register_hidden("CartPole-HiddenVelocity", "classic_control:CartPole", 500, (1, 3))
+_register_hidden(
     "MountainCarContinuous-HiddenVelocity", "classic_control:MountainCarContinuous", 999, (1,)
 )
 
-# Fetch-v4 with every velocity hidden, of gripper, fingers and object, and what is left two steps
-# late. They need the extra `robotics`.
+# Fetch-v4 without the velocities of gripper, fingers and object, delayed by two steps. These
+# environments need the extra `robotics`.
 for _task, _hidden in (("Reach", range(5, 10)), ("Push", range(14, 25))):
-    _register_wrapped(
+    _register(
         f"Fetch{_task}-Masked",
         "robotics:load",
         50,
-        tuple(_hidden),
-        delay=2,
-        kwargs={
-            "entry_point": (f"gymnasium_robotics.envs.fetch.{_task.lower()}:MujocoFetch{_task}Env"),
-            "reward_type": "sparse",
-        },
-    )
-
-
-# Goals in pictures, drawn in batches. Their time limits are those of the environments behind them.
-for _name, _entry, _steps, _arguments in (
-    ("PointMaze-Open", "point_maze:PointMaze", 50, {"maze": "Open"}),
-    ("PointMaze-U", "point_maze:PointMaze", 100, {"maze": "U"}),
-    ("PointMaze-Medium", "point_maze:PointMaze", 150, {"maze": "Medium"}),
-    ("PointMaze-Large", "point_maze:PointMaze", 300, {"maze": "Large"}),
-    ("PlanarReach", "planar_reach:PlanarReach", 50, {}),
-    ("PlanarPush", "planar_push:PlanarPush", 50, {}),
-):
-    gym.register(
-        id=f"rlkit/{_name}-Pixels-v0",
-        entry_point="rlkit.envs.wrappers.pixel_simulation:PixelsEnv",
-        vector_entry_point="rlkit.envs.wrappers.pixel_simulation:PixelsEnvVector",
-        max_episode_steps=_steps,
-        kwargs={"family": f"rlkit.envs.{_entry}"} | _arguments,
-    )
-
-gym.register(
-    id="rlkit/Pendulum-Pixels-v0",
-    entry_point="rlkit.envs.classic_control:Pendulum",
-    max_episode_steps=200,
-    additional_wrappers=(
-        WrapperSpec(
-            "PixelObservation",
-            "rlkit.envs.wrappers.pixel_observation:PixelObservation",
-            {"size": 48, "grayscale": False, "frames": 1},
+        native=False,
+        wrappers=(
+            _wrapper("partial_observation", "HideIndices", indices=tuple(_hidden)),
+            _wrapper("partial_observation", "Delay", steps=2),
         ),
-    ),
-    kwargs={"render_mode": "rgb_array", "render_size": 48},
+        entry_point=f"gymnasium_robotics.envs.fetch.{_task.lower()}:MujocoFetch{_task}Env",
+        reward_type="sparse",
+    )
+
+
+# Observations and goals are images, rendered in batches. The time limits are those of the families.
+def _register_pixels(name: str, family: str, steps: int, **arguments: Any) -> None:
+    arguments["family"] = f"rlkit.envs.{family}"
+    _register(f"{name}-Pixels", "wrappers.pixel_simulation:PixelsEnv", steps, **arguments)
+
+
+_register_pixels("PointMaze-Open", "point_maze:PointMaze", 50, maze="Open")
+_register_pixels("PointMaze-U", "point_maze:PointMaze", 100, maze="U")
+_register_pixels("PointMaze-Medium", "point_maze:PointMaze", 150, maze="Medium")
+_register_pixels("PointMaze-Large", "point_maze:PointMaze", 300, maze="Large")
+_register_pixels("PlanarReach", "planar_reach:PlanarReach", 50)
+_register_pixels("PlanarPush", "planar_push:PlanarPush", 50)
+
+
+def _pixels(size: int) -> tuple[WrapperSpec, ...]:
+    arguments = {"size": size, "grayscale": False, "frames": 1}
+    return (_wrapper("pixel_observation", "PixelObservation", **arguments),)
+
+
+_register(
+    "Pendulum-Pixels",
+    "classic_control:Pendulum",
+    200,
+    native=False,
+    wrappers=_pixels(48),
+    render_mode="rgb_array",
+    render_size=48,
 )
 
-# Seen through a camera near the gripper, which MuJoCo renders; goals stay places in metres, and are
-# not in the picture, where hindsight could not change them. It needs the extra `robotics`.
-gym.register(
-    id="rlkit/FetchReach-Pixels-v0",
-    entry_point="rlkit.envs.robotics:load",
-    max_episode_steps=50,
-    additional_wrappers=(
-        WrapperSpec(
-            "PixelObservation",
-            "rlkit.envs.wrappers.pixel_observation:PixelObservation",
-            {"size": 64, "grayscale": False, "frames": 1},
-        ),
-    ),
-    kwargs={
-        "entry_point": "gymnasium_robotics.envs.fetch.reach:MujocoFetchReachEnv",
-        "reward_type": "sparse",
-        "render_mode": "rgb_array",
-        "show_goal": False,
-        "width": 64,
-        "height": 64,
-        "default_camera_config": {
-            "distance": 1.1,
-            "azimuth": 150.0,
-            "elevation": -30.0,
-            "lookat": [1.35, 0.75, 0.6],
-        },
+# MuJoCo renders the view of a camera near the gripper. Goals stay positions in metres, and are not
+# in the image, where hindsight could not change them. This environment needs the extra `robotics`.
+_register(
+    "FetchReach-Pixels",
+    "robotics:load",
+    50,
+    native=False,
+    wrappers=_pixels(64),
+    entry_point="gymnasium_robotics.envs.fetch.reach:MujocoFetchReachEnv",
+    reward_type="sparse",
+    render_mode="rgb_array",
+    show_goal=False,
+    width=64,
+    height=64,
+    default_camera_config={
+        "distance": 1.1,
+        "azimuth": 150.0,
+        "elevation": -30.0,
+        "lookat": [1.35, 0.75, 0.6],
     },
 )

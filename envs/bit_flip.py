@@ -11,8 +11,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rlkit.envs.rendering.drawing import AGENT, FLOOR, GOAL, OBJECT, Canvas
-from rlkit.envs.simulation import State
-from rlkit.envs.simulation_env import SimulationEnv, SimulationVectorEnv
+from rlkit.envs.simulation import State, is_sparse
+from rlkit.envs.simulation_env import SimulationEnv
 from rlkit.goals import ExactRule, GoalRule
 
 
@@ -48,12 +48,10 @@ class BitFlipSimulation:
     def __init__(self, bits: int, reward: str, terminates: bool) -> None:
         if bits < 1:
             raise ValueError(f"bits must be at least 1, got {bits}")
-        if reward not in ("sparse", "dense"):
-            raise ValueError(f'reward must be "sparse" or "dense", got {reward!r}')
         self.bits = bits
         self.draws = 2 * bits + 1
         self.rule: GoalRule = (
-            ExactRule(terminates) if reward == "sparse" else HammingRule(terminates, bits)
+            ExactRule(terminates) if is_sparse(reward) else HammingRule(terminates, bits)
         )
         pattern = spaces.MultiBinary(bits)
         self.observation_space = spaces.Dict(
@@ -157,19 +155,4 @@ class BitFlip(SimulationEnv):
         super().__init__(BitFlipSimulation(bits, reward, terminates), render_mode, bits)
 
 
-class BitFlipVector(SimulationVectorEnv):
-    """Many `BitFlip` at once; further arguments are those of `SimulationVectorEnv`."""
-
-    def __init__(
-        self,
-        num_envs: int = 1,
-        max_episode_steps: int | None = None,
-        *,
-        bits: int = 10,
-        reward: str = "sparse",
-        terminates: bool = True,
-        **arguments: Any,
-    ) -> None:
-        limit = bits if max_episode_steps is None else min(bits, max_episode_steps)
-        simulation = BitFlipSimulation(bits, reward, terminates)
-        super().__init__(simulation, num_envs, limit, **arguments)
+vector = BitFlip.vector

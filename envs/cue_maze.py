@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rlkit.envs.rendering import drawing
 from rlkit.envs.rendering.drawing import Canvas
 from rlkit.envs.simulation import Simulation, State
-from rlkit.envs.simulation_env import SimulationEnv, SimulationVectorEnv
+from rlkit.envs.simulation_env import SimulationEnv
 from rlkit.envs.wrappers.partial_simulation import HiddenGoal
 from rlkit.goals import DistanceRule, GoalRule
 
@@ -221,19 +221,4 @@ class CueMaze(SimulationEnv):
         super().__init__(simulation, render_mode, limit)
 
 
-class CueMazeVector(SimulationVectorEnv):
-    """Many `CueMaze` at once; further arguments are those of `SimulationVectorEnv`."""
-
-    def __init__(
-        self,
-        num_envs: int = 1,
-        max_episode_steps: int | None = None,
-        *,
-        length: int = 10,
-        visible_steps: int | None = 1,
-        **arguments: Any,
-    ) -> None:
-        simulation, limit = _simulation(length, visible_steps)
-        if max_episode_steps is not None:
-            limit = min(limit, max_episode_steps)
-        super().__init__(simulation, num_envs, limit, **arguments)
+vector = CueMaze.vector

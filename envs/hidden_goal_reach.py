@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rlkit.envs.planar_reach import PlanarReachSimulation
 from rlkit.envs.simulation import Simulation
-from rlkit.envs.simulation_env import SimulationEnv, SimulationVectorEnv
+from rlkit.envs.simulation_env import SimulationEnv
 from rlkit.envs.wrappers.partial_simulation import HiddenGoal
 
 
@@ -73,16 +71,4 @@ class HiddenGoalReach(SimulationEnv):
         super().__init__(_simulation(links, reward, visible_steps), render_mode)
 
 
-class HiddenGoalReachVector(SimulationVectorEnv):
-    """Many `HiddenGoalReach` at once; further arguments are those of `SimulationVectorEnv`."""
-
-    def __init__(
-        self,
-        num_envs: int = 1,
-        *,
-        visible_steps: int | None = 5,
-        links: int = 2,
-        reward: str = "sparse",
-        **arguments: Any,
-    ) -> None:
-        super().__init__(_simulation(links, reward, visible_steps), num_envs, **arguments)
+vector = HiddenGoalReach.vector

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from rlkit.envs.rendering import drawing
 from rlkit.envs.rendering.drawing import Canvas
-from rlkit.envs.simulation import State
-from rlkit.envs.simulation_env import SimulationEnv, SimulationVectorEnv
+from rlkit.envs.simulation import State, is_sparse
+from rlkit.envs.simulation_env import SimulationEnv
 from rlkit.goals import DistanceRule, GoalRule, goal_distance
 
 TABLE = 0.5  # metres from the middle to each wall
@@ -60,15 +60,13 @@ class PlanarPushSimulation:
         damping: float = DAMPING,
         friction: float = FRICTION_COEFFICIENT,
     ) -> None:
-        if reward not in ("sparse", "dense"):
-            raise ValueError(f"reward must be 'sparse' or 'dense', got {reward!r}")
         if not damping > 0:
             raise ValueError(f"damping must be above 0 N s/m, got {damping!r}")
         if not friction >= 0:
             raise ValueError(f"friction must be at least 0, got {friction!r}")
         self._decay = math.exp(-_TICK * damping / PUSHER_MASS)
         self._braking = friction * GRAVITY * _TICK  # m/s that a substep takes from a sliding puck
-        self.rule: GoalRule = DistanceRule(THRESHOLD, sparse=reward == "sparse")
+        self.rule: GoalRule = DistanceRule(THRESHOLD, sparse=is_sparse(reward))
         self.action_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (2,), np.float32)
         # No collision makes a disc faster than the fastest diagonal drive.
         speed = math.sqrt(2) * PUSHER_SPEED
@@ -260,16 +258,4 @@ class PlanarPush(SimulationEnv):
         super().__init__(PlanarPushSimulation(reward, damping, friction), render_mode)
 
 
-class PlanarPushVector(SimulationVectorEnv):
-    """Many `PlanarPush` at once; further arguments are those of `SimulationVectorEnv`."""
-
-    def __init__(
-        self,
-        num_envs: int = 1,
-        *,
-        reward: str = "sparse",
-        damping: float = DAMPING,
-        friction: float = FRICTION_COEFFICIENT,
-        **arguments: Any,
-    ) -> None:
-        super().__init__(PlanarPushSimulation(reward, damping, friction), num_envs, **arguments)
+vector = PlanarPush.vector

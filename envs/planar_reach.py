@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from rlkit.envs.rendering import drawing
 from rlkit.envs.rendering.drawing import Canvas
-from rlkit.envs.simulation import State
-from rlkit.envs.simulation_env import SimulationEnv, SimulationVectorEnv
+from rlkit.envs.simulation import State, is_sparse
+from rlkit.envs.simulation_env import SimulationEnv
 from rlkit.goals import DistanceRule, GoalRule, goal_distance
 
 ARM_LENGTH = 1.0  # metres, all links together
@@ -41,11 +41,9 @@ class PlanarReachSimulation:
     def __init__(self, links: int = 2, reward: str = "sparse") -> None:
         if links < 2:
             raise ValueError(f"links must be at least 2 to reach an area, got {links}")
-        if reward not in ("sparse", "dense"):
-            raise ValueError(f"reward must be 'sparse' or 'dense', got {reward!r}")
         self.links = links
         self.draws = links + 2
-        self.rule: GoalRule = DistanceRule(THRESHOLD, sparse=reward == "sparse")
+        self.rule: GoalRule = DistanceRule(THRESHOLD, sparse=is_sparse(reward))
         self.action_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (links,), np.float32)
         high = np.repeat([1.0, JOINT_SPEED, ARM_LENGTH], [2 * links, links, 2])
         # A tip at full stretch may round to just beyond one arm's length.
@@ -183,10 +181,4 @@ class PlanarReach(SimulationEnv):
         super().__init__(PlanarReachSimulation(links, reward), render_mode)
 
 
-class PlanarReachVector(SimulationVectorEnv):
-    """Many `PlanarReach` at once; further arguments are those of `SimulationVectorEnv`."""
-
-    def __init__(
-        self, num_envs: int = 1, *, links: int = 2, reward: str = "sparse", **arguments: Any
-    ) -> None:
-        super().__init__(PlanarReachSimulation(links, reward), num_envs, **arguments)
+vector = PlanarReach.vector

@@ -18,8 +18,8 @@ from rlkit.envs.rendering.drawing import (
     WALL,
     Canvas,
 )
-from rlkit.envs.simulation import State
-from rlkit.envs.simulation_env import SimulationEnv, SimulationVectorEnv
+from rlkit.envs.simulation import State, is_sparse
+from rlkit.envs.simulation_env import SimulationEnv
 from rlkit.goals import DistanceRule, GoalRule
 
 MAZES = {
@@ -96,8 +96,6 @@ class PointMazeSimulation:
     def __init__(self, maze: str, reward: str, terminates: bool, damping: float = _DAMPING) -> None:
         if maze not in MAZES:
             raise ValueError(f"maze must be one of {', '.join(MAZES)}, got {maze!r}")
-        if reward not in ("sparse", "dense"):
-            raise ValueError(f'reward must be "sparse" or "dense", got {reward!r}')
         if not 0 < damping <= 10:  # more than 1 per substep would turn the velocity round
             raise ValueError(f"damping must be above 0 and at most 10 1/s, got {damping!r}")
         self._drive, self._slowing = _AXIS_SPEED * damping * _DT, 1 - damping * _DT
@@ -105,7 +103,7 @@ class PointMazeSimulation:
         # [y, x] with y up, True for walls.
         self.walls: NDArray[np.bool_] = np.array([[c == "#" for c in row] for row in rows[::-1]])
         self.rule: GoalRule = DistanceRule(
-            _THRESHOLD, sparse=reward == "sparse", terminates=terminates
+            _THRESHOLD, sparse=is_sparse(reward), terminates=terminates
         )
         self._origin = np.array(self.walls.shape[::-1], np.float32) / np.float32(2)
         self._free = np.argwhere(~self.walls)[:, ::-1] + np.float64(0.5)
@@ -276,18 +274,4 @@ class PointMaze(SimulationEnv):
         super().__init__(PointMazeSimulation(maze, reward, terminates, damping), render_mode)
 
 
-class PointMazeVector(SimulationVectorEnv):
-    """Many `PointMaze` at once; further arguments are those of `SimulationVectorEnv`."""
-
-    def __init__(
-        self,
-        num_envs: int = 1,
-        *,
-        maze: str = "U",
-        reward: str = "sparse",
-        terminates: bool = False,
-        damping: float = _DAMPING,
-        **arguments: Any,
-    ) -> None:
-        maze_physics = PointMazeSimulation(maze, reward, terminates, damping)
-        super().__init__(maze_physics, num_envs, **arguments)
+vector = PointMaze.vector

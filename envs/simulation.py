@@ -1,7 +1,7 @@
-"""The physics behind an environment: batched, stateless, written once.
+"""The contract for the physics of an environment family: batched and stateless.
 
-A `Simulation` is what an environment family writes. `rlkit.envs.simulation_env` turns it into a
-single `GoalEnv` and into a native vector environment that equal each other step for step.
+`rlkit.envs.simulation_env` turns a `Simulation` into a single `GoalEnv` and into a native vector
+environment. Both give the same numbers, step for step.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 from rlkit.goals import GoalRule
 
 State = dict[str, NDArray[Any]]
-"""Everything that evolves: arrays whose first axis is the batch of environments `(N, ...)`."""
+"""Everything that changes during an episode: arrays `(N, ...)`, N environments."""
 
 
 class Simulation(Protocol):
     """Batched NumPy physics of one environment family.
 
-    Methods never write to their arguments and hold no state of their own, so a `State` copied to
-    disk and back continues bit for bit. Rows never influence each other: a batch of N equals N
-    batches of one, bit for bit. (Avoid BLAS products such as `@` in `step`: their rounding may
-    depend on the batch. Elementwise arithmetic and einsum over short axes do not.)
+    Methods do not write to their arguments and keep no state between calls, so a `State` that was
+    saved and loaded continues bit for bit. Rows are independent: a batch of N equals N batches of
+    one, bit for bit. (Avoid BLAS products such as `@` in `step`: their rounding may depend on the
+    batch size. The rounding of elementwise arithmetic and of einsum over short axes does not.)
 
     Attributes:
         observation_space: Space of one environment: a Dict with the goal keys.
         action_space: Space of one environment's action.
         rule: Reward, success and termination of goals.
-        draws: How many uniform numbers in [0, 1) one environment's reset consumes.
+        draws: Number of uniform random numbers in [0, 1) per reset of one environment.
         frames_per_second: Control steps per second of simulated time, for videos.
     """
 
@@ -43,14 +43,25 @@ class Simulation(Protocol):
     def initial(self, uniforms: NDArray[np.float64]) -> State:
         """Start states and goals from uniform numbers `(N, draws)`.
 
-        No start may satisfy its goal already.
+        No start state satisfies its goal.
         """
 
     def step(self, state: State, action: NDArray[Any]) -> State:
-        """The states after actions `(N, *action)`; out-of-range actions are clipped."""
+        """Next states after actions `(N, *action)`; out-of-range actions are clipped."""
 
     def observe(self, state: State) -> dict[str, NDArray[Any]]:
-        """The observation dict, every value `(N, ...)` and of its space's dtype."""
+        """Observation dict; every value is `(N, ...)` in the dtype of its space."""
 
     def render(self, state: State, size: int) -> NDArray[np.uint8]:
-        """A picture `(size, size, 3)` of a state with one row."""
+        """RGB image `(size, size, 3)` of a state with one row."""
+
+
+def is_sparse(reward: str) -> bool:
+    """Whether `reward` is "sparse" and not "dense".
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if reward not in ("sparse", "dense"):
+        raise ValueError(f'reward must be "sparse" or "dense", got {reward!r}')
+    return reward == "sparse"

@@ -1,4 +1,4 @@
-"""The two faces of a `Simulation`: one environment, and many at once.
+"""Single and vector environments of a `Simulation`.
 
 Row i of a vector environment reset with seed s equals, step for step and bit for bit, a single
 environment reset with seed s + i.
@@ -21,12 +21,12 @@ from numpy.typing import ArrayLike, NDArray
 from rlkit.envs.simulation import Simulation, State
 from rlkit.goals import GoalEnv
 
-_PICTURE = 480  # pixels; video encoders want an even number
-_NO_RENDER_MODE = 'render() has nothing to draw: make the environment with render_mode="rgb_array"'
+_RENDER_SIZE = 480  # pixels; video encoders need an even number
+_NO_RENDER_MODE = 'render() gives no image: make the environment with render_mode="rgb_array"'
 
 Observation = dict[str, NDArray[Any]]
 Saved = dict[str, Any]
-"""A state to put on disk: arrays, and dicts of arrays, numbers and strings."""
+"""State that can be saved: arrays, and dicts of arrays, numbers and strings."""
 
 
 class SimulationEnv(GoalEnv[Any]):
@@ -34,9 +34,9 @@ class SimulationEnv(GoalEnv[Any]):
 
     Args:
         simulation: The physics.
-        render_mode: "rgb_array", or None for no pictures.
-        max_episode_steps: A limit that belongs to the task itself and moves with its arguments.
-            None leaves limits to the `TimeLimit` that `gym.make` adds.
+        render_mode: "rgb_array" or None.
+        max_episode_steps: Time limit of the task itself, which depends on the task's arguments.
+            With None, only the `TimeLimit` that `gym.make` adds truncates episodes.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012 (as in gym.Env)
@@ -57,10 +57,35 @@ class SimulationEnv(GoalEnv[Any]):
         self._elapsed = 0
         self._state: State | None = None
 
+    @classmethod
+    def vector(
+        cls,
+        num_envs: int = 1,
+        max_episode_steps: int | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        render_mode: str | None = None,
+        **arguments: Any,
+    ) -> SimulationVectorEnv:
+        """A vector environment of `num_envs` copies of this environment.
+
+        Args:
+            num_envs: Number of environments, N.
+            max_episode_steps: Steps after which an episode is truncated. It can shorten a time
+                limit of the task itself, but not extend it.
+            autoreset_mode: As in `SimulationVectorEnv`.
+            render_mode: "rgb_array" or None.
+            arguments: Arguments of this class.
+        """
+        env = cls(**arguments)
+        limits = [n for n in (env.max_episode_steps, max_episode_steps) if n is not None]
+        return SimulationVectorEnv(
+            env.simulation, num_envs, min(limits, default=None), autoreset_mode, render_mode
+        )
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Starts an episode with a new start and goal; `options` are not used."""
+        """Starts an episode with a random start state and goal; `options` are not used."""
         super().reset(seed=seed)
         uniforms = self.np_random.random(self.simulation.draws)
         self._state = self.simulation.initial(uniforms[None])
@@ -69,13 +94,13 @@ class SimulationEnv(GoalEnv[Any]):
         return _first_row(batch), {"is_success": bool(self.rule.success(*_goals(batch))[0])}
 
     def step(self, action: ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Applies one action; reward and termination are those of the goal achieved after it.
+        """Applies one action; reward and termination refer to the goal achieved after it.
 
         Raises:
-            ValueError: If the action has another shape than the space, or is not finite.
+            ValueError: If the action does not have the space's shape, or is not finite.
         """
         actions = _checked(action, self.action_space, ())[None]
-        self._state = self.simulation.step(_started(self._state, "step"), actions)
+        self._state = self.simulation.step(_after_reset(self._state, "step"), actions)
         self._elapsed += 1
         batch = _observe(self.simulation, self._state)
         goals = _goals(batch)
@@ -88,22 +113,22 @@ class SimulationEnv(GoalEnv[Any]):
         )
 
     def render(self) -> NDArray[np.uint8] | None:
-        """The picture `(H, W, 3)`, or None with a warning if no render mode was chosen."""
+        """RGB image `(480, 480, 3)`, or None with a warning if there is no render mode."""
         if self.render_mode is None:
             gym.logger.warn(_NO_RENDER_MODE)
             return None
-        return self.simulation.render(_started(self._state, "render"), _PICTURE)
+        return self.simulation.render(_after_reset(self._state, "render"), _RENDER_SIZE)
 
     def get_state(self) -> Saved:
-        """Everything needed to continue bit for bit, generator included; nothing is shared."""
+        """A copy of all that is needed to continue bit for bit, random generator included."""
         return {
-            "simulation": copy.deepcopy(_started(self._state, "get_state")),
+            "simulation": copy.deepcopy(_after_reset(self._state, "get_state")),
             "elapsed": np.array(self._elapsed),
             "generator": copy.deepcopy(self.np_random.bit_generator.state),
         }
 
     def set_state(self, state: Saved) -> None:
-        """Continues from what `get_state` gave, here or in another process."""
+        """Continues from a state that `get_state` returned, in this or another process."""
         self._state = _checked_rows(state["simulation"], 1)
         self._elapsed = int(state["elapsed"])
         self.np_random.bit_generator.state = copy.deepcopy(state["generator"])
@@ -112,21 +137,21 @@ class SimulationEnv(GoalEnv[Any]):
 class SimulationVectorEnv(gym.vector.VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
     """A simulation as a native vector environment.
 
-    The infos follow Gymnasium, with everything batched: `is_success` `(N,)` of the step that was
-    taken, even where the environment restarted within it; and on steps that end episodes, under
-    same-step autoreset, `final_obs` (a dict of `(N, ...)`) and `final_info`, whose rows count
-    where `_final_obs` and `_final_info` are True.
+    The infos follow Gymnasium and are batched. `is_success` `(N,)` refers to the state before an
+    automatic reset. In steps that end episodes, same-step autoreset adds `final_obs` (a dict of
+    `(N, ...)`) and `final_info`, whose rows are valid where `_final_obs` and `_final_info` are
+    True.
 
     Args:
         simulation: The physics.
-        num_envs: How many environments, N.
+        num_envs: Number of environments, N.
         max_episode_steps: Steps after which an episode is truncated; None for never.
         autoreset_mode: `SAME_STEP` returns the next episode's first observation together with the
-            last reward; `NEXT_STEP` spends a step of reward 0 on the restart.
-        render_mode: "rgb_array", or None for no pictures.
+            last reward; `NEXT_STEP` uses a step of reward 0 for the reset.
+        render_mode: "rgb_array" or None.
 
     Raises:
-        ValueError: If the arguments are out of range.
+        ValueError: If an argument is out of range.
     """
 
     def __init__(
@@ -168,7 +193,7 @@ class SimulationVectorEnv(gym.vector.VectorEnv[Observation, NDArray[Any], NDArra
         """Starts all episodes; environment i is seeded with `seed + i`, or with `seed[i]`.
 
         Raises:
-            ValueError: If there is not one seed per environment.
+            ValueError: If the number of seeds is not the number of environments.
         """
         if seed is not None or not self._generators:
             self._generators = self._seeded(seed)
@@ -181,21 +206,21 @@ class SimulationVectorEnv(gym.vector.VectorEnv[Observation, NDArray[Any], NDArra
     def step(
         self, actions: NDArray[Any]
     ) -> tuple[Observation, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
-        """Steps every environment and restarts those whose episode ended.
+        """Steps every environment and resets those whose episode ended.
 
         Args:
             actions: One action per row, `(N, *action)`.
 
         Raises:
-            ValueError: If the actions have another shape than the space, or are not finite.
+            ValueError: If the actions do not have the space's shape, or are not finite.
         """
         actions = _checked(actions, self.single_action_space, (self.num_envs,))
         same_step = self.autoreset_mode is AutoresetMode.SAME_STEP
-        self._state = self.simulation.step(_started(self._state, "step"), actions)
+        self._state = self.simulation.step(_after_reset(self._state, "step"), actions)
         self._elapsed = self._elapsed + 1
-        restarted = self._ended
+        was_reset = self._ended
         if not same_step:
-            self._restart(restarted)
+            self._reset_rows(was_reset)
         observation = _observe(self.simulation, self._state)
         goals = _goals(observation)
         reward = np.array(self.rule.reward(*goals), dtype=np.float64)
@@ -205,28 +230,28 @@ class SimulationVectorEnv(gym.vector.VectorEnv[Observation, NDArray[Any], NDArra
         infos = self._infos(self.rule.success(*goals))
         self._ended = terminated | truncated
         if not same_step:
-            reward[restarted] = 0.0
+            reward[was_reset] = 0.0
         elif self._ended.any():
             infos |= self._final(observation, infos)
-            self._restart(self._ended)
+            self._reset_rows(self._ended)
             observation = _observe(self.simulation, self._state)
         return observation, reward, terminated, truncated, infos
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
-        """One picture `(H, W, 3)` per environment, as `RecordVideo` tiles them."""
+        """One RGB image `(480, 480, 3)` per environment, as `RecordVideo` expects."""
         if self.render_mode is None:
             gym.logger.warn(_NO_RENDER_MODE)
             return None
-        state = _started(self._state, "render")
+        state = _after_reset(self._state, "render")
         rows = [
             {name: value[i : i + 1] for name, value in state.items()} for i in range(self.num_envs)
         ]
-        return tuple(self.simulation.render(row, _PICTURE) for row in rows)
+        return tuple(self.simulation.render(row, _RENDER_SIZE) for row in rows)
 
     def get_state(self) -> Saved:
-        """Everything needed to continue bit for bit, generators included; nothing is shared."""
+        """A copy of all that is needed to continue bit for bit, random generators included."""
         return {
-            "simulation": copy.deepcopy(_started(self._state, "get_state")),
+            "simulation": copy.deepcopy(_after_reset(self._state, "get_state")),
             "elapsed": self._elapsed.copy(),
             "ended": self._ended.copy(),
             "generators": {
@@ -236,7 +261,7 @@ class SimulationVectorEnv(gym.vector.VectorEnv[Observation, NDArray[Any], NDArra
         }
 
     def set_state(self, state: Saved) -> None:
-        """Continues from what `get_state` gave, here or in another process.
+        """Continues from a state that `get_state` returned, in this or another process.
 
         Raises:
             ValueError: If the state is one of another number of environments.
@@ -267,13 +292,13 @@ class SimulationVectorEnv(gym.vector.VectorEnv[Observation, NDArray[Any], NDArra
             self._generators[i].random(out=uniforms[row])
         return uniforms
 
-    def _restart(self, where: NDArray[np.bool_]) -> None:
+    def _reset_rows(self, where: NDArray[np.bool_]) -> None:
         rows = np.flatnonzero(where)
         if not len(rows):
             return
         fresh = self.simulation.initial(self._uniforms(rows))
-        # A simulation may share an array between one state and the next: write to copies.
-        state = {name: value.copy() for name, value in _started(self._state, "step").items()}
+        # A simulation may share arrays between consecutive states, so this writes to copies.
+        state = {name: value.copy() for name, value in _after_reset(self._state, "step").items()}
         for name, value in state.items():
             value[rows] = fresh[name]
         self._state = state
@@ -301,7 +326,7 @@ def _metadata(simulation: Simulation, render_mode: str | None) -> dict[str, Any]
 
 
 def _observe(simulation: Simulation, state: State) -> Observation:
-    # Copied in C order: users may write to it, and the rule's rounding may depend on the layout.
+    # A copy, because users may write to it; C order, because the rule may round by the layout.
     return {name: np.array(value, order="C") for name, value in simulation.observe(state).items()}
 
 
@@ -313,7 +338,7 @@ def _first_row(batch: Observation) -> Observation:
     return {name: value[0] for name, value in batch.items()}
 
 
-def _started(state: State | None, call: str) -> State:
+def _after_reset(state: State | None, call: str) -> State:
     if state is None:
         raise gym.error.ResetNeeded(f"call reset() before {call}()")
     return state
@@ -323,18 +348,18 @@ def _checked(action: ArrayLike, space: spaces.Space[Any], batch: tuple[int, ...]
     actions = np.asarray(action)
     shape = batch + (space.shape or ())
     if actions.shape != shape:
-        raise ValueError(f"an action has shape {shape} here, got {actions.shape}: {action!r}")
+        raise ValueError(f"the action must have shape {shape}, got {actions.shape}: {action!r}")
     if isinstance(space, spaces.Discrete):
         low, high = space.start, space.start + space.n - 1
         if actions.dtype.kind not in "iu" or ((actions < low) | (actions > high)).any():
-            raise ValueError(f"an action is an integer from {low} to {high}, got {action!r}")
+            raise ValueError(f"the action must be an integer from {low} to {high}, got {action!r}")
     elif not np.isfinite(actions).all():
-        raise ValueError(f"an action must be finite, got {actions[~np.isfinite(actions)][:3]}")
+        raise ValueError(f"the action must be finite, got {actions[~np.isfinite(actions)][:3]}")
     return actions.astype(space.dtype)
 
 
 def _checked_rows(state: State, rows: int) -> State:
     for name, value in state.items():
         if len(value) != rows:
-            raise ValueError(f"the state's {name} has {len(value)} rows, not {rows}")
+            raise ValueError(f"the state's {name!r} has {len(value)} rows instead of {rows}")
     return {name: np.array(value) for name, value in state.items()}

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from rlkit.envs.rendering import drawing
 from rlkit.envs.rendering.drawing import Canvas
-from rlkit.envs.simulation import State
-from rlkit.envs.simulation_env import SimulationEnv, SimulationVectorEnv
+from rlkit.envs.simulation import State, is_sparse
+from rlkit.envs.simulation_env import SimulationEnv
 from rlkit.goals import GoalRule
 from rlkit.goals.rule import Array, BoolArray, FloatArray
 
@@ -108,9 +108,7 @@ class WaypointSimulation:
     frames_per_second = 5  # ten times as fast as the flight, which nobody would sit through
 
     def __init__(self, reward: str = "sparse") -> None:
-        if reward not in ("sparse", "dense"):
-            raise ValueError(f"reward must be 'sparse' or 'dense', got {reward!r}")
-        self.rule: GoalRule = WaypointRule(sparse=reward == "sparse")
+        self.rule: GoalRule = WaypointRule(sparse=is_sparse(reward))
         self.action_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (2,), np.float32)
         low = np.array([-np.inf, -np.inf, 0, -1, -1, -TURN_RATE, -CLIMB_RATE], np.float32)
         high = np.array([np.inf, np.inf, np.inf, 1, 1, TURN_RATE, CLIMB_RATE], np.float32)
@@ -332,8 +330,4 @@ class Waypoint(SimulationEnv):
         super().__init__(WaypointSimulation(reward), render_mode)
 
 
-class WaypointVector(SimulationVectorEnv):
-    """Many `Waypoint` at once; further arguments are those of `SimulationVectorEnv`."""
-
-    def __init__(self, num_envs: int = 1, *, reward: str = "sparse", **arguments: Any) -> None:
-        super().__init__(WaypointSimulation(reward), num_envs, **arguments)
+vector = Waypoint.vector

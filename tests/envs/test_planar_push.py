@@ -18,7 +18,6 @@ from rlkit.envs.planar_push import (
     TABLE,
     PlanarPush,
     PlanarPushSimulation,
-    PlanarPushVector,
 )
 
 TOUCHING = PUSHER_RADIUS + PUCK_RADIUS
@@ -208,7 +207,7 @@ def go_behind_and_push(observation):
 
 
 def test_a_scripted_pusher_brings_the_puck_home():
-    env = PlanarPushVector(200, max_episode_steps=50)
+    env = PlanarPush.vector(200, max_episode_steps=50)
     observation, _ = env.reset(seed=0)
     for _ in range(50):
         observation, _, _, truncated, info = env.step(go_behind_and_push(observation))
@@ -247,5 +246,5 @@ def test_pictures_show_the_pusher_move():
 
 
 def test_an_unknown_reward_is_named():
-    with pytest.raises(ValueError, match="'sparse' or 'dense', got 'shaped'"):
+    with pytest.raises(ValueError, match='"sparse" or "dense", got \'shaped\''):
         PlanarPush(reward="shaped")

@@ -14,7 +14,6 @@ from rlkit.envs.planar_reach import (
     TORQUE,
     PlanarReach,
     PlanarReachSimulation,
-    PlanarReachVector,
 )
 
 
@@ -146,7 +145,7 @@ def test_actions_beyond_the_range_are_clipped():
 
 
 def test_a_simple_controller_reaches_every_goal():
-    env = PlanarReachVector(200, max_episode_steps=50)
+    env = PlanarReach.vector(200, max_episode_steps=50)
     observation, _ = env.reset(seed=0)
     for _ in range(50):
         pose = observation["observation"].astype(float)
@@ -195,5 +194,5 @@ def test_pictures_show_the_arm_move():
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match=r"links must be at least 2.*got 1"):
         PlanarReach(links=1)
-    with pytest.raises(ValueError, match="'sparse' or 'dense', got 'shaped'"):
+    with pytest.raises(ValueError, match='"sparse" or "dense", got \'shaped\''):
         PlanarReach(reward="shaped")

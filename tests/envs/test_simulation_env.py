@@ -310,9 +310,9 @@ def test_wrong_actions_are_named(env_id):
         env.step(wrong)
     with pytest.raises(ValueError, match=r"finite|from 0 to"):
         vector.step(np.stack([space.sample(), wrong]))
-    with pytest.raises(ValueError, match=r"has shape .* here, got \(7, 7\)"):
+    with pytest.raises(ValueError, match=r"must have shape .*, got \(7, 7\)"):
         env.step(np.zeros((7, 7), space.dtype))
-    with pytest.raises(ValueError, match=r"has shape \(2"):
+    with pytest.raises(ValueError, match=r"must have shape \(2"):
         vector.step(np.stack([space.sample()]))
 
 
@@ -354,7 +354,7 @@ def test_a_state_of_another_batch_is_refused():
     env = gym.make_vec("rlkit/PointMaze-U-v0", num_envs=3)
     env.reset(seed=0)
     state = env.get_state()
-    with pytest.raises(ValueError, match="has 3 rows, not 2"):
+    with pytest.raises(ValueError, match="has 3 rows instead of 2"):
         gym.make_vec("rlkit/PointMaze-U-v0", num_envs=2).set_state(state)
 
 

@@ -16,7 +16,6 @@ from rlkit.envs.waypoint import (
     Waypoint,
     WaypointRule,
     WaypointSimulation,
-    WaypointVector,
 )
 
 
@@ -216,7 +215,7 @@ def test_bad_arguments_are_named():
         WaypointRule(radius=0)
     with pytest.raises(ValueError, match=r"must not be negative, got -1"):
         WaypointRule(heading_weight=-1)
-    with pytest.raises(ValueError, match="'sparse' or 'dense', got 'shaped'"):
+    with pytest.raises(ValueError, match='"sparse" or "dense", got \'shaped\''):
         Waypoint(reward="shaped")
 
 
@@ -235,7 +234,7 @@ def guidance(observation):
 
 
 def test_simple_guidance_finds_most_waypoints():
-    env = WaypointVector(300, max_episode_steps=100)
+    env = Waypoint.vector(300, max_episode_steps=100)
     observation, _ = env.reset(seed=0)
     over, succeeded = np.zeros(300, bool), np.zeros(300, bool)
     for _ in range(100):

@@ -20,7 +20,7 @@ from rlkit.envs.wrappers.partial_observation import (
     ObservationNoise,
     PreviousStep,
 )
-from rlkit.envs.wrappers.partial_simulation import HiddenGoal, Masked, MaskedEnv, MaskedEnvVector
+from rlkit.envs.wrappers.partial_simulation import HiddenGoal, Masked, MaskedEnv
 from rlkit.goals import goal_rule, is_goal_space
 from rlkit.goals.check import check_goal_env
 from rlkit.vec.env_state import env_state, set_env_state
@@ -315,7 +315,7 @@ def test_random_wrappers_leave_the_environment_alone_and_differ_from_each_other(
         (lambda: HiddenGoal(PlanarReachSimulation(), 0), "visible_steps must be .* got 0"),
         (
             lambda: MaskedEnv("gymnasium.envs.classic_control:CartPoleEnv", (1,)),
-            "no Simulation to vary, it builds CartPoleEnv",
+            "no Simulation, it builds CartPoleEnv",
         ),
     ],
 )
@@ -361,7 +361,7 @@ def test_variants_keep_the_laws_and_continue_exactly(env_id):
 
 def test_the_suites_variants_are_native_vectors():
     venv = make_vec_env(make, "rlkit/PlanarPush-HiddenVelocity-v0", 3, seed=0)
-    assert isinstance(venv.env.unwrapped, MaskedEnvVector)
+    assert isinstance(venv.env.unwrapped.simulation, Masked)
     assert venv.reset()["observation"].shape == (3, 6)
     single = make("rlkit/PlanarPush-v0")
     np.testing.assert_array_equal(
