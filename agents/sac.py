@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from gymnasium import spaces
 from torch import Tensor
 
-from rlkit.networks import adam, adam_state, gradient
+from rlkit.networks import ADAM, adam_state, gradient
 from rlkit.networks.gradient import Metrics, State
 from rlkit.offpolicy.algorithm import Algorithm
 from rlkit.offpolicy.learner import Learner, weighted_mean, with_target
@@ -125,7 +125,7 @@ class SACLearner(Learner):
         if self.learned:
             # Equation 18 has the weight itself; its logarithm is what everybody descends.
             surplus = metrics["entropy"] - self.target_entropy
-            changes |= adam(state, "log_ent_coef", surplus.reshape(1), batch["learning_rate"])
+            changes |= ADAM.step(state, "log_ent_coef", surplus.reshape(1), batch["learning_rate"])
         metrics["ent_coef"] = ent_coef[0]
         changes["critic_target"] = torch.lerp(state["critic_target"], critic, target_rate)
         return changes, metrics

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rlkit.latents.contract import LatentModel, Metrics
-from rlkit.networks import adam, adam_state, gradient
+from rlkit.networks import ADAM, adam_state, gradient
 from rlkit.networks.difference import differ
 
 TOLERANCE = 1e-4
@@ -191,7 +191,7 @@ def _fitting_lowers_the_loss(case: Observations) -> str | None:
         state = adam_state("vector", case.vector)
         for seed in range(100):
             grad, _ = gradient(lambda v, seed=seed: case.loss(v, seed), state["vector"])  # type: ignore[misc]
-            state |= adam(state, "vector", grad, 3e-4)
+            state |= ADAM.step(state, "vector", grad, 3e-4)
         after = state["vector"]
     values = loss(case.vector), loss(after)
     return None if values[1] < values[0] else f"it is {values[0]:.6g} before, {values[1]:.6g} after"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rlkit.latents.contract import LATENTS, LatentModel, Metrics
 from rlkit.latents.frames import Frames, as_tensor, moments, require_frames, require_shape
-from rlkit.networks import adam, adam_state, gradient
+from rlkit.networks import ADAM, adam_state, gradient
 from rlkit.networks.files import fill_views, read_model, write_model
 
 CHUNK = 256  # frames that pass through a network at a time; more do not stay in the cache
@@ -199,7 +199,7 @@ class FittedLatent:
                     f"the loss of {type(self.model).__name__} is {float(metrics['loss'])} at step "
                     f"{step}; lower learning_rate = {learning_rate}. The latent is as it was"
                 )
-            state |= adam(state, "vector", grad, learning_rate)
+            state |= ADAM.step(state, "vector", grad, learning_rate)
             yield metrics
         self._publish(state, shift, scale, steps)
 

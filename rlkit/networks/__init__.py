@@ -1,7 +1,8 @@
 """Networks as pure functions of flat parameter vectors, and what trains them."""
 
+from rlkit.networks.gradient import ADAM as ADAM
+from rlkit.networks.gradient import Optimiser as Optimiser
 from rlkit.networks.gradient import UpdateFunction as UpdateFunction
-from rlkit.networks.gradient import adam as adam
 from rlkit.networks.gradient import adam_state as adam_state
 from rlkit.networks.gradient import gradient as gradient
 from rlkit.networks.mlp import Mlp as Mlp

@@ -1,10 +1,12 @@
-"""Gradients, Adam, and pure updates that run eagerly or as one compiled graph."""
+"""Gradients, optimisers, and pure updates that run eagerly or as one compiled graph."""
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -25,8 +27,8 @@ ONEDNN_PRODUCT = 2**20
 def gradient(loss: Loss, vector: Tensor) -> tuple[Tensor, Metrics]:
     """Gradient of a loss `vector -> (loss, metrics)` at a flat vector, and the metrics.
 
-    A vector that requires a gradient may be part of the loss through what was computed of it
-    before, such as a memory; that graph is kept for the next loss.
+    A vector that requires a gradient may be part of the loss through what was computed from it
+    before, such as the features of an encoder; that graph is kept for the next loss.
     """
     if torch.compiler.is_compiling():
         grad, (_, metrics) = torch.func.grad_and_value(loss, has_aux=True)(vector)
@@ -40,31 +42,75 @@ def gradient(loss: Loss, vector: Tensor) -> tuple[Tensor, Metrics]:
     return grad, {name: metric.detach() for name, metric in metrics.items()}
 
 
-def adam(state: State, name: str, grad: Tensor, learning_rate: Tensor | float) -> State:
-    """One Adam step for `state[name]`, with moments `name.m` and `name.v`.
+@dataclass(frozen=True)
+class Optimiser:
+    """Adam, or AdamW, on flat parameter vectors.
 
-    `name.decay1` and `name.decay2` are the decays to the power of the step count: kept as products,
-    because a compiled loop would take the powers anew for every parameter.
+    AdamW shrinks all parameters of a vector, biases included, by `learning_rate * weight_decay` in
+    each step, apart from the gradient.
 
-    Source: Kingma and Ba 2015, algorithm 1, with its default decays 0.9 and 0.999 and epsilon 1e-8.
+    Source: Kingma and Ba 2015, algorithm 1; AdamW: Loshchilov and Hutter 2019, algorithm 2.
+
+    Attributes:
+        name: `"adam"` or `"adamw"`.
+        betas: Decay rates of both moments, in [0, 1).
+        eps: What is added to the root of the second moment, > 0.
+        weight_decay: Of AdamW, >= 0.
+
+    Raises:
+        ValueError: If a field is out of its range, or Adam is given a weight decay.
     """
-    decay1, decay2 = state[f"{name}.decay1"] * 0.9, state[f"{name}.decay2"] * 0.999
-    m = torch.lerp(state[f"{name}.m"], grad, 0.1)
-    v = torch.lerp(state[f"{name}.v"], grad * grad, 0.001)
-    # In place where that is nobody else's: fresh memory costs as much as the arithmetic.
-    scale = (v / (1 - decay2)).sqrt_().add_(1e-8)
-    step = (m / (1 - decay1)).div_(scale).mul_(learning_rate)
-    return {
-        name: state[name] - step,
-        f"{name}.m": m,
-        f"{name}.v": v,
-        f"{name}.decay1": decay1,
-        f"{name}.decay2": decay2,
-    }
+
+    name: str = "adam"
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.name not in ("adam", "adamw"):
+            raise ValueError(f"optimiser must be adam or adamw, got {self.name!r}")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be two numbers in [0, 1), got {self.betas!r}")
+        if not self.eps > 0:
+            raise ValueError(f"eps must be > 0, got {self.eps!r}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be a number >= 0, got {self.weight_decay!r}")
+        if self.weight_decay > 0 and self.name == "adam":
+            raise ValueError(
+                f"weight_decay = {self.weight_decay!r} needs optimiser = 'adamw', or set "
+                f"weight_decay = 0"
+            )
+
+    def step(self, state: State, name: str, grad: Tensor, learning_rate: Tensor | float) -> State:
+        """What a step changes: `state[name]` and its moments, `name.m` and `name.v`.
+
+        `name.decay1` and `name.decay2` are the betas to the power of the step count: kept as
+        products, because a compiled loop would take the powers anew for every parameter.
+        """
+        beta1, beta2 = self.betas
+        decay1, decay2 = state[f"{name}.decay1"] * beta1, state[f"{name}.decay2"] * beta2
+        m = torch.lerp(state[f"{name}.m"], grad, 1 - beta1)
+        v = torch.lerp(state[f"{name}.v"], grad * grad, 1 - beta2)
+        # In place where that is nobody else's: fresh memory costs as much as the arithmetic.
+        scale = (v / (1 - decay2)).sqrt_().add_(self.eps)
+        step = (m / (1 - decay1)).div_(scale).mul_(learning_rate)
+        vector = state[name]
+        if self.weight_decay > 0:
+            vector = vector * (1 - learning_rate * self.weight_decay)
+        return {
+            name: vector - step,
+            f"{name}.m": m,
+            f"{name}.v": v,
+            f"{name}.decay1": decay1,
+            f"{name}.decay2": decay2,
+        }
+
+
+ADAM = Optimiser()
 
 
 def adam_state(name: str, vector: Tensor) -> State:
-    """A parameter vector with Adam's moments at zero, under the names that `adam` expects."""
+    """A parameter vector with moments at zero, under the names that `Optimiser.step` expects."""
     zeros = torch.zeros_like(vector)
     return {
         name: vector,

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlkit.networks import Normaliser, UpdateFunction, adam, adam_state, gradient, normalise
+from rlkit.networks import ADAM, Normaliser, UpdateFunction, adam_state, gradient, normalise
 from rlkit.networks.encoders import HiddenState, Network
 from rlkit.networks.gradient import Loss, Metrics, State
 from rlkit.offpolicy.joint import JointLatent
@@ -293,7 +293,7 @@ class Learner:
         rate = batch["learning_rate"]
         if name in self.recurrent.rate_scale:
             rate = rate * self.recurrent.rate_scale[name]
-        return adam(state, name, self.clip(grad), rate)
+        return ADAM.step(state, name, self.clip(grad), rate)
 
     def critic_gradient(
         self, loss: Loss, vector: Tensor, state: State, batch: State

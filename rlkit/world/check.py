@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from rlkit.networks import adam, adam_state, gradient
+from rlkit.networks import ADAM, adam_state, gradient
 from rlkit.networks.difference import differ
 from rlkit.networks.encoders import HiddenState
 from rlkit.world.contract import Windows, WorldModel, repeat
@@ -283,7 +283,7 @@ def _training_lowers_the_loss(case: Experience) -> str | None:
                 lambda v, seed=seed: case.loss(v, windows, seed),  # type: ignore[misc]
                 state["vector"],
             )
-            state |= adam(state, "vector", grad, 1e-3)
+            state |= ADAM.step(state, "vector", grad, 1e-3)
         after = state["vector"]
     values = loss(case.vector), loss(after)
     return None if values[1] < values[0] else f"it is {values[0]:.6g} before, {values[1]:.6g} after"

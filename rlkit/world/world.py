@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlkit.networks import adam, adam_state, gradient
+from rlkit.networks import ADAM, adam_state, gradient
 from rlkit.networks.encoders import HiddenState
 from rlkit.networks.files import fill_views, read_model, write_model
 from rlkit.networks.gradient import ONEDNN_WIDTH, fast_float32
@@ -167,7 +167,7 @@ class World:
                     f"{learning_rate}. The world is as it was before that step"
                 )
             grad = grad * (clip / norm.clamp(min=clip))
-            self._state = self._state | adam(self._state, "vector", grad, learning_rate)
+            self._state = self._state | ADAM.step(self._state, "vector", grad, learning_rate)
             self.steps += 1
             yield metrics | {"gradient_norm": norm}
 

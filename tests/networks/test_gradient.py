@@ -2,9 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from rlkit.networks import Mlp, UpdateFunction, adam, adam_state, gradient
+from rlkit.networks import ADAM, Mlp, Optimiser, UpdateFunction, adam_state, gradient
 from rlkit.networks.gradient import fast_float32
 
+# What the compiler imports warns.
+of_the_compiler = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 MLP = Mlp((3,), (8, 8), 1, members=2, layer_norm=True)
 
 
@@ -21,7 +23,7 @@ def loss(vector, x, y):
 
 def regress(state, batch, rate):
     grad, metrics = gradient(lambda v: loss(v, *batch), state["net"])
-    return adam(state, "net", grad, rate), metrics
+    return ADAM.step(state, "net", grad, rate), metrics
 
 
 def fresh_state():
@@ -63,18 +65,60 @@ def test_gradients_are_taken_where_gradients_are_off():
     assert torch.equal(grad, torch.full((3,), 2.0))
 
 
-def test_adam_is_torchs_adam():
+@of_the_compiler
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    ("optimiser", "torchs"),
+    [
+        (Optimiser(), torch.optim.Adam),
+        (Optimiser(betas=(0.5, 0.9), eps=1e-4), torch.optim.Adam),
+        (Optimiser("adamw"), torch.optim.AdamW),
+        (Optimiser("adamw", weight_decay=0.3), torch.optim.AdamW),
+        (Optimiser("adamw", (0.8, 0.99), 1e-6, 2.0), torch.optim.AdamW),
+    ],
+)
+def test_steps_are_those_of_torch(optimiser, torchs, compiled):
     generator = torch.Generator().manual_seed(0)
     state = {**adam_state("net", torch.randn(50, generator=generator)), "other": torch.ones(1)}
     theirs = nn.Parameter(state["net"].clone())
-    optimiser = torch.optim.Adam([theirs], lr=1e-2)
+    reference = torchs(
+        [theirs],
+        lr=1e-2,
+        betas=optimiser.betas,
+        eps=optimiser.eps,
+        weight_decay=optimiser.weight_decay,
+    )
+    update = UpdateFunction(
+        lambda state, grad, rate: (
+            optimiser.step(state, "net", grad, rate),
+            {"norm": grad.norm()},
+        ),
+        compiled,
+        width=8,
+    )
     for step in range(20):
         grad = torch.randn(50, generator=generator) * 10.0 ** (step % 5 - 3)
         theirs.grad = grad.clone()
-        optimiser.step()
-        state |= adam(state, "net", grad, 1e-2)
+        reference.step()
+        update(state, grad, torch.tensor(1e-2))
         torch.testing.assert_close(state["net"], theirs.data, rtol=0, atol=1e-6)
-    assert float(state["net.decay1"]) == pytest.approx(0.9**20)
+    assert float(state["net.decay1"]) == pytest.approx(optimiser.betas[0] ** 20)
+    assert torch.equal(state["other"], torch.ones(1))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "sgd"}, "optimiser must be adam or adamw, got 'sgd'"),
+        ({"betas": (0.9, 1.0)}, "betas must be"),
+        ({"eps": 0.0}, "eps must be > 0"),
+        ({"name": "adamw", "weight_decay": -1.0}, "weight_decay must be a number >= 0, got -1.0"),
+        ({"weight_decay": 0.1}, "weight_decay = 0.1 needs optimiser = 'adamw'"),
+    ],
+)
+def test_wrong_settings_of_an_optimiser_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Optimiser(**settings)
 
 
 def test_an_update_writes_into_the_state_it_was_given():
@@ -88,8 +132,7 @@ def test_an_update_writes_into_the_state_it_was_given():
     assert values.shape == (2,)
 
 
-# The compiler's own imports.
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@of_the_compiler
 def test_a_compiled_update_equals_an_eager_one():
     eager, compiled = fresh_state(), fresh_state()
     one, other = UpdateFunction(regress, False, 8), UpdateFunction(regress, True, 8)
@@ -102,8 +145,7 @@ def test_a_compiled_update_equals_an_eager_one():
         torch.testing.assert_close(value, compiled[name], rtol=0, atol=1e-5)
 
 
-# The compiler's own imports.
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@of_the_compiler
 def test_compiled_updates_keep_apart_what_differs():
     def scaled_by(scale):
         def function(state, batch, phase):
