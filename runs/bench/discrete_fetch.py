@@ -19,7 +19,7 @@ from rlkit.envs.make import make
 MOVES = np.concatenate([np.eye(3, 4), -np.eye(3, 4)]).astype(np.float32)
 
 
-class Moves(gym.ActionWrapper[Any, Any, Any]):
+class DiscreteMoves(gym.ActionWrapper[Any, Any, Any]):
     """Moves the gripper by its full speed along one axis, forwards or backwards."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
@@ -27,20 +27,20 @@ class Moves(gym.ActionWrapper[Any, Any, Any]):
         self.action_space = spaces.Discrete(len(MOVES))
 
     def action(self, action: Any) -> NDArray[np.float32]:
-        """The displacement `(4,)` that a number stands for."""
+        """The displacement `(4,)` of a discrete action."""
         return np.asarray(MOVES[int(action)])
 
     def get_state(self) -> dict[str, Any]:
-        """Nothing evolves here; saying so lets runs resume in mid-episode."""
+        """The wrapper has no state; defining this lets runs resume within an episode."""
         return {}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Has nothing to restore."""
+        """Nothing to restore."""
 
 
 def build(**kwargs: Any) -> gym.Env[Any, Any]:
-    """FetchReach behind the wrapper."""
-    return Moves(make("FetchReach-v4", **kwargs))
+    """FetchReach in the wrapper."""
+    return DiscreteMoves(make("FetchReach-v4", **kwargs))
 
 
 gym.register("DiscreteFetchReach-v0", entry_point="discrete_fetch:build")

@@ -1,19 +1,20 @@
-"""Memory and sampling time of a replay of pictures, in memory, on disk and in SB3's buffer.
+"""Memory and sampling time of image replay, in memory, on disk and in SB3's buffer.
 
     python runs/bench/image_replay.py --out image_replay.json
 
-Two questions, each answered with 8 environments whose observation, achieved and desired goal are
-uint8 pictures, in episodes of 50 steps with one goal each:
+Two questions. Both use 8 environments whose observation, achieved and desired goal are uint8
+images, in episodes of 50 steps with one goal each:
 
-- What do 100,000 transitions of 48 pixels take here and in Stable-Baselines3's `HerReplayBuffer`?
+- How much memory do 100,000 transitions of 48 pixels need here and in SB3's `HerReplayBuffer`?
   Memory is the growth of the resident set while the buffer is built and filled. Theirs is measured
   on 10,000 transitions and scaled, because its arrays grow in proportion.
 - How fast is a million transitions of 84 pixels sampled from disk, compared to memory? Where a
-  third of the free disk holds fewer, so many are used; memory holds as many as a third of it does.
-  It is sampled until the system caches the file: until rounds of 300 samples read next to nothing
-  from the disk. `read_from_disk_mb` is what the timed round read, of `sampled_mb`.
+  third of the free disk holds fewer, that number is used; memory holds as many as fit into a third
+  of it. Sampling repeats until the system caches the file, that is until a round of 300 samples
+  reads almost nothing from the disk. `read_from_disk_mb` is what the timed round read, of
+  `sampled_mb`.
 
-Every buffer lives in a process of its own, on one thread. Prints one JSON object and a table.
+Each buffer has its own process and one thread. Prints one JSON object and a table.
 """
 
 from __future__ import annotations
@@ -27,8 +28,6 @@ import argparse
 import json
 import resource
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,66 +35,62 @@ from typing import Any
 
 import numpy as np
 import torch as th
+from buffer_measurement import RewardEnv, in_own_process, resident_bytes
 from gymnasium import spaces
 from stable_baselines3 import HerReplayBuffer
 
 from rlkit.goals import ExactRule
 from rlkit.replay import ReplayBuffer, available_bytes, estimate_bytes
 
-ENVS, EPISODE, PICTURES, SAMPLES = 8, 50, 256, 300
+ENVS, EPISODE, IMAGES, SAMPLES = 8, 50, 256, 300
 THEIRS = 10_000
-COLD, ROUNDS = 0.005, 40  # share of a round that comes from the disk; rounds to warm up at most
+COLD, ROUNDS = (
+    0.005,
+    40,
+)  # share of a round that is read from the disk; maximum of rounds until cached
 ACTIONS = spaces.Box(-1, 1, (2,), np.float32)
 RULE = ExactRule(terminates=False)
 KEYS = ("observation", "achieved_goal", "desired_goal")
 
 
-class RewardOnly:
-    """As much of a vector environment as `HerReplayBuffer` asks for."""
-
-    def env_method(self, name: str, achieved: Any, desired: Any, *_: Any, **__: Any) -> list[Any]:
-        """What `compute_reward` of the first environment answers."""
-        return [RULE.reward(achieved, desired)]
-
-
 def space_of(size: int) -> spaces.Dict:
     """Observations of `size` x `size` pixels."""
-    picture = spaces.Box(0, 255, (size, size, 3), np.uint8)
-    return spaces.Dict(dict.fromkeys(KEYS, picture))
+    image = spaces.Box(0, 255, (size, size, 3), np.uint8)
+    return spaces.Dict(dict.fromkeys(KEYS, image))
 
 
 def transitions(count: int, size: int) -> Iterator[tuple[Any, ...]]:
-    """Vector steps: now, following, action and done."""
+    """Vector steps: observation, next observation, action and done."""
     generator = np.random.default_rng(0)
-    pictures = generator.integers(0, 256, (PICTURES, ENVS, size, size, 3), np.uint8)
+    images = generator.integers(0, 256, (IMAGES, ENVS, size, size, 3), np.uint8)
     action = generator.uniform(-1, 1, (ENVS, 2)).astype(np.float32)
     for i in range(count // ENVS):
-        goal = pictures[i // EPISODE % PICTURES]
-        now, following = (
-            dict(zip(KEYS, (seen, seen, goal), strict=True))
-            for seen in (pictures[i % PICTURES], pictures[(i + 1) % PICTURES])
+        goal = images[i // EPISODE % IMAGES]
+        observation, next_observation = (
+            dict(zip(KEYS, (image, image, goal), strict=True))
+            for image in (images[i % IMAGES], images[(i + 1) % IMAGES])
         )
-        yield now, following, action, np.full(ENVS, i % EPISODE == EPISODE - 1)
+        yield observation, next_observation, action, np.full(ENVS, i % EPISODE == EPISODE - 1)
 
 
 def fill(buffer: ReplayBuffer | HerReplayBuffer, count: int, size: int) -> int:
-    """Adds transitions; returns the most that was resident meanwhile."""
+    """Adds transitions; returns the largest resident memory on the way."""
     reward, never, most = np.full(ENVS, -1.0), np.zeros(ENVS, np.bool_), 0
-    for i, (now, following, action, done) in enumerate(transitions(count, size)):
+    for i, (observation, next_observation, action, done) in enumerate(transitions(count, size)):
         if isinstance(buffer, ReplayBuffer):
-            buffer.add(now, action, reward, never, done, following)
+            buffer.add(observation, action, reward, never, done, next_observation)
         else:
             infos: list[dict[str, Any]] = [{"TimeLimit.truncated": bool(end)} for end in done]
-            buffer.add(now, following, action, reward, done, infos)
+            buffer.add(observation, next_observation, action, reward, done, infos)
         if i % 100 == 0:
-            most = max(most, resident())
-    return max(most, resident())
+            most = max(most, resident_bytes())
+    return max(most, resident_bytes())
 
 
 def build(name: str, count: int, size: int, folder: str | None) -> ReplayBuffer | HerReplayBuffer:
     """An empty buffer: "ours" or "sb3"."""
     if name == "sb3":
-        env: Any = RewardOnly()
+        env: Any = RewardEnv(RULE)
         return HerReplayBuffer(count, space_of(size), ACTIONS, env, "cpu", ENVS)
     return ReplayBuffer(
         space_of(size), ACTIONS, count, num_envs=ENVS, rule=RULE, seed=0, directory=folder
@@ -103,16 +98,16 @@ def build(name: str, count: int, size: int, folder: str | None) -> ReplayBuffer 
 
 
 def measure(name: str, count: int, size: int, batch: int, folder: str | None) -> dict[str, Any]:
-    """Memory in MB and the time of a sample in milliseconds, once warm."""
+    """Memory in MB and the time of a sample in milliseconds, once the file is cached."""
     th.set_num_threads(1)
-    # The first use of a library takes memory that is not the buffer's, and so do the pictures.
+    # The first use of a library and the images allocate memory that is not the buffer's.
     first = build(name, 2 * ENVS * EPISODE, size, folder)
     fill(first, ENVS * EPISODE, size)
     first.sample(batch)
-    before = resident()
+    before = resident_bytes()
     buffer = build(name, count, size, folder)
     most = fill(buffer, count, size)
-    filled = resident()
+    filled = resident_bytes()
     sampled = SAMPLES * batch * 3 * np.prod(space_of(size)["observation"].shape)
     for rounds in range(1, ROUNDS + 1):
         times, before_round = [], read_bytes()
@@ -120,7 +115,7 @@ def measure(name: str, count: int, size: int, batch: int, folder: str | None) ->
             start = time.perf_counter()
             buffer.sample(batch)
             times.append(time.perf_counter() - start)
-            most = max(most, resident())
+            most = max(most, resident_bytes())
         read = read_bytes() - before_round
         if rounds > 1 and read <= COLD * sampled:
             break
@@ -137,32 +132,15 @@ def measure(name: str, count: int, size: int, batch: int, folder: str | None) ->
 
 
 def read_bytes() -> int:
-    """What this process has read from disks so far."""
+    """Bytes that this process has read from disks so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_inblock * 512
 
 
-def resident() -> int:
-    """Resident memory of this process in bytes, mapped files included."""
-    pages = Path("/proc/self/statm")
-    if pages.exists():
-        return int(pages.read_text().split()[1]) * resource.getpagesize()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def apart(name: str, count: int, size: int, batch: int, folder: Path | None = None) -> Any:
-    """`measure` in a process of its own."""
-    numbers = [str(number) for number in (count, size, batch)]
-    command = [sys.executable, __file__, "--measure", name, *numbers, str(folder or "")]
-    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(answer.stdout)
-
-
 def compare_memory(count: int, size: int, batch: int) -> dict[str, Any]:
-    """What both buffers take for the same transitions."""
+    """Memory of both buffers for the same transitions."""
     ours, theirs = (
-        apart("ours", count, size, batch),
-        apart("sb3", min(count, THEIRS), size, batch),
+        in_own_process(__file__, "ours", count, size, batch, ""),
+        in_own_process(__file__, "sb3", min(count, THEIRS), size, batch, ""),
     )
     scaled = theirs["filled_mb"] * count / theirs["transitions"]
     estimate = estimate_bytes(space_of(size), ACTIONS, count, ENVS)
@@ -175,18 +153,18 @@ def compare_memory(count: int, size: int, batch: int) -> dict[str, Any]:
 
 
 def compare_rate(count: int, size: int, batch: int, folder: Path) -> dict[str, Any]:
-    """How fast both places are sampled from."""
+    """Sampling time from memory and from disk."""
     folder.mkdir(parents=True, exist_ok=True)
-    each = estimate_bytes(space_of(size), ACTIONS, count, ENVS) / count
-    on_disk = min(count, int(shutil.disk_usage(folder).free / 3 / each))
-    in_memory = min(count, int(available_bytes() / 3 / each))
-    memory = apart("ours", in_memory, size, batch)
-    disk = apart("ours", on_disk, size, batch, folder)
+    per_step = estimate_bytes(space_of(size), ACTIONS, count, ENVS) / count
+    on_disk = min(count, int(shutil.disk_usage(folder).free / 3 / per_step))
+    in_memory = min(count, int(available_bytes() / 3 / per_step))
+    memory = in_own_process(__file__, "ours", in_memory, size, batch, "")
+    disk = in_own_process(__file__, "ours", on_disk, size, batch, folder)
     return {
         "pixels": size,
         "requested": count,
         "memory": memory,
-        "disk": disk | {"on_disk_mb": round(each * on_disk / 1e6, 1)},
+        "disk": disk | {"on_disk_mb": round(per_step * on_disk / 1e6, 1)},
         "rate_ratio": round(memory["sample_ms"] / disk["sample_ms"], 3),
         "mean_rate_ratio": round(memory["sample_mean_ms"] / disk["sample_mean_ms"], 3),
     }
@@ -201,8 +179,8 @@ def main() -> None:
     parser.add_argument("--compared-size", type=int, default=48, help="pixels of these, per side")
     parser.add_argument("--batch", type=int, default=256, help="transitions per sample")
     parser.add_argument("--directory", type=Path, default=Path("image_replay_frames"))
-    parser.add_argument("--out", type=Path, help="where the JSON goes, besides the screen")
-    parser.add_argument("--measure", nargs=5, help="one buffer alone, in this process")
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
+    parser.add_argument("--measure", nargs=5, help="only this buffer, in this process")
     options = parser.parse_args()
     if options.measure:
         name, count, size, batch, folder = options.measure

@@ -1,13 +1,13 @@
-"""Kills trainings at random moments and compares what their resumption ends with.
+"""Kills trainings at random moments and compares the resumed runs with an undisturbed one.
 
     python runs/bench/kill_resume.py --runs 20 --out kill_resume.json
     python runs/bench/kill_resume.py --runs 20 --encoder gru --out kill_resume_recurrent.json
 
-For each agent and environment one run goes through undisturbed. The others are started with
-`rlkit train`, killed with SIGKILL up to three times, half of the times in the middle of saving a
-checkpoint, and continued with `rlkit resume` until they finish. Their weights, optimiser state and
-replay must then equal the undisturbed run's byte for byte, and their curves point for point. A last
-run of each kind finds the disk full halfway. Prints one JSON object.
+For each agent and environment one run is undisturbed. The others are started with `rlkit train`,
+killed with SIGKILL up to three times, half of the time while saving a checkpoint, and continued
+with `rlkit resume` until they finish. Their weights, optimiser state and replay buffer must equal
+the undisturbed run's byte for byte, and their curves point for point. One more run of each kind
+meets a full disk halfway. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import Any
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
 
-HERE = Path(__file__).resolve().parent
+FOLDER = Path(__file__).resolve().parent
 QUICK = {
     "device": "cpu",
     "check_env": False,
@@ -44,7 +44,7 @@ QUICK = {
     "agent_options.learning_starts": 100,
     "agent_options.buffer_size": 20_000,
 }
-MEMORY = {
+RECURRENT = {
     "agent_options.batch_size": 8,
     "agent_options.window": 16,
     "agent_options.burn_in": 4,
@@ -54,14 +54,14 @@ MEMORY = {
 
 @dataclass(frozen=True)
 class Kind:
-    """What is trained.
+    """One kind of training.
 
     Attributes:
         agent: Name of the agent.
         env: Id of the environment.
-        num_envs: Environments side by side.
+        num_envs: Parallel environments.
         steps: Environment steps in total; a tenth of them lies between checkpoints.
-        encoder: Name of the agent's memory; None for an agent without.
+        encoder: Name of the recurrent encoder; None for a feed-forward agent.
     """
 
     agent: str
@@ -78,7 +78,7 @@ class Kind:
             "checkpoint.every": self.steps // 10,
             "evaluation.every": self.steps // 4,
             "agent_options.update_ratio": 0.25,
-            **({} if self.encoder is None else MEMORY),
+            **({} if self.encoder is None else RECURRENT),
         }
         pairs = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
         names = ["--agent", self.agent, "--env", self.env, "--out", str(path)]
@@ -100,7 +100,7 @@ def start(arguments: list[str], largest_file: int | None = None) -> subprocess.P
     """Starts the command line; no file it writes can grow beyond `largest_file` bytes."""
     process = subprocess.Popen(
         [sys.executable, "-m", "rlkit.cli.main", *arguments],
-        cwd=HERE,
+        cwd=FOLDER,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -111,24 +111,24 @@ def start(arguments: list[str], largest_file: int | None = None) -> subprocess.P
 
 
 def finish(process: subprocess.Popen[bytes]) -> tuple[int, str]:
-    """Waits for the end; exit code and what was said."""
-    _, said = process.communicate(timeout=300)
-    return process.returncode, said.decode()
+    """Waits for the end; returns the exit code and standard error."""
+    _, errors = process.communicate(timeout=300)
+    return process.returncode, errors.decode()
 
 
 def next_command(kind: Kind, path: Path) -> list[str]:
-    """What a user types after a crash: resume, or train again where nothing had begun."""
+    """The command after a crash: resume, or train again if the run had not started."""
     return ["resume", str(path)] if (path / "recipe.toml").is_file() else kind.command(path)
 
 
 def kill(process: subprocess.Popen[bytes], path: Path, rng: random.Random, seconds: float) -> str:
-    """Kills a run at a random moment; says where it was hit.
+    """Kills a run at a random moment; returns the phase in which it was hit.
 
     Args:
         process: The run.
         path: Its folder.
         rng: Chooses the moment.
-        seconds: About how long the run would take.
+        seconds: Approximate duration of the run.
     """
     aims_at_saving = rng.random() < 0.5
     moment = time.monotonic() + rng.uniform(0.1, 0.9) * seconds
@@ -150,31 +150,31 @@ def kill(process: subprocess.Popen[bytes], path: Path, rng: random.Random, secon
 
 
 def disturbed(kind: Kind, path: Path, seed: int, seconds: float) -> Counter[str]:
-    """Trains with up to three kills to the end; counts where they hit."""
+    """Trains to the end with up to three kills; counts the phases that they hit."""
     rng = random.Random(seed)
     hits: Counter[str] = Counter()
-    while hits.total() == hits["finished before"]:  # a run that nothing hit says nothing
+    while hits.total() == hits["finished before"]:  # a run without a kill tests nothing
         shutil.rmtree(path, ignore_errors=True)
         for _ in range(rng.choice((1, 1, 2, 3))):
             hits[kill(start(next_command(kind, path)), path, rng, seconds)] += 1
-    code, said = finish(start(next_command(kind, path)))
+    code, errors = finish(start(next_command(kind, path)))
     if code != 0:
-        raise RuntimeError(f"{path} did not finish: exit code {code}\n{said}")
+        raise RuntimeError(f"{path} did not finish: exit code {code}\n{errors}")
     return hits
 
 
-def with_a_full_disk(kind: Kind, path: Path, reference: Path) -> dict[str, Any]:
-    """Trains while large files are refused, then to the end with room again."""
+def with_full_disk(kind: Kind, path: Path, reference: Path) -> dict[str, Any]:
+    """Trains while large files are refused, then resumes without that limit."""
     largest = max(file.stat().st_size for file in newest_checkpoint(reference).iterdir())
-    code, said = finish(start(kind.command(path), largest_file=largest // 2))
-    leftover = [str(entry.name) for entry in (path / "checkpoints").glob(".*")]
+    code, errors = finish(start(kind.command(path), largest_file=largest // 2))
+    leftovers = [str(entry.name) for entry in (path / "checkpoints").glob(".*")]
     resumed, _ = finish(start(["resume", str(path)]))
     return {
         "exit_code_when_full": code,
         "message": next(
-            (line for line in said.splitlines() if line.startswith("error")), ""
+            (line for line in errors.splitlines() if line.startswith("error")), ""
         ).replace(str(path), path.name),
-        "leftovers": leftover,
+        "leftovers": leftovers,
         "exit_code_resumed": resumed,
         "differences": differences(path, reference),
     }
@@ -187,12 +187,13 @@ def newest_checkpoint(path: Path) -> Path:
 
 
 def differences(path: Path, reference: Path) -> list[str]:
-    """What is not as in the undisturbed run."""
-    here, there = newest_checkpoint(path), newest_checkpoint(reference)
-    found = [] if here.name == there.name else [f"ends at {here.name}"]
-    members = {file.name for folder in (here, there) for file in folder.iterdir()}
-    for name in sorted(members - {"state.json", "manifest.json"}):  # these hold seconds
-        if not (here / name).is_file() or (here / name).read_bytes() != (there / name).read_bytes():
+    """Names of the files that differ from the undisturbed run."""
+    found_in, expected = newest_checkpoint(path), newest_checkpoint(reference)
+    found = [] if found_in.name == expected.name else [f"ends at {found_in.name}"]
+    members = {file.name for folder in (found_in, expected) for file in folder.iterdir()}
+    for name in sorted(members - {"state.json", "manifest.json"}):  # these contain durations
+        file = found_in / name
+        if not file.is_file() or file.read_bytes() != (expected / name).read_bytes():
             found.append(name)
     if evaluations(path) != evaluations(reference):
         found.append("evaluations.json")
@@ -209,13 +210,13 @@ def evaluations(path: Path) -> Any:
 
 
 def curves(path: Path) -> list[dict[str, Any]]:
-    """The metrics of a run, without what a clock measured."""
+    """The metrics of a run without durations."""
     rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     return [{key: row[key] for key in row if not key.startswith("time/")} for row in rows]
 
 
 def events(path: Path) -> list[tuple[int, str, float]]:
-    """Step, tag and value of every scalar that TensorBoard shows, in order."""
+    """Step, tag and value of every TensorBoard scalar, in order."""
     files = sorted(path.glob("events.out.tfevents.*"))
     found = []
     for data in RawEventFileLoader(str(files[-1])).Load():
@@ -226,14 +227,14 @@ def events(path: Path) -> list[tuple[int, str, float]]:
     return found
 
 
-def examine(kind: Kind, runs: int, folder: Path, workers: int) -> dict[str, Any]:
+def compare(kind: Kind, runs: int, folder: Path, workers: int) -> dict[str, Any]:
     """All runs of one kind."""
     folder.mkdir(parents=True)
     reference = folder / "reference"
     began = time.monotonic()
-    code, said = finish(start(kind.command(reference)))
+    code, errors = finish(start(kind.command(reference)))
     if code != 0:
-        raise RuntimeError(f"the undisturbed run ended with exit code {code}\n{said}")
+        raise RuntimeError(f"the undisturbed run ended with exit code {code}\n{errors}")
     seconds = time.monotonic() - began
     paths = [folder / f"run-{i}" for i in range(runs)]
     with ThreadPoolExecutor(workers) as pool:
@@ -248,7 +249,7 @@ def examine(kind: Kind, runs: int, folder: Path, workers: int) -> dict[str, Any]
         "kills": dict(hits),
         "identical": runs - len(wrong),
         "differences": wrong,
-        "full_disk": with_a_full_disk(kind, folder / "full", reference),
+        "full_disk": with_full_disk(kind, folder / "full", reference),
     }
 
 
@@ -258,7 +259,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=20, help="disturbed runs of each kind")
     parser.add_argument("--workers", type=int, default=2, help="runs at the same time")
     parser.add_argument("--kinds", type=int, nargs="*", help="numbers of the kinds, from 0")
-    parser.add_argument("--encoder", help="memory of all agents, gru say; none without it")
+    parser.add_argument(
+        "--encoder", help="recurrent encoder of all agents, such as gru; default: none"
+    )
     parser.add_argument("--out", type=Path, help="file for the JSON object")
     options = parser.parse_args()
     chosen = range(len(KINDS)) if options.kinds is None else options.kinds
@@ -266,7 +269,7 @@ def main() -> None:
         results = []
         for i in chosen:
             kind = replace(KINDS[i], encoder=options.encoder)
-            results.append(examine(kind, options.runs, Path(folder, str(i)), options.workers))
+            results.append(compare(kind, options.runs, Path(folder, str(i)), options.workers))
             print(json.dumps(results[-1]), file=sys.stderr, flush=True)
     summary = {
         "runs": sum(result["runs"] for result in results),

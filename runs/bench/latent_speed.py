@@ -1,15 +1,15 @@
-"""What codes that are computed once save, and what computing them costs.
+"""Cost of encoding images, and the time saved by storing latents in the replay buffer.
 
     python runs/bench/latent_speed.py
     python runs/bench/latent_speed.py --size 84 --window 32 --out latent_speed.json
 
-One thread, float32, contestants in turns, the best of the rounds counts. Two parts:
+One thread, float32; candidates alternate and the best round counts. Two parts:
 
-`update`: a recurrent pixel agent's update, sampling included. `cached` is the agent as it is: codes
-are in its replay. `anew` is the same update after encoding what its batch would have held as
-pictures: the observations of every window, T + 1 each, and the goal of every step.
-`encoding`: frames per second through `FittedLatent.encode`, and through `torch.nn` layers of
-the same convolutions and widths alone, given floats with channels first: the bare forward pass.
+`update`: an update of a recurrent pixel agent, sampling included. `cached` is the agent as it is,
+with latents in its replay buffer. `uncached` also encodes what its batch would contain as images:
+the observations of each window, T + 1 each, and the goal of each step.
+`encoding`: frames per second of `FittedLatent.encode`, and of `torch.nn` layers with the
+same convolutions and widths on float images with channels first: the bare forward pass.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CHUNK = 256  # frames at a time, as `FittedLatent.encode` takes them
 
 
 def trained(args: argparse.Namespace) -> SAC:
-    """A recurrent pixel agent with some hundred steps in its replay."""
+    """A recurrent pixel agent with some hundred steps in its replay buffer."""
     return SAC(
         "MultiInputPolicy",
         make_vec_env(make, ENV, 8, 0, size=args.size),
@@ -85,11 +85,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     def update() -> None:
         agent.learner.update(agent.interface.batch(agent.replay_buffer.sample(args.batch)))
 
-    def update_anew() -> None:
+    def update_uncached() -> None:
         latent.encode(frames)
         update()
 
-    spent = fastest({"cached": update, "anew": update_anew}, args.rounds, args.seconds)
+    spent = fastest({"cached": update, "uncached": update_uncached}, args.rounds, args.seconds)
     network, few = bare_network(agent), frames[:CHUNK]
     floats = torch.from_numpy(few).permute(0, 3, 1, 2).float() / 255
 
@@ -98,7 +98,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         network(floats)
 
     encoding = fastest(
-        {"here": lambda: latent.encode(few), "bare": bare}, args.rounds, args.seconds
+        {"ours": lambda: latent.encode(few), "bare": bare}, args.rounds, args.seconds
     )
     fps = {name: len(few) / seconds for name, seconds in encoding.items()}
     return {
@@ -106,9 +106,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "window": args.window,
         "batch": args.batch,
         "update_ms": {name: 1e3 * seconds for name, seconds in spent.items()},
-        "cached_is_faster": spent["anew"] / spent["cached"],
+        "cached_is_faster": spent["uncached"] / spent["cached"],
         "frames_per_s": fps,
-        "share_of_bare": fps["here"] / fps["bare"],
+        "share_of_bare": fps["ours"] / fps["bare"],
         "torch": torch.__version__,
     }
 
@@ -122,8 +122,8 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=32, help="steps")
     parser.add_argument("--batch", type=int, default=32, help="windows")
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of a round of one contestant")
-    parser.add_argument("--out", type=Path, help="write the JSON here, too")
+    parser.add_argument("--seconds", type=float, default=2.0, help="per candidate and round")
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     args = parser.parse_args()
     found = json.dumps(measure(args), indent=1)
     print(found)

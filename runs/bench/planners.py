@@ -1,23 +1,23 @@
-"""Planners with the true simulator as their model: what they solve, and how long a decision takes.
+"""Planners with the true simulator as their model: success, return and time per decision.
 
     python runs/bench/planners.py                       everything, two minutes
     python runs/bench/planners.py --episodes 10 --pendulums 4 --decisions 20
 
 Prints one JSON object and writes it to `runs/results/bench_planners.json`. All planners have the
-same samples per decision, decide anew in every step and keep their other defaults. The tasks:
+same samples per decision, replan in every step and keep their other defaults. The tasks:
 
 `maze`: share of episodes of PointMaze-U (`rlkit/PointMaze-U-v0`) that reach their goal within its
   100 steps, with Wilson's 95 % interval, and how many steps that took on average. A sequence's
-  score is the environment's own sparse reward, that of its goal rule on the places reached, summed
-  over 50 steps. It says nothing before the goal is reached: distances as the crow flies would
-  praise places behind a wall. Hence a horizon above the 35 steps of the longest way, and actions
-  held for 5 steps, so that 10 knots lead round the U.
-`pendulum`: return of Pendulum-v1 over 200 steps from any start, the swing-up included. A sequence's
-  score is the environment's own reward, summed over 30 steps, which is 1.5 s; nothing is held.
+  score is the environment's sparse reward, given by its goal rule on the positions reached, summed
+  over 50 steps. It is flat until the goal is reached; a straight-line distance would favour
+  positions behind a wall. Hence the horizon exceeds the 35 steps of the longest path, and actions
+  are held for 5 steps, so that 10 knots suffice for the U.
+`pendulum`: return of Pendulum-v1 over 200 steps from random starts, swing-up included. A sequence's
+  score is the environment's reward, summed over 30 steps (1.5 s); actions are not held.
 `latency`: percentiles of a decision's milliseconds in one pendulum, with the larger number of
-  samples and with budgets in time, and the samples that these allowed. Other processes on the same
-  core stall a decision for whole slices of time, which no planner foresees: mind `load`, the
-  machine's load average at the beginning and at the end, on `cores` of them.
+  samples and with time budgets, and the samples that these allowed. Other processes on the same
+  core delay decisions by whole time slices: see `load`, the load average of the machine with
+  `cores` cores at the beginning and at the end.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ Array = NDArray[Any]
 
 
 def goal_returns(simulation: Simulation, state: Mapping[str, Array]) -> Evaluate:
-    """Scores by the sum of the goal rule's reward along the true way.
+    """Scores sequences by the sum of the goal rule's reward in the true simulator.
 
     Args:
         simulation: The true dynamics.
@@ -69,15 +69,15 @@ def goal_returns(simulation: Simulation, state: Mapping[str, Array]) -> Evaluate
         total = np.zeros(count * samples)
         for t in range(horizon):
             imagined = simulation.step(imagined, moves[:, t])
-            seen = simulation.observe(imagined)
-            total += simulation.rule.reward(seen["achieved_goal"], seen["desired_goal"])
+            observed = simulation.observe(imagined)
+            total += simulation.rule.reward(observed["achieved_goal"], observed["desired_goal"])
         return torch.from_numpy(total.reshape(count, samples))
 
     return evaluate
 
 
 def pendulum_returns(angle: Array, speed: Array) -> Evaluate:
-    """Scores by the sum of Pendulum-v1's reward along the true way.
+    """Scores sequences by the sum of Pendulum-v1's reward in the true dynamics.
 
     Source: the equations in Gymnasium's `pendulum.py`, with its constants put in.
 
@@ -102,26 +102,31 @@ def pendulum_returns(angle: Array, speed: Array) -> Evaluate:
 
 
 def run_maze(planner: Planner, episodes: int, seed: int = SEED) -> list[int | None]:
-    """Steps until each episode's goal was reached, None where it never was."""
+    """Steps until each episode reached its goal; None if it did not."""
     planner = planner.with_actions(Actions(2))
     env = gym.make_vec("rlkit/PointMaze-U-v0", num_envs=episodes)
     env.reset(seed=seed)
     generator = torch.Generator().manual_seed(seed)
     reached: list[int | None] = [None] * episodes
-    planner_state, open_ = planner.initial(episodes), np.arange(episodes)
+    planner_state, unfinished = planner.initial(episodes), np.arange(episodes)
     state = env.get_state()["simulation"]
     for t in range(1, 101):
         evaluate = goal_returns(env.simulation, state)
-        plan = planner.plan(evaluate, planner_state, torch.full((len(open_),), t == 1), generator)
+        plan = planner.plan(
+            evaluate, planner_state, torch.full((len(unfinished),), t == 1), generator
+        )
         state = env.simulation.step(state, plan.action.numpy())
-        seen = env.simulation.observe(state)
-        success = env.simulation.rule.success(seen["achieved_goal"], seen["desired_goal"])
-        for row in open_[success]:
+        observed = env.simulation.observe(state)
+        success = env.simulation.rule.success(observed["achieved_goal"], observed["desired_goal"])
+        for row in unfinished[success]:
             reached[row] = t
-        # Episodes that are over need no more plans.
-        open_, state = open_[~success], {name: part[~success] for name, part in state.items()}
+        # Finished episodes need no more plans.
+        unfinished, state = (
+            unfinished[~success],
+            {name: part[~success] for name, part in state.items()},
+        )
         planner_state = tuple(part[torch.from_numpy(~success)] for part in plan.state)
-        if not len(open_):
+        if not len(unfinished):
             break
     return reached
 
@@ -145,7 +150,7 @@ def run_pendulum(planner: Planner, episodes: int, seed: int = SEED) -> list[floa
 
 
 def run_latency(planner: Planner, decisions: int, seed: int = SEED) -> dict[str, float]:
-    """Milliseconds of decisions about one pendulum, and the samples of the median one."""
+    """Milliseconds per decision in one pendulum, and the median number of samples."""
     planner = planner.with_actions(Actions(1))
     generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
     planner_state, first, taken, samples = planner.initial(1), torch.tensor([True]), [], []
@@ -153,7 +158,7 @@ def run_latency(planner: Planner, decisions: int, seed: int = SEED) -> dict[str,
         evaluate = pendulum_returns(rng.uniform(-np.pi, np.pi, 1), rng.uniform(-1, 1, 1))
         began = time.perf_counter()
         plan = planner.plan(evaluate, planner_state, first if t == 0 else ~first, generator)
-        if t >= 5:  # the first ones warm caches up
+        if t >= 5:  # the first ones fill caches
             taken.append(1000 * (time.perf_counter() - began))
             samples.append(plan.samples)
         planner_state = plan.state

@@ -1,8 +1,8 @@
-"""Environment steps per second of PointMaze on one core, autoresets and infos included.
+"""Environment steps per second of PointMaze on one core, including autoresets and infos.
 
     python runs/bench/point_maze_speed.py --seconds 2
 
-Prints one JSON object. The peer is Gymnasium-Robotics' maze of the same shape, where installed.
+Prints one JSON object. The peer is Gymnasium-Robotics' maze of the same shape, if installed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def vector_speed(num_envs: int, seconds: float) -> float:
     env.reset(seed=0)
     generator = np.random.default_rng(0)
     actions = generator.uniform(-1, 1, (64, num_envs, 2)).astype(np.float32)
-    # Episodes would end in lockstep otherwise, and whole windows would see no reset.
+    # Without this all episodes end at the same step, and some measurements include no reset.
     state = env.get_state()
     env.set_state(state | {"elapsed": generator.integers(0, 100, num_envs)})
     return num_envs * _rate(lambda i: env.step(actions[i % 64]), seconds)

@@ -1,13 +1,13 @@
-"""Speed of memory: updates against their floor, acting, cells of parallel products, training.
+"""Speed of recurrent encoders: updates, acting, parallel scans and training.
 
     python runs/bench/recurrent_speed.py                      all four parts
     python runs/bench/recurrent_speed.py --parts update scan
 
-One thread, float32, contestants in turns, the best of the rounds counts. The parts:
+One thread, float32; candidates alternate and the best round counts. The parts:
 
-`update`: recurrent SAC in tokens (steps of training windows) per second, everything included:
-sampling, losses, optimiser, target. Two floors run the bare `torch.nn.GRU` or `LSTM`, time first,
-on T + 1 observations, with the passes that one update needs and nothing else:
+`update`: recurrent SAC in tokens (steps of training windows) per second, including sampling,
+losses, optimiser and target. Two lower bounds run the bare `torch.nn.GRU` or `LSTM`, time first, on
+T + 1 observations, with only the passes that one update needs:
   encoders: actor's forward and backward (its forward serves the target's next actions, too),
     critic's forward and backward, target critic's forward;
   networks: the same, and the heads as `torch.nn.Sequential` on T steps: for the target, actor and
@@ -49,7 +49,7 @@ Work = Callable[[], object]
 
 
 def fastest(works: Mapping[str, Work], rounds: int, seconds: float) -> dict[str, float]:
-    """Seconds per call of each contestant: the best round, the rounds in turns."""
+    """Seconds per call of each candidate: its best round; candidates alternate."""
     best: dict[str, float] = {}
     for work in works.values():
         work()
@@ -65,7 +65,7 @@ def fastest(works: Mapping[str, Work], rounds: int, seconds: float) -> dict[str,
 
 
 def measure_update(args: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Tokens per second of an update and of its floors, per cell."""
+    """Tokens per second of an update and of its lower bounds, per cell."""
     works: dict[str, Work] = {}
     for cell in CELLS:
         works[f"{cell} ours"] = our_update(cell, args)
@@ -81,7 +81,7 @@ def measure_update(args: argparse.Namespace) -> dict[str, dict[str, float]]:
 
 
 def our_update(cell: str, args: argparse.Namespace) -> Work:
-    """One update of recurrent SAC on a filled replay."""
+    """One update of recurrent SAC on a filled replay buffer."""
     import gymnasium as gym
 
     from rlkit.agents import SAC
@@ -103,7 +103,7 @@ def our_update(cell: str, args: argparse.Namespace) -> Work:
 
 
 def bare_update(cell: str, args: argparse.Namespace, heads: bool) -> Work:
-    """The passes of one update through torch's own modules."""
+    """The passes of one update through `torch.nn` modules."""
     width, rows = args.hidden, args.window * args.batch
     actor, critic, target = (CELLS[cell](OBSERVATION + ACTION, width) for _ in range(3))
     actor_head = perceptron(width + OBSERVATION, args.layers, 2 * ACTION)
@@ -112,7 +112,7 @@ def bare_update(cell: str, args: argparse.Namespace, heads: bool) -> Work:
         for _ in range(2)
     )
     x = torch.randn(args.window + 1, args.batch, OBSERVATION + ACTION)
-    seen, action = torch.randn(rows, OBSERVATION), torch.randn(rows, ACTION)
+    observed, action = torch.randn(rows, OBSERVATION), torch.randn(rows, ACTION)
 
     def encoders() -> None:
         backward(actor(x)[0])
@@ -120,21 +120,21 @@ def bare_update(cell: str, args: argparse.Namespace, heads: bool) -> Work:
         with torch.no_grad():
             target(x)
 
-    def value(members: list[nn.Sequential], memory: Tensor, action: Tensor) -> Tensor:
-        inputs = torch.cat([memory, seen, action], 1)
+    def value(members: list[nn.Sequential], features: Tensor, action: Tensor) -> Tensor:
+        inputs = torch.cat([features, observed, action], 1)
         return torch.stack([head(inputs) for head in members])
 
     def networks() -> None:
         acting, valued = actor(x)[0], critic(x)[0]
         with torch.no_grad():
-            chosen = actor_head(torch.cat([acting[1:].flatten(0, 1), seen], 1))[:, :ACTION]
+            chosen = actor_head(torch.cat([acting[1:].flatten(0, 1), observed], 1))[:, :ACTION]
             value(target_heads, target(x)[0][1:].flatten(0, 1), chosen)
-        here = valued[:-1].flatten(0, 1)
-        backward(value(q_heads, here, action))
-        chosen = actor_head(torch.cat([acting[:-1].flatten(0, 1), seen], 1))[:, :ACTION]
+        current = valued[:-1].flatten(0, 1)
+        backward(value(q_heads, current, action))
+        chosen = actor_head(torch.cat([acting[:-1].flatten(0, 1), observed], 1))[:, :ACTION]
         for head in q_heads:
             head.requires_grad_(False)
-        backward(value(q_heads, here.detach(), chosen))
+        backward(value(q_heads, current.detach(), chosen))
         for head in q_heads:
             head.requires_grad_(True)
 
@@ -180,18 +180,18 @@ def measure_acting(args: argparse.Namespace) -> dict[str, dict[str, float]]:
 
 
 def one_step(name: str, hidden: int, count: int) -> Work:
-    """A step of an encoder that has seen enough steps to be as slow as it gets."""
+    """A step of an encoder after 128 steps, when its cache is full."""
     encoder, vector = encoder_of(name, hidden)
     x = torch.randn(count, OBSERVATION + ACTION)
-    goes_on = torch.zeros(count, dtype=torch.bool)
+    is_first = torch.zeros(count, dtype=torch.bool)
     hidden_state = encoder.initial(count)
     with torch.no_grad():
         for _ in range(128):
-            _, hidden_state = encoder.step(vector, x, hidden_state, goes_on)
+            _, hidden_state = encoder.step(vector, x, hidden_state, is_first)
 
     def step() -> None:
         with torch.no_grad():
-            encoder.step(vector, x, hidden_state, goes_on)
+            encoder.step(vector, x, hidden_state, is_first)
 
     return step
 
@@ -208,14 +208,14 @@ def measure_scan(args: argparse.Namespace) -> dict[str, dict[str, float]]:
 
 
 def bare_scan(steps: int, args: argparse.Namespace) -> Work:
-    """A window through torch's own GRU, time first."""
+    """A window through `torch.nn.GRU`, time first."""
     cell = nn.GRU(OBSERVATION + ACTION, args.hidden)
     x = torch.randn(steps, args.batch, OBSERVATION + ACTION)
     return lambda: backward(cell(x)[0])
 
 
 def our_scan(name: str, steps: int, args: argparse.Namespace) -> Work:
-    """A window through an encoder of the suite, an episode beginning somewhere inside."""
+    """A window through an encoder of the suite, with an episode start inside."""
     encoder, vector = encoder_of(name, args.hidden)
     vector.requires_grad_(True)
     x = torch.randn(args.batch, steps, OBSERVATION + ACTION)
@@ -226,7 +226,7 @@ def our_scan(name: str, steps: int, args: argparse.Namespace) -> Work:
 
 
 def measure_training(args: argparse.Namespace) -> dict[str, Any]:
-    """Environment steps per second, ours and RecurrentPPO's (None where it is not installed)."""
+    """Environment steps per second, ours and RecurrentPPO's (None if it is not installed)."""
     names = ["ours"]
     if importlib.util.find_spec("sb3_contrib"):
         names.append("recurrent_ppo")
@@ -244,7 +244,7 @@ def measure_training(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def steps_per_second(name: str, hidden: int, layers: list[int]) -> float:
-    """The rate of one contestant once it learns, on as many environments as the recipe has."""
+    """The rate of one candidate while it learns, on as many environments as the recipe has."""
     from stable_baselines3.common.env_util import make_vec_env
 
     from rlkit.agents import SAC
@@ -257,14 +257,14 @@ def steps_per_second(name: str, hidden: int, layers: list[int]) -> float:
     if name == "ours":
         options |= {"encoder": {"name": "lstm", "hidden": hidden}, "net_arch": layers}
         model = SAC("MlpPolicy", env, seed=0, device="cpu", **options)
-        before, measured = options.get("learning_starts", 100) + 400, 1_600
+        warmup, measured = options.get("learning_starts", 100) + 400, 1_600
     else:
         from sb3_contrib import RecurrentPPO
 
         kwargs = {"lstm_hidden_size": hidden, "net_arch": layers}
         model = RecurrentPPO("MlpLstmPolicy", env, seed=0, device="cpu", policy_kwargs=kwargs)
-        before, measured = model.n_steps * env.num_envs, 8 * model.n_steps * env.num_envs
-    model.learn(before)
+        warmup, measured = model.n_steps * env.num_envs, 8 * model.n_steps * env.num_envs
+    model.learn(warmup)
     began, start = time.perf_counter(), int(model.num_timesteps)
     model.learn(measured, reset_num_timesteps=False)
     return (int(model.num_timesteps) - start) / (time.perf_counter() - began)
@@ -289,7 +289,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32, help="windows")
     parser.add_argument("--window", type=int, default=64, help="steps of a window in `update`")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="per contestant and round")
+    parser.add_argument("--seconds", type=float, default=2.0, help="per candidate and round")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--one", choices=("ours", "recurrent_ppo"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -308,7 +308,7 @@ def main() -> None:
 
 
 def print_part(part: str, found: Mapping[str, Any]) -> None:
-    """One line per contestant or length."""
+    """One line per candidate or length."""
     print(part)
     for name, row in found.items():
         cells = row.items() if isinstance(row, Mapping) else [("", row)]

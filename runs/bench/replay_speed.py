@@ -1,10 +1,10 @@
-"""Sampling time and memory of this replay and of Stable-Baselines3's `HerReplayBuffer`.
+"""Sampling time and memory of the replay buffer and of Stable-Baselines3's `HerReplayBuffer`.
 
     python runs/bench/replay_speed.py --sizes 10000 100000 1000000 --out replay_speed.json
 
 Both hold the same transitions, shaped as FetchReach's: 8 environments, observation 10, goals 3,
-action 4, episodes of 50 steps. Each buffer lives in a process of its own, on one thread; memory is
-the growth of the resident set while it is built and filled. Prints one JSON object and a table.
+action 4, episodes of 50 steps. Each buffer has its own process and one thread; memory is the growth
+of the resident set while it is built and filled. Prints one JSON object and a table.
 """
 
 from __future__ import annotations
@@ -16,9 +16,6 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS
 
 import argparse
 import json
-import resource
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch as th
+from buffer_measurement import RewardEnv, in_own_process, resident_bytes
 from gymnasium import spaces
 from stable_baselines3 import HerReplayBuffer
 
@@ -39,51 +37,45 @@ ACTIONS = spaces.Box(-1, 1, (4,), np.float32)
 RULE = DistanceRule(0.05)
 
 
-class RewardOnly:
-    """As much of a vector environment as `HerReplayBuffer` asks for."""
-
-    def env_method(self, name: str, achieved: Any, desired: Any, *_: Any, **__: Any) -> list[Any]:
-        """What `compute_reward` of the first environment answers."""
-        return [RULE.reward(achieved, desired)]
-
-
 def transitions(size: int) -> Iterator[tuple[Any, ...]]:
-    """Vector steps: now, following, action, reward and done."""
+    """Vector steps: observation, next observation, action, reward and done."""
     generator = np.random.default_rng(0)
-    now = {key: np.zeros((ENVS, width)) for key, width in WIDTHS.items()}
+    observation = {key: np.zeros((ENVS, width)) for key, width in WIDTHS.items()}
     for i in range(size // ENVS):
         if i % EPISODE == 0:
-            now = {key: generator.normal(size=(ENVS, width)) for key, width in WIDTHS.items()}
-        following = {
+            observation = {
+                key: generator.normal(size=(ENVS, width)) for key, width in WIDTHS.items()
+            }
+        next_observation = {
             "observation": generator.normal(size=(ENVS, 10)),
             "achieved_goal": generator.normal(size=(ENVS, 3)),
-            "desired_goal": now["desired_goal"],
+            "desired_goal": observation["desired_goal"],
         }
         action = generator.uniform(-1, 1, (ENVS, 4)).astype(np.float32)
         done = np.full(ENVS, i % EPISODE == EPISODE - 1)
-        yield now, following, action, np.full(ENVS, -1.0), done
-        now = following
+        yield observation, next_observation, action, np.full(ENVS, -1.0), done
+        observation = next_observation
 
 
 def ours(size: int) -> tuple[Callable[..., None], Callable[[], Any]]:
-    """Ways to add to and sample from this replay."""
+    """Functions that add to and sample from the replay buffer."""
     replay = ReplayBuffer(SPACE, ACTIONS, size, num_envs=ENVS, rule=RULE, seed=0)
     never = np.zeros(ENVS, np.bool_)
 
-    def add(now: Any, following: Any, action: Any, reward: Any, done: Any) -> None:
-        replay.add(now, action, reward, never, done, following)
+    def add(observation: Any, next_observation: Any, action: Any, reward: Any, done: Any) -> None:
+        replay.add(observation, action, reward, never, done, next_observation)
 
     return add, lambda: replay.sample(BATCH)
 
 
 def sb3(size: int) -> tuple[Callable[..., None], Callable[[], Any]]:
-    """Ways to add to and sample from theirs."""
-    env: Any = RewardOnly()
+    """Functions that add to and sample from `HerReplayBuffer`."""
+    env: Any = RewardEnv(RULE)
     buffer = HerReplayBuffer(size, SPACE, ACTIONS, env, "cpu", ENVS)
 
-    def add(now: Any, following: Any, action: Any, reward: Any, done: Any) -> None:
+    def add(observation: Any, next_observation: Any, action: Any, reward: Any, done: Any) -> None:
         infos = [{"TimeLimit.truncated": bool(end)} for end in done]
-        buffer.add(now, following, action, reward, done, infos)
+        buffer.add(observation, next_observation, action, reward, done, infos)
 
     return add, lambda: buffer.sample(BATCH)
 
@@ -91,19 +83,19 @@ def sb3(size: int) -> tuple[Callable[..., None], Callable[[], Any]]:
 def measure(name: str, size: int) -> dict[str, float]:
     """Microseconds of an add and of a sample, and the memory in MB."""
     th.set_num_threads(1)
-    # The first use of a library takes memory that is not the buffer's.
+    # The first use of a library allocates memory that is not the buffer's.
     add, sample = (ours if name == "ours" else sb3)(2 * ENVS * EPISODE)
     for step in transitions(ENVS * EPISODE):
         add(*step)
     sample()
-    before = resident()
+    before = resident_bytes()
     add, sample = (ours if name == "ours" else sb3)(size)
     spent = 0.0
     for step in transitions(size):
         start = time.perf_counter()
         add(*step)
         spent += time.perf_counter() - start
-    memory = resident() - before
+    memory = resident_bytes() - before
     times = []
     for _ in range(SAMPLES):
         start = time.perf_counter()
@@ -116,22 +108,11 @@ def measure(name: str, size: int) -> dict[str, float]:
     }
 
 
-def resident() -> int:
-    """Resident memory of this process in bytes."""
-    pages = Path("/proc/self/statm")
-    if pages.exists():
-        return int(pages.read_text().split()[1]) * resource.getpagesize()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 def compare(size: int) -> dict[str, Any]:
     """Both buffers at one size, each in its own process."""
     result: dict[str, Any] = {}
     for name in ("ours", "sb3"):
-        command = [sys.executable, __file__, "--measure", name, "--sizes", str(size)]
-        answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        result[name] = json.loads(answer.stdout)
+        result[name] = in_own_process(__file__, name, "--sizes", size)
     result["ratio"] = round(result["sb3"]["sample_us"] / result["ours"]["sample_us"], 2)
     result["memory_ratio"] = round(result["ours"]["memory_mb"] / result["sb3"]["memory_mb"], 3)
     return result
@@ -141,9 +122,9 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--out", type=Path, help="where the JSON goes, besides the screen")
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     parser.add_argument(
-        "--measure", choices=("ours", "sb3"), help="this one alone, in this process"
+        "--measure", choices=("ours", "sb3"), help="only this buffer, in this process"
     )
     options = parser.parse_args()
     if options.measure:

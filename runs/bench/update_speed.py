@@ -1,9 +1,8 @@
-"""Updates per second of SAC beside Stable-Baselines3's (and SBX's, where it is installed).
+"""Updates per second of SAC, compared with Stable-Baselines3 and, if installed, SBX.
 
-Same work for all: batch 256, observation 31, action 4, two critics, entropy weight learned, one
-thread, float32, batches sampled from a filled replay. Every contestant runs in a process of its
-own, in turns, and the best of the rounds counts, so that a busy moment of the machine hurts no one
-for good.
+The work is the same: batch 256, observation 31, action 4, two critics, learned entropy weight, one
+thread, float32, batches sampled from a filled replay buffer. Each candidate runs in its own
+process; candidates alternate and the best round counts, which limits the effect of other load.
 
     python runs/bench/update_speed.py --widths 64 256 --out update_speed.json
 """
@@ -25,7 +24,7 @@ OBSERVATION, ACTION, BATCH, FILL = 31, 4, 256, 10_000
 
 
 def measure(name: str, width: int, seconds: float) -> dict[str, float]:
-    """Updates per second of one contestant in this process, and seconds until the first one."""
+    """Updates per second of one candidate in this process, and seconds until the first one."""
     import gymnasium as gym
     import numpy as np
     import torch
@@ -59,14 +58,14 @@ def measure(name: str, width: int, seconds: float) -> dict[str, float]:
         from rlkit.agents import SAC as Ours
 
         compiled = name == "ours compiled"
-        # SB3 does not scale observations, so that neither do we here.
+        # SB3 does not scale observations, so this is switched off.
         options = {"net_arch": arch, "compile": compiled, "normalise": False}
         model = Ours("MlpPolicy", Noise(), **options, **common)
     model.learn(FILL)
     began = time.perf_counter()
     model.train(1, BATCH)
     first = time.perf_counter() - began
-    # SBX compiles one graph per number of updates: ask for the same number every time.
+    # SBX compiles one graph per number of updates, so this number is constant.
     chunk = 20
     model.train(chunk, BATCH)
     done, began = 0, time.perf_counter()
@@ -77,12 +76,12 @@ def measure(name: str, width: int, seconds: float) -> dict[str, float]:
 
 
 def main() -> None:
-    """Runs every contestant in turns and prints one JSON object."""
+    """Runs the candidates in turns and prints one JSON object."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 256])
-    parser.add_argument("--seconds", type=float, default=3.0, help="per contestant and round")
+    parser.add_argument("--seconds", type=float, default=3.0, help="per candidate and round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--one", nargs=2, metavar=("NAME", "WIDTH"), help=argparse.SUPPRESS)

@@ -1,35 +1,34 @@
-"""Speed of world models: training and imagining against their bare layers.
+"""Speed of world models: training and imagination, compared with their bare layers.
 
     python runs/bench/world_speed.py                        all models, some minutes
     python runs/bench/world_speed.py --models ensemble rssm
 
 Prints one JSON object and a table, and writes the object to `runs/results/bench_world_speed.json`.
-Every model has its default size, on columns like Pendulum's with a reward. One thread, float32;
-works take turns in short slices, medians count. Time is the processor's, which leaves out what
-other processes take of it, but not what they do to its caches: mind `load`, the load average.
+Each model has its default size, on Pendulum's columns with a reward. One thread, float32;
+candidates alternate in short slices and medians count. Time is processor time: it excludes other
+processes, but not their effect on caches. See `load`, the load average.
 
-`training`: records per second of a whole step of `World.fit`: drawing windows, scaling, loss,
+`training`: records per second of a full step of `World.fit`: drawing windows, scaling, loss,
   metrics, backward pass, checks, clipping and Adam.
 `imagining`: steps per second, rows times horizon, of `World.imagine`: prediction, samples, moments,
-  scaling. 750 rows are one decision of `MPC`, and 4096 what a forecast takes at a time.
+  scaling. 750 rows are one decision of `MPC`, 4096 the size of a forecast's batch.
 
-The floor is what a model needs at the very least: torch.nn's layers, of the same widths and number,
-on the same batch, with the activations between them, and nothing else. In training these are
-forwards and the backward pass of the outputs' sum into all weights: no loss, chance, scaling or
-optimiser. In imagining it is forwards alone, step by step. Floors are timed with MKL's products and
-with oneDNN's, and the faster counts. By model:
+The floor is a lower bound: `torch.nn` layers of the same widths and number, on the same batch, with
+their activations and nothing else. In training it is the forward pass and the backward pass of the
+outputs' sum into all weights: no loss, sampling, scaling or optimiser. In imagination it is the
+forward pass, step by step. Floors are timed with MKL and with oneDNN; the faster counts. By model:
 
-`ensemble`: a `Sequential` per member, all on the same records; in imagining on its share of the
+`ensemble`: a `Sequential` per member, all on the same records; in imagination on its share of the
   rows.
-`mdn_rnn`: `GRU` over the windows, `Linear` on all of its outputs; in imagining `GRUCell` and
+`mdn_rnn`: `GRU` over the windows, `Linear` on all of its outputs; in imagination `GRUCell` and
   `Linear`.
-`rssm`: two layers each of embedding, posterior, prior and decoder, and a memory that reads latents
-  which the posterior has just told: `GRUCell` and posterior step by step, everything else at once.
-`seq2seq`: `GRU` over the past, `Linear` for the start, and a decoder that reads its own words, so
-  `GRUCell` and head step by step; between them attention, where there is any.
+`rssm`: two layers each of embedding, posterior, prior and decoder, and a recurrent core that reads
+  the posterior's latents: `GRUCell` and posterior step by step, everything else at once.
+`seq2seq`: `GRU` over the past, `Linear` for the start, and an autoregressive decoder, so `GRUCell`
+  and head step by step; with attention between them where the model has it.
 
-`at_once`, beside it, is no such model any more: memory and decoder are `GRU` over all steps, as if
-none depended on what the step before told. It is the most that torch.nn could do.
+`at_once` is a bound that no such model can reach: core and decoder are a `GRU` over all steps, as
+if no step depended on the output of the previous one.
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ Work = Callable[[], object]
 
 
 def medians(works: Mapping[str, Work], rounds: int, slice_s: float) -> dict[str, float]:
-    """Processor's seconds per call of each work; they take turns."""
+    """Median processor seconds per call of each candidate; candidates alternate."""
     spent: dict[str, list[float]] = {name: [] for name in works}
     calls: dict[str, int] = {}
     for name, work in works.items():
@@ -90,14 +89,14 @@ def medians(works: Mapping[str, Work], rounds: int, slice_s: float) -> dict[str,
 
 
 def perceptron(*widths: int) -> nn.Sequential:
-    """Linear layers with SiLU in between."""
+    """Linear layers with SiLU between them."""
     layers = [nn.Linear(before, after) for before, after in pairwise(widths)]
     parts = [part for layer in layers for part in (layer, nn.SiLU())]
     return nn.Sequential(*parts[:-1])
 
 
 def cell_of(gru: nn.GRU) -> nn.GRUCell:
-    """A step of it, with the very same weights."""
+    """A cell with the same weights."""
     cell = nn.GRUCell(gru.input_size, gru.hidden_size)
     for name, weight in gru.named_parameters():
         setattr(cell, name.removesuffix("_l0"), weight)
@@ -114,11 +113,11 @@ class BareEnsemble(nn.Module):
         self.x = torch.randn(records, INPUTS)
 
     def in_order(self) -> list[Tensor]:
-        """What training needs, outputs of each layer that ends it."""
+        """The forward pass of training; returns the final outputs."""
         return [member(self.x) for member in self.members]
 
     def ahead(self, rows: int, horizon: int) -> None:
-        """What imagining needs."""
+        """The forward passes of imagination."""
         x = torch.randn(-(-rows // len(self.members)), INPUTS)
         for _ in range(horizon):
             for member in self.members:
@@ -135,11 +134,11 @@ class BareMdn(nn.Module):
         self.x = torch.randn(model.window, records // model.window, INPUTS)
 
     def in_order(self) -> list[Tensor]:
-        """What training needs, outputs of each layer that ends it."""
+        """The forward pass of training; returns the final outputs."""
         return [self.head(self.gru(self.x)[0])]
 
     def ahead(self, rows: int, horizon: int) -> None:
-        """What imagining needs."""
+        """The forward passes of imagination."""
         x, h, cell = (
             torch.randn(rows, INPUTS),
             torch.zeros(rows, self.gru.hidden_size),
@@ -168,31 +167,31 @@ class BareRssm(nn.Module):
         self.inputs = torch.randn(*lead, latents.width + LAYOUT.action)
 
     def at_once(self) -> list[Tensor]:
-        """The same without the order of steps."""
+        """The same with all steps at once."""
         h = self.gru(self.inputs)[0]
-        told = self.posterior(F.silu(self.read(h) + self.embedding(self.x)))
-        return [told, *self._further(h, told)]
+        posterior = self.posterior(F.silu(self.read(h) + self.embedding(self.x)))
+        return [posterior, *self._prior_and_decoder(h, posterior)]
 
     def in_order(self) -> list[Tensor]:
-        """What training needs, outputs of each layer that ends it."""
+        """The forward pass of training; returns the final outputs."""
         cell, embedded, actions = cell_of(self.gru), self.embedding(self.x), self.inputs
         h = torch.zeros(self.x.shape[1], self.gru.hidden_size)
         z, states, outputs = torch.zeros(len(h), self.latent), [], []
         for t, action in enumerate(actions[..., self.latent :]):
             h = cell(torch.cat([z, action], 1), h)
-            told = self.posterior(F.silu(self.read(h) + embedded[t]))
-            z = told[:, : self.latent]
+            posterior = self.posterior(F.silu(self.read(h) + embedded[t]))
+            z = posterior[:, : self.latent]
             states.append(h)
-            outputs.append(told)
-        told = torch.stack(outputs)
-        return [told, *self._further(torch.stack(states), told)]
+            outputs.append(posterior)
+        posterior = torch.stack(outputs)
+        return [posterior, *self._prior_and_decoder(torch.stack(states), posterior)]
 
-    def _further(self, h: Tensor, told: Tensor) -> list[Tensor]:
-        h, z = h[1:], told[1:, :, : self.latent]
+    def _prior_and_decoder(self, h: Tensor, posterior: Tensor) -> list[Tensor]:
+        h, z = h[1:], posterior[1:, :, : self.latent]
         return [self.prior(h), self.decoder(torch.cat([h, z], 2))]
 
     def ahead(self, rows: int, horizon: int) -> None:
-        """What imagining needs."""
+        """The forward passes of imagination."""
         x, cell = torch.randn(rows, self.gru.input_size), cell_of(self.gru)
         h = torch.zeros(rows, self.gru.hidden_size)
         both = torch.zeros(rows, self.gru.hidden_size + self.latent)
@@ -217,44 +216,44 @@ class BareSeq2Seq(nn.Module):
         self.past = torch.randn(model.context + 1, count, INPUTS)
         self.future = torch.randn(model.horizon, count, INPUTS)
 
-    def _told(self, h: Tensor, seen: Tensor) -> Tensor:
-        """The head's outputs for states `(B, T, H)`, looking back at `seen (B, C, H)`."""
+    def _outputs(self, h: Tensor, encoded: Tensor) -> Tensor:
+        """The head's outputs for states `(B, T, H)` with attention to `encoded (B, C, H)`."""
         if self.attention:
-            weights = torch.bmm(self.query(h), seen.mT).softmax(-1)
-            h = self.attended(torch.cat([torch.bmm(weights, seen), h], 2)).tanh()
+            weights = torch.bmm(self.query(h), encoded.mT).softmax(-1)
+            h = self.attended(torch.cat([torch.bmm(weights, encoded), h], 2)).tanh()
         outputs: Tensor = self.head(h)
         return outputs
 
     def _encoded(self) -> tuple[Tensor, Tensor]:
-        seen = self.encoder(self.past)[0]
-        return self.start(seen[-1]).tanh(), seen[1:].transpose(0, 1)
+        encoded = self.encoder(self.past)[0]
+        return self.start(encoded[-1]).tanh(), encoded[1:].transpose(0, 1)
 
     def at_once(self) -> list[Tensor]:
-        """The same without the order of steps."""
-        h, seen = self._encoded()
+        """The same with all steps at once."""
+        h, encoded = self._encoded()
         states = self.decoder(self.future, h.unsqueeze(0))[0]
-        return [self._told(states.transpose(0, 1), seen)]
+        return [self._outputs(states.transpose(0, 1), encoded)]
 
     def in_order(self) -> list[Tensor]:
-        """What training needs, outputs of each layer that ends it."""
-        (h, seen), cell, outputs = self._encoded(), cell_of(self.decoder), []
+        """The forward pass of training; returns the final outputs."""
+        (h, encoded), cell, outputs = self._encoded(), cell_of(self.decoder), []
         x, actions = self.future[0, :, : LAYOUT.observation], self.future[..., LAYOUT.observation :]
         for action in actions:
             h = cell(torch.cat([x, action], 1), h)
-            outputs.append(self._told(h.unsqueeze(1), seen)[:, 0])
+            outputs.append(self._outputs(h.unsqueeze(1), encoded)[:, 0])
             x = outputs[-1][:, : LAYOUT.observation]
         return [torch.stack(outputs)]
 
     def ahead(self, rows: int, horizon: int) -> None:
-        """What imagining needs."""
+        """The forward passes of imagination."""
         x, h = torch.randn(rows, INPUTS), torch.zeros(rows, self.decoder.hidden_size)
-        cell, seen = (
+        cell, encoded = (
             cell_of(self.decoder),
             torch.randn(rows, self.context, self.decoder.hidden_size),
         )
         for _ in range(horizon):
             h = cell(x, h)
-            self._told(h.unsqueeze(1), seen)
+            self._outputs(h.unsqueeze(1), encoded)
 
 
 BARE: dict[str, Callable[[Any, int], Any]] = {
@@ -266,9 +265,9 @@ BARE: dict[str, Callable[[Any, int], Any]] = {
 
 
 def fitting(settings: Mapping[str, Any], records: int) -> tuple[World, Work]:
-    """A world that has learned for some steps, and one more of them."""
+    """A world model after some gradient steps, and a function that makes one more."""
     rng = np.random.default_rng(0)
-    walks = [
+    episodes = [
         {
             "observation": rng.standard_normal((201, LAYOUT.observation)).cumsum(0),
             "action": rng.standard_normal((200, LAYOUT.action)),
@@ -278,29 +277,29 @@ def fitting(settings: Mapping[str, Any], records: int) -> tuple[World, Work]:
     ]
     generator = torch.Generator().manual_seed(0)
     world = World(WORLDS.make(settings), LAYOUT, generator)
-    steps = world.fit(Episodes.of(walks), steps=10**9, records=records, generator=generator)
+    steps = world.fit(Episodes.of(episodes), steps=10**9, records=records, generator=generator)
     for _ in range(5):
         next(steps)
     return world, lambda: next(steps)
 
 
 def backward(layers: nn.Module, outputs: Callable[[], Sequence[Tensor]]) -> Work:
-    """Forwards and backwards, from the outputs' sum to all weights."""
+    """Forward and backward pass, from the outputs' sum to all weights."""
     weights = list(layers.parameters())
     return lambda: torch.autograd.grad([part.sum() for part in outputs()], weights)
 
 
 def imagining(world: World, rows: int, horizon: int) -> Work:
-    """Imagining from one present, with many futures."""
+    """Imagination of many rows from one state."""
     generator = torch.Generator().manual_seed(0)
-    seen, done = torch.randn(1, 8, LAYOUT.observation), torch.randn(1, 8, LAYOUT.action)
-    hidden_state = world.observe(seen, done, world.initial(1), torch.zeros(1, 8, dtype=torch.bool))
+    past, done = torch.randn(1, 8, LAYOUT.observation), torch.randn(1, 8, LAYOUT.action)
+    hidden_state = world.observe(past, done, world.initial(1), torch.zeros(1, 8, dtype=torch.bool))
     many, actions = repeat(hidden_state, rows), torch.randn(rows, horizon, LAYOUT.action)
     return lambda: world.imagine(many, actions, generator=generator)
 
 
 def both_libraries(name: str, work: Work, gradients: bool) -> dict[str, Work]:
-    """The same work with MKL's products and with oneDNN's."""
+    """The same work with MKL and with oneDNN."""
 
     def run(onednn: bool) -> None:
         with fast_float32(onednn), torch.set_grad_enabled(gradients):
@@ -310,7 +309,7 @@ def both_libraries(name: str, work: Work, gradients: bool) -> dict[str, Work]:
 
 
 def rates(amount: int, spent: Mapping[str, float], unit: str) -> dict[str, float]:
-    """Amounts per second and shares of the floors, the faster library of each."""
+    """Rates per second and ratios to the floors, the faster library of each."""
     found: dict[str, float] = {unit: round(amount / spent["ours"])}
     for floor in dict.fromkeys(name.split()[0] for name in spent if name != "ours"):
         fastest = min(spent[f"{floor} mkl"], spent[f"{floor} onednn"])
@@ -320,7 +319,7 @@ def rates(amount: int, spent: Mapping[str, float], unit: str) -> dict[str, float
 
 
 def measure(settings: Mapping[str, Any], args: argparse.Namespace) -> dict[str, Any]:
-    """Training and imagining of one model and of its floors."""
+    """Training and imagination of one model and of its floors."""
     world, step = fitting(settings, args.records)
     layers = BARE[settings["name"]](world.model, args.records)
     works = {"ours": step} | both_libraries("floor", backward(layers, layers.in_order), True)
@@ -337,7 +336,7 @@ def measure(settings: Mapping[str, Any], args: argparse.Namespace) -> dict[str, 
 
 
 def table(models: Mapping[str, Any]) -> str:
-    """A line per model and part."""
+    """One line per model and part."""
     lines = [
         f"{'model':18} {'part':15} {'per second':>11} {'floor':>11} {'ratio':>6} {'at once':>8}"
     ]
@@ -360,7 +359,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=256, help="per gradient step")
     parser.add_argument("--rows", type=int, nargs="+", default=[750, 4096], help="imagined at once")
     parser.add_argument("--horizon", type=int, default=20, help="imagined steps")
-    parser.add_argument("--rounds", type=int, default=60, help="turns of every work")
+    parser.add_argument("--rounds", type=int, default=60, help="turns of each candidate")
     parser.add_argument("--slice", type=float, default=0.03, help="seconds of a turn")
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()

@@ -43,14 +43,14 @@ def test_a_run_killed_while_saving_and_in_between_ends_the_same(bench, reference
     process.send_signal(signal.SIGKILL)
     bench.finish(process)
     bench.kill(bench.start(bench.next_command(kind, path)), path, random.Random(1), seconds)
-    code, said = bench.finish(bench.start(bench.next_command(kind, path)))
-    assert code == 0, said
+    code, errors = bench.finish(bench.start(bench.next_command(kind, path)))
+    assert code == 0, errors
     assert bench.differences(path, whole) == []
 
 
-def test_a_run_that_found_the_disk_full_ends_the_same(bench, reference, tmp_path):
+def test_a_run_that_met_a_full_disk_ends_the_same(bench, reference, tmp_path):
     kind, whole, _ = reference
-    outcome = bench.with_a_full_disk(kind, tmp_path / "run", whole)
+    outcome = bench.with_full_disk(kind, tmp_path / "run", whole)
     assert outcome["exit_code_when_full"] == 2
     assert "File too large. Earlier checkpoints are untouched" in outcome["message"]
     assert outcome["leftovers"] == []
