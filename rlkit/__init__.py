@@ -3,9 +3,6 @@
 Importing this package imports nothing heavy: `rlkit.envs` must stay usable without torch.
 """
 
-from importlib.metadata import PackageNotFoundError, version
+from rlkit.version import VERSION as __version__
 
-try:
-    __version__ = version("rlkit-suite")
-except PackageNotFoundError:  # a source tree on the path that was never installed
-    __version__ = "0+unknown"
+__all__ = ["__version__"]

@@ -115,7 +115,7 @@ class PluginGroup(Generic[T]):
                 f"a module, where package.module:Class finds it"
             )
         settings = {
-            name: _plain(f"{found.__name__}.{name}", getattr(made, name))
+            name: _plain_setting(f"{found.__name__}.{name}", getattr(made, name))
             for name in self._settings(found)
         }
         path = f"{found.__module__}:{found.__qualname__}"
@@ -182,10 +182,10 @@ def _setting(value: Any) -> Any:
     return tuple(_setting(one) for one in value) if isinstance(value, list) else value
 
 
-def _plain(name: str, value: Any) -> Any:
+def _plain_setting(name: str, value: Any) -> Any:
     """The inverse of `_setting`."""
     if isinstance(value, (list, tuple)):
-        return [_plain(name, one) for one in value]
+        return [_plain_setting(name, one) for one in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise ValueError(

@@ -13,13 +13,14 @@ LONGEST_FILE = 400
 
 # Which parts of the suite, and which other distributions, a part may import. Lower parts first.
 MAY_IMPORT = {
-    "rlkit": set(),
+    "rlkit.version": set(),
+    "rlkit": {"rlkit.version"},
     "rlkit.names": set(),
     "rlkit.plugins": {"rlkit.names"},
     "rlkit.goals": {"rlkit.names", "numpy", "gymnasium"},
     "rlkit.replay": {"rlkit.names", "rlkit.plugins", "rlkit.goals", "numpy", "gymnasium"},
     "rlkit.networks": {
-        *("rlkit.names", "rlkit.plugins", "rlkit.goals"),
+        *("rlkit.version", "rlkit.names", "rlkit.plugins", "rlkit.goals"),
         *("numpy", "gymnasium", "torch", "safetensors"),
     },
     "rlkit.latents": {
@@ -34,7 +35,7 @@ MAY_IMPORT = {
         *("rlkit.names", "rlkit.plugins", "rlkit.goals", "rlkit.networks", "rlkit.world"),
         *("numpy", "torch"),
     },
-    "rlkit.io": {"rlkit", "numpy", "gymnasium", "torch", "safetensors"},
+    "rlkit.io": {"rlkit.version", "numpy", "gymnasium", "torch", "safetensors"},
     "rlkit.vec": {"rlkit.goals", "numpy", "gymnasium", "stable_baselines3"},
     "rlkit.offpolicy": {
         *("rlkit.names", "rlkit.plugins", "rlkit.goals", "rlkit.replay", "rlkit.networks"),
@@ -42,12 +43,12 @@ MAY_IMPORT = {
         *("numpy", "gymnasium", "torch", "stable_baselines3"),
     },
     "rlkit.experiment": {
-        *("rlkit", "rlkit.names", "rlkit.plugins", "rlkit.goals", "rlkit.io", "rlkit.vec"),
+        *("rlkit.version", "rlkit.names", "rlkit.plugins", "rlkit.goals", "rlkit.io", "rlkit.vec"),
         *("numpy", "gymnasium", "torch", "stable_baselines3", "matplotlib"),
         *("PIL", "imageio_ffmpeg", "rich", "tensorboard"),
     },
     "rlkit.analysis": {
-        *("rlkit", "rlkit.names", "rlkit.plugins", "rlkit.goals", "rlkit.replay", "rlkit.networks"),
+        *("rlkit.names", "rlkit.plugins", "rlkit.goals", "rlkit.replay", "rlkit.networks"),
         *("rlkit.latents", "rlkit.world", "rlkit.io", "rlkit.vec", "rlkit.experiment"),
         *("numpy", "gymnasium", "torch", "stable_baselines3", "matplotlib", "PIL"),
     },

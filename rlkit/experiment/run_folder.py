@@ -20,6 +20,7 @@ from rlkit.experiment import run_logger as metrics
 from rlkit.experiment.recipe import Recipe, load_recipe
 from rlkit.io.atomic_write import replace_file
 from rlkit.io.checkpoint import prune, write_checkpoint
+from rlkit.version import VERSION
 
 try:
     import fcntl
@@ -211,8 +212,8 @@ def describe_system() -> dict[str, Any]:
     """Versions, machine and command line; nothing that names a person or a host."""
     import torch
 
-    libraries = {}
-    for name in ("rlkit-suite", *_LIBRARIES):
+    libraries = {"rlkit-suite": VERSION}
+    for name in _LIBRARIES:
         try:
             libraries[name] = version(name)
         except PackageNotFoundError:

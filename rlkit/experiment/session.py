@@ -9,7 +9,6 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
-import rlkit
 from rlkit.experiment.evaluate import EvaluationResult, evaluate
 from rlkit.experiment.recipe import Recipe
 from rlkit.experiment.run_folder import RunFolder
@@ -19,6 +18,7 @@ from rlkit.io.checkpoint import CheckpointError, load_latest, read_checkpoint, s
 from rlkit.names import require_known
 from rlkit.plugins import AGENTS
 from rlkit.vec.vec_env import GymVecEnv, MakeEnv, make_vec_env
+from rlkit.version import VERSION, not_readable
 
 _EVALUATION_ENVS = 8
 _NATIVE_EVALUATION_ENVS = 128
@@ -93,7 +93,7 @@ class Session:
 
     def tree(self, **driver: Any) -> dict[str, Any]:
         """Everything a checkpoint holds: the agent's state, and `driver` under that key."""
-        origin = {"rlkit": rlkit.__version__, "agent": self.recipe.agent, "spaces": self._spaces()}
+        origin = {"rlkit": VERSION, "agent": self.recipe.agent, "spaces": self._spaces()}
         return {**self.agent.state_dict(), "driver": {**origin, **driver}}
 
     def restore(self, tree: dict[str, Any]) -> dict[str, Any]:
@@ -117,8 +117,7 @@ class Session:
             self.agent.load_state_dict({key: tree[key] for key in tree if key != "driver"})
         except KeyError as error:
             raise CheckpointError(
-                f"the checkpoint lacks {error}: it was written by rlkit {driver.get('rlkit')} and "
-                f"this is {rlkit.__version__}. Load it with the version that wrote it."
+                f"the checkpoint lacks {error}: {not_readable('it', driver.get('rlkit'))}"
             ) from error
         return driver
 

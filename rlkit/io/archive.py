@@ -1,4 +1,4 @@
-"""One-file form of a checkpoint: the same verified members, in a zip archive."""
+"""A checkpoint as one file: the same verified members in a zip archive."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from typing import Any, BinaryIO
 
 from rlkit.io.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 
-SIZE_LIMIT = 64 * 2**30  # bytes unpacked: an archive that claims more is taken for a bomb
+SIZE_LIMIT = 64 * 2**30  # bytes unpacked: an archive that claims more is refused as a zip bomb
 
 
 def write_archive(
-    target: str | Path | BinaryIO, tree: Mapping[str, Any], suffix: str = ".zip"
+    target: str | Path | BinaryIO, state: Mapping[str, Any], suffix: str = ".zip"
 ) -> None:
-    """Saves a tree of plain data as one file, which replaces an older one only when complete.
+    """Saves plain data as one file, which replaces an older one only when complete.
 
     Args:
         target: File name (the suffix is added where there is none) or binary file.
-        tree: See `write_checkpoint`.
+        state: See `write_checkpoint`.
         suffix: The suffix to add.
 
     Raises:
-        CheckpointError: If the disk refuses.
+        CheckpointError: If it cannot be written.
     """
     with tempfile.TemporaryDirectory() as folder:
         members = Path(folder) / "members"
-        write_checkpoint(members, tree)
+        write_checkpoint(members, state)
         if not isinstance(target, str | Path):
             _pack(members, target)
             return
@@ -48,10 +48,11 @@ def write_archive(
 
 
 def read_archive(source: str | Path | BinaryIO, suffix: str = ".zip") -> dict[str, Any]:
-    """Verifies an archive and returns the tree that `write_archive` was given.
+    """Verifies an archive and returns the state that `write_archive` was given.
 
     Raises:
-        CheckpointError: If it is missing, damaged or foreign. Nothing in it is executed.
+        CheckpointError: If it is missing, damaged, of another origin, or of a version whose format
+            is not read. Nothing in it is executed.
     """
     if isinstance(source, str | Path):
         path = Path(source) if Path(source).is_file() else _with_suffix(Path(source), suffix)
@@ -87,6 +88,6 @@ def _unpack(file: BinaryIO, name: str) -> dict[str, Any]:
             if sum(info.file_size for info in infos) > SIZE_LIMIT:
                 raise CheckpointError(f"{name} claims more than {SIZE_LIMIT} bytes")
             archive.extractall(folder)
-            return read_checkpoint(Path(folder))
+            return read_checkpoint(Path(folder), name)
     except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
         raise CheckpointError(f"{name} is damaged or no archive: {error}") from error

@@ -1,8 +1,8 @@
-"""Checkpoints: folders of plain data that are complete and verified, or do not count.
+"""Checkpoints: folders of plain data, used only if they are complete and verified.
 
 `step-N/` holds `weights.safetensors`, `optimiser.safetensors`, a `.npy` per large array,
-`state.json` for everything else, and `manifest.json` with the size and sha256 of each, written
-last. Reading executes nothing: there is no pickle on either side.
+`state.json` for everything else, and `manifest.json` with the version that wrote it and the size
+and sha256 of each file, written last. Reading executes nothing: no file holds a pickle.
 """
 
 from __future__ import annotations
@@ -20,37 +20,41 @@ from typing import Any
 import safetensors.torch
 from numpy.lib import format as npy
 
-import rlkit
 from rlkit.io.atomic_write import sync
 from rlkit.io.serialisation import CheckpointError as CheckpointError
-from rlkit.io.serialisation import Skeleton, fill, read_array, read_tensors
+from rlkit.io.serialisation import StateEncoder, decode_state, read_array, read_tensors
+from rlkit.version import VERSION, not_readable
 
-FORMAT, VERSION = "rlkit-checkpoint", 1
+KIND, FORMAT = "rlkit-checkpoint", 2
 MANIFEST, STATE = "manifest.json", "state.json"
 _MEMBER_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _STEP_NAME = re.compile(r"step-(\d+)")
 
 
+class OtherVersionError(CheckpointError):
+    """Another version of the suite wrote the file, in a format that this one does not read."""
+
+
 # Saving
 
 
-def write_checkpoint(folder: Path, tree: Mapping[str, Any]) -> None:
-    """Saves a tree of plain data as one folder, which appears complete or not at all.
+def write_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
+    """Saves plain data as one folder, which appears complete or not at all.
 
     Args:
         folder: The folder to create, `.../step-N`; one that exists is replaced.
-        tree: Nested dicts (string keys) and lists of str, int, float, bool, None, `np.ndarray`
+        state: Nested dicts (string keys) and lists of str, int, float, bool, None, `np.ndarray`
             and `torch.Tensor`. NumPy scalars become Python's.
 
     Raises:
         CheckpointError: If the disk refuses; earlier checkpoints are untouched.
-        TypeError: If the tree holds anything else; the message names the place.
+        TypeError: If the state holds anything else; the message names the place.
     """
     staged = folder.with_name(f".{folder.name}.staged")
     try:
         _remove(staged)  # a killed save may have left it
         staged.mkdir(parents=True)
-        _write_members(staged, tree)
+        _write_members(staged, state)
         # First write everything, then sync everything: the disk can then batch the work.
         for member in staged.iterdir():
             sync(member)
@@ -70,7 +74,7 @@ def write_checkpoint(folder: Path, tree: Mapping[str, Any]) -> None:
 def prune(folder: Path, newest: int, best: int | None = None) -> None:
     """Removes checkpoints, except the last two up to step `newest` and the one of step `best`.
 
-    Removes what killed processes have left, too.
+    Also removes what killed processes left behind.
     """
     for leftover in (*folder.glob(".step-*.staged"), *folder.glob(".step-*.removed")):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -90,7 +94,7 @@ def _remove(folder: Path) -> None:
 
 
 class _HashedFile:
-    """A new file that sums up what is written to it."""
+    """A new file that hashes what is written to it."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("xb")
@@ -106,29 +110,32 @@ class _HashedFile:
         return {"sha256": self._sum.hexdigest(), "size": size}
 
 
-def _write_members(folder: Path, tree: Mapping[str, Any]) -> None:
-    skeleton = Skeleton()
-    state = json.dumps({"tree": skeleton.strip(dict(tree), ())}, allow_nan=False, indent=1)
+def _write_members(folder: Path, state: Mapping[str, Any]) -> None:
+    encoder = StateEncoder()
+    text = json.dumps({"state": encoder.encode(dict(state), ())}, allow_nan=False, indent=1)
     members: dict[str, dict[str, Any]] = {}
-    contents: dict[str, bytes] = {STATE: state.encode()}
-    for name, tensors in skeleton.tensors.items():
+    contents: dict[str, bytes] = {STATE: text.encode()}
+    for name, tensors in encoder.tensors.items():
         contents[name] = safetensors.torch.save(tensors)
     for name, content in contents.items():
         file = _HashedFile(folder / name)
         file.write(content)
         members[name] = file.close()
-    for name, array in skeleton.arrays.items():
+    for name, array in encoder.arrays.items():
         file = _HashedFile(folder / name)
         npy.write_array(file, array, allow_pickle=False)
         members[name] = file.close()
-    (folder / MANIFEST).write_bytes(_manifest(members, VERSION, rlkit.__version__))
+    (folder / MANIFEST).write_bytes(_manifest(members, FORMAT, VERSION))
 
 
 def _manifest(members: dict[str, Any], version: int, writer: str) -> bytes:
-    content = {"format": FORMAT, "version": version, "rlkit": writer, "members": members}
-    text = json.dumps(content, sort_keys=True)
-    content["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    content = {"format": KIND, "version": version, "rlkit": writer, "members": members}
+    content["sha256"] = _checksum(content)
     return json.dumps(content, sort_keys=True, indent=1).encode()
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 # Loading
@@ -143,52 +150,60 @@ def saved_steps(folder: Path) -> list[int]:
 
 
 def load_latest(folder: Path) -> tuple[int, dict[str, Any]] | None:
-    """Step and tree of the newest checkpoint that verifies, or None where none was ever saved.
+    """Step and state of the newest checkpoint that verifies, or None where none was ever saved.
 
     Raises:
         CheckpointError: If there are checkpoints, and not one of them verifies.
+        OtherVersionError: If the newest was written in another format.
     """
     failures: list[str] = []
     for step in reversed(saved_steps(folder)):
         try:
-            tree = read_checkpoint(folder / f"step-{step}")
+            state = read_checkpoint(folder / f"step-{step}")
+        except OtherVersionError:
+            raise
         except CheckpointError as error:
             failures.append(str(error))
             continue
         if failures:
             warnings.warn(f"{failures[0]} Falling back to step {step}.", stacklevel=2)
-        return step, tree
+        return step, state
     if failures:
         raise CheckpointError(f"no checkpoint in {folder} can be loaded. {failures[0]}")
     return None
 
 
-def read_checkpoint(folder: Path) -> dict[str, Any]:
-    """Verifies a checkpoint and returns the tree that `write_checkpoint` was given.
+def read_checkpoint(folder: Path, name: str | None = None) -> dict[str, Any]:
+    """Verifies a checkpoint and returns the state that `write_checkpoint` was given.
 
     Nothing in the folder is executed, and nothing outside of it is read.
 
+    Args:
+        folder: The folder.
+        name: What an error about the version calls it; its path without.
+
     Raises:
-        CheckpointError: If it is missing, truncated, damaged, of another origin or newer.
+        CheckpointError: If it is missing, truncated, damaged, or of another origin.
+        OtherVersionError: If another version wrote it in another format.
     """
-    members = _verified_members(folder)
-    state = _read_json(folder / STATE) if STATE in members else {}
-    if not isinstance(state.get("tree"), dict):
+    members = _verified_members(folder, name or str(folder))
+    content = _read_json(folder / STATE) if STATE in members else {}
+    if not isinstance(content.get("state"), dict):
         raise CheckpointError(f"{folder / STATE} holds no state: a foreign file.")
     tensors = {
         name: read_tensors(folder / name) for name in members if name.endswith(".safetensors")
     }
     arrays = {name: read_array(folder / name) for name in members if name.endswith(".npy")}
     try:
-        tree: dict[str, Any] = fill(state["tree"], folder / STATE, tensors, arrays)
+        state: dict[str, Any] = decode_state(content["state"], folder / STATE, tensors, arrays)
     except (KeyError, RecursionError) as error:
         raise CheckpointError(
             f"{folder / STATE} refers to {error}, which {folder} lacks. Use another checkpoint."
         ) from None
-    return tree
+    return state
 
 
-def _verified_members(folder: Path) -> dict[str, Any]:
+def _verified_members(folder: Path, name: str) -> dict[str, Any]:
     if folder.is_file():
         raise CheckpointError(
             f"{folder} is a file; a checkpoint is a folder with a {MANIFEST}. "
@@ -198,23 +213,21 @@ def _verified_members(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder} holds no {MANIFEST}, so it is no complete checkpoint of this suite."
         )
+    raw = (folder / MANIFEST).read_bytes()
     manifest = _read_json(folder / MANIFEST)
-    if manifest.get("format") != FORMAT:
+    if manifest.get("format") != KIND:
         raise CheckpointError(f"{folder / MANIFEST} is foreign: not written by this suite.")
-    version, members = manifest.get("version"), manifest.get("members")
-    if isinstance(version, int) and version > VERSION:
-        raise CheckpointError(
-            f"{folder} was written in the newer format {version} (rlkit {manifest.get('rlkit')}); "
-            f"this version reads up to {VERSION}. Upgrade with `pip install -U rlkit-suite`."
-        )
-    if not isinstance(members, dict) or not isinstance(version, int):
-        raise CheckpointError(f"{folder / MANIFEST} is damaged. Use another checkpoint.")
-    if _manifest(members, version, manifest.get("rlkit", "")) != (folder / MANIFEST).read_bytes():
+    if manifest.pop("sha256", None) != _checksum(manifest):
         raise CheckpointError(
             f"{folder / MANIFEST} is damaged: its checksum differs. Use another checkpoint."
         )
-    for name, facts in members.items():
-        _verify(folder, name, facts)
+    writer, members = manifest.get("rlkit"), manifest.get("members")
+    if manifest.get("version") != FORMAT:
+        raise OtherVersionError(f"{not_readable(name, writer)}.")
+    if not isinstance(members, dict) or _manifest(members, FORMAT, str(writer)) != raw:
+        raise CheckpointError(f"{folder / MANIFEST} is damaged. Use another checkpoint.")
+    for member, facts in members.items():
+        _verify(folder, member, facts)
     return members
 
 

@@ -1,4 +1,4 @@
-"""Trees of plain data, taken apart for files: JSON for the shape, arrays and tensors beside it."""
+"""Serialisation of nested plain data: JSON for the structure, separate files for large arrays."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import math
 import os
 import re
+from collections.abc import Mapping
 from io import SEEK_END, BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,19 +19,19 @@ from numpy.typing import NDArray
 
 TENSOR_FILES = ("weights", "optimiser")  # top-level keys with a safetensors file of their own
 INLINE_BYTES = 1024  # smaller arrays stay in the JSON: many environments have many of them
-MAPPED_BYTES = 2**28  # larger ones are read as they are needed: they may exceed the memory
+MAPPED_BYTES = 2**28  # larger ones are memory-mapped: they may exceed the RAM
 
 
 class CheckpointError(ValueError):
     """A checkpoint cannot be saved or loaded; the message names the file, the cause, the fix."""
 
 
-class Skeleton:
-    """What JSON can hold of a tree; arrays and tensors move out and leave a marker behind.
+class StateEncoder:
+    """Encodes a state as JSON; arrays and tensors go to files and leave a marker in their place.
 
     Attributes:
-        tensors: What moved out, by safetensors file and name.
-        arrays: What moved out, by npy file.
+        tensors: The tensors, by safetensors file and name.
+        arrays: The arrays, by npy file.
     """
 
     def __init__(self) -> None:
@@ -38,11 +39,15 @@ class Skeleton:
         self.arrays: dict[str, NDArray[Any]] = {}
         self._taken: set[str] = set()
 
-    def strip(self, node: Any, path: tuple[str, ...]) -> Any:
-        """The JSON form of what lies at a path of the tree.
+    def encode(self, node: Any, path: tuple[str, ...]) -> Any:
+        """The JSON form of a node of the state.
+
+        Args:
+            node: The node.
+            path: Keys that lead to it from the top.
 
         Raises:
-            TypeError: If it is no plain data.
+            TypeError: If it is not plain data.
         """
         if isinstance(node, np.generic):
             node = node.item()
@@ -51,7 +56,7 @@ class Skeleton:
         if isinstance(node, float):
             return float(node) if math.isfinite(node) else {"$float": str(float(node))}
         if isinstance(node, list):
-            return [self.strip(item, (*path, str(i))) for i, item in enumerate(node)]
+            return [self.encode(item, (*path, str(i))) for i, item in enumerate(node)]
         if isinstance(node, torch.Tensor):
             return {"$tensor": self._place_tensor(node, path)}
         if isinstance(node, np.ndarray) and not node.dtype.hasobject:
@@ -63,7 +68,7 @@ class Skeleton:
                         f"a checkpoint cannot hold the key {key!r} at {'.'.join(path) or 'its top'}"
                         f": keys are strings that do not begin with '$'"
                     )
-            return {key: self.strip(item, (*path, key)) for key, item in node.items()}
+            return {key: self.encode(item, (*path, key)) for key, item in node.items()}
         raise TypeError(
             f"a checkpoint cannot hold {type(node).__name__} at {'.'.join(path)}: use dict, list, "
             f"str, int, float, bool, None, a numeric np.ndarray or a torch.Tensor"
@@ -97,27 +102,27 @@ class Skeleton:
         return candidate
 
 
-def fill(
+def decode_state(
     node: Any,
     json_file: Path,
     tensors: dict[str, dict[str, torch.Tensor]],
     arrays: dict[str, NDArray[Any]],
 ) -> Any:
-    """The tree that `Skeleton.strip` was given.
+    """The state that `StateEncoder.encode` was given.
 
     Args:
         node: Its JSON form.
         json_file: Where that was read, for messages.
-        tensors: `Skeleton.tensors`.
-        arrays: `Skeleton.arrays`.
+        tensors: `StateEncoder.tensors`.
+        arrays: `StateEncoder.arrays`.
 
     Raises:
-        KeyError: If a marker refers to what is not there.
+        KeyError: If a marker refers to a missing tensor or array.
         CheckpointError: If an array inside the JSON is damaged or carries a pickle.
     """
     match node:
         case list():
-            return [fill(item, json_file, tensors, arrays) for item in node]
+            return [decode_state(item, json_file, tensors, arrays) for item in node]
         case {"$float": "nan" | "inf" | "-inf" as text}:
             return float(text)
         case {"$tensor": [str(file), str(name)]}:
@@ -127,7 +132,9 @@ def fill(
         case {"$npy": str(text)}:
             return _parse_npy(json_file, BytesIO(_decode(json_file, text)))
         case dict():
-            return {key: fill(item, json_file, tensors, arrays) for key, item in node.items()}
+            return {
+                key: decode_state(item, json_file, tensors, arrays) for key, item in node.items()
+            }
     return node
 
 
@@ -144,15 +151,33 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def read_array(path: Path) -> NDArray[Any]:
-    """The array of an npy file; a large one as a private map of the file, read where it is used.
+    """The array of an npy file; a large one as a private memory map, read where it is used.
 
     Raises:
         CheckpointError: If it is another kind of file, claims more than it holds, or carries a
             pickle.
     """
     with path.open("rb") as file:
-        # Elsewhere a file that is mapped cannot be removed, and checkpoints are.
+        # On Windows a mapped file cannot be removed, and checkpoints are pruned.
         return _parse_npy(path, file, may_map=os.name == "posix")
+
+
+def plain_data(value: Any, *, finite: bool = False) -> Any:
+    """A value as files hold it: mappings as dicts, sequences and NumPy arrays as lists.
+
+    Args:
+        value: Nested mappings, sequences, arrays and scalars.
+        finite: Whether NaN and infinities become None, as strict JSON demands.
+    """
+    if isinstance(value, Mapping):
+        return {key: plain_data(part, finite=finite) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_data(part, finite=finite) for part in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return plain_data(value.tolist(), finite=finite)
+    if finite and isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def _decode(json_file: Path, text: str) -> bytes:
@@ -169,14 +194,14 @@ def _parse_npy(path: Path, file: BinaryIO, may_map: bool = False) -> NDArray[Any
         shape, _, dtype = read_header(file)
         start = file.tell()
         size = file.seek(0, SEEK_END) - start
-        # Before the memory is taken: a header may claim any shape.
+        # Checked before memory is allocated: a header may claim any shape.
         if not dtype.hasobject and math.prod(shape) * dtype.itemsize != size:
             raise ValueError(f"{size} bytes cannot be {shape} of {dtype}")
         if may_map and size > MAPPED_BYTES and not dtype.hasobject:
             return np.asarray(npy.open_memmap(path, mode="c"))
         file.seek(0)
         array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
-    except Exception as error:  # a hostile header may upset the parser in many ways
+    except Exception as error:  # a malicious header may make the parser raise anything
         raise _foreign(path, "npy", has_pickle="Object arrays" in str(error)) from error
     return array
 

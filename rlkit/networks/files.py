@@ -12,6 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from rlkit.version import VERSION, not_readable
+
 WEIGHTS = "weights.safetensors"
 FORMAT = 1
 
@@ -39,9 +41,10 @@ def write_model(folder: Path, kind: str, state: dict[str, Any], views: dict[str,
     facts = {name: value for name, value in state.items() if name not in tensors}
     del tensors["vector"]  # its named parts are written instead
     tensors |= {f"model.{name}": view.clone() for name, view in views.items()}
+    header = {"format": FORMAT, "rlkit": VERSION}
     written = {
         WEIGHTS: save(tensors),
-        facts_file: json.dumps({"format": FORMAT, **facts}, indent=2).encode() + b"\n",
+        facts_file: json.dumps(header | facts, indent=2).encode() + b"\n",
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged, old = (folder.with_name(f".{folder.name}.{word}") for word in ("staged", "old"))
@@ -72,9 +75,7 @@ def read_model(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tenso
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise ValueError(f"the {kind} in {folder} is damaged: {error}") from error
     if facts.get("format") != FORMAT:
-        raise ValueError(
-            f"the {kind} in {folder} has format {facts.get('format')}, this rlkit reads {FORMAT}"
-        )
+        raise ValueError(not_readable(f"the {kind} in {folder}", facts.get("rlkit")))
     views = {name: tensors.pop(name) for name in list(tensors) if name.startswith("model.")}
     return facts | tensors, {name.removeprefix("model."): view for name, view in views.items()}
 

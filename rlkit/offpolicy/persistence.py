@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -16,6 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rlkit.io.archive import read_archive, write_archive
 from rlkit.io.checkpoint import CheckpointError
+from rlkit.io.serialisation import plain_data
 from rlkit.io.spaces import space_from_plain, space_to_plain
 from rlkit.networks.encoders import HiddenState
 from rlkit.offpolicy.collect import cut_episodes
@@ -235,15 +235,8 @@ def _plain_options(options: dict[str, Any]) -> dict[str, Any]:
                 f"{name} is a function, and files hold plain data only; pass a number, or set it "
                 f"again when loading: load(path, {name}=...)"
             )
-        plain[name] = _plain(value)
+        plain[name] = plain_data(value)
     return plain
-
-
-def _plain(value: Any) -> Any:
-    """Tables and sequences as files hold them."""
-    if isinstance(value, Mapping):
-        return {key: _plain(part) for key, part in value.items()}
-    return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def _global_rng() -> dict[str, Any]:

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.lib import format as npy
 
-from rlkit.io import checkpoint
-from rlkit.io import serialisation as tree_module
+from rlkit.io import checkpoint, serialisation
 from rlkit.io.checkpoint import (
     CheckpointError,
     load_latest,
@@ -76,7 +75,7 @@ arrays = hnp.arrays(
 )
 leaves = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), tensors, arrays)
 keys = st.text(min_size=1).filter(lambda key: not key.startswith("$"))
-trees = st.dictionaries(
+states = st.dictionaries(
     keys | st.sampled_from(["weights", "optimiser", "a.b", "a"]),
     st.recursive(
         leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3)
@@ -85,23 +84,23 @@ trees = st.dictionaries(
 )
 
 
-@given(trees)
+@given(states)
 @settings(
     max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-def test_round_trip_is_exact(tmp_path, tree):
-    write_checkpoint(tmp_path / "step-1", tree)
-    assert_same(tree, read_checkpoint(tmp_path / "step-1"))
+def test_round_trip_is_exact(tmp_path, state):
+    write_checkpoint(tmp_path / "step-1", state)
+    assert_same(state, read_checkpoint(tmp_path / "step-1"))
 
 
 @pytest.mark.parametrize("inline", [0, 10**9])
 def test_small_and_large_arrays_are_exact(tmp_path, monkeypatch, inline):
-    monkeypatch.setattr(tree_module, "INLINE_BYTES", inline)
-    tree = example()
-    write_checkpoint(tmp_path / "step-1", tree)
-    assert_same(tree, read_checkpoint(tmp_path / "step-1"))
+    monkeypatch.setattr(serialisation, "INLINE_BYTES", inline)
+    state = example()
+    write_checkpoint(tmp_path / "step-1", state)
+    assert_same(state, read_checkpoint(tmp_path / "step-1"))
     assert (tmp_path / "step-1" / "replay-observation.npy").exists() == (inline == 0)
 
 
@@ -123,7 +122,7 @@ def test_shared_and_strided_tensors_are_copied(tmp_path):
 @pytest.mark.parametrize(
     "bad", [{"a": (1, 2)}, {"a": {1: 2}}, {"a": {"$x": 1}}, {"a": object()}, {"a": {3, 4}}]
 )
-def test_what_is_no_plain_data_is_refused(tmp_path, bad):
+def test_other_than_plain_data_is_refused(tmp_path, bad):
     with pytest.raises(TypeError, match="a checkpoint cannot hold"):
         write_checkpoint(tmp_path / "step-1", bad)
     assert list(tmp_path.iterdir()) == []
@@ -175,7 +174,7 @@ def forge(folder, name, content):
     (folder / name).write_bytes(content)
     facts = json.loads((folder / "manifest.json").read_bytes())["members"]
     facts[name] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
-    (folder / "manifest.json").write_bytes(checkpoint._manifest(facts, 1, "0"))
+    (folder / "manifest.json").write_bytes(checkpoint._manifest(facts, checkpoint.FORMAT, "0"))
 
 
 class Bomb:
@@ -217,7 +216,7 @@ def test_a_header_may_not_claim_more_memory_than_the_file_has(tmp_path):
 def test_members_outside_of_the_folder_are_refused(tmp_path, name):
     write_checkpoint(tmp_path / "step-1", example())
     facts = {name: {"sha256": "0" * 64, "size": 0}}
-    manifest = checkpoint._manifest(facts, 1, "0")
+    manifest = checkpoint._manifest(facts, checkpoint.FORMAT, "0")
     (tmp_path / "step-1" / "manifest.json").write_bytes(manifest)
     with pytest.raises(CheckpointError, match="not a plain file"):
         read_checkpoint(tmp_path / "step-1")
@@ -237,26 +236,28 @@ def test_links_are_refused(tmp_path):
     [
         b"[]",
         b"{}",
-        b'{"tree": 3}',
-        b'{"tree": {"a": {"$array": "x.npy"}}}',
-        b'{"tree": {"a": {"$npy": "?"}}}',
+        b'{"state": 3}',
+        b'{"state": {"a": {"$array": "x.npy"}}}',
+        b'{"state": {"a": {"$npy": "?"}}}',
         b"[" * 100_000,
     ],
 )
 def test_a_foreign_state_is_refused(tmp_path, state):
     write_checkpoint(tmp_path / "step-1", example())
     forge(tmp_path / "step-1", "state.json", state)
-    with pytest.raises(CheckpointError):
+    with pytest.raises(CheckpointError, match=r"state\.json"):
         read_checkpoint(tmp_path / "step-1")
 
 
-def test_newer_and_foreign_checkpoints_say_so(tmp_path):
+def test_checkpoints_of_other_versions_and_programs_are_refused(tmp_path):
     folder = tmp_path / "step-1"
     with pytest.raises(CheckpointError, match=r"holds no manifest\.json"):
         read_checkpoint(folder)
     write_checkpoint(folder, example())
-    (folder / "manifest.json").write_bytes(checkpoint._manifest({}, 2, "9.0"))
-    with pytest.raises(CheckpointError, match=r"newer format 2 \(rlkit 9.0\).*pip install -U"):
+    (folder / "manifest.json").write_bytes(checkpoint._manifest({}, 9, "9.0.0"))
+    with pytest.raises(
+        CheckpointError, match=r"step-1 was written by rlkit-suite 9\.0\.0 .* read it with"
+    ):
         read_checkpoint(folder)
     (folder / "manifest.json").write_text('{"format": "other"}')
     with pytest.raises(CheckpointError, match="is foreign"):
@@ -343,7 +344,7 @@ def test_a_kill_at_any_moment_leaves_a_loadable_checkpoint(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
-        found, tree = load_latest(tmp_path)
+        found, state = load_latest(tmp_path)
         assert found >= step
-        assert (tree["replay"] == found).all()
+        assert (state["replay"] == found).all()
         step = found + 1

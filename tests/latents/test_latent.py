@@ -239,7 +239,7 @@ def damage(folder, name, function):
         (lambda f: damage(f, "weights.safetensors", lambda data: data[:-9]), "is damaged"),
         (
             lambda f: damage(f, "latent.json", lambda d: d.replace(b'"format": 1', b'"format": 9')),
-            "has format 9, this rlkit reads 1",
+            "was written by rlkit-suite .* read it with",
         ),
         (
             lambda f: damage(f, "latent.json", lambda d: d.replace(b'"dims": 3', b'"dims": 4')),

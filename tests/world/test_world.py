@@ -206,7 +206,7 @@ def damage(folder, name, function):
         (lambda f: damage(f, "weights.safetensors", lambda d: d[:-9]), "is damaged"),
         (
             lambda f: damage(f, "world.json", lambda d: d.replace(b'"format": 1', b'"format": 9')),
-            "has format 9, this rlkit reads 1",
+            "was written by rlkit-suite .* read it with",
         ),
         (
             lambda f: damage(

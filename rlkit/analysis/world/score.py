@@ -15,6 +15,7 @@ from rlkit.analysis.world.benchmark import LEVEL, LEVELS, Benchmark, BenchmarkSe
 from rlkit.analysis.world.candidates import ARX, CONTROL, PERSISTENCE, Candidate, make_candidates
 from rlkit.analysis.world.data import Source, WorldData, load_data, split_settings
 from rlkit.analysis.world.training import Fitting
+from rlkit.io.serialisation import plain_data
 from rlkit.vec.vec_env import MakeEnv
 from rlkit.world.scores.scores import Scores, skill
 
@@ -87,7 +88,7 @@ def measure_worlds(
         runs.append(facts)
         shown = shown or ReportInput(data, benchmark, some, rows)
     assert shown is not None
-    found: dict[str, Any] = _plain(
+    found: dict[str, Any] = plain_data(
         {
             "data": source.plain(),
             "protocol": _described(shown, protocol),
@@ -95,7 +96,8 @@ def measure_worlds(
             "models": {
                 one.name: _joined(one, [run[one.name] for run in runs]) for one in candidates
             },
-        }
+        },
+        finite=True,
     )
     return found, shown
 
@@ -302,16 +304,3 @@ def _described(shown: ReportInput, protocol: BenchmarkSettings) -> dict[str, Any
         if benchmark.cells is None
         else {"edges": benchmark.edges, "steps_ahead": benchmark.region_step},
     }
-
-
-def _plain(node: Any) -> Any:
-    """As JSON values; what is no number becomes null."""
-    if isinstance(node, dict):
-        return {key: _plain(value) for key, value in node.items()}
-    if isinstance(node, list | tuple):
-        return [_plain(value) for value in node]
-    if isinstance(node, np.ndarray | np.generic):
-        return _plain(node.tolist())
-    if isinstance(node, float) and not math.isfinite(node):
-        return None
-    return node
