@@ -10,14 +10,8 @@ from torch import Tensor
 from torch.nn.functional import layer_norm
 
 from rlkit.latents.contract import Metrics
-from rlkit.latents.model import (
-    CHANNELS,
-    EncoderDecoder,
-    is_number,
-    normal_like,
-    require,
-    squared_error,
-)
+from rlkit.latents.model import CHANNELS, EncoderDecoder, normal_like, squared_error
+from rlkit.networks.fields import require, require_flag, require_number
 
 
 @dataclass(frozen=True)
@@ -56,9 +50,8 @@ class Autoencoder(EncoderDecoder):
 
     def __post_init__(self) -> None:
         self._require_networks()
-        for name in ("linear", "squash"):
-            require(self, name, isinstance(getattr(self, name), bool), "true or false")
-        require(self, "noise", is_number(self.noise, 0), "a number >= 0")
+        require_flag(self, "linear", "squash")
+        require_number(self, 0, "noise")
 
     @property
     def affine(self) -> bool:

@@ -10,8 +10,17 @@ import torch
 from torch import Tensor
 
 from rlkit.latents.contract import LatentModel, Metrics
-from rlkit.networks import ADAM, adam_state, gradient
-from rlkit.networks.difference import differ
+from rlkit.networks import adam_state
+from rlkit.networks.fit import descend
+from rlkit.networks.laws import (
+    changed,
+    differ,
+    not_lowered,
+    run_laws,
+    unreached_parameters,
+    wrong_loss,
+    wrong_parameters,
+)
 
 TOLERANCE = 1e-4
 """Largest difference between two ways to the same float32 numbers, where those are around 1."""
@@ -82,26 +91,15 @@ def check_latent(model: LatentModel, observations: Observations | None = None) -
         ValueError: If a law is broken; the message names it and says what differs.
     """
     case = Observations(model) if observations is None else observations
-    for name, law in LAWS.items():
-        wrong = law(case)
-        if wrong is not None:
-            raise ValueError(f"{type(model).__name__} breaks the law {name!r}: {wrong}")
+    run_laws(model, LAWS, case)
 
 
 def _has_the_shapes_it_promises(case: Observations) -> str | None:
     model, rows = case.model, len(case.x)
     if model.shape != case.shape:
         return f"with_shape({case.shape}) gave a model for {model.shape}"
-    total = sum(view.numel() for view in model.views(case.vector).values())
-    if not len(case.vector) == model.size == total:
-        return (
-            f"initial_parameters has {len(case.vector)} numbers, size is {model.size}, "
-            f"the views hold {total}"
-        )
-    if {name: tuple(view.shape) for name, view in model.views(case.vector).items()} != {
-        name: tuple(shape) for name, shape in model.shapes().items()
-    }:
-        return "the views have other shapes than shapes() says"
+    if wrong := wrong_parameters(model, case.vector):
+        return wrong
     with torch.no_grad():
         mean, scale = model.encode(case.vector, case.x)
     found = {"mean": mean, "scale": scale, "decoded": case.decode(case.z)}
@@ -128,12 +126,13 @@ def _images_are_bytes_or_shares(case: Observations) -> str | None:
 
 def _never_writes_to_what_it_reads(case: Observations) -> str | None:
     read = {"vector": case.vector, "x": case.x, "z": case.z}
-    before = {name: value.clone() for name, value in read.items()}
-    case.encode(case.x), case.decode(case.z), case.loss(case.vector)
-    if not case.of_images:
-        case.encode(case.x.float())
-    written = [name for name, value in read.items() if not torch.equal(value, before[name])]
-    return f"{', '.join(written)} changed" if written else None
+
+    def call() -> None:
+        case.encode(case.x), case.decode(case.z), case.loss(case.vector)
+        if not case.of_images:
+            case.encode(case.x.float())
+
+    return changed(read, call)
 
 
 def _codes_are_the_same_every_time(case: Observations) -> str | None:
@@ -158,43 +157,32 @@ def _rows_are_separate(case: Observations) -> str | None:
 
 
 def _the_loss_follows_its_generator(case: Observations) -> str | None:
-    (one, metrics), (two, _) = case.loss(case.vector), case.loss(case.vector)
-    if one.shape != () or not one.isfinite():
-        return f"the loss is {one}, not one finite number"
-    if not torch.equal(one, two):
-        return f"two losses with the same generator are {float(one)} and {float(two)}"
-    if "reconstruction" not in metrics:
-        return f"the metrics {sorted(metrics)} hold no reconstruction"
-    attached = [name for name, value in metrics.items() if value.requires_grad]
-    vector = case.vector.clone().requires_grad_()
-    attached += [name for name, value in case.loss(vector)[1].items() if value.requires_grad]
-    return f"the metrics {', '.join(attached)} are attached" if attached else None
+    return wrong_loss(case.loss, case.vector, "reconstruction")
 
 
 def _gradients_reach_every_parameter(case: Observations) -> str | None:
     if _solve_of(case.model) is not None:
         return None
-    found = gradient(case.loss, case.vector)[0]
-    idle = [name for name, part in case.model.views(found).items() if not part.any()]
-    return f"none reaches {', '.join(idle)}" if idle else None
+    return unreached_parameters(case.model, case.loss, case.vector)
 
 
 def _fitting_lowers_the_loss(case: Observations) -> str | None:
-    def loss(vector: Tensor) -> float:
-        with torch.no_grad():
-            return sum(float(case.loss(vector, seed)[0]) for seed in range(8)) / 8
-
     solve = _solve_of(case.model)
     if solve is not None:
         after = solve(case.x)
     else:
         state = adam_state("vector", case.vector)
-        for seed in range(100):
-            grad, _ = gradient(lambda v, seed=seed: case.loss(v, seed), state["vector"])  # type: ignore[misc]
-            state |= ADAM.step(state, "vector", grad, 3e-4)
+        fit = descend(
+            state,
+            lambda vector, seed, _: case.loss(vector, seed),
+            range(100),
+            model=case.model,
+            learning_rate=3e-4,
+        )
+        for _ in fit:
+            pass
         after = state["vector"]
-    values = loss(case.vector), loss(after)
-    return None if values[1] < values[0] else f"it is {values[0]:.6g} before, {values[1]:.6g} after"
+    return not_lowered(lambda v, seed: float(case.loss(v, seed)[0]), case.vector, after)
 
 
 def _solve_of(model: LatentModel) -> Callable[[Any], Tensor] | None:

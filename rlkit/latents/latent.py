@@ -13,8 +13,9 @@ from torch import Tensor
 
 from rlkit.latents.contract import LATENTS, LatentModel, Metrics
 from rlkit.latents.frames import Frames, as_tensor, moments, require_frames, require_shape
-from rlkit.networks import ADAM, adam_state, gradient
+from rlkit.networks import adam_state
 from rlkit.networks.files import fill_views, read_model, write_model
+from rlkit.networks.fit import descend
 
 CHUNK = 256  # frames that pass through a network at a time; more do not stay in the cache
 
@@ -185,22 +186,19 @@ class FittedLatent:
     ) -> Iterator[Metrics]:
         shift, scale = self._standard(frames)
         state = dict(self._state)
-        for step in range(self.steps, self.steps + steps):
+
+        def batch() -> Tensor:
             drawn = torch.randint(len(frames), (batch_size,), generator=generator).numpy()
-            x = self._standardised(self._rows(frames[drawn]), shift, scale)
+            return self._standardised(self._rows(frames[drawn]), shift, scale)
 
-            def loss(vector: Tensor, x: Tensor = x, step: int = step) -> tuple[Tensor, Metrics]:
-                value, metrics = self.model.loss(vector, x, generator, step)
-                return value, metrics | {"loss": value}
-
-            grad, metrics = gradient(loss, state["vector"])
-            if not metrics["loss"].isfinite():
-                raise ValueError(
-                    f"the loss of {type(self.model).__name__} is {float(metrics['loss'])} at step "
-                    f"{step}; lower learning_rate = {learning_rate}. The latent is as it was"
-                )
-            state |= ADAM.step(state, "vector", grad, learning_rate)
-            yield metrics
+        yield from descend(
+            state,
+            lambda vector, x, step: self.model.loss(vector, x, generator, step),
+            (batch() for _ in range(steps)),
+            model=self.model,
+            learning_rate=learning_rate,
+            start=self.steps,
+        )
         self._publish(state, shift, scale, steps)
 
     def _publish(self, state: dict[str, Tensor], shift: Tensor, scale: Tensor, steps: int) -> None:

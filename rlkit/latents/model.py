@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rlkit.latents.images import ImageDecoder, ImageEncoder, require_image
 from rlkit.networks import Mlp, Parametric
+from rlkit.networks.fields import is_whole, require, require_flag, require_whole, require_widths
 
 CHANNELS = (16, 32, 32)
 """Default widths of the convolutions."""
@@ -58,7 +59,7 @@ class ParametricLatent(Parametric):
         return x.float()
 
     def _require_dims_and_shape(self) -> None:
-        require(self, "dims", is_whole(self.dims, 1), "a whole number >= 1")
+        require_whole(self, 1, "dims")
         if len(self.shape) not in (0, 1, 3) or any(not is_whole(n, 1) for n in self.shape):
             advice = ""
             if len(self.shape) == 2:
@@ -122,12 +123,9 @@ class EncoderDecoder(ParametricLatent):
 
     def _require_networks(self) -> None:
         self._require_dims_and_shape()
-        for name in ("hidden", "channels"):
-            widths = getattr(self, name)
-            good = isinstance(widths, tuple) and all(is_whole(width, 1) for width in widths)
-            require(self, name, good, "a sequence of whole numbers >= 1")
+        require_widths(self, "hidden", "channels")
         require(self, "channels", len(self.channels) == 3, "three widths, one per convolution")
-        require(self, "spatial", isinstance(self.spatial, bool), "true or false")
+        require_flag(self, "spatial")
         if self.of_images and not self.affine:
             require_image(type(self).__name__, self.shape)
 
@@ -181,21 +179,3 @@ def normal_like(x: Tensor, generator: torch.Generator) -> Tensor:
 def squared_error(y: Tensor, x: Tensor) -> Tensor:
     """Squared differences, summed over each row: `(B, ...), (B, ...) -> (B,)`."""
     return (y - x).square().flatten(1).sum(1)
-
-
-def is_whole(value: object, least: int) -> bool:
-    """Whether a value is a whole number of `least` or more."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def is_number(value: object, least: float) -> bool:
-    """Whether a value is a finite number of `least` or more."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and math.isfinite(value) and value >= least  # type: ignore[arg-type, operator]
-
-
-def require(owner: object, name: str, holds: bool, wanted: str) -> None:
-    """Raises a ValueError that names a setting and its value unless a condition holds."""
-    if not holds:
-        value = getattr(owner, name)
-        raise ValueError(f"{type(owner).__name__}: {name} must be {wanted}, got {value!r}")

@@ -14,11 +14,16 @@ from rlkit.latents.contract import Metrics
 from rlkit.latents.model import (
     CHANNELS,
     EncoderDecoder,
-    is_number,
-    is_whole,
     normal_like,
-    require,
     squared_error,
+)
+from rlkit.networks.fields import (
+    is_number,
+    require,
+    require_choice,
+    require_number,
+    require_positive,
+    require_whole,
 )
 
 LEAST_SCALE = 1e-4
@@ -80,12 +85,9 @@ class VAE(EncoderDecoder):
 
     def __post_init__(self) -> None:
         self._require_networks()
-        require(self, "beta", is_number(self.beta, 0), "a number >= 0")
-        require(self, "free_bits", is_number(self.free_bits, 0), "a number of nats >= 0")
-        good = is_number(self.initial_scale, 0) and self.initial_scale > 0
-        require(self, "initial_scale", good, "a number > 0")
-        for name in ("annealing", "capacity_steps"):
-            require(self, name, is_whole(getattr(self, name), 0), "a whole number of steps >= 0")
+        require_number(self, 0, "beta", "free_bits")
+        require_positive(self, "initial_scale")
+        require_whole(self, 0, "annealing", "capacity_steps")
         self._require_likelihood()
         if self.capacity is not None:
             require(self, "capacity", is_number(self.capacity, 0), "a number of nats >= 0 or None")
@@ -101,8 +103,7 @@ class VAE(EncoderDecoder):
             )
 
     def _require_likelihood(self) -> None:
-        likelihoods = ("gaussian", "bernoulli")
-        require(self, "likelihood", self.likelihood in likelihoods, " or ".join(likelihoods))
+        require_choice(self, "likelihood", ("gaussian", "bernoulli"))
         if self.bernoulli and len(self.shape) == 1:
             raise ValueError(
                 f"VAE: likelihood = 'bernoulli' is for images, whose numbers are in [0, 1]; for "

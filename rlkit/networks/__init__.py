@@ -6,6 +6,6 @@ from rlkit.networks.gradient import UpdateFunction as UpdateFunction
 from rlkit.networks.gradient import adam_state as adam_state
 from rlkit.networks.gradient import gradient as gradient
 from rlkit.networks.mlp import Mlp as Mlp
-from rlkit.networks.normaliser import Normaliser as Normaliser
-from rlkit.networks.normaliser import normalise as normalise
-from rlkit.networks.parameters import Parametric as Parametric
+from rlkit.networks.mlp import Normaliser as Normaliser
+from rlkit.networks.mlp import Parametric as Parametric
+from rlkit.networks.mlp import normalise as normalise

@@ -1,19 +1,62 @@
-"""A multi-layer perceptron, or an ensemble of them, as a pure function of one flat vector."""
+"""Named parameters in one flat vector, multi-layer perceptrons of them, and input normalisation."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
-
-from rlkit.networks.parameters import Parametric
 
 # Columns below which MKL is up to four times faster at the transposed product.
 NARROW = 16
+
+
+class Parametric(ABC):
+    """A function of one flat parameter vector; holds shapes, never the parameters.
+
+    One contiguous vector per network makes the optimiser, the target average and a checkpoint one
+    operation each, whatever the depth. What follows from the shapes is computed once per object,
+    so that an object's fields must not change.
+    """
+
+    @abstractmethod
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every parameter, in the flat vector's order."""
+
+    @abstractmethod
+    def fill(self, views: dict[str, Tensor], generator: torch.Generator) -> None:
+        """Writes fresh values into the named parameters."""
+
+    @cached_property
+    def _parts(self) -> tuple[list[int], list[tuple[str, tuple[int, ...]]]]:
+        """Length of each parameter in the vector, and its name and shape."""
+        shapes = self.shapes()
+        return [math.prod(shape) for shape in shapes.values()], list(shapes.items())
+
+    @cached_property
+    def size(self) -> int:
+        """Length of the flat vector."""
+        return sum(self._parts[0])
+
+    def views(self, vector: Tensor) -> dict[str, Tensor]:
+        """The named parameters inside a flat vector `(size,)`; they share its memory."""
+        lengths, named = self._parts
+        parts = torch.split(vector, lengths)
+        return {name: part.view(shape) for (name, shape), part in zip(named, parts, strict=True)}
+
+    def initial_parameters(self, generator: torch.Generator) -> Tensor:
+        """A fresh parameter vector `(size,)`."""
+        vector = torch.empty(self.size)
+        self.fill(self.views(vector), generator)
+        return vector
 
 
 @dataclass(frozen=True)
@@ -108,3 +151,67 @@ def _product(x: Tensor, weight: Tensor) -> Tensor:
     if len(x) == 1:
         return (x[0] @ weight[0]).unsqueeze(0)
     return torch.bmm(x, weight)
+
+
+class Normaliser:
+    """Scales a vector by its running mean and standard deviation, clipped.
+
+    The moments are kept in float64. They follow the data as collected, not relabelled goals.
+
+    Source: Chan, Golub and LeVeque 1983 for merging moments; clipping at 5 deviations as in the
+    HER baselines (Plappert et al. 2018, appendix).
+
+    Args:
+        size: Width of the vector.
+        device: Where `scale` is computed.
+        enabled: If False the scaling stays the identity.
+    """
+
+    CLIP = 5.0
+
+    def __init__(self, size: int, device: torch.device | str = "cpu", enabled: bool = True) -> None:
+        self.enabled = enabled
+        self.count = 0.0
+        self._mean = np.zeros(size)
+        self._square = np.zeros(size)  # sum of squared deviations
+        self.shift = torch.zeros(size, device=device)
+        self.scale = torch.ones(size, device=device)
+
+    def observe(self, rows: NDArray[np.floating[Any]]) -> None:
+        """Includes rows `(N, size)` in the moments."""
+        if not self.enabled or self._mean.size == 0:
+            return
+        count = len(rows)
+        mean = rows.mean(axis=0, dtype=np.float64)
+        difference = mean - self._mean
+        total = self.count + count
+        self._mean = self._mean + difference * (count / total)
+        self._square = (
+            self._square
+            + ((rows - mean) ** 2).sum(axis=0)
+            + difference**2 * (self.count * count / total)
+        )
+        self.count = total
+        self._publish()
+
+    def _publish(self) -> None:
+        deviation = np.sqrt(self._square / max(self.count, 1.0))
+        # Bounded, because dividing a constant input by its rounding noise would blow it up.
+        scale = 1.0 / np.maximum(deviation, 1e-2)
+        self.shift.copy_(torch.from_numpy(self._mean))
+        self.scale.copy_(torch.from_numpy(scale))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The moments."""
+        return {"count": self.count, "mean": self._mean.copy(), "square": self._square.copy()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores the moments; `shift` and `scale` are part of the weights."""
+        self.count = float(state["count"])
+        self._mean = np.array(state["mean"], np.float64)
+        self._square = np.array(state["square"], np.float64)
+
+
+def normalise(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """`x` in deviations from its mean, `(..., size)`, clipped."""
+    return ((x - shift) * scale).clamp(-Normaliser.CLIP, Normaliser.CLIP)

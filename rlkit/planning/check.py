@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from rlkit.networks.laws import changed, run_laws
 from rlkit.planning.contract import Actions, Evaluate, Plan, Planner, PlannerState
 
 TOLERANCE = 1e-6
@@ -97,10 +99,7 @@ def check_planner(planner: Planner, problems: Problems | None = None) -> None:
     """
     case = Problems(planner) if problems is None else problems
     laws = LAWS | (LAWS_OF_SAMPLES if planner.milliseconds is None else LAWS_OF_TIME)
-    for name, law in laws.items():
-        wrong = law(case)
-        if wrong is not None:
-            raise ValueError(f"{type(planner).__name__} breaks the law {name!r}: {wrong}")
+    run_laws(planner, laws, case)
 
 
 def _has_the_shapes_it_promises(case: Problems) -> str | None:
@@ -137,10 +136,9 @@ def _actions_stay_in_their_range(case: Problems) -> str | None:
 
 def _never_writes_to_what_it_reads(case: Problems) -> str | None:
     state, first = case.plan().state, case.first(False)
-    before = [part.clone() for part in (*state, first)]
-    case.planner.plan(case.evaluate, state, first, case.generator())
-    same = all(torch.equal(x, y) for x, y in zip((*state, first), before, strict=True))
-    return None if same else "the carry or is_first changed"
+    read = {"is_first": first, **{f"state[{i}]": part for i, part in enumerate(state)}}
+    plan = partial(case.planner.plan, case.evaluate, state, first, case.generator())
+    return changed(read, plan)
 
 
 def _a_score_that_is_no_number_never_wins(case: Problems) -> str | None:

@@ -10,9 +10,18 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from rlkit.networks import ADAM, adam_state, gradient
-from rlkit.networks.difference import differ
+from rlkit.networks import adam_state
 from rlkit.networks.encoders import HiddenState
+from rlkit.networks.fit import descend
+from rlkit.networks.laws import (
+    changed,
+    differ,
+    not_lowered,
+    run_laws,
+    unreached_parameters,
+    wrong_loss,
+    wrong_parameters,
+)
 from rlkit.world.contract import Windows, WorldModel, repeat
 from rlkit.world.experience import HORIZON, Experience
 
@@ -35,14 +44,7 @@ def check_world(model: WorldModel, experience: Experience | None = None) -> None
         ValueError: If a law is broken; the message names it and says what differs.
     """
     case = Experience(model) if experience is None else experience
-    for name, law in LAWS.items():
-        broken = f"{type(model).__name__} breaks the law {name!r}"
-        try:
-            wrong = law(case)
-        except Exception as error:  # whatever the user's class raises, it is the reason
-            raise ValueError(f"{broken}: {type(error).__name__}: {error}") from error
-        if wrong is not None:
-            raise ValueError(f"{broken}: {wrong}")
+    run_laws(model, LAWS, case)
 
 
 def _has_the_shapes_it_promises(case: Experience) -> str | None:
@@ -51,16 +53,7 @@ def _has_the_shapes_it_promises(case: Experience) -> str | None:
         return f"with_widths({w}) gave a model for {model.widths}"
     if model.window < 1:
         return f"window is {model.window}, a window has at least one record"
-    named = {name: tuple(view.shape) for name, view in model.views(case.vector).items()}
-    total = sum(view.numel() for view in model.views(case.vector).values())
-    if not len(case.vector) == model.size == total:
-        return (
-            f"initial_parameters has {len(case.vector)} numbers, size is {model.size}, "
-            f"the views hold {total}"
-        )
-    if named != {name: tuple(shape) for name, shape in model.shapes().items()}:
-        return "the views have other shapes than shapes() says"
-    return None
+    return wrong_parameters(model, case.vector)
 
 
 def _imagines_in_the_right_shape(case: Experience) -> str | None:
@@ -101,12 +94,13 @@ def _never_writes_to_what_it_reads(case: Experience) -> str | None:
     hidden_state = case.seen(case.windows, 3)
     read = {"vector": case.vector, "actions": case.actions, **vars(case.windows)}
     read |= {f"hidden_state[{i}]": part for i, part in enumerate(hidden_state)}
-    before = {name: value.clone() for name, value in read.items()}
-    case.observe(case.windows, 3, 6, hidden_state)
-    case.imagine(hidden_state, case.actions)
-    case.loss(case.vector, case.windows)
-    written = [name for name, value in read.items() if not torch.equal(value, before[name])]
-    return f"{', '.join(written)} changed" if written else None
+
+    def call() -> None:
+        case.observe(case.windows, 3, 6, hidden_state)
+        case.imagine(hidden_state, case.actions)
+        case.loss(case.vector, case.windows)
+
+    return changed(read, call)
 
 
 def _a_window_is_its_single_steps(case: Experience) -> str | None:
@@ -244,49 +238,36 @@ def _a_loss_does_not_look_across_a_reset(case: Experience) -> str | None:
 
 
 def _the_loss_follows_its_generator(case: Experience) -> str | None:
-    (one, metrics), (two, _) = (case.loss(case.vector, case.windows) for _ in range(2))
-    if one.shape != () or not one.isfinite():
-        return f"the loss is {one}, not one finite number"
-    if not torch.equal(one, two):
-        return f"two losses with the same generator are {float(one)} and {float(two)}"
-    if "error" not in metrics:
-        return f"the metrics {sorted(metrics)} hold no error"
-    vector = case.vector.clone().requires_grad_()
-    found = case.loss(vector, case.windows)[1]
-    attached = [name for name, value in found.items() if value.requires_grad]
-    return f"the metrics {', '.join(attached)} are attached" if attached else None
+    return wrong_loss(lambda vector: case.loss(vector, case.windows), case.vector, "error")
 
 
 def _gradients_reach_every_parameter(case: Experience) -> str | None:
     if hasattr(case.model, "solve"):
         return None
-    found = gradient(lambda vector: case.loss(vector, case.windows), case.vector)[0]
-    idle = [name for name, part in case.model.views(found).items() if not part.any()]
-    return f"none reaches {', '.join(idle)}" if idle else None
+    return unreached_parameters(
+        case.model, lambda vector: case.loss(vector, case.windows), case.vector
+    )
 
 
 def _training_lowers_the_loss(case: Experience) -> str | None:
     windows = case.generated(32, case.windows.action.shape[1])
-
-    def loss(vector: Tensor) -> float:
-        with torch.no_grad():
-            return sum(float(case.loss(vector, windows, seed)[0]) for seed in range(4)) / 4
-
     solve, adapt = (getattr(case.model, name, None) for name in ("solve", "adapt"))
     if solve is not None:
         after = solve(iter([windows]))
     else:
         start = case.vector if adapt is None else adapt(case.vector, windows)
         state = adam_state("vector", start)
-        for seed in range(60):
-            grad, _ = gradient(
-                lambda v, seed=seed: case.loss(v, windows, seed),  # type: ignore[misc]
-                state["vector"],
-            )
-            state |= ADAM.step(state, "vector", grad, 1e-3)
+        fit = descend(
+            state,
+            lambda vector, seed, _: case.loss(vector, windows, seed),
+            range(60),
+            model=case.model,
+            learning_rate=1e-3,
+        )
+        for _ in fit:
+            pass
         after = state["vector"]
-    values = loss(case.vector), loss(after)
-    return None if values[1] < values[0] else f"it is {values[0]:.6g} before, {values[1]:.6g} after"
+    return not_lowered(lambda v, seed: float(case.loss(v, windows, seed)[0]), case.vector, after)
 
 
 def _rows(windows: Windows, rows: slice) -> Windows:

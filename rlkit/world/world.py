@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlkit.networks import ADAM, adam_state, gradient
+from rlkit.networks import adam_state
 from rlkit.networks.encoders import HiddenState
 from rlkit.networks.files import fill_views, read_model, write_model
+from rlkit.networks.fit import descend
 from rlkit.networks.gradient import ONEDNN_WIDTH, fast_float32
 from rlkit.world.contract import WORLDS, Imagined, Metrics, Policy, Windows, WorldModel, repeat
 from rlkit.world.data.windows import Array, Episodes, require_finite
@@ -150,26 +151,23 @@ class World:
         adapt = getattr(self.model, "adapt", None)
         if adapt is not None and self.steps == 0:
             self._state = self._state | {"vector": adapt(self.vector, drawn(ROWS))}
-        for _ in range(steps):
-            windows = drawn(records)
 
-            def loss(vector: Tensor, windows: Windows = windows) -> tuple[Tensor, Metrics]:
-                value, metrics = self.model.loss(vector, windows, generator, self.steps)
-                return value, metrics | {"loss": value}
+        def loss(vector: Tensor, windows: Windows, step: int) -> tuple[Tensor, Metrics]:
+            return self.model.loss(vector, windows, generator, step)
 
-            with fast_float32(self._onednn):
-                grad, metrics = gradient(loss, self.vector)
-            norm = grad.norm()
-            if not (norm + metrics["loss"]).isfinite():
-                raise ValueError(
-                    f"the loss of {type(self.model).__name__} is {float(metrics['loss'])} and its "
-                    f"gradient {float(norm)} at step {self.steps}; lower learning_rate = "
-                    f"{learning_rate}. The world is as it was before that step"
-                )
-            grad = grad * (clip / norm.clamp(min=clip))
-            self._state = self._state | ADAM.step(self._state, "vector", grad, learning_rate)
+        fit = descend(
+            self._state,
+            loss,
+            (drawn(records) for _ in range(steps)),
+            model=self.model,
+            learning_rate=learning_rate,
+            start=self.steps,
+            clip=clip,
+            onednn=self._onednn,
+        )
+        for metrics in fit:
             self.steps += 1
-            yield metrics | {"gradient_norm": norm}
+            yield metrics
 
     @torch.no_grad()
     def evaluate(

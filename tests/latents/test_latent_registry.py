@@ -69,7 +69,7 @@ def test_a_model_of_ones_own_is_written_with_its_module():
         ({"name": "vae", "beta": -1}, "VAE: beta must be a number >= 0, got -1"),
         ({"name": "vae", "beta": float("nan")}, "VAE: beta must be a number >= 0, got nan"),
         ({"name": "vae", "free_bits": "much"}, "VAE: free_bits must be .*got 'much'"),
-        ({"name": "vae", "annealing": 0.5}, "VAE: annealing must be a whole number of steps"),
+        ({"name": "vae", "annealing": 0.5}, "VAE: annealing must be a whole number >= 0"),
         (
             {"name": "vae", "likelihood": "mse"},
             "likelihood must be gaussian or bernoulli, got 'mse'",

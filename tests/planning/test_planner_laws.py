@@ -155,7 +155,7 @@ class Hasty(CEM):
     [
         (Shrinking, "it has the shapes that it promises", "the carry has shapes"),
         (Unclipped, "actions stay in their range", "an action is"),
-        (Writing, "it never writes to what it reads", "the carry or is_first changed"),
+        (Writing, "it never writes to what it reads", "changed"),
         (Hopeful, "a score that is no number never wins", "it did in"),
         (Silent, "a failure is said and disturbs nobody", "failed is"),
         (Unseeded, "same seed, same plan", "two plans with the same seed differ"),

@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from rlkit.networks.difference import differ
 from rlkit.networks.encoders.contract import HiddenState, SequenceEncoder
+from rlkit.networks.laws import changed, differ, run_laws, wrong_parameters
 
 TOLERANCE = 1e-5
 """Largest difference between two ways to the same float32 features, where those are around 1."""
@@ -91,10 +91,7 @@ def check_encoder(encoder: SequenceEncoder, sequences: Sequences | None = None) 
     """
     case = Sequences(encoder) if sequences is None else sequences
     laws = LAWS | LAWS_OF_ACTING if getattr(encoder, "causal", True) else LAWS
-    for name, law in laws.items():
-        wrong = law(case)
-        if wrong is not None:
-            raise ValueError(f"{type(encoder).__name__} breaks the law {name!r}: {wrong}")
+    run_laws(encoder, laws, case)
 
 
 def complete_encoder(encoder: SequenceEncoder, inputs: int) -> SequenceEncoder:
@@ -124,16 +121,11 @@ def complete_encoder(encoder: SequenceEncoder, inputs: int) -> SequenceEncoder:
 
 def _has_the_shapes_it_promises(case: Sequences) -> str | None:
     encoder, (rows, steps) = case.encoder, case.is_first.shape
-    named = encoder.views(case.vector)
-    total = sum(view.numel() for view in named.values())
     y, hidden_state = case.scan(case.x, case.used(), case.is_first)
     if encoder.inputs != case.x.shape[-1]:
         return f"with_inputs({case.x.shape[-1]}) gave an encoder of {encoder.inputs} inputs"
-    if not len(case.vector) == encoder.size == total:
-        return (
-            f"initial_parameters has {len(case.vector)} numbers, size is {encoder.size}, "
-            f"the views hold {total}"
-        )
+    if wrong := wrong_parameters(encoder, case.vector):
+        return wrong
     if y.shape != (rows, steps, encoder.features):
         return f"features {tuple(y.shape)} are not {(rows, steps, encoder.features)}"
     memories = [encoder.initial(rows), hidden_state]
@@ -152,12 +144,13 @@ def _never_writes_to_what_it_reads(case: Sequences) -> str | None:
     hidden_state = case.used()
     read = {"vector": case.vector, "x": case.x, "is_first": case.is_first}
     read |= {f"hidden_state[{i}]": part for i, part in enumerate(hidden_state)}
-    before = {name: value.clone() for name, value in read.items()}
-    case.scan(case.x, hidden_state, case.is_first)
-    if getattr(case.encoder, "causal", True):
-        case.step(case.x[:, 0], hidden_state, case.is_first[:, 0])
-    written = [name for name, value in read.items() if not torch.equal(value, before[name])]
-    return f"{', '.join(written)} changed" if written else None
+
+    def call() -> None:
+        case.scan(case.x, hidden_state, case.is_first)
+        if getattr(case.encoder, "causal", True):
+            case.step(case.x[:, 0], hidden_state, case.is_first[:, 0])
+
+    return changed(read, call)
 
 
 def _rows_are_separate(case: Sequences) -> str | None:

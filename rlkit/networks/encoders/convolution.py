@@ -16,11 +16,11 @@ from rlkit.networks.encoders.layers import (
     layer_norm,
     linear,
     require_dropout,
-    require_whole,
     require_width,
     steps_since_reset,
     tanh,
 )
+from rlkit.networks.fields import require_whole
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,9 @@ class CausalConv(Encoder):
     inputs: int = 0
 
     def __post_init__(self) -> None:
-        require_whole(self, "hidden", 1)
-        require_whole(self, "kernel", 2)
-        require_whole(self, "layers", 1)
-        require_whole(self, "inputs", 0)
+        require_whole(self, 1, "hidden", "layers")
+        require_whole(self, 2, "kernel")
+        require_whole(self, 0, "inputs")
         require_dropout(self, self.dropout)
 
     @property

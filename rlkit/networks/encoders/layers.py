@@ -81,14 +81,6 @@ def steps_since_reset(is_first: Tensor) -> Tensor:
     return time - starts.cummax(dim=1).values
 
 
-def require_whole(owner: object, name: str, least: int) -> None:
-    """Raises a ValueError unless a setting is a whole number of `least` or more."""
-    value = getattr(owner, name)
-    if not isinstance(value, int) or value < least:
-        kind = type(owner).__name__
-        raise ValueError(f"{kind}: {name} must be a whole number >= {least}, got {value!r}")
-
-
 def require_dropout(owner: object, rate: float) -> None:
     """Raises a ValueError unless a dropout rate is in [0, 1)."""
     if not isinstance(rate, (int, float)) or not 0 <= rate < 1:

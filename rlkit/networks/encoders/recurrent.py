@@ -19,9 +19,9 @@ from rlkit.networks.encoders.layers import (
     layer_norm,
     require_dropout_between,
     require_time_scale,
-    require_whole,
     require_width,
 )
+from rlkit.networks.fields import require_whole
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,8 @@ class Recurrent(Encoder):
     states: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        require_whole(self, "hidden", 1)
-        require_whole(self, "layers", 1)
-        require_whole(self, "inputs", 0)
+        require_whole(self, 1, "hidden", "layers")
+        require_whole(self, 0, "inputs")
         require_dropout_between(self, self.dropout, self.layers)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:

@@ -27,10 +27,10 @@ from rlkit.networks.encoders.layers import (
     require_dropout,
     require_dropout_between,
     require_time_scale,
-    require_whole,
     require_width,
     tanh,
 )
+from rlkit.networks.fields import require_whole
 
 Recurrence = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -118,9 +118,8 @@ class MinGRU(Encoder):
     inputs: int = 0
 
     def __post_init__(self) -> None:
-        require_whole(self, "hidden", 1)
-        require_whole(self, "layers", 1)
-        require_whole(self, "inputs", 0)
+        require_whole(self, 1, "hidden", "layers")
+        require_whole(self, 0, "inputs")
         require_dropout_between(self, self.dropout, self.layers)
         require_time_scale(self, self.time_scale)
 
@@ -223,9 +222,8 @@ class LRU(Encoder):
     inputs: int = 0
 
     def __post_init__(self) -> None:
-        require_whole(self, "hidden", 1)
-        require_whole(self, "layers", 1)
-        require_whole(self, "inputs", 0)
+        require_whole(self, 1, "hidden", "layers")
+        require_whole(self, 0, "inputs")
         require_dropout(self, self.dropout)
         if not 0 <= self.fastest < self.slowest < 1:
             raise ValueError(

@@ -18,10 +18,10 @@ from rlkit.networks.encoders.layers import (
     layer_norm,
     linear,
     require_dropout,
-    require_whole,
     require_width,
     steps_since_reset,
 )
+from rlkit.networks.fields import require_whole
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,9 @@ class CausalTransformer(Encoder):
     inputs: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "heads", "layers"):
-            require_whole(self, name, 1)
-        require_whole(self, "context", 2)
-        require_whole(self, "inputs", 0)
+        require_whole(self, 1, "hidden", "heads", "layers")
+        require_whole(self, 2, "context")
+        require_whole(self, 0, "inputs")
         require_dropout(self, self.dropout)
         if self.hidden % self.heads:
             raise ValueError(

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlkit.latents.model import is_number, is_whole, require
 from rlkit.networks.encoders import HiddenState
+from rlkit.networks.fields import is_number, is_whole, require
 from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
 from rlkit.world.models.parametric import (
     Markov,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlkit.latents.model import is_number, require
 from rlkit.networks.encoders import HiddenState
+from rlkit.networks.fields import is_number, require
 from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
 from rlkit.world.models.parametric import HALF_LOG_2PI, Markov, Step, unroll
 

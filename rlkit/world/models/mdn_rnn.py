@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlkit.latents.model import is_whole, require
 from rlkit.networks.encoders import HiddenState, SequenceEncoder
+from rlkit.networks.fields import is_whole, require
 from rlkit.networks.gradient import loop
 from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
 from rlkit.world.models.parametric import Step, negative_log_likelihood, normal, unroll

@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlkit.latents.model import require
 from rlkit.networks.encoders import (
     ENCODERS,
     HiddenState,
     SequenceEncoder,
     complete_encoder,
 )
+from rlkit.networks.fields import require
 from rlkit.world.contract import Windows
 from rlkit.world.models.parametric import ParametricWorldModel
 

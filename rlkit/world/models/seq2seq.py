@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlkit.latents.model import is_number, is_whole, require
 from rlkit.networks.encoders import HiddenState, SequenceEncoder
 from rlkit.networks.encoders.layers import tanh
+from rlkit.networks.fields import is_number, is_whole, require
 from rlkit.networks.gradient import loop
 from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
 from rlkit.world.models.parametric import Step, negative_log_likelihood, normal, unroll
