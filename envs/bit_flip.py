@@ -1,4 +1,4 @@
-"""BitFlip: turn one bit pattern into another, one flip at a time."""
+"""BitFlip: a bit pattern has to become another one, one flip per step."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class HammingRule(ExactRule):
 
 
 class BitFlipSimulation:
-    """The rules of `BitFlip`, whose arguments it takes.
+    """Dynamics of `BitFlip`, with its arguments.
 
     Raises:
-        ValueError: If there is no bit or the reward is unknown.
+        ValueError: If `bits` is below 1 or the reward is unknown.
     """
 
     frames_per_second = 5
@@ -60,7 +60,7 @@ class BitFlipSimulation:
         self.action_space: spaces.Space[Any] = spaces.Discrete(bits)
 
     def initial(self, uniforms: NDArray[np.float64]) -> State:
-        """Draws both patterns uniformly; where they agree, one bit of the goal is turned over."""
+        """Draws both patterns uniformly; if they are equal, one bit of the goal is flipped."""
         pattern = (uniforms[:, : self.bits] < 0.5).astype(np.int8)
         goal = (uniforms[:, self.bits : -1] < 0.5).astype(np.int8)
         equal = np.flatnonzero((pattern == goal).all(axis=1))
@@ -82,7 +82,7 @@ class BitFlipSimulation:
         }
 
     def render(self, state: State, size: int) -> NDArray[np.uint8]:
-        """The pattern above the goal, in rows of squares; dots mark the bits that differ."""
+        """The pattern above the goal in rows of squares; dots mark bits that differ."""
         pattern, goal = state["pattern"][0], state["goal"][0]
         columns = math.ceil(math.sqrt(2 * self.bits))
         rows = math.ceil(self.bits / columns)
@@ -97,14 +97,14 @@ class BitFlipSimulation:
 
 
 class BitFlip(SimulationEnv):
-    """A pattern of bits has to become another pattern; each step flips one bit.
+    """A bit pattern has to become another pattern; each step flips one bit.
 
     ## Description
-    The task on which hindsight was first shown to matter: with a sparse reward, of the 2^n
-    patterns only one is rewarded, and no exploration finds it for long patterns.
+    The first benchmark of hindsight experience replay: with a sparse reward only one of 2^n
+    patterns is rewarded, which exploration alone does not find for long patterns.
 
     Source: Andrychowicz et al. 2017, "Hindsight Experience Replay", section 3.1. There, episodes
-    run on after success; here success ends them unless `terminates=False`.
+    go on after success; here success ends them unless `terminates=False`.
 
     ## Action Space
     `Discrete(bits)`
@@ -120,19 +120,18 @@ class BitFlip(SimulationEnv):
     |-----------------|---------------|---------------------|-----|-----|------|
     | `observation`   | 0 to bits - 1 | the pattern         | 0   | 1   | -    |
     | `achieved_goal` | 0 to bits - 1 | the pattern         | 0   | 1   | -    |
-    | `desired_goal`  | 0 to bits - 1 | the pattern wanted  | 0   | 1   | -    |
+    | `desired_goal`  | 0 to bits - 1 | the desired pattern | 0   | 1   | -    |
 
     ## Rewards
-    `sparse`: -1 until the patterns are equal, 0 when they are. `dense`: minus the number of bits
-    in which they differ.
+    `sparse`: 0 if the patterns are equal, else -1. `dense`: minus the number of bits in which they
+    differ.
 
     ## Starting State
     Pattern and goal are drawn uniformly and differ in at least one bit.
 
     ## Episode End
-    Termination at success, unless `terminates=False`. Truncation after `bits` steps, which the
-    environment counts itself so that the limit moves with `bits`; `max_episode_steps` may shorten
-    it.
+    Terminates at success, unless `terminates=False`. Truncates after `bits` steps; the environment
+    counts them itself, because the limit depends on `bits`. `max_episode_steps` may shorten it.
 
     ## Arguments
     - `bits`: length of the pattern; default 10.

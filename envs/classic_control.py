@@ -1,4 +1,4 @@
-"""Gymnasium's classic control with an exact state: what the registered partial variants wrap."""
+"""Gymnasium's classic control tasks with an exact state, for the partially observable variants."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from rlkit.envs.rendering.raster import Raster, centred_view
 class ExactState:
     """Gives a classic-control environment `get_state` and `set_state`.
 
-    What is left out matters to pictures and to steps after an episode's end only.
+    Attributes that matter only to rendering and to steps after the end of an episode are left out.
     """
 
     state: Any
     np_random: Any
 
     def get_state(self) -> dict[str, Any]:
-        """Everything needed to continue bit for bit, generator included; nothing is shared."""
+        """A copy of all that is needed to continue bit for bit, random generator included."""
         return {
             "state": np.array(self.state),
             "generator": copy.deepcopy(self.np_random.bit_generator.state),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continues from what `get_state` gave, here or in another process."""
+        """Continues from a state that `get_state` returned, in this or another process."""
         self.state = np.array(state["state"])
         self.np_random.bit_generator.state = copy.deepcopy(state["generator"])
 
 
 class Pendulum(ExactState, PendulumEnv):
-    """`Pendulum-v1` with an exact state, and pictures that need no further package.
+    """`Pendulum-v1` with an exact state, and images that need no further package.
 
     Args:
-        render_mode: "rgb_array", or None for no pictures.
+        render_mode: "rgb_array" or None.
         g: Acceleration of gravity, metres per second squared.
-        render_size: Width and height of a picture, pixels.
+        render_size: Width and height of an image, pixels.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class Pendulum(ExactState, PendulumEnv):
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f'render_mode must be "rgb_array" or None, got {render_mode!r}')
         super().__init__(render_mode, g)
-        self._raster = Raster(centred_view(2.5), render_size)  # metres, of a rod of 1 m
+        self._raster = Raster(centred_view(2.5), render_size)  # metres; the rod is 1 m long
 
     def render(self) -> Any:
-        """The rod, `(render_size, render_size, 3)`; None without a render mode."""
+        """RGB image `(render_size, render_size, 3)`; None without a render mode."""
         if self.render_mode is None:
             return None
         angle = float(np.asarray(self.state).flat[0])
@@ -70,7 +70,7 @@ class CartPole(ExactState, CartPoleEnv):
     """`CartPole-v1` with an exact state."""
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continues from what `get_state` gave, here or in another process."""
+        """Continues from a state that `get_state` returned, in this or another process."""
         super().set_state(state)
         self.steps_beyond_terminated = None
 

@@ -1,4 +1,4 @@
-"""CueMaze: a sign at the start of a corridor tells which way to turn at its end."""
+"""CueMaze: a cue at the start of a corridor shows which way to turn at its end."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from rlkit.envs.wrappers.partial_simulation import HiddenGoal
 from rlkit.goals import DistanceRule, GoalRule
 
 FORWARD, UP, DOWN = range(3)
-_VIEW = 13.0  # cells across a picture, which follows the agent along longer corridors
-_SIGN, _BAR = 3.2, -3.4  # heights in the picture, cells
+_VIEW = 13.0  # width of the image in cells; in longer corridors it follows the agent
+_SIGN, _BAR = 3.2, -3.4  # heights of cue and progress bar in the image, cells
 
 
 class CueMazeSimulation:
-    """The T-shaped corridor of `CueMaze`, its goal in plain sight.
+    """Dynamics of `CueMaze` with a visible goal.
 
     Args:
         length: Cells from the start to the junction, >= 1.
 
     Raises:
-        ValueError: If the corridor has no length.
+        ValueError: If the length is below 1.
     """
 
     draws = 1
@@ -37,23 +37,23 @@ class CueMazeSimulation:
         if length < 1:
             raise ValueError(f"length must be at least 1, got {length}")
         self.length = length
-        # Places are whole cells; half a cell leaves room for rounding in what agents ask for.
+        # Positions are whole cells; the tolerance of half a cell covers rounding of goals.
         self.rule: GoalRule = DistanceRule(0.5 / length, terminates=True)
         self.action_space: spaces.Space[Any] = spaces.Discrete(3)
-        place = spaces.Box(np.array([0, -1], np.float32), np.array([1, 1], np.float32))
+        position = spaces.Box(np.array([0, -1], np.float32), np.array([1, 1], np.float32))
         self.observation_space = spaces.Dict(
             observation=spaces.Box(np.array([0, -1, 0, 0, 0], np.float32), np.ones(5, np.float32)),
-            achieved_goal=place,
-            desired_goal=place,
+            achieved_goal=position,
+            desired_goal=position,
         )
 
     def initial(self, uniforms: NDArray[np.float64]) -> State:
-        """All at the start, half of the goals up, half down."""
+        """Agents at the start, goals up or down with equal probability."""
         start = np.zeros(len(uniforms), np.int64)
         return {"x": start, "y": start.copy(), "side": np.where(uniforms[:, 0] < 0.5, 1, -1)}
 
     def step(self, state: State, action: NDArray[Any]) -> State:
-        """One cell forward or, at the junction, into an arm; else nothing moves."""
+        """One cell forward or, at the junction, into an arm; other actions do nothing."""
         x, y = state["x"], state["y"]
         turn = (action == UP).astype(np.int64) - (action == DOWN)
         return {
@@ -63,7 +63,7 @@ class CueMazeSimulation:
         }
 
     def observe(self, state: State) -> dict[str, NDArray[Any]]:
-        """Place and open ways `(N, 5)`, place and goal `(N, 2)`."""
+        """Position and open directions `(N, 5)`, position `(N, 2)` and goal `(N, 2)`."""
         x, y = state["x"], state["y"]
         along, fork = x / self.length, (x == self.length) & (y == 0)
         end = np.ones_like(along)
@@ -74,11 +74,11 @@ class CueMazeSimulation:
         }
 
     def render(self, state: State, size: int) -> NDArray[np.uint8]:
-        """The stretch around the agent, the sign above it, the whole way below it."""
+        """The corridor around the agent, the cue above, and the progress below."""
         return self.picture(state, size, cue=True)
 
     def picture(self, state: State, size: int, cue: bool) -> NDArray[np.uint8]:
-        """A picture `(size, size, 3)` whose sign shows the goal where `cue` is true."""
+        """Image `(size, size, 3)`; the sign shows the goal if `cue` is true."""
         x, y, side = (int(state[name][0]) for name in ("x", "y", "side"))
         if self.length + 3 <= _VIEW:
             left = (self.length - _VIEW) / 2
@@ -88,12 +88,12 @@ class CueMazeSimulation:
         self._draw_maze(canvas, side, left)
         canvas.circle((x, y), 0.32, drawing.AGENT, drawing.AGENT_EDGE, 0.06)
         _draw_sign(canvas, left + _VIEW / 2, side if cue else 0)
-        self._draw_way(canvas, left, x, y, side)
+        self._draw_progress(canvas, left, x, y, side)
         return canvas.image()
 
     def _draw_maze(self, canvas: Canvas, side: int, left: float) -> None:
-        seen = range(max(int(left) - 1, 0), min(int(left + _VIEW) + 2, self.length + 1))
-        cells = [(x, 0) for x in seen] + [(self.length, 1), (self.length, -1)]
+        shown = range(max(int(left) - 1, 0), min(int(left + _VIEW) + 2, self.length + 1))
+        cells = [(x, 0) for x in shown] + [(self.length, 1), (self.length, -1)]
         for cell in cells:
             canvas.rectangle(cell, (1.24, 1.24), drawing.WALL, 0.12)
         for cell in cells:
@@ -102,25 +102,25 @@ class CueMazeSimulation:
         canvas.rectangle((self.length, side), (0.94, 0.94), drawing.GOAL_AREA, 0.08)
         canvas.circle((self.length, side), 0.4, None, drawing.GOAL, 0.07)
 
-    def _draw_way(self, canvas: Canvas, left: float, x: int, y: int, side: int) -> None:
+    def _draw_progress(self, canvas: Canvas, left: float, x: int, y: int, side: int) -> None:
         start, end = left + 1.5, left + _VIEW - 1.5
         canvas.line([(start, _BAR), (end, _BAR)], drawing.FLOOR, 0.22)
         for arm in (1, -1):
             canvas.line([(end, _BAR), (end, _BAR + 0.7 * arm)], drawing.FLOOR, 0.22)
         canvas.circle((end, _BAR + 0.7 * side), 0.2, drawing.GOAL)
-        here = (start + (end - start) * x / self.length, _BAR + 0.7 * y)
-        canvas.line([(start, _BAR), (here[0], _BAR), here], drawing.TRAIL, 0.22)
-        canvas.circle(here, 0.2, drawing.AGENT)
+        agent = (start + (end - start) * x / self.length, _BAR + 0.7 * y)
+        canvas.line([(start, _BAR), (agent[0], _BAR), agent], drawing.TRAIL, 0.22)
+        canvas.circle(agent, 0.2, drawing.AGENT)
         canvas.text((left + _VIEW / 2, _BAR - 1.4), f"{x} of {self.length}", size=0.5)
 
 
 class HiddenCue(HiddenGoal):
-    """`HiddenGoal` over a `CueMazeSimulation`: the sign goes blank when the goal is hidden."""
+    """`HiddenGoal` around a `CueMazeSimulation`: the sign is blank while the goal is hidden."""
 
     simulation: CueMazeSimulation
 
     def render(self, state: State, size: int) -> NDArray[np.uint8]:
-        """The maze's picture, its sign as the agent sees it."""
+        """The maze with the cue that the agent observes."""
         return self.simulation.picture(state, size, cue=bool(self.visible(state)[0]))
 
 
@@ -145,16 +145,16 @@ def _simulation(length: int, visible_steps: int | None) -> tuple[Simulation, int
 
 
 class CueMaze(SimulationEnv):
-    """A corridor whose end forks; where to turn was shown at its beginning.
+    """A T-shaped maze; the direction to turn at its junction is visible only at the start.
 
     ## Description
-    The agent starts at the left end of a corridor of `length` cells, at whose end one arm leads
-    up and one down. The goal is one of the arms' ends, and only the first observation shows which.
-    There is no way back, neither in the corridor nor out of an arm, so that an episode asks for
-    the goal to be remembered for `length` steps and for nothing else: what is observed in between
-    does not depend on the goal, and whoever forgets it succeeds half of the time. Every cell of
-    the corridor may serve hindsight as a goal; they lead to the fork, which random steps do not
-    reach in a long corridor.
+    The agent starts at the left end of a corridor of `length` cells. At its right end, one arm
+    leads up and one down. The goal is the end of one arm, and only the first observation shows
+    which one. The agent cannot go back, neither in the corridor nor out of an arm, and later
+    observations do not depend on the goal. The task therefore only requires remembering the goal
+    for `length` steps; an agent without memory succeeds in half of the episodes. Hindsight may use
+    every cell of the corridor as a goal. These goals lead to the junction, which random actions do
+    not reach in a long corridor.
 
     Source: the T-maze of Bakker 2002, "Reinforcement Learning with Long Short-Term Memory"; there
     the cue is an observation, here it is the goal.
@@ -169,41 +169,41 @@ class CueMaze(SimulationEnv):
     | 2   | down; moves at the junction only                      |
 
     ## Observation Space
-    A `Dict` of float32 boxes. `desired_goal` is always the true one, as rewards and hindsight need
-    it; an agent may look at it only while `goal_visible` is 1.
+    A `Dict` of float32 boxes. `desired_goal` is always the true goal, because rewards and hindsight
+    need it; an agent may read it only while `goal_visible` is 1.
 
     | Key             | Num | Observation                     | Min | Max | Unit             |
     |-----------------|-----|---------------------------------|-----|-----|------------------|
     | `observation`   | 0   | x                               | 0   | 1   | corridor lengths |
     |                 | 1   | y                               | -1  | 1   | cells            |
-    |                 | 2   | whether the way ahead is open   | 0   | 1   | -                |
-    |                 | 3   | whether the way up is open      | 0   | 1   | -                |
-    |                 | 4   | whether the way down is open    | 0   | 1   | -                |
+    |                 | 2   | whether the cell ahead is free  | 0   | 1   | -                |
+    |                 | 3   | whether the cell above is free  | 0   | 1   | -                |
+    |                 | 4   | whether the cell below is free  | 0   | 1   | -                |
     | `achieved_goal` | 0   | x                               | 0   | 1   | corridor lengths |
     |                 | 1   | y                               | -1  | 1   | cells            |
     | `desired_goal`  | 0   | x to reach, always 1            | 0   | 1   | corridor lengths |
     |                 | 1   | y to reach, 1 or -1             | -1  | 1   | cells            |
-    | `goal_visible`  | 0   | whether the agent sees the goal | 0   | 1   | -                |
+    | `goal_visible`  | 0   | whether the goal is visible     | 0   | 1   | -                |
 
-    With `visible_steps=None` the goal is always visible and the last key is missing.
+    With `visible_steps=None` the goal is always visible, and there is no key `goal_visible`.
 
     ## Rewards
-    -1 until the agent is in the goal's cell, 0 there.
+    0 if the agent is in the goal's cell after the action, else -1.
 
     ## Starting State
-    The corridor's left end; the goal is up or down with equal probability.
+    The left end of the corridor; the goal is up or down with equal probability.
 
     ## Episode End
-    Termination at success. Truncation after `length + max(5, length // 4)` steps, of which
-    success needs `length + 1`; the environment counts them itself so that the limit moves with
-    `length`, and `max_episode_steps` may shorten it. The wrong arm does not end an episode, it
-    keeps the agent until the time is up.
+    Terminates at success, which takes `length + 1` steps or more. Truncates after
+    `length + max(5, length // 4)` steps; the environment counts them itself, because the limit
+    depends on `length`. `max_episode_steps` may shorten it. An agent in the wrong arm stays there
+    until the time limit.
 
     ## Arguments
     - `length`: cells from start to junction; default 10. `rlkit/CueMaze-50-v0`, `-100-` and
       `-200-` have longer ones.
-    - `visible_steps`: in how many observations the goal is visible, the first included; default 1.
-      None shows it always, which makes the task one without memory: a control.
+    - `visible_steps`: number of observations with a visible goal, the first included; default 1.
+      With None the goal is always visible, and the task needs no memory.
     - `render_mode`: "rgb_array" or None.
 
     ## Version History

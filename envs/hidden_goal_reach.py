@@ -1,4 +1,4 @@
-"""HiddenGoalReach: an arm reaches for a point that it was shown only briefly."""
+"""HiddenGoalReach: PlanarReach with a goal that is visible only at the start of an episode."""
 
 from __future__ import annotations
 
@@ -14,49 +14,42 @@ def _simulation(links: int, reward: str, visible_steps: int | None) -> Simulatio
 
 
 class HiddenGoalReach(SimulationEnv):
-    """`PlanarReach` whose goal is visible at the beginning only.
+    """`PlanarReach` with a goal that is visible only at the start of an episode.
 
     ## Description
-    The arm of `PlanarReach` has to bring its tip within 0.05 m of a goal and keep it there. The
-    goal is visible in the first `visible_steps` observations, which are too few to get there: the
-    arm has to remember a place in the plane, not only one of two. `PlanarReach` itself is the
-    same task without the need of memory.
+
+    The task is that of `PlanarReach`. The goal is visible in the first `visible_steps`
+    observations, too few to reach it, so that the agent has to remember a position in the plane.
 
     ## Action Space
-    `Box(-1, 1, (links,), float32)`: the joints' torques in units of 2 N m.
+
+    `Box(-1, 1, (links,), float32)`: torques of the joints in units of 2 N m.
 
     ## Observation Space
-    That of `PlanarReach`, float32, and one key more. `desired_goal` is always the true one, as
-    rewards and hindsight need it; an agent may look at it only while `goal_visible` is 1.
 
-    | Key | Content | Min | Max | Unit |
-    |---|---|---|---|---|
-    | `observation` | cosines of the joint angles (`links`) | -1 | 1 | |
-    | | sines of the joint angles (`links`) | -1 | 1 | |
-    | | joint velocities (`links`) | -4 | 4 | rad/s |
-    | | tip x, y | -1 | 1 | m |
-    | `achieved_goal` | tip x, y | -1 | 1 | m |
-    | `desired_goal` | goal x, y | -0.95 | 0.95 | m |
-    | `goal_visible` | whether the agent sees the goal | 0 | 1 | |
+    That of `PlanarReach`, and the key `goal_visible`, `Box(0, 1, (1,), float32)`: 1 while an agent
+    may read `desired_goal`, else 0. `desired_goal` is always the true goal, because rewards and
+    hindsight need it.
 
-    ## Rewards
-    `sparse`: 0 where the tip is within 0.05 m of the goal after the action, else -1. `dense`:
-    minus their distance in metres.
+    ## Rewards, Starting State
 
-    ## Starting State
-    That of `PlanarReach`: the arm rests in any pose, the goal is uniform by area over its annulus.
+    Those of `PlanarReach`, `sparse` or `dense`.
 
     ## Episode End
+
     Never terminates. The registered ids truncate after 50 steps (2.5 s).
 
     ## Arguments
-    - `visible_steps`: in how many observations the goal is visible, the first included; default 5.
-      None shows it always and leaves the key `goal_visible` out: plain `PlanarReach`.
-    - `links`: number of links, at least 2; default 2.
+
+    - `visible_steps`: number of observations with a visible goal, the first included (default 5).
+      With None the goal is always visible, and there is no key `goal_visible`, as in
+      `PlanarReach`.
+    - `links`: number of links, at least 2 (default 2).
     - `reward`: `"sparse"` (default) or `"dense"` (the `-Dense-v0` id).
-    - `render_mode`: `"rgb_array"` or None; pictures have a green frame while the goal is visible.
+    - `render_mode`: `"rgb_array"` or None; images have a green border while the goal is visible.
 
     ## Version History
+
     - v0: first version.
     """
 

@@ -1,4 +1,4 @@
-"""Environments from their ids: what `rlkit train --env` accepts."""
+"""Builds environments from the ids that `rlkit train --env` accepts."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ def make(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
     """Builds an environment with Gymnasium's standard wrappers.
 
     Args:
-        env_id: An id of this suite, any registered id, `"module:Id-v0"` (the module is imported
-            and registers the id), or an id of Gymnasium-Robotics, which gets a goal rule and an
-            exact state (`rlkit.envs.robotics.RoboticsEnv`).
-        kwargs: Arguments of the environment; `max_episode_steps` and `disable_env_checker` are
-            Gymnasium's.
+        env_id: Any registered id, `"module:Id-v0"` (the module is imported and registers the id),
+            or an id of Gymnasium-Robotics, whose environment gets a goal rule and an exact state
+            (`rlkit.envs.robotics.RoboticsEnv`).
+        kwargs: Arguments of the environment, and of `gymnasium.make`: `max_episode_steps` and
+            `disable_env_checker`.
 
     Raises:
         ValueError: If the id is unknown or its module cannot be imported.
     """
     spec = find_spec(env_id)
     with warnings.catch_warnings():
-        # About old versions and render modes: an id was asked for, and this is it.
+        # Warnings about old versions and render modes; the user chose this id.
         warnings.simplefilter("ignore", UserWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         return gym.make(spec, **kwargs)
 
 
 def prefer_egl() -> None:
-    """Lets MuJoCo draw without a screen, where it can and nobody has said how it shall."""
-    # Left alone without a screen, Gymnasium settles on GLFW, which then fails. And where MUJOCO_GL
-    # names a library that is missing, child processes cannot even import MuJoCo.
+    """Sets MUJOCO_GL to EGL if there is no screen, EGL is installed, and MUJOCO_GL is unset."""
+    # Without a screen, Gymnasium chooses GLFW by default, which then fails. If MUJOCO_GL names a
+    # library that is missing, child processes cannot import MuJoCo.
     has_screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if sys.platform == "linux" and not has_screen and ctypes.util.find_library("EGL"):
         os.environ.setdefault("MUJOCO_GL", "egl")
 
 
 def find_spec(env_id: str) -> EnvSpec:
-    """The spec that `make` builds from an id, importing what the id needs.
+    """The spec that `make` builds; imports the modules that the id needs.
 
     Raises:
         ValueError: If the id is unknown or its module cannot be imported.
@@ -66,7 +66,7 @@ def find_spec(env_id: str) -> EnvSpec:
             importlib.import_module(module)
         except Exception as error:
             raise ValueError(
-                f"{env_id!r} asks for the module {module!r}, which does not import: "
+                f"{env_id!r} needs the module {module!r}, which cannot be imported: "
                 f"{type(error).__name__}: {error}. Is it installed, or its folder on PYTHONPATH?"
             ) from error
     if name not in gym.registry:
@@ -80,7 +80,7 @@ def find_spec(env_id: str) -> EnvSpec:
 
 
 def _import_robotics() -> bool:
-    # Late, because it costs half a second and its extra may be missing.
+    # Imported only when needed: it takes half a second, and the extra may be missing.
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -108,13 +108,13 @@ def _unknown(env_id: str, name: str, has_robotics: bool) -> str:
     hint = f"Nearest: {', '.join(spelled[match] for match in near)}." if near else ""
     return (
         f"unknown environment {env_id!r}. {hint} "
-        f"An environment of your own is written module:Id-v0, where importing the module "
+        f"For an environment of your own, write module:Id-v0, where importing the module "
         f"registers the id with gymnasium.register."
     ).replace("  ", " ")
 
 
 def _without_robotics(env_id: str) -> str:
     return (
-        f"{env_id!r} belongs to Gymnasium-Robotics, which does not import here: "
+        f"{env_id!r} belongs to Gymnasium-Robotics, which cannot be imported: "
         f'pip install "rlkit-suite[robotics]"'
     )

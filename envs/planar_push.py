@@ -1,4 +1,4 @@
-"""A disc that pushes a puck across a table: dry friction, inelastic collisions, walls."""
+"""PlanarPush: a disc pushes a puck on a table, with dry friction and inelastic collisions."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from rlkit.envs.simulation import State, is_sparse
 from rlkit.envs.simulation_env import SimulationEnv
 from rlkit.goals import DistanceRule, GoalRule, goal_distance
 
-TABLE = 0.5  # metres from the middle to each wall
+TABLE, TABLE_VIEW = 0.5, 0.56  # metres from the centre to each wall, and to the image's edge
 PUSHER_RADIUS, PUCK_RADIUS = 0.05, 0.08  # metres
 PUSHER_MASS, PUCK_MASS = 1.0, 0.2  # kilograms
 FORCE = 8.0  # newtons along each axis, at most
 DAMPING = 10.0  # newton seconds per metre, of the pusher's drive
-PUSHER_SPEED = FORCE / DAMPING  # metres per second along each axis, where damping takes up FORCE
+PUSHER_SPEED = FORCE / DAMPING  # metres per second along each axis, at most
 GRAVITY = 9.81  # metres per second squared
 FRICTION_COEFFICIENT = 0.6
-FRICTION = FRICTION_COEFFICIENT * GRAVITY  # m/s², at which a free puck slows down
+FRICTION = FRICTION_COEFFICIENT * GRAVITY  # m/s², deceleration of a free puck
 CONTROL_PERIOD, SUBSTEPS = 0.1, 10  # seconds, count
 THRESHOLD = 0.05  # metres
 PUCK_START, GOAL_AREA, PUSHER_START = 0.25, 0.3, 0.44  # metres, half sides of squares
@@ -36,19 +36,20 @@ _PUSHER_ROOM, _PUCK_ROOM = TABLE - PUSHER_RADIUS, TABLE - PUCK_RADIUS
 
 
 class PlanarPushSimulation:
-    """Physics of `PlanarPush`; see there.
+    """Physics of `PlanarPush`, by position-based dynamics.
 
-    Forces change velocities, velocities predict places, collisions and walls correct these, and
-    velocities become what was really moved (position-based dynamics).
+    Forces change velocities, velocities predict positions, contacts and walls correct the
+    positions, and the velocities are then computed from the corrected positions.
     Source: Müller et al. 2007, algorithm 1; corrections weighted by inverse mass, equation 9.
 
     Args:
         reward: `"sparse"` or `"dense"`.
-        damping: Of the pusher's drive, N s/m, > 0; its force is what the same top speed needs.
-        friction: Coefficient of the puck's friction, >= 0.
+        damping: Damping of the pusher's drive, N s/m, > 0. The force is scaled with it, so that
+            the top speed stays.
+        friction: Coefficient of friction between puck and table, >= 0.
 
     Raises:
-        ValueError: If the reward is unknown, or a number out of range.
+        ValueError: If the reward is unknown, or a number is out of range.
     """
 
     draws = 6
@@ -65,10 +66,10 @@ class PlanarPushSimulation:
         if not friction >= 0:
             raise ValueError(f"friction must be at least 0, got {friction!r}")
         self._decay = math.exp(-_TICK * damping / PUSHER_MASS)
-        self._braking = friction * GRAVITY * _TICK  # m/s that a substep takes from a sliding puck
+        self._braking = friction * GRAVITY * _TICK  # m/s, loss of a sliding puck in a substep
         self.rule: GoalRule = DistanceRule(THRESHOLD, sparse=is_sparse(reward))
         self.action_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (2,), np.float32)
-        # No collision makes a disc faster than the fastest diagonal drive.
+        # Collisions never make a disc faster than the top speed along a diagonal.
         speed = math.sqrt(2) * PUSHER_SPEED
         limits = [_PUSHER_ROOM, speed, _PUCK_ROOM, speed, _PUSHER_ROOM + _PUCK_ROOM]
         high = np.repeat(limits, 2).astype(np.float32)
@@ -79,7 +80,7 @@ class PlanarPushSimulation:
         )
 
     def initial(self, uniforms: NDArray[np.float64]) -> State:
-        """Both discs at rest and apart, the goal away from the puck."""
+        """Both discs at rest without contact, and the goal not at the puck."""
         centred = 2 * uniforms - 1
         puck = PUCK_START * centred[:, :2]
         goal = _away(GOAL_AREA * centred[:, 2:4], puck, 2 * THRESHOLD, GOAL_AREA)
@@ -94,7 +95,7 @@ class PlanarPushSimulation:
         }
 
     def step(self, state: State, action: NDArray[Any]) -> State:
-        """The table one control period later."""
+        """States one control period later."""
         drive = PUSHER_SPEED * np.clip(action.astype(np.float64), -1, 1)
         pusher, puck = state["pusher"], state["puck"]
         pusher_velocity, puck_velocity = state["pusher_velocity"], state["puck_velocity"]
@@ -104,7 +105,7 @@ class PlanarPushSimulation:
             pusher_moved, puck_moved = _separated(
                 pusher + _TICK * pusher_velocity, puck + _TICK * puck_velocity
             )
-            # A pusher wedged between puck and wall: neither moves.
+            # A pusher that is stuck between puck and wall: neither moves.
             wedged = _length(puck_moved - pusher_moved) < _CONTACT - 1e-9
             pusher_moved = np.where(wedged, pusher, pusher_moved)
             puck_moved = np.where(wedged, puck, puck_moved)
@@ -120,7 +121,7 @@ class PlanarPushSimulation:
         }
 
     def observe(self, state: State) -> dict[str, NDArray[Any]]:
-        """The observation dict, float32."""
+        """Observation dict, float32."""
         pusher, puck = state["pusher"], state["puck"]
         parts = [pusher, state["pusher_velocity"], puck, state["puck_velocity"], puck - pusher]
         return {
@@ -130,9 +131,8 @@ class PlanarPushSimulation:
         }
 
     def render(self, state: State, size: int) -> NDArray[np.uint8]:
-        """The table from above; the puck is home when its middle lies within the goal's ring."""
-        edge = TABLE + 0.06
-        canvas = Canvas(size, (-edge, -edge, edge, edge))
+        """The table from above; success is the puck's centre inside the green ring."""
+        canvas = Canvas(size, (-TABLE_VIEW, -TABLE_VIEW, TABLE_VIEW, TABLE_VIEW))
         canvas.rectangle((0, 0), (2 * TABLE + 0.06,) * 2, drawing.WALL, 0.03)
         canvas.rectangle((0, 0), (2 * TABLE,) * 2, drawing.FLOOR)
         goal, puck, pusher = (state[key][0] for key in ("goal", "puck", "pusher"))
@@ -144,22 +144,22 @@ class PlanarPushSimulation:
         return canvas.image()
 
 
-def _away(place: Array, puck: Array, distance: float, half_side: float) -> Array:
-    """Places nearer to the puck than `distance` move half a square aside, to equal density."""
-    aside = place.copy()
-    aside[:, 0] -= np.copysign(half_side, place[:, 0])
-    return np.where(goal_distance(place, puck)[:, None] < distance, aside, place)
+def _away(position: Array, puck: Array, distance: float, half_side: float) -> Array:
+    """Shifts positions within `distance` of the puck by half a square, where density is equal."""
+    aside = position.copy()
+    aside[:, 0] -= np.copysign(half_side, position[:, 0])
+    return np.where(goal_distance(position, puck)[:, None] < distance, aside, position)
 
 
 def _slowed(velocity: Array, braking: float) -> Array:
     """A puck's velocity after one substep of dry friction."""
     speed = _length(velocity)
-    # The tiny number keeps a resting puck from dividing by zero.
+    # The small number avoids a division by zero for a puck at rest.
     return velocity * np.maximum(1 - braking / np.maximum(speed, 1e-12), 0)
 
 
 def _separated(pusher: Array, puck: Array) -> tuple[Array, Array]:
-    """Predicted places corrected for walls and overlap; the lighter disc yields more."""
+    """Predicted positions corrected for walls and overlap; the lighter disc moves more."""
     pusher, puck = _within(pusher, _PUSHER_ROOM), _within(puck, _PUCK_ROOM)
     gap = puck - pusher
     distance = _length(gap)
@@ -169,16 +169,16 @@ def _separated(pusher: Array, puck: Array) -> tuple[Array, Array]:
     share = PUSHER_MASS / (PUSHER_MASS + PUCK_MASS)
     puck = _within(puck + share * correction, _PUCK_ROOM)
     pusher = pusher - (1 - share) * correction
-    # What a wall keeps the puck from yielding, the pusher has to.
+    # Overlap that remains because a wall stops the puck is corrected by moving the pusher.
     gap = puck - pusher
     distance = _length(gap)
     pusher = pusher - gap * (np.maximum(_CONTACT - distance, 0) / distance)
     return _within(pusher, _PUSHER_ROOM), puck
 
 
-def _within(place: Array, room: float) -> Array:
+def _within(position: Array, limit: float) -> Array:
     # np.clip takes several times as long on few rows.
-    return np.minimum(np.maximum(place, -room), room)
+    return np.minimum(np.maximum(position, -limit), limit)
 
 
 def _length(vector: Array) -> Array:
@@ -188,23 +188,23 @@ def _length(vector: Array) -> Array:
 
 
 class PlanarPush(SimulationEnv):
-    """A disc that pushes a puck to places on a table.
+    """A disc that pushes a puck to a goal position on a table.
 
     ## Description
 
     On a table of 1 m × 1 m with walls, a driven disc (radius 0.05 m, 1 kg) pushes a free puck
-    (radius 0.08 m, 0.2 kg), whose middle has to come within 0.05 m of a goal and stay there. The
-    drive has a force of up to 8 N along each axis and a damping of 10 N s/m. The puck slides with
-    dry friction (coefficient 0.6, 5.886 m/s²) and comes to rest. Disc and puck touch without
-    friction, so that a push beside the puck's middle turns it away; they and the walls collide
-    inelastically, and momentum is conserved between the two. A step lasts 0.1 s in 10 substeps.
-    With little `damping` and `friction` both slide as on ice: the pusher answers late, at the same
-    top speed, the puck glides on, and where they will be depends on velocities.
+    (radius 0.08 m, 0.2 kg). The puck's centre has to come within 0.05 m of the goal and stay
+    there. The drive has a force of up to 8 N along each axis and a damping of 10 N s/m. The puck
+    slides with dry friction (coefficient 0.6, deceleration 5.886 m/s²) until it rests. The contact
+    between disc and puck is frictionless, so that an off-centre push deflects the puck. Collisions
+    are inelastic, and momentum is conserved between disc and puck. A step lasts 0.1 s in 10
+    substeps. With small `damping` and `friction` both slide as on ice: the pusher reacts slowly, at
+    the same top speed, the puck keeps sliding, and future positions depend on velocities.
 
     ## Action Space
 
-    `Box(-1, 1, (2,), float32)`: the drive's force along x and y in units of 8 N (0.8 m/s times the
-    damping).
+    `Box(-1, 1, (2,), float32)`: force of the drive along x and y in units of 8 N (in general,
+    0.8 m/s times the damping).
 
     ## Observation Space
 
@@ -222,14 +222,14 @@ class PlanarPush(SimulationEnv):
 
     ## Rewards
 
-    `sparse`: 0 where the puck is within 0.05 m of the goal after the action, else -1. `dense`:
-    minus their distance in metres.
+    `sparse`: 0 if the puck is within 0.05 m of the goal after the action, else -1. `dense`: minus
+    the distance of puck and goal in metres.
 
     ## Starting State
 
-    Both rest. The puck is uniform over the square of ±0.25 m, the goal over ±0.3 m, the pusher
-    over ±0.44 m. A goal within 0.1 m of the puck, and a pusher within 0.02 m of touching it, move
-    aside by half their square.
+    Both are at rest. The puck is uniform over the square of ±0.25 m, the goal over ±0.3 m, the
+    pusher over ±0.44 m. A goal within 0.1 m of the puck and a pusher within 0.02 m of contact are
+    shifted by half of their square.
 
     ## Episode End
 
@@ -238,8 +238,8 @@ class PlanarPush(SimulationEnv):
     ## Arguments
 
     - `reward`: `"sparse"` (default) or `"dense"` (the `-Dense-v0` ids).
-    - `damping`: of the drive, in N s/m; default 10.
-    - `friction`: coefficient of the puck's friction; default 0.6.
+    - `damping`: damping of the drive in N s/m; default 10.
+    - `friction`: coefficient of friction between puck and table; default 0.6.
     - `render_mode`: `"rgb_array"` or None.
 
     ## Version History

@@ -1,4 +1,4 @@
-"""A planar arm whose tip has to reach a point: one geared motor per joint, integrated exactly."""
+"""PlanarReach: the tip of a planar arm has to reach a point; its motion is solved exactly."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from rlkit.goals import DistanceRule, GoalRule, goal_distance
 
 ARM_LENGTH = 1.0  # metres, all links together
 TORQUE = 2.0  # newton metres at each joint, at most
-INERTIA = 0.05  # kilogram metres squared, of a motor seen through its gear
+INERTIA = 0.05  # kilogram metres squared, of a motor as seen through its gear
 DAMPING = 0.5  # newton metre seconds per radian
-JOINT_SPEED = TORQUE / DAMPING  # radians per second, where damping takes up the whole torque
+JOINT_SPEED = TORQUE / DAMPING  # radians per second, at most
 CONTROL_PERIOD = 0.05  # seconds
 THRESHOLD = 0.05  # metres
 GOAL_RADII = (0.2, 0.95)  # metres from the shoulder
 
 
 class PlanarReachSimulation:
-    """Physics of `PlanarReach`; see there.
+    """Physics of `PlanarReach`.
 
     Args:
         links: Number of links of equal length, at least 2.
@@ -46,7 +46,7 @@ class PlanarReachSimulation:
         self.rule: GoalRule = DistanceRule(THRESHOLD, sparse=is_sparse(reward))
         self.action_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (links,), np.float32)
         high = np.repeat([1.0, JOINT_SPEED, ARM_LENGTH], [2 * links, links, 2])
-        # A tip at full stretch may round to just beyond one arm's length.
+        # Rounding may put the tip of a straight arm just beyond one arm's length.
         high[-2:] += 1e-6
         self.observation_space = spaces.Dict(
             observation=spaces.Box(-high.astype(np.float32), high.astype(np.float32)),
@@ -55,7 +55,7 @@ class PlanarReachSimulation:
         )
 
     def initial(self, uniforms: NDArray[np.float64]) -> State:
-        """Arms at rest in any pose, goals by area in the annulus, never at the tip already."""
+        """Arms at rest in random poses, goals uniform by area in an annulus, not at the tip."""
         angle = np.pi * (2 * uniforms[:, : self.links] - 1)
         inner, outer = GOAL_RADII
         radius = np.sqrt(inner**2 + (outer**2 - inner**2) * uniforms[:, -2])
@@ -67,20 +67,20 @@ class PlanarReachSimulation:
         return {"angle": angle, "velocity": np.zeros_like(angle), "goal": goal}
 
     def step(self, state: State, action: NDArray[Any]) -> State:
-        """The arms one control period later; exact for the torques held meanwhile."""
+        """States one control period later, exact for constant torques."""
         final = JOINT_SPEED * np.clip(action.astype(np.float64), -1, 1)
         lag = INERTIA / DAMPING
         decay = math.exp(-CONTROL_PERIOD / lag)
         excess = state["velocity"] - final
         return {
             "angle": state["angle"] + final * CONTROL_PERIOD + excess * (lag * (1 - decay)),
-            # Exact arithmetic stays within the speed limit; rounding needs the clip.
+            # The exact solution stays within the speed limit; the clip removes rounding errors.
             "velocity": np.clip(final + excess * decay, -JOINT_SPEED, JOINT_SPEED),
             "goal": state["goal"],
         }
 
     def observe(self, state: State) -> dict[str, NDArray[Any]]:
-        """The observation dict, float32."""
+        """Observation dict, float32."""
         angle = state["angle"]
         tip = self.joints(angle)[:, -1]
         parts = [np.cos(angle), np.sin(angle), state["velocity"], tip]
@@ -91,14 +91,14 @@ class PlanarReachSimulation:
         }
 
     def joints(self, angle: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Forward kinematics: the far end of each link, metres, `(N, links) -> (N, links, 2)`."""
+        """Forward kinematics: the outer end of each link, metres, `(N, links) -> (N, links, 2)`."""
         heading = np.cumsum(angle, axis=1)
         link = ARM_LENGTH / self.links * np.stack([np.cos(heading), np.sin(heading)], axis=2)
         ends: NDArray[np.float64] = np.cumsum(link, axis=1)
         return ends
 
     def render(self, state: State, size: int) -> NDArray[np.uint8]:
-        """The arm, its reach, and the goal ringed by the threshold."""
+        """The arm, the area within its reach, and the goal; the ring's radius is the threshold."""
         reach = 1.1 * ARM_LENGTH
         canvas = Canvas(size, (-reach, -reach, reach, reach))
         canvas.circle((0, 0), ARM_LENGTH, drawing.FLOOR)
@@ -116,24 +116,24 @@ class PlanarReachSimulation:
 
 
 class PlanarReach(SimulationEnv):
-    """An arm in the plane that reaches for points.
+    """A planar arm whose tip has to reach a goal position.
 
     ## Description
 
-    An arm of `links` equal links, 1 m long in all, turns about a shoulder at the origin. Its tip
-    has to come within 0.05 m of a goal and stay there. Every joint has a motor behind a gear of
-    high ratio: the motor's inertia, as seen through the gear, outweighs that of the links, so the
-    links' coupling through their accelerations is neglected. Joint i obeys
+    An arm of `links` equal links with a total length of 1 m turns about a shoulder at the origin.
+    Its tip has to come within 0.05 m of the goal and stay there. Every joint has a motor with a
+    gear of high ratio: the motor's inertia, as seen through the gear, is much larger than that of
+    the links, so that the dynamic coupling of the links is neglected. Joint i obeys
 
         0.05 kg m² · acceleration = torque − 0.5 N m s/rad · velocity
 
-    with velocity relative to the link before it, no gravity (the plane is level), no joint limits
-    and no self-collision. A step lasts 0.05 s, over which the torque is constant and the equation
-    is solved exactly.
+    with the velocity relative to the previous link, without gravity (the plane is horizontal),
+    joint limits and self-collision. A step lasts 0.05 s. The torque is constant during a step, and
+    the equation is solved exactly.
 
     ## Action Space
 
-    `Box(-1, 1, (links,), float32)`: the joints' torques in units of 2 N m.
+    `Box(-1, 1, (links,), float32)`: torques of the joints in units of 2 N m.
 
     ## Observation Space
 
@@ -148,17 +148,18 @@ class PlanarReach(SimulationEnv):
     | `achieved_goal` | tip x, y | -1 | 1 | m |
     | `desired_goal` | goal x, y | -0.95 | 0.95 | m |
 
-    A joint angle is that between a link and the one before it, the x axis for the first.
+    A joint angle is measured from the previous link, the first one from the x axis.
 
     ## Rewards
 
-    `sparse`: 0 where the tip is within 0.05 m of the goal after the action, else -1. `dense`:
-    minus their distance in metres.
+    `sparse`: 0 if the tip is within 0.05 m of the goal after the action, else -1. `dense`: minus
+    the distance of tip and goal in metres.
 
     ## Starting State
 
-    The arm rests, its joint angles uniform. The goal is uniform by area over the annulus from
-    0.2 m to 0.95 m around the shoulder; one within 0.1 m of the tip is replaced by its opposite.
+    The arm is at rest with uniform joint angles. The goal is uniform by area over the annulus from
+    0.2 m to 0.95 m around the shoulder; a goal within 0.1 m of the tip is reflected through the
+    shoulder.
 
     ## Episode End
 

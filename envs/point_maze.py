@@ -1,4 +1,4 @@
-"""PointMaze: a disc is pushed through a maze of unit cells to a goal."""
+"""PointMaze: a disc, driven by a force, has to reach a goal in a maze of unit cells."""
 
 from __future__ import annotations
 
@@ -62,32 +62,32 @@ MAZES = {
     """,
 }
 
-_RADIUS = 0.2  # m
-_JITTER = 0.25  # m, of starts and goals about their cell's centre
-_THRESHOLD = 0.45  # m; goals lie in another cell than the start, so at least 0.5 m away
+RADIUS = 0.2  # m, of the disc
+_JITTER = 0.25  # m, of start and goal positions about the centre of their cell
+_THRESHOLD = 0.45  # m; start and goal are in different cells, so at least 0.5 m apart
 _DAMPING = 3.0  # 1/s
-_AXIS_SPEED = 2.0  # m/s along an axis, where friction takes up the full drive
+_AXIS_SPEED = 2.0  # m/s along an axis, at most
 _SUBSTEPS = 2
-_DT = 0.05  # s; moves of at most 0.14 m, less than the radius, cannot enter a wall
+_DT = 0.05  # s; a move of at most 0.14 m is less than the radius and cannot cross a wall
 _TOP_SPEED = float(np.sqrt(2)) * _AXIS_SPEED
 
 
 class PointMazeSimulation:
-    """The physics of `PointMaze`, whose arguments it takes.
+    """Physics of `PointMaze`.
 
-    Inside, lengths count from the maze's lower left corner, so that walls begin and end at
-    integers. The only walls a disc of radius below 1/2 can touch are the three cells around the
-    lattice point nearest to it; one look-up per half cell says which of them are walls. States are
-    float32: networks read nothing finer.
+    Internal coordinates start at the maze's lower left corner, so that walls begin and end at
+    integers. A disc with a radius below 1/2 can touch only the three cells around the nearest
+    lattice point; a look-up table per half cell tells which of them are walls. States are float32.
 
     Args:
         maze: A key of `MAZES`.
         reward: "sparse" or "dense".
         terminates: Whether success ends the episode.
-        damping: Friction, 1/s, > 0 and at most 10; the drive is as strong as 2 m/s need.
+        damping: Friction, 1/s, > 0 and at most 10. The force is scaled with it, so that the top
+            speed stays at 2 m/s.
 
     Raises:
-        ValueError: If the maze or the reward is unknown, or the damping out of range.
+        ValueError: If the maze or the reward is unknown, or the damping is out of range.
     """
 
     draws = 6
@@ -96,7 +96,7 @@ class PointMazeSimulation:
     def __init__(self, maze: str, reward: str, terminates: bool, damping: float = _DAMPING) -> None:
         if maze not in MAZES:
             raise ValueError(f"maze must be one of {', '.join(MAZES)}, got {maze!r}")
-        if not 0 < damping <= 10:  # more than 1 per substep would turn the velocity round
+        if not 0 < damping <= 10:  # larger values would reverse the velocity in a substep
             raise ValueError(f"damping must be above 0 and at most 10 1/s, got {damping!r}")
         self._drive, self._slowing = _AXIS_SPEED * damping * _DT, 1 - damping * _DT
         rows = [line.strip() for line in MAZES[maze].split("\n") if line.strip()]
@@ -108,7 +108,7 @@ class PointMazeSimulation:
         self._origin = np.array(self.walls.shape[::-1], np.float32) / np.float32(2)
         self._free = np.argwhere(~self.walls)[:, ::-1] + np.float64(0.5)
         self._width = 2 * self.walls.shape[1]
-        self._face_reach, self._corner_reach_squared = _reaches(self.walls)
+        self._side_reach, self._corner_reach_squared = _reaches(self.walls)
         bounds = np.concatenate([self._origin, np.full(2, _TOP_SPEED, np.float32)])
         place = spaces.Box(-self._origin, self._origin)
         self.observation_space = spaces.Dict(
@@ -131,7 +131,7 @@ class PointMazeSimulation:
         }
 
     def step(self, state: State, action: NDArray[Any]) -> State:
-        """Pushes the discs for 0.1 s with actions `(N, 2)`."""
+        """States after forces `(N, 2)` have acted for 0.1 s."""
         push = np.minimum(np.maximum(action, -1), 1) * self._drive
         position, velocity = state["position"] + self._origin, state["velocity"]
         for _ in range(_SUBSTEPS):
@@ -154,12 +154,12 @@ class PointMazeSimulation:
     def _slide(
         self, position: NDArray[np.float32], velocity: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Moves discs out of walls and takes the velocity into the wall away."""
+        """Moves discs out of walls and removes the velocity into the wall."""
         half = (2 * position).astype(np.intp)
         index = half[:, 1] * self._width + half[:, 0]
         corner = np.floor(position + 0.5)
         gap = position - corner
-        reach = self._face_reach.take(index, axis=0)
+        reach = self._side_reach.take(index, axis=0)
         touching = np.abs(gap) < reach
         inward = touching & (velocity * gap < 0)
         position = np.where(touching, corner + np.copysign(reach, gap), position)
@@ -169,12 +169,12 @@ class PointMazeSimulation:
         if len(rows):
             normal = gap[rows] / np.sqrt(squared[rows])[:, None]
             speed = velocity[rows, 0] * normal[:, 0] + velocity[rows, 1] * normal[:, 1]
-            position[rows] = corner[rows] + normal * _RADIUS
+            position[rows] = corner[rows] + normal * RADIUS
             velocity[rows] -= np.minimum(speed, 0)[:, None] * normal
         return position, velocity
 
     def render(self, state: State, size: int) -> NDArray[np.uint8]:
-        """The maze from above."""
+        """The maze from above; the ring's radius is the threshold, the arrow the velocity."""
         height, width = self.walls.shape
         canvas = Canvas(size, (0.6, 0.6, width - 0.6, height - 0.6))
         position, goal = state["position"][0] + self._origin, state["goal"][0] + self._origin
@@ -185,34 +185,33 @@ class PointMazeSimulation:
         canvas.circle(goal, 0.08, GOAL)
         for y, x in np.argwhere(self.walls):
             canvas.rectangle((x + 0.5, y + 0.5), (1.0, 1.0), WALL)
-        canvas.circle(position, _RADIUS, AGENT, AGENT_EDGE, 0.03)
+        canvas.circle(position, RADIUS, AGENT, AGENT_EDGE, 0.03)
         canvas.arrow(position, position + 0.35 * state["velocity"][0], AGENT_EDGE, 0.06)
         return canvas.image()
 
 
 def _reaches(walls: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Reach of the walls around each half cell: of faces `(K, 2)`, of corners squared `(K,)`."""
+    """Distances at which walls stop a disc, per half cell: sides `(K, 2)`, corners² `(K,)`."""
     height, width = walls.shape
     y, x = np.divmod(np.arange(4 * height * width), 2 * width)
     to_x, to_y = x // 2 + np.where(x % 2, 1, -1), y // 2 + np.where(y % 2, 1, -1)
     padded = np.pad(walls, 1, constant_values=True)
     beside, above = padded[y // 2 + 1, to_x + 1], padded[to_y + 1, x // 2 + 1]
-    # A corner between two walls is no corner: their faces keep the disc away from it.
+    # Where two walls meet, their sides keep the disc away from the corner.
     corner = padded[to_y + 1, to_x + 1] & ~beside & ~above
-    faces = _RADIUS * np.stack([beside, above], axis=1)
-    return faces.astype(np.float32), (_RADIUS**2 * corner).astype(np.float32)
+    sides = RADIUS * np.stack([beside, above], axis=1)
+    return sides.astype(np.float32), (RADIUS**2 * corner).astype(np.float32)
 
 
 class PointMaze(SimulationEnv):
-    """A disc in a maze, pushed by a force, has to reach a place.
+    """A disc in a maze, driven by a force, has to reach a goal position.
 
     ## Description
-    A disc of radius 0.2 m slides over the floor of a maze whose cells measure 1 m. The action
-    pushes it; friction slows it down to at most 2 m/s along an axis; walls stop it without
-    friction or bounce. Less `damping` means less friction and a weaker drive at the same top speed:
-    on ice, with 0.3 say, the disc has to brake in time, for which it has to know its velocity. One
-    step lasts 0.1 s. The longest way takes about 20 steps in `Open`, 35 in `U`, 65 in `Medium` and
-    115 in `Large`.
+    A disc of radius 0.2 m slides in a maze with cells of 1 m. The action accelerates it, friction
+    limits its speed to 2 m/s along each axis, and walls stop it without friction or bouncing. A
+    smaller `damping` reduces friction and force at the same top speed: with 0.3, as on ice, the
+    disc has to brake in time, which needs its velocity. A step lasts 0.1 s. The longest paths take
+    about 20 steps in `Open`, 35 in `U`, 65 in `Medium` and 115 in `Large`.
 
     ## Action Space
     `Box(-1, 1, (2,), float32)`
@@ -222,11 +221,11 @@ class PointMaze(SimulationEnv):
     | 0   | acceleration to the right   | -1  | 1   | 6 m/s² at 1   |
     | 1   | acceleration upwards        | -1  | 1   | 6 m/s² at 1   |
 
-    6 m/s² is twice the damping of 3 1/s; with another damping it changes in proportion.
+    The acceleration is 2 m/s times the damping, 6 m/s² at the default of 3 1/s.
 
     ## Observation Space
-    A `Dict` of float32 boxes. Lengths count from the middle of the maze, which is W wide and H
-    high, walls included: 7 x 7 m (`Open`), 5 x 5 m (`U`), 8 x 8 m (`Medium`), 12 x 9 m (`Large`).
+    A `Dict` of float32 boxes. The origin is the centre of the maze. W x H is its size, walls
+    included: 7 x 7 m (`Open`), 5 x 5 m (`U`), 8 x 8 m (`Medium`), 12 x 9 m (`Large`).
 
     | Key             | Num | Observation  | Min   | Max  | Unit |
     |-----------------|-----|--------------|-------|------|------|
@@ -240,16 +239,16 @@ class PointMaze(SimulationEnv):
     |                 | 1   | y to reach   | -H/2  | H/2  | m    |
 
     ## Rewards
-    `sparse`: -1 until the disc's centre is within 0.45 m of the goal, 0 there. `dense` (the
-    `-Dense` ids): minus the distance as the crow flies, m.
+    `sparse`: 0 if the disc's centre is within 0.45 m of the goal after the action, else -1.
+    `dense` (the `-Dense` ids): minus the Euclidean distance in metres.
 
     ## Starting State
-    Start and goal lie in two different cells drawn uniformly, up to 0.25 m per axis off the
-    cells' centres; the disc rests.
+    Start and goal are in two different cells, drawn uniformly, up to 0.25 m per axis from the
+    cells' centres. The disc is at rest.
 
     ## Episode End
-    Truncation after 50 (`Open`), 100 (`U`), 150 (`Medium`) or 300 (`Large`) steps. Success ends
-    the episode only with `terminates=True`.
+    Truncates after 50 (`Open`), 100 (`U`), 150 (`Medium`) or 300 (`Large`) steps. Terminates at
+    success only with `terminates=True`.
 
     ## Arguments
     - `maze`: "Open", "U", "Medium" or "Large"; each has its ids.

@@ -1,7 +1,7 @@
 """Gymnasium-Robotics environments with picklable goal rules and an exact state.
 
-`rlkit.envs.make.make("FetchPush-v4")` builds them through this module. It needs the extra
-`robotics`; everything else in `rlkit.envs` works without.
+`rlkit.envs.make.make("FetchPush-v4")` uses this module. It is the only module of `rlkit.envs` that
+needs the extra `robotics`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rlkit.goals import GoalEnv, GoalRule
 from rlkit.goals.rule import Array, BoolArray, FloatArray
 
 try:
-    # The package prints news about its versions while it is imported.
+    # The package prints messages about its versions when it is imported.
     with contextlib.redirect_stderr(io.StringIO()):
         import gymnasium_robotics
         import mujoco
@@ -40,25 +40,39 @@ gym.register_envs(gymnasium_robotics)
 _EVERYTHING = mujoco.mjtState.mjSTATE_INTEGRATION
 
 
-@dataclass(frozen=True)
-class ReachRule:
-    """The rule of the Fetch tasks and of HandReach: points within a distance of their targets.
-
-    Source: Plappert et al. 2018, section 1. At exactly the threshold the packaged environments pay
-    the success reward without reporting success; so does this rule.
+class _ContinuingRule:
+    """What the rules of the Fetch and Shadow Hand tasks share: rewards of at most 0, no ends.
 
     Attributes:
-        threshold: Distance in metres.
-        sparse: Whether the reward tells success only; else it is minus the distance.
+        sparse: Whether the reward is -1 or 0.
     """
 
-    threshold: float
-    sparse: bool = True
+    sparse: bool
 
     @property
     def reward_range(self) -> tuple[float, float]:
         """`(-1, 0)` when sparse, unbounded below when dense."""
         return (-1.0, 0.0) if self.sparse else (-np.inf, 0.0)
+
+    def terminated(self, achieved: Array, desired: Array) -> BoolArray:
+        """Never, `(N, G), (N, G) -> (N,)`."""
+        return np.zeros(len(achieved), np.bool_)
+
+
+@dataclass(frozen=True)
+class ReachRule(_ContinuingRule):
+    """The rule of the Fetch tasks and of HandReach: points within a distance of their targets.
+
+    Source: Plappert et al. 2018, section 1. At exactly the threshold the packaged environments
+    return the success reward without reporting success; so does this rule.
+
+    Attributes:
+        threshold: Distance in metres.
+        sparse: Whether the reward is -1 until success and 0 then; else it is minus the distance.
+    """
+
+    threshold: float
+    sparse: bool = True
 
     def reward(self, achieved: Array, desired: Array) -> FloatArray:
         """Reward of each row, `(N, G), (N, G) -> (N,)`."""
@@ -69,17 +83,13 @@ class ReachRule:
         """Whether each row lies within the threshold, `(N, G), (N, G) -> (N,)`."""
         return np.asarray(_distance(achieved, desired) < self.threshold)
 
-    def terminated(self, achieved: Array, desired: Array) -> BoolArray:
-        """Never, `(N, G), (N, G) -> (N,)`."""
-        return np.zeros(len(achieved), np.bool_)
-
 
 @dataclass(frozen=True)
 class MazeRule:
     """The rule of PointMaze and AntMaze: the agent within a radius of the target.
 
     Attributes:
-        sparse: Whether the reward is 1 on success and 0 elsewhere; else it is exp(-distance).
+        sparse: Whether the reward is 1 at success and 0 before; else it is exp(-distance).
         terminates: Whether success ends the episode (`continuing_task=False`).
         radius: Distance in metres, the same for every agent and maze size.
     """
@@ -110,16 +120,18 @@ class MazeRule:
 
 
 @dataclass(frozen=True)
-class ManipulateRule:
+class ManipulateRule(_ContinuingRule):
     """The rule of the HandManipulate tasks: an object's pose `(x, y, z, quaternion w x y z)`.
 
-    The packaged `compute_reward` mixes up the rows of a batch where `ignore_z` is set (the pen):
-    it overwrites row 2 instead of component 2. This rule does what it does to single goals.
+    The packaged `compute_reward` is wrong for batches where `ignore_z` is set (the pen): it
+    overwrites row 2 instead of component 2. This rule computes for each row what the package
+    computes for a single goal.
 
     Attributes:
         distance: Position threshold in metres.
         angle: Rotation threshold in radians.
-        sparse: Whether the reward tells success only; else minus (10 distance + angle).
+        sparse: Whether the reward is -1 until success and 0 then; else it is
+            -(10 distance + angle).
         use_position: Whether the position counts.
         use_rotation: Whether the rotation counts.
         ignore_z: Whether rotation about the z axis is free.
@@ -132,11 +144,6 @@ class ManipulateRule:
     use_rotation: bool = True
     ignore_z: bool = False
 
-    @property
-    def reward_range(self) -> tuple[float, float]:
-        """`(-1, 0)` when sparse, unbounded below when dense."""
-        return (-1.0, 0.0) if self.sparse else (-np.inf, 0.0)
-
     def reward(self, achieved: Array, desired: Array) -> FloatArray:
         """Reward of each row, `(N, 7), (N, 7) -> (N,)`."""
         if self.sparse:
@@ -148,10 +155,6 @@ class ManipulateRule:
         near = self._position(achieved, desired) < self.distance
         aligned = self._rotation(achieved, desired) < self.angle
         return np.asarray(near & aligned)
-
-    def terminated(self, achieved: Array, desired: Array) -> BoolArray:
-        """Never, `(N, 7), (N, 7) -> (N,)`."""
-        return np.zeros(len(achieved), np.bool_)
 
     def _position(self, achieved: Array, desired: Array) -> FloatArray:
         if not self.use_position:
@@ -172,7 +175,7 @@ class ManipulateRule:
 
 
 def _distance(achieved: Array, desired: Array) -> FloatArray:
-    # The packaged environments use np.linalg.norm: a faster sum could differ in the last bit.
+    # As in the packaged environments; a faster sum could differ in the last bit.
     return np.asarray(np.linalg.norm(achieved - desired, axis=-1))
 
 
@@ -180,7 +183,7 @@ def rule_of(robot: gym.Env[Any, Any]) -> GoalRule:
     """The goal rule of an unwrapped Gymnasium-Robotics environment.
 
     Raises:
-        ValueError: If the environment's reward is not known to be a function of its goals.
+        ValueError: If there is no rule for the environment.
     """
     if isinstance(robot, MujocoFetchEnv | MujocoHandReachEnv):
         return ReachRule(float(robot.distance_threshold), robot.reward_type == "sparse")
@@ -196,17 +199,17 @@ def rule_of(robot: gym.Env[Any, Any]) -> GoalRule:
             ignore_z=bool(robot.ignore_z_target_rotation),
         )
     raise ValueError(
-        f"{type(robot).__name__} has no goal rule: known are Fetch*-v4, HandReach-v3, "
+        f"{type(robot).__name__} has no goal rule: supported are Fetch*-v4, HandReach-v3, "
         f"HandManipulate*-v1, PointMaze_*-v3, AntMaze_*-v4 and -v5. (AntMaze_*-v3 draws a new goal "
-        f"before it computes the reward, and versions before these need mujoco_py.)"
+        f"before it computes the reward, and older versions need mujoco_py.)"
     )
 
 
 class RoboticsEnv(GoalEnv[NDArray[np.float32]]):
     """A Gymnasium-Robotics environment with a `GoalRule` and an exact state.
 
-    Observations, rewards and ends are those of the packaged environment; `info["is_success"]` is
-    there for every family, in `reset` too.
+    Observations, rewards and ends of episodes are those of the packaged environment.
+    `info["is_success"]` is present for every family, also in `reset`.
 
     Args:
         robot: The packaged environment without wrappers.
@@ -215,13 +218,13 @@ class RoboticsEnv(GoalEnv[NDArray[np.float32]]):
         robot: The packaged environment.
 
     Raises:
-        ValueError: If `robot` is wrapped, or of a family without a known rule.
+        ValueError: If `robot` is wrapped, or there is no rule for it.
     """
 
     def __init__(self, robot: gym.Env[Any, Any]) -> None:
         if robot.unwrapped is not robot:
             raise ValueError(
-                f"{robot} is wrapped and its wrappers would be hidden: pass env.unwrapped, or "
+                f"{robot} is wrapped, and its wrappers would be ignored: pass env.unwrapped, or "
                 f"build the environment with rlkit.envs.make.make"
             )
         self.robot: Any = robot
@@ -230,12 +233,12 @@ class RoboticsEnv(GoalEnv[NDArray[np.float32]]):
         self.action_space = robot.action_space
         self.metadata = robot.metadata
         self.render_mode = robot.render_mode
-        # The mazes hold a MuJoCo environment, the other tasks are one.
+        # A maze contains a MuJoCo environment, every other task is one.
         self._simulator: Any = getattr(robot, "point_env", getattr(robot, "ant_env", robot))
 
     @property
     def np_random(self) -> np.random.Generator:
-        """The generator of starts and goals."""
+        """The random generator of start states and goals."""
         generator: np.random.Generator = self.robot.np_random
         return generator
 
@@ -246,9 +249,9 @@ class RoboticsEnv(GoalEnv[NDArray[np.float32]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Starts an episode; `options` are the packaged environment's."""
+        """Starts an episode; `options` are those of the packaged environment."""
         observation, info = self.robot.reset(seed=seed, options=options)
-        self._np_random = self.robot.np_random  # Gymnasium's checker looks here
+        self._np_random = self.robot.np_random  # Gymnasium's checker reads this
         pair = observation["achieved_goal"][None], observation["desired_goal"][None]
         info["is_success"] = bool(self.rule.success(*pair)[0])
         return observation, info
@@ -260,16 +263,16 @@ class RoboticsEnv(GoalEnv[NDArray[np.float32]]):
         return observation, float(reward), bool(terminated), bool(truncated), info
 
     def render(self) -> Any:
-        """A frame, as the packaged environment renders it.
+        """The image that the packaged environment renders.
 
         Raises:
-            RuntimeError: If MuJoCo has nothing to draw with.
+            RuntimeError: If MuJoCo cannot render.
         """
         try:
             return self.robot.render()
-        except Exception as error:  # every backend fails in a way of its own
+        except Exception as error:  # each backend raises exceptions of its own
             raise RuntimeError(
-                f"MuJoCo cannot draw here ({type(error).__name__}: {error}). Without a screen it "
+                f"MuJoCo cannot render ({type(error).__name__}: {error}). Without a screen it "
                 f"needs EGL (apt install libegl1 libgl1-mesa-dri, and MUJOCO_GL=egl) or OSMesa "
                 f"(apt install libosmesa6, and MUJOCO_GL=osmesa)"
             ) from error
@@ -279,11 +282,11 @@ class RoboticsEnv(GoalEnv[NDArray[np.float32]]):
         self.robot.close()
 
     def get_state(self) -> dict[str, Any]:
-        """Everything that evolves: physics, goal and generators.
+        """Physics, goal and random generators.
 
-        MuJoCo's derived quantities lag its state by a substep after a step, and some actions read
-        them. `set_state` recomputes them, so an exact continuation needs `set_state(get_state())`
-        in the environment that carries on as well.
+        After a step, MuJoCo's derived quantities are one substep older than its state, and some
+        actions read them. `set_state` recomputes them. For an exact continuation, the environment
+        that goes on must call `set_state(get_state())` as well.
         """
         model, data = self._simulator.model, self._simulator.data
         physics = np.empty(mujoco.mj_stateSize(model, _EVERYTHING))
@@ -296,24 +299,24 @@ class RoboticsEnv(GoalEnv[NDArray[np.float32]]):
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restores `get_state()`; what follows is a function of `state` alone, bit for bit.
+        """Continues from a state that `get_state` returned, bit for bit.
 
         Raises:
-            ValueError: If the state belongs to another environment.
+            ValueError: If the state is one of another environment.
         """
         model, data = self._simulator.model, self._simulator.data
         size = mujoco.mj_stateSize(model, _EVERYTHING)
         physics = np.asarray(state["physics"], np.float64)
         if physics.shape != (size,):
             raise ValueError(
-                f"this environment's physics has {size} numbers, the state {physics.shape}: "
+                f"the physics of this environment has shape ({size},), the state {physics.shape}: "
                 f"it was taken from another environment"
             )
         mujoco.mj_resetData(model, data)
         mujoco.mj_setState(model, data, physics, _EVERYTHING)
         mujoco.mj_forward(model, data)
         mujoco.mj_rnePostConstraint(model, data)  # contact forces, which AntMaze-v5 observes
-        # The pass above may move the solver's warm start, which belongs to the state.
+        # The calls above may change the solver's initial guess, which belongs to the state.
         mujoco.mj_setState(model, data, physics, _EVERYTHING)
         self.robot.goal = np.array(state["goal"], np.float64)
         self._simulator.np_random.bit_generator.state = state["simulator_generator"]
@@ -323,15 +326,15 @@ class RoboticsEnv(GoalEnv[NDArray[np.float32]]):
 
 
 def load(entry_point: str, show_goal: bool = True, **kwargs: Any) -> RoboticsEnv:
-    """Builds `"module:Class"` of Gymnasium-Robotics and adapts it: an entry point for specs.
+    """Builds an environment of Gymnasium-Robotics and adapts it: the entry point of specs.
 
     Args:
-        entry_point: Of the packaged environment.
-        show_goal: Whether pictures show the goal; only Fetch tasks can hide it.
+        entry_point: `"module:Class"` of the packaged environment.
+        show_goal: Whether images show the goal; only Fetch tasks can hide it.
         kwargs: Arguments of the packaged environment.
 
     Raises:
-        ValueError: If the goal is to be hidden in another task.
+        ValueError: If `show_goal` is False for another task.
     """
     if kwargs.get("render_mode") == "rgb_array":
         prefer_egl()

@@ -1,4 +1,4 @@
-"""An aircraft that has to fly through a point in a given direction."""
+"""Waypoint: an aircraft has to fly through a point in a given direction."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from rlkit.goals.rule import Array, BoolArray, FloatArray
 AIRSPEED = 30.0  # metres per second
 TURN_RATE = 0.12  # radians per second, at most
 CLIMB_RATE = 4.0  # metres per second, at most
-TURN_LAG, CLIMB_LAG = 1.0, 1.5  # seconds, until 63 % of a commanded rate is reached
+TURN_LAG, CLIMB_LAG = 1.0, 1.5  # seconds, time constants of the commanded rates
 CONTROL_PERIOD = 2.0  # seconds
 START_ALTITUDES = (300.0, 600.0)  # metres
 KILOMETRE = 1000.0  # metres
 
-_LEGS, _LEG_PERIODS = 4, (3, 7)  # of the flight that yields a goal; least and most periods
-_MAP_SHARE = 0.84  # of the picture's width; the altitudes have the rest
-_POINTS_PER_PERIOD = 8  # where the midpoint rule evaluates the heading; its error is millimetres
+_LEGS, _LEG_PERIODS = 4, (3, 7)  # of the random flight to a goal; minimum and maximum periods
+_MAP_SHARE = 0.84  # of the image's width; the rest shows the altitudes
+_POINTS_PER_PERIOD = 8  # of the midpoint rule over the heading; its error is millimetres
 
 
 @dataclass(frozen=True)
 class WaypointRule:
-    """Success within a radius of the goal's place while flying in the goal's direction.
+    """Success within a radius of the goal's position and a tolerance of its heading.
 
-    Goals are rows `(x, y, z, cos heading, sin heading)`, places in metres. The sparse reward is
-    -1 until success and 0 at it; the dense one is minus the distance in radii minus the weighted
+    Goals are rows `(x, y, z, cos heading, sin heading)`, positions in metres. The sparse reward is
+    -1 until success and 0 then; the dense reward is minus the distance in radii minus the weighted
     heading error.
 
     Attributes:
-        radius: Distance below which the place counts as reached, metres, > 0.
-        heading_tolerance: Heading error below which the direction counts as met, radians, > 0.
-        heading_weight: Distance that the dense reward counts one radian as, metres, >= 0.
-        sparse: Whether the reward tells success only.
+        radius: Distance below which the position counts as reached, metres, > 0.
+        heading_tolerance: Heading error below which the direction counts as reached, radians, > 0.
+        heading_weight: Distance equivalent to one radian in the dense reward, metres, >= 0.
+        sparse: Whether the reward is -1 or 0 only.
         terminates: Whether success ends the episode.
     """
 
@@ -73,7 +73,7 @@ class WaypointRule:
         return -(distance + self.heading_weight * turn) / self.radius
 
     def success(self, achieved: Array, desired: Array) -> BoolArray:
-        """Whether each row met place and direction, `(N, 5), (N, 5) -> (N,)`."""
+        """Whether each row reached position and direction, `(N, 5), (N, 5) -> (N,)`."""
         distance, turn = self.errors(achieved, desired)
         return np.asarray((distance < self.radius) & (turn < self.heading_tolerance))
 
@@ -85,7 +85,7 @@ class WaypointRule:
     @staticmethod
     def errors(achieved: Array, desired: Array) -> tuple[FloatArray, FloatArray]:
         """Distance in metres and heading error in radians, `(N, 5), (N, 5) -> (N,), (N,)`."""
-        # In float32, which observations have, the squares would cost a metre's worth of digits.
+        # In float32, the type of observations, the squares would lose up to a metre of precision.
         a, d = achieved.astype(np.float64), desired.astype(np.float64)
         x, y, z = (a[:, i] - d[:, i] for i in range(3))
         along = a[:, 3] * d[:, 3] + a[:, 4] * d[:, 4]
@@ -95,7 +95,7 @@ class WaypointRule:
 
 
 class WaypointSimulation:
-    """Physics of `Waypoint`; see there.
+    """Physics of `Waypoint`.
 
     Args:
         reward: `"sparse"` or `"dense"`.
@@ -105,7 +105,7 @@ class WaypointSimulation:
     """
 
     draws = 2 + 2 * _LEGS
-    frames_per_second = 5  # ten times as fast as the flight, which nobody would sit through
+    frames_per_second = 5  # videos run at ten times the real speed
 
     def __init__(self, reward: str = "sparse") -> None:
         self.rule: GoalRule = WaypointRule(sparse=is_sparse(reward))
@@ -118,7 +118,7 @@ class WaypointSimulation:
         )
 
     def initial(self, uniforms: NDArray[np.float64]) -> State:
-        """Level flights; each goal is where a random flight from the same start ends."""
+        """Level flight; each goal is the end of a random flight from the same start."""
         low, high = START_ALTITUDES
         zero = np.zeros(len(uniforms))
         state: State = {
@@ -135,18 +135,18 @@ class WaypointSimulation:
         for leg in range(_LEGS):
             flown.append(_flown(flown[-1], commands[:, leg], seconds, longest))
         start, earlier, goal = _pose(state), _pose(flown[-3]), _pose(flown[-1])
-        # A flight may end where it began; two legs earlier it was over 200 metres away.
-        begun = self.rule.success(start, goal)[:, None]
-        return {**state, "goal": np.where(begun, earlier, goal)}
+        # A flight may end at its start; two legs earlier it was more than 200 metres away.
+        at_start = self.rule.success(start, goal)[:, None]
+        return {**state, "goal": np.where(at_start, earlier, goal)}
 
     def step(self, state: State, action: NDArray[Any]) -> State:
-        """The flights one control period later."""
+        """States one control period later."""
         command = np.clip(action.astype(np.float64), -1, 1)
         seconds = np.full(len(command), float(CONTROL_PERIOD))
         return {**_flown(state, command, seconds, 1), "goal": state["goal"]}
 
     def observe(self, state: State) -> dict[str, NDArray[Any]]:
-        """The observation dict, float32."""
+        """Observation dict, float32."""
         pose = _pose(state)
         rates = np.stack([state["turn_rate"], state["climb_rate"]], axis=1)
         return {
@@ -157,12 +157,12 @@ class WaypointSimulation:
 
     def render(self, state: State, size: int) -> NDArray[np.uint8]:
         """A map, y up, and beside it the altitudes of aircraft and goal."""
-        # Pictures are in kilometres, whose numbers are of order one.
-        place, goal = state["position"][0] / KILOMETRE, state["goal"][0].copy()
+        # The image's units are kilometres, so that numbers are of order one.
+        position, goal = state["position"][0] / KILOMETRE, state["goal"][0].copy()
         goal[:3] /= KILOMETRE
         middle = goal[:2] / 2
-        # Wide enough for start and goal from the first picture on; farther flights zoom out.
-        half = max(0.3 + np.abs(middle).max(), np.abs(place[:2] - middle).max() + 0.1)
+        # Start and goal are always visible; if the aircraft flies farther, the map zooms out.
+        half = max(0.3 + np.abs(middle).max(), np.abs(position[:2] - middle).max() + 0.1)
         span = 2 * half / _MAP_SHARE
         corner = middle - np.array([half, span / 2])
         canvas = Canvas(size, (*corner, *(corner + span)))
@@ -173,18 +173,18 @@ class WaypointSimulation:
         canvas.circle(goal[:2], radius, drawing.GOAL_AREA, drawing.GOAL, 0.006 * span)
         ahead = 0.09 * span * goal[3:]
         canvas.arrow(goal[:2] - ahead, goal[:2] + ahead, drawing.GOAL, 0.011 * span)
-        canvas.polygon(_dart(place[:2], direction, 0.035 * span), drawing.AGENT_EDGE)
-        canvas.polygon(_dart(place[:2], direction, 0.026 * span), drawing.AGENT)
-        _draw_altitudes(canvas, corner, span, place[2], goal[2])
+        canvas.polygon(_dart(position[:2], direction, 0.035 * span), drawing.AGENT_EDGE)
+        canvas.polygon(_dart(position[:2], direction, 0.026 * span), drawing.AGENT)
+        _draw_altitudes(canvas, corner, span, position[2], goal[2])
         return canvas.image()
 
 
 def _flown(
     state: State, command: NDArray[np.float64], seconds: NDArray[np.float64], periods: int
 ) -> State:
-    """Flights under constant commands `(N, 2)` for `seconds` `(N,)`, at most `periods` long.
+    """States after constant commands `(N, 2)` for `seconds` `(N,)`, at most `periods`.
 
-    Rates and heading are exact, and so is the altitude above the floor.
+    Rates, heading, and altitude above the ground are exact.
     """
     turn, heading = _lagged(state["turn_rate"], TURN_RATE * command[:, 0], TURN_LAG, seconds)
     climb, height = _lagged(state["climb_rate"], CLIMB_RATE * command[:, 1], CLIMB_LAG, seconds)
@@ -210,31 +210,31 @@ def _flown(
 def _lagged(
     rate: NDArray[np.float64], target: NDArray[np.float64], lag: float, time: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """A rate that approaches its target exponentially, and its integral, after `time`."""
+    """A rate that approaches its target exponentially and its integral, both after `time`."""
     decay = np.exp(-time / lag)
     excess = rate - target
     return target + excess * decay, target * time + excess * (lag * (1 - decay))
 
 
 def _pose(state: State) -> NDArray[np.float64]:
-    """Goal coordinates `(x, y, z, cos heading, sin heading)`, places in metres, `(N, 5)`."""
+    """Goal vectors `(x, y, z, cos heading, sin heading)`, positions in metres, `(N, 5)`."""
     heading = state["heading"]
     direction = np.stack([np.cos(heading), np.sin(heading)], axis=1)
     return np.concatenate([state["position"], direction], axis=1)
 
 
 def _dart(
-    place: NDArray[np.float64], direction: NDArray[np.float64], reach: float
+    position: NDArray[np.float64], direction: NDArray[np.float64], reach: float
 ) -> NDArray[np.float64]:
     """Corners of a triangle with a notched back that points along a direction, `(4, 2)`."""
     outline = reach * np.array([[1.2, 0.0], [-0.9, 0.8], [-0.5, 0.0], [-0.9, -0.8]])
     across = np.array([-direction[1], direction[0]])
-    corners: NDArray[np.float64] = place + outline[:, :1] * direction + outline[:, 1:] * across
+    corners: NDArray[np.float64] = position + outline[:, :1] * direction + outline[:, 1:] * across
     return corners
 
 
 def _draw_map(canvas: Canvas, corner: NDArray[np.float64], span: float) -> None:
-    """Ground with a line every half kilometre, and a mark where flights start."""
+    """The ground with grid lines every 0.5 km and a mark at the start."""
     width = _MAP_SHARE * span
     left, bottom = corner
     canvas.rectangle(corner + np.array([width, span]) / 2, (width, span), drawing.FLOOR)
@@ -248,7 +248,7 @@ def _draw_map(canvas: Canvas, corner: NDArray[np.float64], span: float) -> None:
 def _draw_altitudes(
     canvas: Canvas, corner: NDArray[np.float64], span: float, aircraft: float, goal: float
 ) -> None:
-    """A scale from the ground up to one kilometre, a tick every 200 m, both altitudes on it."""
+    """A scale from 0 to 1 km with ticks every 200 m, and both altitudes."""
     strip = (1 - _MAP_SHARE) * span
     middle, ground = corner[0] + span - strip / 2, corner[1] + 0.08 * span
     canvas.rectangle((middle, corner[1] + span / 2), (strip, 1.1 * span), drawing.BACKGROUND)
@@ -273,13 +273,13 @@ class Waypoint(SimulationEnv):
 
     ## Description
 
-    An aircraft at a constant 30 m/s over flat ground has to fly through a place, within 100 m,
-    while heading in a given direction, within 0.35 rad (20°). It cannot stop or wait, so that
-    whoever arrives askew has to fly round. Turns are coordinated and level off by themselves: the
-    turn rate follows its command with a lag of 1 s, up to 0.12 rad/s (a circle of 250 m radius,
-    banked by 20°), the climb rate with one of 1.5 s, up to 4 m/s. There is no wind, climbing costs
-    no speed over ground, and the altitude is held at 0 by a floor that stands for ground avoidance.
-    A step lasts 2 s; rates and heading are solved exactly, places to millimetres.
+    An aircraft with a constant speed of 30 m/s over flat ground has to fly through a position,
+    within 100 m, with a given heading, within 0.35 rad (20°). It cannot stop or wait: after a miss
+    it has to fly another circle. Turns are coordinated. The turn rate follows its command with a
+    time constant of 1 s, up to 0.12 rad/s (a circle of 250 m radius at 20° of bank), the climb rate
+    with one of 1.5 s, up to 4 m/s. There is no wind, climbing does not change the ground speed, and
+    the altitude cannot fall below 0, which stands for ground avoidance. A step lasts 2 s. Rates and
+    heading are solved exactly, positions to millimetres.
 
     ## Action Space
 
@@ -298,19 +298,19 @@ class Waypoint(SimulationEnv):
     | | turn rate | -0.12 | 0.12 | rad/s |
     | | climb rate | -4 | 4 | m/s |
     | `achieved_goal` | x, y, z, cosine, sine of the heading | as above | as above | m |
-    | `desired_goal` | the same of the waypoint | as above | as above | m |
+    | `desired_goal` | the same values of the waypoint | as above | as above | m |
 
     ## Rewards
 
-    `sparse`: 0 where place and direction are met after the action, else -1. `dense`: minus the
+    `sparse`: 0 if position and direction are reached after the action, else -1. `dense`: minus the
     distance in units of 100 m, minus 1 per radian of heading error.
 
     ## Starting State
 
-    The aircraft is at x = y = 0, level, 300 m to 600 m high, and the x axis points ahead. The
-    waypoint is where a random flight of 12 to 28 steps from this very start ends, so that it can
-    always be reached in time: four legs of equal duration, 3 to 7 steps each, under uniform
-    commands. A flight that ends where it began is cut by its last two.
+    The aircraft is at x = y = 0 in level flight along the x axis, 300 m to 600 m high. The waypoint
+    is the end of a random flight of 12 to 28 steps from the same start, so that it can be reached
+    in time: four legs of equal duration, 3 to 7 steps each, with uniform commands. If that flight
+    ends at its start, the waypoint is the end of its second leg.
 
     ## Episode End
 

@@ -159,7 +159,7 @@ def test_several_settings_may_follow_one_flag():
         (["train", "quikstart"], "Did you mean 'quickstart'?"),
         (["train", "missing.toml"], "no recipe file 'missing.toml'"),
         (["train", "--env", "rlkit/PointMaze-Opn-v0"], "rlkit/PointMaze-Open-v0"),
-        (["train", "--env", "no_pkg:Me-v0"], "'no_pkg', which does not import"),
+        (["train", "--env", "no_pkg:Me-v0"], "'no_pkg', which cannot be imported"),
         (["train", "quickstart", "--agent", "sca"], "Did you mean 'sac'?"),
         (["train", "quickstart", "--agent", "no_mod:Agent"], "cannot be imported"),
         (["train", "quickstart", "--set", "step=3"], "Did you mean 'steps'?"),

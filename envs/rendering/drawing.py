@@ -1,4 +1,4 @@
-"""Pictures of two-dimensional worlds, anti-aliased, drawn on the CPU without a display."""
+"""Anti-aliased drawing in two-dimensional world coordinates, on the CPU without a display."""
 
 from __future__ import annotations
 
@@ -10,32 +10,25 @@ from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
 
-BACKGROUND: Colour = (250, 249, 246)
-FLOOR: Colour = (232, 230, 223)
-FLOOR_TILE: Colour = (242, 240, 235)
-WALL: Colour = (74, 85, 104)
-AGENT: Colour = (49, 112, 191)
-AGENT_EDGE: Colour = (29, 71, 128)
-GOAL: Colour = (46, 160, 103)
-GOAL_AREA: Colour = (205, 233, 216)
-TRAIL: Colour = (158, 190, 226)
-OBJECT: Colour = (232, 150, 62)
-OBJECT_EDGE: Colour = (176, 103, 28)
-TEXT: Colour = (60, 64, 72)
+BACKGROUND, FLOOR, FLOOR_TILE = (250, 249, 246), (232, 230, 223), (242, 240, 235)
+WALL, TEXT, TRAIL = (74, 85, 104), (60, 64, 72), (158, 190, 226)
+AGENT, AGENT_EDGE = (49, 112, 191), (29, 71, 128)
+GOAL, GOAL_AREA = (46, 160, 103), (205, 233, 216)
+OBJECT, OBJECT_EDGE = (232, 150, 62), (176, 103, 28)
 
 _SUPERSAMPLING = 3
 
 
 class Canvas:
-    """A square picture addressed in world coordinates, x to the right and y up.
+    """A square image in world coordinates, x to the right and y up.
 
-    The world keeps its aspect ratio; what the bounds leave over is background. Every length, line
-    widths included, is in world units.
+    The aspect ratio is kept; the area outside of the bounds is background. All lengths, also line
+    widths, are in world units.
 
     Args:
-        size: Width and height of the picture, pixels.
+        size: Width and height of the image, pixels.
         bounds: The part of the world to show, `(left, bottom, right, top)`.
-        background: Colour of everything not drawn on.
+        background: Colour before anything is drawn.
 
     Raises:
         ValueError: If the size is not positive or the bounds are empty.
@@ -66,7 +59,7 @@ class Canvas:
         outline: Colour | None = None,
         width: float = 0.0,
     ) -> None:
-        """Draws a disc, a ring (`fill=None`), or both; `width` is the outline's, inside."""
+        """Draws a disc, a ring (`fill=None`), or both; the outline of `width` lies inside."""
         x, y = self._pixels([centre])[0]
         reach = radius * self._scale
         box = (x - reach, y - reach, x + reach, y + reach)
@@ -95,7 +88,7 @@ class Canvas:
             self._dot(point, width * self._scale / 2, fill)
 
     def arrow(self, start: ArrayLike, end: ArrayLike, fill: Colour, width: float) -> None:
-        """Draws an arrow; its head is four widths long and yields to nothing when too short."""
+        """Draws an arrow with a head of four widths; none if it is shorter than one width."""
         tail, tip = (np.asarray(point, dtype=np.float64) for point in (start, end))
         length = float(np.hypot(*(tip - tail)))
         if length < width:
@@ -112,7 +105,7 @@ class Canvas:
         self._draw.text(self._pixels([position])[0], words, fill, font, anchor="mm")
 
     def image(self) -> NDArray[np.uint8]:
-        """The picture so far, `(size, size, 3)`."""
+        """The image, `(size, size, 3)`."""
         small = self._picture.resize((self._size, self._size), Image.Resampling.LANCZOS)
         return np.array(small, dtype=np.uint8)
 

@@ -1,8 +1,8 @@
-"""Small pictures of flat worlds, many at once, in NumPy alone.
+"""Batches of small images of two-dimensional worlds, in NumPy.
 
-Edges are anti-aliased by distance: a pixel whose middle lies d pixels inside of a shape's edge is
-covered by clip(0.5 + d, 0, 1). Every operation is elementwise, so that the rows of a batch never
-influence each other, not even in the last bit.
+Edges are anti-aliased by distance: a pixel whose centre is d pixels inside a shape's edge has the
+coverage clip(0.5 + d, 0, 1). All operations are elementwise, so that each row of a batch has the
+same values, bit for bit, as in a batch of one.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 from rlkit.envs.rendering.drawing import Colour
 
 Pictures = NDArray[np.uint8]
-Places = NDArray[np.floating[Any]]
+Positions = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
 class View:
-    """The square part of a flat world that a picture shows, x to the right and y up.
+    """The square part of a two-dimensional world that an image shows, x to the right and y up.
 
     Attributes:
         left: Smallest x in view, metres.
@@ -39,16 +39,16 @@ class View:
             raise ValueError(f"a view's side must be positive, got {self.side}")
 
     def to_pixels(self, world: ArrayLike, size: int) -> NDArray[np.float64]:
-        """Columns and rows `(..., 2)`, from the upper left corner, of places `(..., 2)`."""
-        places, scale = np.asarray(world, np.float64), size / self.side
-        column = (places[..., 0] - self.left) * scale
-        return np.stack([column, size - (places[..., 1] - self.bottom) * scale], axis=-1)
+        """Columns and rows `(..., 2)`, from the upper left corner, of positions `(..., 2)`."""
+        positions, scale = np.asarray(world, np.float64), size / self.side
+        column = (positions[..., 0] - self.left) * scale
+        return np.stack([column, size - (positions[..., 1] - self.bottom) * scale], axis=-1)
 
     def to_world(self, pixels: ArrayLike, size: int) -> NDArray[np.float64]:
-        """Places `(..., 2)`, metres, of columns and rows `(..., 2)`."""
-        places, scale = np.asarray(pixels, np.float64), self.side / size
-        x = self.left + places[..., 0] * scale
-        return np.stack([x, self.bottom + (size - places[..., 1]) * scale], axis=-1)
+        """Positions `(..., 2)`, metres, of columns and rows `(..., 2)`."""
+        positions, scale = np.asarray(pixels, np.float64), self.side / size
+        x = self.left + positions[..., 0] * scale
+        return np.stack([x, self.bottom + (size - positions[..., 1]) * scale], axis=-1)
 
 
 def centred_view(side: float) -> View:
@@ -57,13 +57,13 @@ def centred_view(side: float) -> View:
 
 
 class Raster:
-    """Draws shapes over batches of pictures `(N, size, size, 3)`, in place.
+    """Draws shapes over batches of images `(N, size, size, 3)`, in place.
 
-    Lengths are metres of the view's world. A shape touches only a window around itself.
+    Lengths are metres. Only the pixels of a window around each shape are computed.
 
     Args:
-        view: What the pictures show.
-        size: Their width and height, pixels.
+        view: The part of the world that the images show.
+        size: Width and height of the images, pixels.
 
     Attributes:
         pixel: Width of a pixel in metres.
@@ -75,52 +75,52 @@ class Raster:
         self.pixel = view.side / size
 
     def filled(self, colour: Colour) -> Pictures:
-        """A batch of one picture of a single colour, `(1, size, size, 3)`."""
+        """A batch of one image of a single colour, `(1, size, size, 3)`."""
         return np.full((1, self.size, self.size, 3), colour, np.uint8)
 
     def squares(self, pictures: Pictures, centres: ArrayLike, side: float, colour: Colour) -> None:
-        """Draws the same upright squares, which do not overlap, over every picture.
+        """Draws the same K upright squares, which do not overlap, over every image.
 
         Args:
-            pictures: To draw on, `(N, size, size, 3)`.
-            centres: Their middles, metres, `(K, 2)`.
-            side: Their width and height, metres.
-            colour: Their colour.
+            pictures: Images to draw on, `(N, size, size, 3)`.
+            centres: Centres of the squares, metres, `(K, 2)`.
+            side: Width and height of a square, metres.
+            colour: Colour of the squares.
         """
         middles = np.arange(self.size) + 0.5
         offset = np.abs(self.view.to_pixels(centres, self.size)[:, :, None] - middles)
         along = np.clip(0.5 + side / self.pixel / 2 - offset, 0, 1)
-        # Summed before blending: neighbours share the pixels of their border without a seam.
+        # Summed before blending, so that there is no seam where adjacent squares share pixels.
         coverage = np.einsum("kj,ki->ij", along[:, 0], along[:, 1]).astype(np.float32)
         pictures[:] = _over(pictures, np.minimum(coverage, 1), colour)
 
-    def disc(self, pictures: Pictures, centre: Places, radius: float, colour: Colour) -> None:
-        """Draws one disc over each picture.
+    def disc(self, pictures: Pictures, centre: Positions, radius: float, colour: Colour) -> None:
+        """Draws one disc over each image.
 
         Args:
-            pictures: To draw on, `(N, size, size, 3)`.
-            centre: The discs' middles, metres, `(N, 2)`.
-            radius: Their radius, metres.
-            colour: Their colour.
+            pictures: Images to draw on, `(N, size, size, 3)`.
+            centre: Centres of the discs, metres, `(N, 2)`.
+            radius: Radius of the discs, metres.
+            colour: Colour of the discs.
         """
         reach = np.float32(radius / self.pixel + 0.5)
-        place = self.view.to_pixels(centre, self.size).astype(np.float32)
-        window = self._window(place - reach, 2 * float(reach))
-        x, y = _offsets(window, place)
+        position = self.view.to_pixels(centre, self.size).astype(np.float32)
+        window = self._window(position - reach, 2 * float(reach))
+        x, y = _offsets(window, position)
         coverage = np.clip(reach - np.sqrt(x * x + y * y), 0, 1)
         self._blend(pictures, window, coverage, colour)
 
     def bar(
-        self, pictures: Pictures, start: Places, end: Places, width: float, colour: Colour
+        self, pictures: Pictures, start: Positions, end: Positions, width: float, colour: Colour
     ) -> None:
-        """Draws one straight bar with round ends over each picture.
+        """Draws one straight bar with round ends over each image.
 
         Args:
-            pictures: To draw on, `(N, size, size, 3)`.
-            start: Where the bars begin, metres, `(N, 2)`.
-            end: Where they end, `(N, 2)`; not where they begin.
-            width: Their width, metres.
-            colour: Their colour.
+            pictures: Images to draw on, `(N, size, size, 3)`.
+            start: First ends of the bars, metres, `(N, 2)`.
+            end: Second ends of the bars, `(N, 2)`; different from the first ones.
+            width: Width of the bars, metres.
+            colour: Colour of the bars.
         """
         reach = np.float32(width / self.pixel / 2 + 0.5)
         tail = self.view.to_pixels(start, self.size).astype(np.float32)
@@ -136,7 +136,7 @@ class Raster:
         self._blend(pictures, window, coverage, colour)
 
     def _window(self, corner: NDArray[np.float32], extent: float) -> NDArray[np.intp]:
-        """Columns and rows `(N, 2, K)` of square windows that hold `extent` from a corner on."""
+        """Columns and rows `(N, 2, K)` of square windows of at least `extent` from a corner."""
         width = min(math.ceil(extent) + 1, self.size)
         first = np.clip(np.floor(corner), 0, self.size - width).astype(np.intp)
         window: NDArray[np.intp] = first[:, :, None] + np.arange(width)
@@ -157,10 +157,10 @@ class Raster:
 
 
 def _offsets(
-    window: NDArray[np.intp], place: NDArray[np.float32]
+    window: NDArray[np.intp], position: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """From places to the middles of their windows' pixels: `(N, 1, K)` and `(N, K, 1)`."""
-    offset = window.astype(np.float32) + np.float32(0.5) - place[:, :, None]
+    """Offsets of a window's pixel centres from positions: `(N, 1, K)` and `(N, K, 1)`."""
+    offset = window.astype(np.float32) + np.float32(0.5) - position[:, :, None]
     return offset[:, 0][:, None, :], offset[:, 1][:, :, None]
 
 

@@ -1,8 +1,8 @@
-"""How the suite's flat worlds look in small pictures that agents see.
+"""Renderers of the small images that agents observe.
 
-One colour rule makes places readable to a fraction of a pixel: in every colour but the marker's,
-red equals green. What is blended of such colours has none of the marker in it, and red minus green
-tells how much of a pixel the marker covers. The marker is drawn last, so nothing hides it.
+In every colour except the marker's, red equals green, and so it does in blends of these colours.
+Red minus green is therefore the share of a pixel that the marker covers, from which its position
+follows to a fraction of a pixel. The marker is drawn last, so that nothing hides it.
 """
 
 from __future__ import annotations
@@ -12,55 +12,55 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rlkit.envs.planar_push import PUCK_RADIUS, PUSHER_RADIUS, TABLE, PlanarPushSimulation
+from rlkit.envs.planar_push import (
+    PUCK_RADIUS,
+    PUSHER_RADIUS,
+    TABLE,
+    TABLE_VIEW,
+    PlanarPushSimulation,
+)
 from rlkit.envs.planar_reach import ARM_LENGTH, PlanarReachSimulation
-from rlkit.envs.point_maze import PointMazeSimulation
-from rlkit.envs.rendering.drawing import Colour
+from rlkit.envs.point_maze import RADIUS, PointMazeSimulation
 from rlkit.envs.rendering.raster import Pictures, Raster, View, centred_view
 from rlkit.envs.simulation import Simulation, State
 
-MARKER: Colour = (228, 48, 48)
-WALL: Colour = (72, 72, 96)
-FLOOR: Colour = (236, 236, 230)
-PUSHER: Colour = (48, 48, 216)
-UPPER_ARM: Colour = (24, 24, 72)
-FOREARM: Colour = (84, 84, 232)
+MARKER = (228, 48, 48)
+WALL, FLOOR = (72, 72, 96), (236, 236, 230)
+UPPER_ARM, FOREARM, PUSHER = (24, 24, 72), (84, 84, 232), (48, 48, 216)
 
-_SMALLEST_MARKER = 2.0  # pixels of radius; less is little beside all else that an encoder sees
-_DISC_RADIUS = 0.2  # metres, of PointMaze's disc
-_MAZE_BORDER = 0.5  # metres of the outer walls that the picture leaves out
+_SMALLEST_MARKER = 2.0  # pixels of radius; an encoder loses smaller ones among all other pixels
+_MAZE_BORDER = 0.5  # metres of the outer walls outside of the image
 _REACH_IN_VIEW = 1.14 * ARM_LENGTH  # room for the tip's marker
 _LINK_WIDTH, _TIP_RADIUS = 0.09, 0.1  # metres
-_TABLE_IN_VIEW = TABLE + 0.06  # metres; a rim of wall
-_ASIDE = PUSHER_RADIUS + PUCK_RADIUS + 0.02  # metres, from the goal's puck to its pusher
+_ASIDE = PUSHER_RADIUS + PUCK_RADIUS + 0.02  # metres, from the puck to the pusher in goal states
 
 Factors = dict[str, NDArray[Any]]
 
 
 class Renderer(Protocol):
-    """Draws one family's states; the goal stays invisible.
+    """Renders the states of one family, without the goal.
 
     Attributes:
-        view: The part of the world in the pictures.
+        view: The part of the world that the images show.
     """
 
     view: View
 
     def background(self, raster: Raster) -> Pictures:
-        """All that never moves, `(1, size, size, 3)`."""
+        """Image of all that never moves, `(1, size, size, 3)`."""
 
     def render(self, raster: Raster, pictures: Pictures, state: State) -> None:
-        """Draws all that moves over backdrops `(N, size, size, 3)`, the marker last."""
+        """Draws all that moves over backgrounds `(N, size, size, 3)`, the marker last."""
 
     def goal_state(self, state: State) -> State:
-        """States at rest with the same goals, which they satisfy."""
+        """States at rest that satisfy the goals of `state`."""
 
     def factors(self, state: State) -> Factors:
-        """What is true of each state, arrays `(N, K)` by name."""
+        """Ground-truth factors of each state, arrays `(N, K)` by name."""
 
 
 class MazeRenderer:
-    """`PointMaze`: the disc is the marker. In wide mazes it looks larger than it is.
+    """`PointMaze`: the disc is the marker. In wide mazes it is drawn larger than it is.
 
     Args:
         simulation: The maze.
@@ -79,14 +79,14 @@ class MazeRenderer:
 
     def render(self, raster: Raster, pictures: Pictures, state: State) -> None:
         """The disc."""
-        raster.disc(pictures, state["position"], _visible(_DISC_RADIUS, raster), MARKER)
+        raster.disc(pictures, state["position"], _visible(RADIUS, raster), MARKER)
 
     def goal_state(self, state: State) -> State:
         """The disc at the goal."""
         return state | {"position": state["goal"], "velocity": np.zeros_like(state["velocity"])}
 
     def factors(self, state: State) -> Factors:
-        """`position` and `velocity`, which no single picture shows, `(N, 2)` each."""
+        """`position` and `velocity`, `(N, 2)` each; a single image shows no velocity."""
         return {"position": state["position"], "velocity": state["velocity"]}
 
 
@@ -97,20 +97,20 @@ class ReachRenderer:
         simulation: The arm.
 
     Raises:
-        ValueError: If the arm has not two links: only for these is the pose at a goal known.
+        ValueError: If the arm does not have two links: only then the goal determines the pose.
     """
 
     def __init__(self, simulation: PlanarReachSimulation) -> None:
         if simulation.links != 2:
             raise ValueError(
-                f"pictures of goals need an arm with 2 links, whose pose follows from where its "
-                f"tip is, got links={simulation.links}"
+                f"image goals need an arm with 2 links, whose pose follows from the position of "
+                f"its tip, got links={simulation.links}"
             )
         self._joints = simulation.joints
         self.view = centred_view(2 * _REACH_IN_VIEW)
 
     def background(self, raster: Raster) -> Pictures:
-        """All that is within reach, on a dark ground."""
+        """The area within reach, on a dark ground."""
         pictures = raster.filled(WALL)
         raster.disc(pictures, np.zeros((1, 2)), ARM_LENGTH, FLOOR)
         return pictures
@@ -126,8 +126,9 @@ class ReachRenderer:
     def goal_state(self, state: State) -> State:
         """The tip at the goal; of the two poses, the one whose elbow bends counter-clockwise.
 
-        Two equal links and the line to a goal at distance d make an isosceles triangle: half the
-        bend has the cosine d / arm length, and the upper arm deviates by as much.
+        Two equal links and the line to a goal at distance d form an isosceles triangle: the cosine
+        of half the elbow's angle is d / arm length, and the upper arm deviates from the line by
+        half that angle.
         """
         x, y = state["goal"][:, 0], state["goal"][:, 1]
         half = np.arccos(np.minimum(np.sqrt(x * x + y * y) / ARM_LENGTH, 1))
@@ -135,7 +136,7 @@ class ReachRenderer:
         return state | {"angle": angle, "velocity": np.zeros_like(angle)}
 
     def factors(self, state: State) -> Factors:
-        """`tip` `(N, 2)`, `angle` as the joints' cosines, then sines `(N, 4)`, and `velocity`."""
+        """`tip` `(N, 2)`, `angle` as cosines, then sines of the joints `(N, 4)`, `velocity`."""
         angle = state["angle"]
         return {
             "tip": self._joints(angle)[:, -1],
@@ -147,7 +148,7 @@ class ReachRenderer:
 class PushRenderer:
     """`PlanarPush`: the puck is the marker."""
 
-    view = centred_view(2 * _TABLE_IN_VIEW)
+    view = centred_view(2 * TABLE_VIEW)
 
     def background(self, raster: Raster) -> Pictures:
         """The table and its walls."""
@@ -163,8 +164,8 @@ class PushRenderer:
     def goal_state(self, state: State) -> State:
         """The puck at the goal, the pusher 2 cm to the left of it.
 
-        There the table is free whatever the goal, and near goals have near pictures: a side that
-        depended on the goal would have to jump somewhere.
+        That position is on the table for every goal, and similar goals have similar images. A side
+        that depended on the goal would change abruptly somewhere.
         """
         rest = np.zeros_like(state["puck_velocity"])
         return state | {
@@ -181,10 +182,10 @@ class PushRenderer:
 
 
 def renderer_of(simulation: Simulation) -> Renderer:
-    """The renderer of one of the suite's flat worlds.
+    """The renderer of a simulation.
 
     Raises:
-        ValueError: If it has none.
+        ValueError: If there is none.
     """
     if isinstance(simulation, PointMazeSimulation):
         return MazeRenderer(simulation)

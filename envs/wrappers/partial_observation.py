@@ -1,12 +1,13 @@
-"""What an agent senses of an environment: entries hidden, values noisy, late or missing.
+"""Wrappers for partial observability: hidden entries, noise, blanks, losses and delays.
 
-The wrappers take any environment whose observation is an array, or a goal dict, of which they
-change the key `observation` alone. `achieved_goal` stays the truth, because hindsight judges by it.
-An agent that senses it sees past the wrapper: switch it off with `observe_achieved=False`.
+They wrap any environment whose observation is an array or a goal dict. Of a goal dict they change
+only the key `observation`. `achieved_goal` keeps the true values, because hindsight computes
+rewards from it. An agent that also observes `achieved_goal` bypasses the wrapper: prevent that
+with `observe_achieved=False`.
 
-Wrappers that draw random numbers have a generator of their own, seeded by `reset(seed=...)`: the
-environment inside starts and moves as it would without them. Their `get_state` and `set_state`
-continue an episode bit for bit.
+Wrappers that need random numbers have a generator of their own, seeded by `reset(seed=...)`, so
+that the wrapped environment evolves as without them. With `get_state` and `set_state` an episode
+continues bit for bit.
 """
 
 from __future__ import annotations
@@ -27,21 +28,21 @@ Value = NDArray[Any]
 
 
 class ObservationTransform(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
-    """Replaces what is sensed, as its subclasses say in `_first` and `_following`.
+    """Replaces the observation; subclasses implement `_on_step`, and `_on_reset` if it differs.
 
     Args:
         env: The environment to wrap.
-        sensed: Space of what replaces the observation, or the goal dict's key `observation`.
+        space: Space of the new observation, or of a goal dict's new `observation`.
     """
 
-    def __init__(self, env: gym.Env[Any, Any], sensed: spaces.Space[Any]) -> None:
+    def __init__(self, env: gym.Env[Any, Any], space: spaces.Space[Any]) -> None:
         super().__init__(env)
         outer = env.observation_space
         self._has_goals = is_goal_space(outer)
         if isinstance(outer, spaces.Dict):
-            sensed = spaces.Dict(outer.spaces | {"observation": sensed})
-        self.observation_space = sensed
-        self._memory: Value = np.empty(0)
+            space = spaces.Dict(outer.spaces | {"observation": space})
+        self.observation_space = space
+        self._past: Value = np.empty(0)
         self._generator = np.random.default_rng()
         # Two wrappers of one environment must not draw the same numbers.
         self._depth = _wrappers_of(env)
@@ -49,43 +50,43 @@ class ObservationTransform(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArg
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Starts an episode; a seed starts the wrapper's own random numbers too."""
+        """Starts an episode; `seed` seeds the wrapper's own generator too."""
         observation, info = self.env.reset(seed=seed, options=options)
         if seed is not None:
             self._generator = np.random.default_rng((seed, self._depth))
         return self._replaced(observation, self._on_reset(self._read(observation))), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Steps the environment; only the observation differs from what it returned."""
+        """Steps the environment and replaces the observation that it returns."""
         observation, reward, terminated, truncated, info = self.env.step(action)
-        sensed = self._on_step(self._read(observation), action, float(reward))
-        return self._replaced(observation, sensed), reward, terminated, truncated, info
+        changed = self._on_step(self._read(observation), action, float(reward))
+        return self._replaced(observation, changed), reward, terminated, truncated, info
 
     def get_state(self) -> dict[str, Any]:
-        """What the wrapper remembers, and its generator, as plain data."""
+        """Past observations that the wrapper needs, and its random generator, as plain data."""
         return {
-            "memory": self._memory.copy(),
+            "memory": self._past.copy(),
             "generator": copy.deepcopy(self._generator.bit_generator.state),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continues from what `get_state` gave, here or in another process."""
-        self._memory = np.array(state["memory"])
+        """Continues from a state that `get_state` returned, in this or another process."""
+        self._past = np.array(state["memory"])
         self._generator.bit_generator.state = copy.deepcopy(state["generator"])
 
     def _on_reset(self, value: Value) -> Value:
-        """What is sensed of a reset's observation: of any other's, unless overridden."""
+        """The new observation after a reset; by default the same as after a step."""
         return self._on_step(value, None, 0.0)
 
     def _on_step(self, value: Value, action: Any, reward: float) -> Value:
-        """What is sensed of the observation after a step; must not alias `value` or memory."""
+        """The new observation after a step; a new array, no view of `value` or `self._past`."""
         raise NotImplementedError
 
     def _read(self, observation: Any) -> Value:
         return np.asarray(observation["observation"] if self._has_goals else observation)
 
-    def _replaced(self, observation: Any, sensed: Value) -> Any:
-        return observation | {"observation": sensed} if self._has_goals else sensed
+    def _replaced(self, observation: Any, changed: Value) -> Any:
+        return observation | {"observation": changed} if self._has_goals else changed
 
 
 class HideIndices(ObservationTransform):
@@ -93,16 +94,16 @@ class HideIndices(ObservationTransform):
 
     Args:
         env: The environment to wrap.
-        indices: Which entries to remove; negative ones count from the end.
+        indices: Entries to remove; negative indices count from the end.
 
     Raises:
-        ValueError: If the observation is no vector, or the indices do not fit it.
+        ValueError: If the observation is not a vector, or the indices do not fit it.
     """
 
     def __init__(self, env: gym.Env[Any, Any], indices: Sequence[int]) -> None:
         RecordConstructorArgs.__init__(self, indices=indices)
-        self._kept, sensed = without_indices(array_space(env.observation_space), indices)
-        super().__init__(env, sensed)
+        self._kept, visible = without_indices(array_space(env.observation_space), indices)
+        super().__init__(env, visible)
 
     def _on_step(self, value: Value, action: Any, reward: float) -> Value:
         kept: Value = value[self._kept]
@@ -114,10 +115,11 @@ class ObservationNoise(ObservationTransform):
 
     Args:
         env: The environment to wrap.
-        scale: Standard deviation in the observation's units, one for all entries or one each.
+        scale: Standard deviation in the observation's units, one number or one per entry.
 
     Raises:
-        ValueError: If the observation holds no real numbers, or a scale is negative or infinite.
+        ValueError: If the observation is not an array of floats, or a scale is negative or
+            infinite.
     """
 
     def __init__(self, env: gym.Env[Any, Any], scale: ArrayLike) -> None:
@@ -142,16 +144,16 @@ class ObservationNoise(ObservationTransform):
 
 
 class Flicker(ObservationTransform):
-    """Blanks observations: each one, the first included, is all zeros with a probability.
+    """Blanks observations: each one, also the first, is all zeros with a given probability.
 
     Source: Hausknecht and Stone 2015, "Deep Recurrent Q-Learning for Partially Observable MDPs".
 
     Args:
         env: The environment to wrap.
-        probability: Of a blank, in [0, 1].
+        probability: Probability of a blank, in [0, 1].
 
     Raises:
-        ValueError: If the probability is out of range or the observation is no array.
+        ValueError: If the probability is out of range or the observation is not an array.
     """
 
     def __init__(self, env: gym.Env[Any, Any], probability: float) -> None:
@@ -168,43 +170,43 @@ class Flicker(ObservationTransform):
 
 
 class DropFrames(ObservationTransform):
-    """Loses observations: each one but the first is the last one shown, with a probability.
+    """Drops observations: with a given probability, the last one observed is repeated.
 
     Args:
         env: The environment to wrap.
-        probability: Of a loss, in [0, 1].
+        probability: Probability of dropping each observation but the first, in [0, 1].
 
     Raises:
-        ValueError: If the probability is out of range or the observation is no array.
+        ValueError: If the probability is out of range or the observation is not an array.
     """
 
     def __init__(self, env: gym.Env[Any, Any], probability: float) -> None:
         RecordConstructorArgs.__init__(self, probability=probability)
-        self._probability = _checked_probability(probability)
         super().__init__(env, array_space(env.observation_space))
+        self._probability = _checked_probability(probability)
 
     def _on_reset(self, value: Value) -> Value:
-        self._memory = value.copy()
+        self._past = value.copy()
         return value.copy()
 
     def _on_step(self, value: Value, action: Any, reward: float) -> Value:
         if self._generator.random() >= self._probability:
-            self._memory = value.copy()
-        return self._memory.copy()
+            self._past = value.copy()
+        return self._past.copy()
 
 
 class Delay(ObservationTransform):
-    """Shows the observation of some steps ago; until there is one, the first.
+    """Delays observations by a number of steps; the first one is repeated until then.
 
     Args:
         env: The environment to wrap.
-        steps: How many steps ago, >= 0.
+        steps: Delay in steps, >= 0.
 
     Attributes:
-        observation_delay: The same; it tells checks that what is late is so by intention.
+        observation_delay: The delay in steps; `rlkit check-env` reads it.
 
     Raises:
-        ValueError: If the steps are negative or no integer, or the observation is no array.
+        ValueError: If the delay is negative or not an integer, or the observation is not an array.
     """
 
     def __init__(self, env: gym.Env[Any, Any], steps: int) -> None:
@@ -215,30 +217,30 @@ class Delay(ObservationTransform):
         super().__init__(env, array_space(env.observation_space))
 
     def _on_reset(self, value: Value) -> Value:
-        self._memory = np.stack([value] * (self.observation_delay + 1))
+        self._past = np.stack([value] * (self.observation_delay + 1))
         return value.copy()
 
     def _on_step(self, value: Value, action: Any, reward: float) -> Value:
-        self._memory = np.concatenate([self._memory[1:], value[None]])
-        oldest: Value = self._memory[0].copy()
+        self._past = np.concatenate([self._past[1:], value[None]])
+        oldest: Value = self._past[0].copy()
         return oldest
 
 
 class PreviousStep(ObservationTransform):
     """Appends the previous action, the previous reward, or both to a vector observation.
 
-    A discrete action is appended one-hot, a continuous one clipped to its space. At the start of
-    an episode there is neither, and zeros stand in.
+    A discrete action is appended as a one-hot vector, a continuous one is clipped to its space. At
+    the start of an episode both are zeros.
 
     Args:
         env: The environment to wrap.
         action: Whether to append the action.
-        reward: Whether to append the reward; not for goals, since hindsight would change the goal
-            and leave the old goal's reward inside the observation.
+        reward: Whether to append the reward; not for environments with goals, because hindsight
+            changes the goal, and the observation would still hold the original goal's reward.
 
     Raises:
-        ValueError: If nothing or a goal's reward is asked for, the observation is no vector of
-            real numbers, or the action cannot be made a vector.
+        ValueError: If neither is to be appended, or the reward of a goal is, the observation is
+            not a vector of floats, or the action cannot be made a vector.
     """
 
     def __init__(self, env: gym.Env[Any, Any], action: bool = True, reward: bool = False) -> None:
@@ -248,8 +250,8 @@ class PreviousStep(ObservationTransform):
         if reward and is_goal_space(env.observation_space):
             raise ValueError(
                 "PreviousStep(reward=True) is not for environments with goals: hindsight changes "
-                "the goal, and the old goal's reward would stay in the observation. Give the "
-                "agent the previous reward as an input of its own, which hindsight rewrites"
+                "the goal, and the original goal's reward would stay in the observation. Give the "
+                "agent the previous reward as a separate input, which hindsight relabels"
             )
         space = _real(_vector(array_space(env.observation_space)), "the previous step")
         self._with_action, self._with_reward = action, reward
@@ -277,12 +279,11 @@ class PreviousStep(ObservationTransform):
         return np.concatenate(parts).astype(value.dtype)
 
     def _width(self, value: Value) -> int:
-        sensed = array_space(self.observation_space)
-        return int(np.prod(sensed.shape or ())) - len(value)
+        return int(np.prod(array_space(self.observation_space).shape or ())) - len(value)
 
 
 def array_space(space: spaces.Space[Any]) -> spaces.Space[Any]:
-    """The space of what is sensed: the whole observation, or a goal dict's key `observation`.
+    """The space of the observation array: the whole space, or a goal dict's `observation`.
 
     Raises:
         ValueError: If it is not a space of arrays.
@@ -299,10 +300,11 @@ def array_space(space: spaces.Space[Any]) -> spaces.Space[Any]:
 def without_indices(
     space: spaces.Space[Any], hidden: Sequence[int]
 ) -> tuple[NDArray[np.intp], spaces.Box]:
-    """The entries of a vector space that are not hidden, and the space of these.
+    """Indices of the entries that are not hidden `(K,)`, and the space of these entries.
 
     Raises:
-        ValueError: If the space is no vector, or the indices repeat, do not exist, or are all.
+        ValueError: If the space is not a vector, or the hidden indices repeat, do not exist, or
+            cover all entries.
     """
     box = _vector(space)
     size = box.shape[0]
@@ -327,7 +329,7 @@ def _vector(space: spaces.Space[Any]) -> spaces.Box:
 
 def _real(space: spaces.Space[Any], what: str) -> spaces.Box:
     if not isinstance(space, spaces.Box) or np.dtype(space.dtype).kind != "f":
-        raise ValueError(f"{what} needs an observation of real numbers, got {space}")
+        raise ValueError(f"{what} needs an observation of floats, got {space}")
     return space
 
 

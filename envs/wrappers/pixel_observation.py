@@ -1,7 +1,7 @@
-"""Pictures in place of vectors, for any environment that can draw itself.
+"""Image observations for any environment with the render mode "rgb_array".
 
-`PixelObservation` shows `render()`'s picture and leaves goals alone; `PixelGoals` makes pictures of
-goals too. `rlkit.envs.wrappers.pixel_simulation` renders the suite's own two-dimensional
+`PixelObservation` replaces the observation by the image of `render()`; `PixelGoals` makes images of
+the goals too. `rlkit.envs.wrappers.pixel_simulation` renders the suite's own two-dimensional
 environments much faster.
 """
 
@@ -23,20 +23,20 @@ from rlkit.goals.rule import Array, BoolArray, FloatArray
 
 
 class PixelObservation(ObservationTransform):
-    """Replaces the observation, or a goal dict's key `observation`, by a picture.
+    """Replaces the observation, or a goal dict's key `observation`, by an image.
 
-    The picture is what `render()` returns, squeezed to a square: an environment that draws the
-    goal shows it. Rewards and goals are the wrapped environment's.
+    The image is that of `render()`, resized to a square. It shows the goal if the environment
+    renders its goal. Rewards and goals are those of the wrapped environment.
 
     Args:
         env: The environment, made with `render_mode="rgb_array"`.
         size: Width and height, pixels, >= 1.
-        grayscale: Whether to give one channel instead of three.
-        frames: How many of the latest pictures to stack along the channels, oldest first; at an
-            episode's start the first one repeats.
+        grayscale: Whether images have one channel instead of three.
+        frames: Number of latest images to stack along the channels, oldest first; at the start of
+            an episode the first one is repeated.
 
     Raises:
-        ValueError: If the environment does not draw arrays, or a number is out of range.
+        ValueError: If the environment has another render mode, or a number is out of range.
     """
 
     def __init__(
@@ -48,31 +48,31 @@ class PixelObservation(ObservationTransform):
                 raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
         if env.render_mode != "rgb_array":
             raise ValueError(
-                f'pictures need an environment made with render_mode="rgb_array", got '
+                f'images need an environment made with render_mode="rgb_array", got '
                 f"{env.render_mode!r} of {env}"
             )
         self._size, self._grayscale, self._frames = int(size), grayscale, int(frames)
         self._channels = 1 if grayscale else 3
-        seen = _picture_space(self._size, self._channels * self._frames)
-        super().__init__(env, seen)
+        space = _image_space(self._size, self._channels * self._frames)
+        super().__init__(env, space)
         if not self._has_goals:
-            self.observation_space = seen
+            self.observation_space = space
 
     def _on_reset(self, value: Value) -> Value:
-        self._memory = np.concatenate([self._small(self.env.render())] * self._frames, axis=2)
-        return self._memory.copy()
+        self._past = np.concatenate([self._resized(self.env.render())] * self._frames, axis=2)
+        return self._past.copy()
 
     def _on_step(self, value: Value, action: Any, reward: float) -> Value:
-        latest = self._small(self.env.render())
-        self._memory = np.concatenate([self._memory[..., self._channels :], latest], axis=2)
-        return self._memory.copy()
+        latest = self._resized(self.env.render())
+        self._past = np.concatenate([self._past[..., self._channels :], latest], axis=2)
+        return self._past.copy()
 
-    def _small(self, picture: Any) -> NDArray[np.uint8]:
-        """A picture `(size, size, channels)` of an array `(H, W, 3)`."""
-        array = np.asarray(picture)
+    def _resized(self, rendered: Any) -> NDArray[np.uint8]:
+        """An image `(size, size, channels)` of an array `(H, W, 3)`."""
+        array = np.asarray(rendered)
         if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
             raise ValueError(
-                f"a picture is a uint8 array (H, W, 3), {self.env} gave {array.dtype} of shape "
+                f"an image must be a uint8 array (H, W, 3), {self.env} gave {array.dtype} of shape "
                 f"{array.shape}"
             )
         image = Image.fromarray(array)
@@ -84,24 +84,25 @@ class PixelObservation(ObservationTransform):
 
 
 class PixelGoals(PixelObservation, GoalEnv[Any]):
-    """Pictures of the present, of what is achieved and of what is desired.
+    """Image observations and image goals.
 
-    `achieved_goal` is the latest picture. Without a `rule` for pictures, reward, success and ends
-    are the wrapped environment's, and asking for the reward of other goals is an error: hindsight
-    needs a rule, and an agent that is rewarded in a latent space brings its own.
+    `achieved_goal` is the latest image. Without a `rule` for images, reward, success and
+    termination are those of the wrapped environment, and the reward of any other goal is an error.
+    Hindsight needs a rule; an agent whose rewards come from a latent space has a rule of its own.
 
     Args:
         env: The environment, made with `render_mode="rgb_array"`; with or without goals.
-        goal_picture: Draws the desired goal from the environment just reset, `(H, W, 3)` uint8,
-            and leaves it as it was; None for the environment's own method of that name.
-        rule: Judges two pictures, `(N, size, size, channels)`; replaces the wrapped reward. A
+        goal_picture: Returns the image of the desired goal, `(H, W, 3)` uint8, of an environment
+            that was just reset, without changing it; None for the environment's own method of that
+            name.
+        rule: Goal rule for images `(N, size, size, channels)`; replaces the wrapped reward. A
             termination of the wrapped environment stays.
         size: As in `PixelObservation`.
         grayscale: As in `PixelObservation`.
-        frames: As in `PixelObservation`; of `observation` alone.
+        frames: As in `PixelObservation`; for `observation` only.
 
     Raises:
-        ValueError: As in `PixelObservation`, and if nothing draws the goals.
+        ValueError: As in `PixelObservation`, and if there is no `goal_picture`.
     """
 
     def __init__(
@@ -125,32 +126,32 @@ class PixelGoals(PixelObservation, GoalEnv[Any]):
         if goal_picture is None and not env.has_wrapper_attr("goal_picture"):
             raise ValueError(
                 f"{env} has no method goal_picture(): pass goal_picture=, a function of the "
-                f"environment that returns the picture of its desired goal"
+                f"environment that returns the image of its desired goal"
             )
-        self._draw_goal = goal_picture or _own_goal_picture
-        self._judges = rule is not None
+        self._goal_picture = goal_picture or _own_goal_picture
+        self._has_rule = rule is not None
         self.rule = UndefinedPictureRule() if rule is None else rule
-        picture = _picture_space(self._size, self._channels)
+        image = _image_space(self._size, self._channels)
         self.observation_space = spaces.Dict(
-            observation=_picture_space(self._size, self._channels * self._frames),
-            achieved_goal=picture,
-            desired_goal=picture,
+            observation=_image_space(self._size, self._channels * self._frames),
+            achieved_goal=image,
+            desired_goal=image,
         )
-        self._goal = np.zeros(picture.shape, np.uint8)
+        self._goal = np.zeros(image.shape, np.uint8)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Starts an episode and draws its goal."""
+        """Starts an episode and renders its goal."""
         observation, info = super().reset(seed=seed, options=options)
-        if self._judges:
+        if self._has_rule:
             info["is_success"] = bool(self.rule.success(*_pair(observation))[0])
         return observation, info
 
     def step(self, action: Any) -> tuple[dict[str, Any], Any, bool, bool, dict[str, Any]]:
-        """Steps the environment; the rule for pictures, if there is one, judges the outcome."""
+        """Steps the environment; with a rule, computes reward, success and termination by it."""
         observation, reward, terminated, truncated, info = super().step(action)
-        if self._judges:
+        if self._has_rule:
             pair = _pair(observation)
             reward = float(self.rule.reward(*pair)[0])
             terminated = terminated or bool(self.rule.terminated(*pair)[0])
@@ -158,48 +159,48 @@ class PixelGoals(PixelObservation, GoalEnv[Any]):
         return observation, reward, terminated, truncated, info
 
     def get_state(self) -> dict[str, Any]:
-        """What the wrapper remembers, the goal's picture included, as plain data."""
+        """Past images and the goal's image, as plain data."""
         return super().get_state() | {"goal": self._goal.copy()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continues from what `get_state` gave, here or in another process."""
+        """Continues from a state that `get_state` returned, in this or another process."""
         super().set_state(state)
         self._goal = np.array(state["goal"])
 
     def _on_reset(self, value: Value) -> Value:
-        seen = super()._on_reset(value)
-        self._goal = self._small(self._draw_goal(self.env))
-        return seen
+        changed = super()._on_reset(value)
+        self._goal = self._resized(self._goal_picture(self.env))
+        return changed
 
-    def _replaced(self, observation: Any, sensed: Value) -> dict[str, Value]:
+    def _replaced(self, observation: Any, changed: Value) -> dict[str, Value]:
         return {
-            "observation": sensed,
-            "achieved_goal": sensed[..., -self._channels :].copy(),
+            "observation": changed,
+            "achieved_goal": changed[..., -self._channels :].copy(),
             "desired_goal": self._goal.copy(),
         }
 
 
 class UndefinedPictureRule:
-    """The rule of goals that nothing can judge yet: it refuses, and says what to do."""
+    """The rule of image goals for which no rule was given: every method raises a ValueError."""
 
     reward_range = (-np.inf, np.inf)
 
     def reward(self, achieved: Array, desired: Array) -> FloatArray:
         """Raises ValueError."""
-        raise ValueError(_UNJUDGED)
+        raise ValueError(_UNDEFINED)
 
     def success(self, achieved: Array, desired: Array) -> BoolArray:
         """Raises ValueError."""
-        raise ValueError(_UNJUDGED)
+        raise ValueError(_UNDEFINED)
 
     def terminated(self, achieved: Array, desired: Array) -> BoolArray:
         """Raises ValueError."""
-        raise ValueError(_UNJUDGED)
+        raise ValueError(_UNDEFINED)
 
 
-_UNJUDGED = (
-    "the environment's own reward does not tell how near two pictures are: give PixelGoals a "
-    "rule= that judges pictures, or the agent a reward in latent space"
+_UNDEFINED = (
+    "the environment's own reward is not defined for two images: give PixelGoals a rule= for "
+    "images, or the agent a reward in latent space"
 )
 
 
@@ -207,7 +208,7 @@ def _own_goal_picture(env: gym.Env[Any, Any]) -> Any:
     return env.get_wrapper_attr("goal_picture")()
 
 
-def _picture_space(size: int, channels: int) -> spaces.Box:
+def _image_space(size: int, channels: int) -> spaces.Box:
     return spaces.Box(0, 255, (size, size, channels), np.uint8)
 
 

@@ -43,7 +43,7 @@ def test_a_module_registers_its_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_module_that_does_not_import_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ValueError, match=r"'no_such_module'.* does not import: ModuleNotFound"):
+    with pytest.raises(ValueError, match=r"'no_such_module'.*ModuleNotFound"):
         make("no_such_module:My-v0")
     (tmp_path / "broken_plugin.py").write_text("1 / 0\n")
     monkeypatch.syspath_prepend(str(tmp_path))

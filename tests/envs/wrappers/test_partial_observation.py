@@ -299,14 +299,14 @@ def test_random_wrappers_leave_the_environment_alone_and_differ_from_each_other(
         (lambda: ObservationNoise(Ramp(), [1.0, 2.0]), r"shape \(2,\), .* fit observations \(3,\)"),
         (
             lambda: ObservationNoise(Ramp(spaces.Box(0, 255, (3,), np.uint8)), 1.0),
-            "noise needs an observation of real numbers",
+            "noise needs an observation of floats",
         ),
         (lambda: Flicker(Ramp(), 1.5), r"probability must lie in \[0, 1\], got 1.5"),
         (lambda: DropFrames(Ramp(), float("nan")), "probability .* got nan"),
         (lambda: Delay(Ramp(), -1), "at least 0, got -1"),
         (lambda: Delay(Ramp(), 1.5), "an integer of at least 0, got 1.5"),
         (lambda: PreviousStep(Ramp(), action=False), "nothing to append"),
-        (lambda: PreviousStep(make(GOALS), reward=True), "old goal's reward would stay"),
+        (lambda: PreviousStep(make(GOALS), reward=True), "original goal's reward would stay"),
         (
             lambda: PreviousStep(Ramp(action_space=spaces.Sequence(spaces.Discrete(2)))),
             "fixed size to be appended",

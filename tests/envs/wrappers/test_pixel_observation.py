@@ -199,7 +199,7 @@ def test_goals_that_nothing_judges():
     assert rule.reward_range == (-np.inf, np.inf)
     batch = [picture[None] for picture in pair]
     for judge in (rule.success, rule.terminated, rule.reward, env.compute_reward):
-        with pytest.raises(ValueError, match="PixelGoals a rule= that judges pictures"):
+        with pytest.raises(ValueError, match="PixelGoals a rule= for images"):
             judge(*batch)
 
 
