@@ -16,8 +16,8 @@ from torch import Tensor
 
 from rlkit.networks.encoders import HiddenState, SequenceEncoder
 from rlkit.networks.gradient import State
-from rlkit.replay.returns import sum_steps
-from rlkit.replay.window import cut_sequences
+from rlkit.replay.batch import sum_steps
+from rlkit.replay.replay_buffer import read_sequences
 
 if TYPE_CHECKING:
     from rlkit.offpolicy.algorithm import Algorithm
@@ -107,7 +107,7 @@ def _episodes(
     """
     replay = agent.replay_buffer
     bounds = replay.storage.episode_bounds(env, moment)
-    batch = cut_sequences(replay.storage, env, moment, bounds, 1, burn_in=before, **replay.inputs)
+    batch = read_sequences(replay.storage, env, moment, bounds, 1, burn_in=before, **replay.inputs)
     return agent.learner.prepare(agent.interface.batch(sum_steps(batch, replay.gamma, 1)))
 
 

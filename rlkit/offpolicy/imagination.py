@@ -95,7 +95,7 @@ class Imagination:
         self._version = 0
 
     def draw(self, count: int, rng: np.random.Generator) -> Array:
-        """Imagined goals `(count, D)`; for hindsight, `rlkit.replay.relabel.Imagine`."""
+        """Imagined goals `(count, D)`; for hindsight, `rlkit.replay.relabelling.DrawGoals`."""
         if self.plan.source == "prior":
             return rng.standard_normal((count, self.latent.dims), np.float32)
         assert self.storage is not None

@@ -102,9 +102,9 @@ def _remembered(agent: Algorithm) -> tuple[NDArray[Any], NDArray[np.int64]]:
             )
         rows.append(storage.flat(env[begin], later[begin]))
         near = np.stack([begin, len(here) + np.arange(len(begin))], axis=1)
-    column = storage.seen[SEEN]
+    column = storage.columns[SEEN]
     assert isinstance(column, LatentColumn)
     frames = [column.images(np.concatenate(rows))]
     if DESIRED in sight.widths and storage.goals is not None:
-        frames.append(storage.goals.kept(np.unique(storage.goal_id[here])))
+        frames.append(storage.goals.stored(np.unique(storage.goal_id[here])))
     return np.concatenate(frames), near

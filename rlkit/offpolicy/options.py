@@ -216,7 +216,7 @@ def empty_replay(agent: Algorithm) -> ReplayBuffer:
         latent_encoder=agent.sight.latent_encoder,
         recompute_rewards=agent.sight.latent_encoder is not None
         and agent.sight.distance is not None,
-        imagine=None if imagination is None else imagination.draw,
+        draw_goals=None if imagination is None else imagination.draw,
         **memory,
         **agent.options["replay"],
     )

@@ -1,11 +1,11 @@
 """Replay: episode storage, windows, hindsight relabelling and n-step returns."""
 
 from rlkit.replay.batch import Batch as Batch
+from rlkit.replay.columns import NonFiniteError as NonFiniteError
+from rlkit.replay.columns import check_finite as check_finite
 from rlkit.replay.footprint import available_bytes as available_bytes
-from rlkit.replay.footprint import estimate_bytes as estimate_bytes
+from rlkit.replay.footprint import estimate_footprint as estimate_footprint
 from rlkit.replay.latent_cache import LatentColumn as LatentColumn
 from rlkit.replay.latent_cache import LatentEncoder as LatentEncoder
-from rlkit.replay.replay_buffer import NonFiniteError as NonFiniteError
 from rlkit.replay.replay_buffer import ReplayBuffer as ReplayBuffer
-from rlkit.replay.replay_buffer import check_finite as check_finite
 from rlkit.replay.storage import EpisodeStorage as EpisodeStorage

@@ -1,4 +1,4 @@
-"""What a replay takes when it is full, and whether there is room for it."""
+"""The bytes that a full replay buffer takes, and whether there is room for it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from typing import Any
 
 from gymnasium import spaces
 
-from rlkit.replay.column import row_bytes
+from rlkit.replay.columns import Share, alias_keys, row_bytes, split_goal
 from rlkit.replay.latent_cache import LatentEncoder, latent_bytes
-from rlkit.replay.shared import Share, parts_of, shared_keys
 
-STEPS_PER_GOAL = 50  # of an estimate: how many steps pursue a goal is known only afterwards
+STEPS_PER_GOAL = 50  # an estimate: how many steps pursue a goal is known only afterwards
 ROOT = Path("/")
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes of a full replay.
+    """Bytes of a full replay buffer, in memory and on disk.
 
     Attributes:
         observations: Of observations, which can live on disk.
-        hidden_state: Of an agent's memory at every step.
-        rest: Of everything else, goals and codes of pictures among it.
+        hidden_state: Of an agent's hidden state at every step.
+        rest: Of everything else, goals and cached latents included.
     """
 
     observations: int
@@ -40,7 +39,7 @@ class Footprint:
         return self.observations + self.hidden_state + self.rest
 
 
-def footprint(
+def estimate_footprint(
     observation_space: spaces.Space[Any],
     action_space: spaces.Space[Any],
     capacity: int,
@@ -49,7 +48,7 @@ def footprint(
     share: Share = "auto",
     latent_encoder: LatentEncoder | None = None,
 ) -> Footprint:
-    """What a replay of these arguments takes when full; see `rlkit.replay.Replay`.
+    """Bytes of a full replay buffer of these arguments; see `rlkit.replay.ReplayBuffer`.
 
     Goals are counted as if each were pursued for 50 steps.
 
@@ -57,50 +56,28 @@ def footprint(
         ValueError: If a space cannot be stored as arrays.
     """
     size = num_envs * slots_of(capacity, num_envs)
-    keyed, goal = parts_of(observation_space)
-    shared = shared_keys(keyed, share)
-    stored = {key: space for key, space in keyed.items() if key not in shared}
-    seen = size * sum(row_bytes(space) for space in stored.values())
-    rest = size * (15 + row_bytes(action_space))  # reward, ends, the slot's place in its episode
+    keyed, goal = split_goal(observation_space)
+    aliases = alias_keys(keyed, share)
+    stored = {key: space for key, space in keyed.items() if key not in aliases}
+    observations = size * sum(row_bytes(space) for space in stored.values())
+    rest = size * (15 + row_bytes(action_space))  # reward, ends, the slot's index in its episode
     rest += size * sum(latent_bytes(latent_encoder, key) for key in stored)
     if goal is not None:
         one = row_bytes(goal) + latent_bytes(latent_encoder, "desired_goal")
         rest += size * 4 + -(-size // STEPS_PER_GOAL) * one
-    return Footprint(seen, size * 4 * sum(math.prod(shape) for shape in hidden_state), rest)
+    return Footprint(observations, size * 4 * sum(math.prod(shape) for shape in hidden_state), rest)
 
 
 def slots_of(capacity: int, num_envs: int) -> int:
     """Slots per environment.
 
-    Two more than steps: the newest observation, which has no action yet, and where the next goes.
+    Two more than steps: one for the newest observation, which has no action yet, one for the next.
     """
     return -(-capacity // num_envs) + 2
 
 
-def estimate_bytes(
-    observation_space: spaces.Space[Any],
-    action_space: spaces.Space[Any],
-    capacity: int,
-    num_envs: int = 1,
-    hidden_state: Sequence[tuple[int, ...]] = (),
-    share: Share = "auto",
-    latent_encoder: LatentEncoder | None = None,
-) -> int:
-    """Bytes that a replay of these arguments takes when full, in memory and on disk together.
-
-    Goals are counted as if each were pursued for 50 steps.
-
-    Raises:
-        ValueError: If a space cannot be stored as arrays.
-    """
-    need = footprint(
-        observation_space, action_space, capacity, num_envs, hidden_state, share, latent_encoder
-    )
-    return need.total
-
-
 def check_room(need: Footprint, capacity: int, directory: str | Path | None) -> None:
-    """Raises ValueError if memory or disk cannot hold a full replay; the message says what can."""
+    """Raises ValueError if memory or disk cannot hold a full buffer."""
     have = available_bytes()
     held = need.total if directory is None else need.hidden_state + need.rest
     if held > have:
@@ -113,8 +90,8 @@ def check_room(need: Footprint, capacity: int, directory: str | Path | None) -> 
     free = shutil.disk_usage(place).free
     if need.observations > free:
         raise ValueError(
-            f"a replay of {capacity:,} steps (buffer_size) would take {need.observations:,} bytes "
-            f"in {directory}, and {free:,} are left there: "
+            f"a replay buffer of {capacity:,} steps (buffer_size) would take "
+            f"{need.observations:,} bytes in {directory}, and {free:,} are left there: "
             f"{_lower(capacity, need.observations, free)}, or set directory to a folder on a "
             f"larger disk"
         )
@@ -123,21 +100,21 @@ def check_room(need: Footprint, capacity: int, directory: str | Path | None) -> 
 def too_large(
     need: Footprint, capacity: int, have: int, directory: str | Path | None
 ) -> ValueError:
-    """The error of a replay that the memory does not hold."""
+    """The error for a replay buffer that does not fit into memory."""
     held = need.total if directory is None else need.hidden_state + need.rest
-    text = f"a replay of {capacity:,} steps (buffer_size) would take {held:,} bytes"
+    text = f"a replay buffer of {capacity:,} steps (buffer_size) would take {held:,} bytes"
     if need.hidden_state:
-        text += f", {need.hidden_state:,} of them for an agent's memory at every step,"
+        text += f", {need.hidden_state:,} of them for the hidden state of every step,"
     text += f" of {have:,} that are available: {_lower(capacity, held, have)}"
     if directory is None and need.hidden_state + need.rest <= have:
         text += ', or keep observations on disk with directory = "a folder"'
     if need.hidden_state:
-        text += ', or set start = "zero" to keep no memory'
+        text += ', or set start = "zero" to store no hidden state'
     return ValueError(text)
 
 
 def _lower(capacity: int, need: int, have: int) -> str:
-    """The advice to make do with less, rounded down to two digits."""
+    """Advice to lower the capacity, rounded down to two digits."""
     fitting = capacity * have // need
     if fitting == 0:
         return "no buffer_size fits"
@@ -146,12 +123,12 @@ def _lower(capacity: int, need: int, have: int) -> str:
 
 
 def available_bytes(root: Path = ROOT) -> int:
-    """Memory that this process can still take without pushing anything out, in bytes.
+    """Bytes of memory that this process can still take.
 
-    What the system has left, or a container's limit leaves if that is less.
+    What the system has left, or what a container's limit leaves if that is less.
 
     Args:
-        root: Where the system describes itself.
+        root: Where `proc` and `sys` are mounted.
     """
     return max(0, min([_system_bytes(root), *_group_bytes(root)]))
 
@@ -166,11 +143,11 @@ def _system_bytes(root: Path) -> int:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
-        return 2**63 - 1  # a system that does not tell
+        return 2**63 - 1  # unknown
 
 
 def _group_bytes(root: Path) -> list[int]:
-    """What the limits of this process' control groups leave, of version 1 and 2."""
+    """What the limits of this process' control groups (versions 1 and 2) leave, in bytes."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -185,7 +162,7 @@ def _group_bytes(root: Path) -> list[int]:
         if not controllers:
             names = ("memory.max", "memory.current", "inactive_file")
         folder = mount / path.strip("/")
-        # A group's parents bind it too. A container sees its own group as the mount itself.
+        # A group's parents limit it too. A container sees its own group as the mount itself.
         for group in (folder, *folder.parents):
             if group.is_relative_to(mount):
                 left += _left(group, *names)
@@ -200,5 +177,5 @@ def _left(group: Path, limit: str, usage: str, cached: str) -> list[int]:
         return []
     if bound == "max":
         return []
-    # Cached files count as used, yet give way.
+    # Cached files count as used, but the system frees them when needed.
     return [int(bound) - used + int(facts.get(cached, 0))]

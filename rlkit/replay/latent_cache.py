@@ -11,7 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rlkit.replay.batch import Array
-from rlkit.replay.column import Column
+from rlkit.replay.columns import DESIRED, OBSERVATION, Column, GoalTable
 
 CHUNK = 1024  # images that are encoded at a time, which bounds the memory they take
 NEVER = -1  # the version of rows that have no latent yet
@@ -101,6 +101,50 @@ class LatentColumn(Column):
         return super().arrays() | cached
 
 
+class LatentGoalTable(GoalTable):
+    """Goals that are images and are read as latents; see `GoalTable` and `LatentCache`."""
+
+    def __init__(
+        self, space: spaces.Space[Any], latent_encoder: LatentEncoder, capacity: int = 64
+    ) -> None:
+        super().__init__(space, capacity)
+        self.latents = LatentCache(capacity, latent_encoder)
+
+    def take(self, ids: Array) -> Array:
+        """The latents of the goals with the given numbers, `(..., W)`."""
+        return self.latents.take(ids % len(self.rows), self.stored)
+
+    def append(self, goals: Array) -> Array:
+        """Stores goals `(N, *image)`, growing where it must, and returns their numbers `(N,)`."""
+        size = len(self.rows)
+        ids = super().append(goals)
+        if len(self.rows) > size:  # every goal has moved to another row
+            self.latents = LatentCache(len(self.rows), self.latents.latent_encoder)
+        else:
+            self.latents.invalidate(ids % size)
+        return ids
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, as arrays and integers."""
+        cached = {"latents": self.latents.vectors, "versions": self.latents.version}
+        return super().state_dict() | cached
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` gave."""
+        super().load_state_dict(state)
+        self.latents.vectors = np.array(state["latents"], np.float32)
+        self.latents.version = np.array(state["versions"], np.int32)
+
+
+def make_goal_table(
+    space: spaces.Space[Any], latent_encoder: LatentEncoder | None = None
+) -> GoalTable:
+    """A table of goals: a `LatentGoalTable` where the latent encoder reads desired goals."""
+    if latent_encoder is None or DESIRED not in latent_encoder.widths:
+        return GoalTable(space)
+    return LatentGoalTable(space, latent_encoder)
+
+
 def make_columns(
     size: int,
     keyed: Mapping[str, spaces.Space[Any]],
@@ -131,7 +175,7 @@ def latent_bytes(latent_encoder: LatentEncoder | None, key: str) -> int:
 
 def check_latent_keys(latent_encoder: LatentEncoder | None, space: spaces.Space[Any]) -> None:
     """Raises a ValueError if a latent encoder reads a key that observations do not have."""
-    keys = set(space.spaces) if isinstance(space, spaces.Dict) else {"observation"}
+    keys = set(space.spaces) if isinstance(space, spaces.Dict) else {OBSERVATION}
     if latent_encoder is not None and not set(latent_encoder.widths) <= keys:
         raise ValueError(
             f"the latent encoder has widths for {sorted(latent_encoder.widths)}, but observations "

@@ -1,4 +1,4 @@
-"""Replay: storage, windows, hindsight and n-step sums behind one `sample`."""
+"""The replay buffer: storage, windows, hindsight and n-step sums behind one `sample`."""
 
 from __future__ import annotations
 
@@ -8,63 +8,65 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 
 from rlkit.goals.env import is_goal_space
-from rlkit.goals.hindsight import mixture
 from rlkit.goals.rule import GoalRule
-from rlkit.replay.batch import Array, Batch
-from rlkit.replay.each import join_steps, split_steps
-from rlkit.replay.latent_cache import LatentColumn, LatentEncoder
-from rlkit.replay.relabel import Imagine, recompute_rewards, relabel
-from rlkit.replay.returns import sum_steps
-from rlkit.replay.shared import Share
+from rlkit.replay.batch import Array, Batch, sum_steps
+from rlkit.replay.columns import Share, check_finite
+from rlkit.replay.latent_cache import LatentColumn, LatentEncoder, LatentGoalTable
+from rlkit.replay.relabelling import (
+    DrawGoals,
+    join_steps,
+    mixture,
+    recompute_rewards,
+    relabel,
+    split_steps,
+)
 from rlkit.replay.storage import EpisodeStorage, Positions
-from rlkit.replay.window import cut_sequences, place
 
 Goals = Literal["step", "window"]
-
-
-class NonFiniteError(ValueError):
-    """An environment gave NaN or infinity."""
+Bounds = tuple[Positions, Positions]
+"""First and last stored observation positions of episodes, see `EpisodeStorage.episode_bounds`."""
 
 
 class ReplayBuffer:
-    """Remembers steps of many environments and samples windows, with hindsight.
+    """Stores steps of many environments and samples windows of them, with hindsight.
 
     Args:
         observation_space: Space of one environment; hindsight needs the goal keys.
         action_space: Space of one environment's action as stored.
         capacity: Slots over all environments; an episode of T steps takes T + 1.
         num_envs: Environments that add in lockstep.
-        rule: Judges relabelled goals; None switches hindsight off.
+        rule: Computes rewards of relabelled goals; None switches hindsight off.
         hindsight: A strategy's name (with a fifth of the original goals) or weights, for example
-            `{"future": 0.8, "original": 0.2}`. See `rlkit.goals.hindsight`.
+            `{"future": 0.8, "original": 0.2}`. See `rlkit.replay.relabelling`.
         window: T, records per sampled window; None for whole episodes, as far as they are stored.
-        burn_in: Records before each window that only prepare an agent's memory.
+        burn_in: Records before each window that only prepare a recurrent encoder's hidden state.
         goals: Whether hindsight draws one goal for the "window", burn-in included, or one for each
-            "step". A goal per step is right for memory that reads no goals, and for no other.
+            "step". A goal per step is right for encoders that read no goals, and for no others.
         previous_action: Whether batches hold the actions that led to their observations.
         previous_reward: Whether they hold the rewards that came with them; rewritten by hindsight.
-        hidden_state: Shapes of the arrays of an agent's memory. With them `add` takes the memory
-            of every step, and batches hold that of their windows' beginnings, as it was then.
-        share: Whether the achieved goal and the observation are stored as one, and must then be
-            equal in every step; "auto" does so where both are pictures, the same space of uint8
+        hidden_state: Shapes of the arrays of an agent's hidden state. With them `add` takes the
+            hidden state of every step, and batches hold the one before their first observation.
+        share: Whether the achieved goal and the observation are stored once, and must then be
+            equal in every step; "auto" does so where both are images, the same space of uint8
             with at least 3 axes. Batches hold one array under both keys then.
-        directory: Folder on a local disk where observations live, for those that are larger than
-            memory; None keeps them in memory. What is sampled is the same.
+        directory: Folder on a local disk for observations that exceed memory; None keeps them in
+            memory. Samples are the same.
         latent_encoder: Encodes images as latents. The replay buffer stores the images and caches
             their latents; batches hold latents of the encoder's current version. None stores and
             returns every key as it is.
-        judge_anew: Whether rewards of original goals are worked out by `rule` again when they are
+        recompute_rewards: Whether `rule` computes rewards of original goals again when they are
             sampled: where the rule depends on a latent encoder, stored ones are of old versions.
-        imagine: Draws the goals of the strategy "imagined", which needs it.
+        draw_goals: Draws the goals of the strategy "imagined", which needs it.
         steps: n of the n-step sums.
         gamma: Discount of one step, used by the n-step sums.
-        seed: Seed of the replay's own generator.
+        seed: Seed of the buffer's own generator.
 
     Raises:
-        ValueError: If an argument is out of range, hindsight is asked of a space without goals, or
-            there is no room for a full replay.
+        ValueError: If an argument is out of range, hindsight is used with a space without goals,
+            or there is no room for a full buffer.
     """
 
     def __init__(
@@ -86,7 +88,7 @@ class ReplayBuffer:
         directory: str | Path | None = None,
         latent_encoder: LatentEncoder | None = None,
         recompute_rewards: bool = False,
-        imagine: Imagine | None = None,
+        draw_goals: DrawGoals | None = None,
         steps: int = 1,
         gamma: float = 0.99,
         seed: int | np.random.SeedSequence | None = None,
@@ -116,21 +118,15 @@ class ReplayBuffer:
             raise ValueError(f"hindsight needs goal keys, but the space is {observation_space}")
         self.rule = rule
         self.recompute_rewards = recompute_rewards
-        self.weights, self.imagine = mixture(hindsight), imagine
-        if self.weights["imagined"] > 0 and imagine is None:
+        self.weights, self.draw_goals = mixture(hindsight), draw_goals
+        if self.weights["imagined"] > 0 and draw_goals is None:
             raise ValueError(
-                f"hindsight = {hindsight} asks for imagined goals, and nothing imagines any: an "
-                f'agent does with a latent model, reward_source = "latent" and imagination = '
-                f"{{...}}"
+                f"hindsight = {hindsight} needs imagined goals, and nothing draws any: set the "
+                f'agent\'s latent, reward_source = "latent" and imagination = {{...}}'
             )
-        if (
-            previous_reward
-            and goals == "step"
-            and rule is not None
-            and self.weights["original"] < 1
-        ):
+        if previous_reward and goals == "step" and rule and self.weights["original"] < 1:
             raise ValueError(
-                'previous_reward needs goals="window": rewards that memory reads depend on the '
+                'previous_reward needs goals="window": rewards that an encoder reads depend on the '
                 'goal, so a relabelled window must have one goal. Or set hindsight = "original"'
             )
         self.window, self.burn_in, self.goals = window, burn_in, goals
@@ -158,12 +154,12 @@ class ReplayBuffer:
 
         Raises:
             NonFiniteError: If an observation or reward is NaN or infinite. Nothing is stored then.
-            ValueError: If the memory is not of the shapes that this replay keeps, or what is
-                stored as one differs. Nothing is stored then.
+            ValueError: If the hidden state has other shapes than this buffer keeps, or keys that
+                are stored once differ. Nothing is stored then.
         """
         check_finite("reward", reward)
         check_finite("observation", next_observation)
-        if self.storage.begins.any():  # the others were another step's next observation
+        if self.storage.begins.any():  # the others were the last step's next observation
             check_finite("observation", observation)
         self.storage.add(
             observation, action, reward, terminated, truncated, next_observation, hidden_state
@@ -188,24 +184,23 @@ class ReplayBuffer:
         if self.recompute_rewards:
             batch = recompute_rewards(batch, self.rule)
         if self.goals == "window":
-            return self._hindsight(batch, env)
-        alone, places = split_steps(batch, self.steps)
-        alone = self._hindsight(alone, env[places[0]])
-        return join_steps(sum_steps(batch, self.gamma, self.steps), alone, places)
+            return self._hindsight(batch)
+        single, index = split_steps(batch, self.steps)
+        return join_steps(sum_steps(batch, self.gamma, self.steps), self._hindsight(single), index)
 
     def _windows(self, env: Array, step: Positions) -> Batch:
         if not self.reads_sequences:
             return self.storage.window(env, step, self.steps)
         bounds = self.storage.episode_bounds(env, step)
-        start, length = place(step, bounds, self.window, self.rng)
+        start, length = choose_windows(step, bounds, self.window, self.rng)
         length += self.steps - 1
-        return cut_sequences(
+        return read_sequences(
             self.storage, env, start, bounds, length, burn_in=self.burn_in, **self.inputs
         )
 
-    def _hindsight(self, batch: Batch, env: Array) -> Batch:
+    def _hindsight(self, batch: Batch) -> Batch:
         assert self.rule is not None
-        batch = relabel(batch, env, self.storage, self.rule, self.weights, self.rng, self.imagine)
+        batch = relabel(batch, self.storage, self.rule, self.weights, self.rng, self.draw_goals)
         return sum_steps(batch, self.gamma, self.steps, self._successes(batch))
 
     def _successes(self, batch: Batch) -> Array | None:
@@ -236,23 +231,91 @@ class ReplayBuffer:
 
     def invalidate_latents(self) -> None:
         """Drops all cached latents: another encoder may use the same version numbers."""
-        for column in self.storage.seen.values():
-            if isinstance(column, LatentColumn):
-                column.latents.invalidate()
-        if self.storage.goals is not None and self.storage.goals.latents is not None:
-            self.storage.goals.latents.invalidate()
+        for part in (*self.storage.columns.values(), self.storage.goals):
+            if isinstance(part, LatentColumn | LatentGoalTable):
+                part.latents.invalidate()
 
 
-def check_finite(name: str, value: Any) -> None:
-    """Raises `NonFiniteError` if an array, or one in a dict, holds NaN or infinity."""
-    if isinstance(value, Mapping):
-        for key, part in value.items():
-            check_finite(f"{name}[{key!r}]", part)
-        return
-    array = np.asarray(value)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise NonFiniteError(
-            f"the environment's {name} is {array[place]} at index {place}; training stopped before "
-            f"it could reach the weights. Find its cause with `rlkit check-env`."
+def choose_windows(
+    step: Positions, bounds: Bounds, window: int | None, rng: np.random.Generator
+) -> tuple[Positions, int]:
+    """Where the windows begin that contain the given steps, and how many records they have.
+
+    A window lies anywhere around its step, moved so far into the episode that it is full if the
+    episode is long enough.
+
+    Args:
+        step: Positions of steps, `(B,)`.
+        bounds: Those of their episodes.
+        window: T; None for whole episodes, as long as the longest of them. Nothing is drawn for
+            None and 1.
+        rng: The source of randomness.
+    """
+    first, last = bounds
+    if window is None:
+        return first, int((last - first).max())
+    if window == 1:
+        return step, 1
+    start = step - rng.integers(0, window, size=len(step))
+    return np.clip(start, first, np.maximum(first, last - window)), window
+
+
+def read_sequences(
+    storage: EpisodeStorage,
+    env: NDArray[np.int64],
+    start: Positions,
+    bounds: Bounds,
+    length: int,
+    *,
+    burn_in: int = 0,
+    previous_action: bool = False,
+    previous_reward: bool = False,
+) -> Batch:
+    """Windows of `burn_in + length` records with the inputs of recurrent encoders.
+
+    See `rlkit.replay.batch` for the conventions.
+
+    Args:
+        storage: Where the episodes are.
+        env: Environments `(B,)`.
+        start: Positions `(B,)` of the first records after the burn-in; each holds a step.
+        bounds: Those of their episodes.
+        length: Records after the burn-in, at least 1.
+        burn_in: Records before, at least 0.
+        previous_action: Whether to add the actions that led to the observations.
+        previous_reward: Whether to add the rewards that came with them.
+    """
+    first, last = (bound[:, None] for bound in bounds)
+    index = (start - burn_in)[:, None] + np.arange(burn_in + length + 1)
+    step = index[:, :-1]
+    valid = (step >= first) & (step < last)
+    index = np.clip(index, first, last)
+    observed = storage.flat(env[:, None], index)
+    taken = storage.flat(env[:, None], np.minimum(index[:, :-1], last - 1))
+    batch = storage.read_windows(observed, taken, valid, env, start)
+    mask = valid.copy()
+    mask[:, :burn_in] = False
+    is_first = index == first
+    earlier = None
+    if previous_action or previous_reward:
+        earlier = storage.flat(env[:, None], index - 1)
+    return batch.replace(
+        mask=mask,
+        is_first=is_first,
+        burn_in=burn_in,
+        previous_action=_zeroed(is_first, storage.action, earlier if previous_action else None),
+        previous_reward=_zeroed(is_first, storage.reward, earlier if previous_reward else None),
+        hidden_state=tuple(
+            _zeroed(is_first[:, 0], part, observed[:, 0]) for part in storage.hidden_state
         )
+        or None,
+    )
+
+
+def _zeroed(blank: NDArray[np.bool_], column: Array, index: Array | None) -> Array | None:
+    """The rows of a column, zero where `blank`; None without an index."""
+    if index is None:
+        return None
+    taken = column.take(index, axis=0)
+    taken[blank] = 0
+    return taken

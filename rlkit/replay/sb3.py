@@ -18,8 +18,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from rlkit.goals.rule import GoalRule
 from rlkit.replay.batch import Array
+from rlkit.replay.columns import Share
 from rlkit.replay.replay_buffer import ReplayBuffer
-from rlkit.replay.shared import Share
 from rlkit.replay.storage import EpisodeStorage
 
 
@@ -38,9 +38,9 @@ class HindsightReplayBuffer(SB3ReplayBuffer):
         optimize_memory_usage: Must stay False; observations are stored once in any case.
         handle_timeout_termination: Whether values still follow from where a time limit cut.
         rule: Judges relabelled goals, see `rlkit.goals.goal_rule`. Pickled with the buffer.
-        hindsight: A strategy's name or weights, as in `rlkit.replay.Replay`.
-        share: Whether the achieved goal and the observation are stored as one, as in
-            `rlkit.replay.Replay`.
+        hindsight: A strategy's name or weights, as in `rlkit.replay.ReplayBuffer`.
+        share: Whether the achieved goal and the observation are stored once, as in
+            `rlkit.replay.ReplayBuffer`.
         n_steps: n of the n-step sums.
         gamma: Discount of one step; the agent's own, needed where `n_steps` exceeds 1.
         seed: Seed of the buffer's generator; None ties it to the agent's seed.
@@ -106,7 +106,7 @@ class HindsightReplayBuffer(SB3ReplayBuffer):
             self.action_space,
             storage.capacity,
             self.n_envs,
-            share=bool(storage.shared),
+            share=bool(storage.aliases),
         )
 
     def add(  # type: ignore[override]

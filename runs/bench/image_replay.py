@@ -40,7 +40,7 @@ from gymnasium import spaces
 from stable_baselines3 import HerReplayBuffer
 
 from rlkit.goals import ExactRule
-from rlkit.replay import ReplayBuffer, available_bytes, estimate_bytes
+from rlkit.replay import ReplayBuffer, available_bytes, estimate_footprint
 
 ENVS, EPISODE, IMAGES, SAMPLES = 8, 50, 256, 300
 THEIRS = 10_000
@@ -143,7 +143,7 @@ def compare_memory(count: int, size: int, batch: int) -> dict[str, Any]:
         in_own_process(__file__, "sb3", min(count, THEIRS), size, batch, ""),
     )
     scaled = theirs["filled_mb"] * count / theirs["transitions"]
-    estimate = estimate_bytes(space_of(size), ACTIONS, count, ENVS)
+    estimate = estimate_footprint(space_of(size), ACTIONS, count, ENVS).total
     return {
         "pixels": size,
         "ours": ours | {"estimate_mb": round(estimate / 1e6, 1)},
@@ -155,7 +155,7 @@ def compare_memory(count: int, size: int, batch: int) -> dict[str, Any]:
 def compare_rate(count: int, size: int, batch: int, folder: Path) -> dict[str, Any]:
     """Sampling time from memory and from disk."""
     folder.mkdir(parents=True, exist_ok=True)
-    per_step = estimate_bytes(space_of(size), ACTIONS, count, ENVS) / count
+    per_step = estimate_footprint(space_of(size), ACTIONS, count, ENVS).total / count
     on_disk = min(count, int(shutil.disk_usage(folder).free / 3 / per_step))
     in_memory = min(count, int(available_bytes() / 3 / per_step))
     memory = in_own_process(__file__, "ours", in_memory, size, batch, "")

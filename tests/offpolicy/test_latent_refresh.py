@@ -26,9 +26,9 @@ def refreshing(env_id=REACH, latent=SMALL_VAE, algorithm=SAC, num_envs=2, **opti
 def stored_codes(agent):
     """Slots of the stored observations, their pictures, and what the replay reads there."""
     storage = agent.replay_buffer.storage
-    column = storage.seen["observation"]
+    column = storage.columns["observation"]
     slots = np.flatnonzero(storage.has_action)
-    return slots, column.pictures(slots), column.take(slots)
+    return slots, column.images(slots), column.take(slots)
 
 
 def test_codes_in_batches_are_those_of_the_present_version():
@@ -36,12 +36,12 @@ def test_codes_in_batches_are_those_of_the_present_version():
     assert agent.sight.version == 1 + 3
     storage, sight = agent.replay_buffer.storage, agent.sight
     assert storage.observation["observation"].dtype == np.uint8
-    made = storage.seen["observation"].codes.version
+    made = storage.columns["observation"].latents.version
     assert len(np.unique(made[storage.has_action])) > 2, "some codes are of older versions"
     slots, pictures, codes = stored_codes(agent)
     np.testing.assert_allclose(codes, sight.encode(pictures), atol=1e-5)
     goals = storage.goal_id[slots]
-    asked = sight.encode(storage.goals.kept(goals))
+    asked = sight.encode(storage.goals.stored(goals))
     np.testing.assert_allclose(storage.goals.take(goals), asked, atol=1e-5)
     batch = agent.replay_buffer.sample(50)
     assert batch.observation["observation"].shape[2:] == (3,)

@@ -8,7 +8,7 @@ import pytest
 from gymnasium import spaces
 from naive import KINDS, World, observation_space
 
-from rlkit.replay import EpisodeStorage, available_bytes, estimate_bytes, footprint
+from rlkit.replay import EpisodeStorage, available_bytes, estimate_footprint, footprint
 
 ACTIONS = spaces.Box(-1, 1, (2,), np.float32)
 PIXELS = observation_space("pixels")
@@ -21,8 +21,10 @@ def test_an_estimate_is_what_the_arrays_take(kind, num_envs, hidden_state):
     capacity = 5000
     world = World(kind, num_envs, capacity, end=0.0, new_goal=0.0, hidden_state=hidden_state)
     storage = world.replay.storage
-    arrays = {id(array): array.nbytes for array in storage._columns().values()}
-    estimate = estimate_bytes(observation_space(kind), ACTIONS, capacity, num_envs, hidden_state)
+    arrays = {name: array.nbytes for name, array in storage._rings().items()}
+    estimate = estimate_footprint(
+        observation_space(kind), ACTIONS, capacity, num_envs, hidden_state
+    ).total
     size = num_envs * storage.slots
     goals = 0 if storage.goals is None else -(-size // 50) * storage.goals.rows[0].nbytes
     assert estimate == sum(arrays.values()) + goals
@@ -30,7 +32,7 @@ def test_an_estimate_is_what_the_arrays_take(kind, num_envs, hidden_state):
 
 def test_sharing_halves_pictures():
     shared, unshared = (
-        estimate_bytes(PIXELS, ACTIONS, 10_000, share=share) for share in ("auto", False)
+        estimate_footprint(PIXELS, ACTIONS, 10_000, share=share).total for share in ("auto", False)
     )
     assert unshared - shared == 10_002 * 12
 
@@ -45,17 +47,17 @@ def machine(monkeypatch, memory, disk=10**18):
 @pytest.mark.parametrize("memory", [10_000, 123_456, 7_000_000])
 def test_what_does_not_fit_is_refused_with_what_would(monkeypatch, tmp_path, memory, share):
     machine(monkeypatch, memory)
-    need = estimate_bytes(PIXELS, ACTIONS, 10**6, share=share)
+    need = estimate_footprint(PIXELS, ACTIONS, 10**6, share=share).total
     with pytest.raises(ValueError, match=rf"1,000,000 steps .* take {need:,} bytes") as error:
         EpisodeStorage(PIXELS, ACTIONS, 10**6, share=share)
     assert f"of {memory:,} that are available" in str(error.value)
     advice = int(re.search(r"lower buffer_size to ([\d,]+)", str(error.value))[1].replace(",", ""))
-    assert 0.85 * memory < estimate_bytes(PIXELS, ACTIONS, advice, share=share) <= memory
+    assert 0.85 * memory < estimate_footprint(PIXELS, ACTIONS, advice, share=share).total <= memory
     EpisodeStorage(PIXELS, ACTIONS, advice, share=share)
 
 
 def test_a_disk_is_offered_where_it_helps(monkeypatch, tmp_path):
-    need = footprint.footprint(PIXELS, ACTIONS, 10_000)
+    need = estimate_footprint(PIXELS, ACTIONS, 10_000)
     machine(monkeypatch, need.rest)
     with pytest.raises(ValueError, match="or keep observations on disk with directory = "):
         EpisodeStorage(PIXELS, ACTIONS, 10_000)
@@ -70,16 +72,18 @@ def test_a_disk_is_offered_where_it_helps(monkeypatch, tmp_path):
 
 
 def test_a_disk_without_room_is_refused_before_a_file_is_there(monkeypatch, tmp_path):
-    need = footprint.footprint(PIXELS, ACTIONS, 10_000)
+    need = estimate_footprint(PIXELS, ACTIONS, 10_000)
     machine(monkeypatch, 10**9, disk=need.observations - 1)
     with pytest.raises(ValueError, match=r"in .*later, and [\d,]+ are left there: lower .* to 9,"):
         EpisodeStorage(PIXELS, ACTIONS, 10_000, directory=tmp_path / "later")
     assert not (tmp_path / "later").exists()
 
 
-def test_a_memory_for_every_step_is_named(monkeypatch):
+def test_the_hidden_state_of_every_step_is_named(monkeypatch):
     machine(monkeypatch, 10_000)
-    with pytest.raises(ValueError, match=r'40,080 of them for an agent.* set start = "zero"'):
+    with pytest.raises(
+        ValueError, match=r'40,080 of them for the hidden state.* set start = "zero"'
+    ):
         EpisodeStorage(PIXELS, ACTIONS, 1000, hidden_state=[(10,)])
 
 
@@ -87,7 +91,7 @@ def test_memory_that_is_not_to_be_had_after_all_is_told_the_same_way(monkeypatch
     def refuse(*_):
         raise MemoryError
 
-    monkeypatch.setattr("rlkit.replay.storage.columns_of", refuse)
+    monkeypatch.setattr("rlkit.replay.storage.make_columns", refuse)
     with pytest.raises(ValueError, match=r"1,000 steps \(buffer_size\) would take"):
         EpisodeStorage(PIXELS, ACTIONS, 1000)
 

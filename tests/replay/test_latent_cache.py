@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from batches import MIXED, any_world, check_equal
 from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import World, observation_space
-from test_relabel import check_equal
 
 from rlkit.goals import DistanceRule
-from rlkit.replay import EpisodeStorage, LatentColumn, LatentEncoder, ReplayBuffer, estimate_bytes
-from rlkit.replay.goal_table import GoalTable
-from rlkit.replay.latent_cache import LatentCache
+from rlkit.replay import (
+    EpisodeStorage,
+    LatentColumn,
+    LatentEncoder,
+    ReplayBuffer,
+    estimate_footprint,
+)
+from rlkit.replay.latent_cache import LatentCache, LatentGoalTable
 
-MIXED = {"future": 1, "final": 1, "episode": 1, "random": 1, "original": 1}
 IMAGE = spaces.Box(0, 255, (2, 2, 3), np.uint8)
 ACTIONS = spaces.Box(-1, 1, (2,), np.float32)
 WIDTHS = {
@@ -56,14 +60,9 @@ def encoded(batch, encoder):
     )
 
 
-worlds = st.builds(
-    World,
-    kind=st.sampled_from(sorted(WIDTHS)),
-    num_envs=st.integers(1, 3),
+worlds = any_world(
+    WIDTHS,
     capacity=st.sampled_from([1, 7, 30, 200]),
-    seed=st.integers(0, 2**32 - 1),
-    terminates=st.booleans(),
-    end=st.sampled_from([0.0, 0.1, 0.5]),
     new_goal=st.sampled_from([0.0, 0.2, 1.0]),
     hindsight=st.just(MIXED),
     window=st.sampled_from([None, 1, 3]),
@@ -154,7 +153,7 @@ def test_many_images_are_read_a_part_at_a_time():
 
 def test_a_table_of_goals_grows_with_its_latents():
     encoder = Mean()
-    table = GoalTable(IMAGE, 2, encoder)
+    table = LatentGoalTable(IMAGE, encoder, capacity=2)
     goals = np.random.default_rng(0).integers(0, 256, (9, 2, 2, 3), np.uint8)
     for i, goal in enumerate(goals):
         ids = table.append(goal[None])
@@ -162,7 +161,7 @@ def test_a_table_of_goals_grows_with_its_latents():
         encoder.version += i % 2
         every = np.arange(i + 1)
         np.testing.assert_array_equal(table.take(every), encoder.anew(goals[: i + 1]))
-        np.testing.assert_array_equal(table.kept(every), goals[: i + 1])
+        np.testing.assert_array_equal(table.stored(every), goals[: i + 1])
 
 
 def test_saved_latents_are_kept_to_the_last_bit():
@@ -200,14 +199,14 @@ def test_an_estimate_counts_images_and_latents(kind):
     encoder, space = Mean(kind), observation_space(kind)
     assert isinstance(encoder, LatentEncoder)
     storage = EpisodeStorage(space, ACTIONS, 5000, 2, latent_encoder=encoder)
-    arrays = {id(array): array.nbytes for array in storage._columns().values()}
+    arrays = {name: array.nbytes for name, array in storage._rings().items()}
     size = 2 * storage.slots
     goals = 0 if storage.goals is None else -(-size // 50) * (12 + 4 * 4 + 4)
     assert (
-        estimate_bytes(space, ACTIONS, 5000, 2, latent_encoder=encoder)
+        estimate_footprint(space, ACTIONS, 5000, 2, latent_encoder=encoder).total
         == sum(arrays.values()) + goals
     )
-    plain = estimate_bytes(space, ACTIONS, 5000, 2)
+    plain = estimate_footprint(space, ACTIONS, 5000, 2).total
     assert sum(arrays.values()) + goals - plain > size * 4
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import World
 
-from rlkit.replay.returns import sum_steps
+from rlkit.replay.batch import sum_steps
 
 
 def naive_sum(batch, stop, row, start, steps, gamma):

@@ -6,48 +6,19 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from batches import EVERY, MIXED, any_world, check_equal, relabelled, sequences
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from leaks import traces_of_old_goal
 from naive import GOALS, World
 from scipy.stats import chisquare
-from test_relabel import EVERY, check_equal
 
-from rlkit.goals.hindsight import mixture
-from rlkit.replay.each import join_steps, split_steps
-from rlkit.replay.relabel import relabel, with_goals
-from rlkit.replay.returns import sum_steps
-from rlkit.replay.window import cut_sequences, place
-
-MIXED = {"future": 1, "final": 1, "episode": 1, "random": 1, "original": 1}
+from rlkit.replay.batch import sum_steps
+from rlkit.replay.relabelling import join_steps, mixture, split_steps, with_goals
 
 
 def goal_worlds(**options):
-    return st.builds(
-        World,
-        kind=st.sampled_from(sorted(GOALS)),
-        num_envs=st.integers(1, 3),
-        capacity=st.integers(1, 40),
-        seed=st.integers(0, 2**32 - 1),
-        terminates=st.booleans(),
-        end=st.sampled_from([0.0, 0.1, 0.5]),
-        **{"new_goal": st.sampled_from([0.0, 0.3])} | options,
-    )
-
-
-def cut(world, window=5, burn_in=3, count=32, steps=1):
-    """Windows with their original goals and everything that memory reads."""
-    storage, rng = world.replay.storage, np.random.default_rng(0)
-    env, step = storage.sample_steps(count, rng)
-    bounds = storage.episode_bounds(env, step)
-    start, length = place(step, bounds, window, rng)
-    read = {"burn_in": burn_in, "previous_action": True, "previous_reward": True}
-    return env, cut_sequences(storage, env, start, bounds, length + steps - 1, **read)
-
-
-def relabelled(world, env, batch, weights, seed=0):
-    rng = np.random.default_rng(seed)
-    return relabel(batch, env, world.replay.storage, world.rule, mixture(weights), rng)
+    return any_world(GOALS, **{"new_goal": st.sampled_from([0.0, 0.3])} | options)
 
 
 # One goal per window
@@ -59,8 +30,8 @@ def relabelled(world, env, batch, weights, seed=0):
 )
 def test_no_trace_of_the_old_goal_is_left(world, steps, window, burn_in, strategy):
     world.play(steps)
-    env, original = cut(world, window, burn_in)
-    batch = relabelled(world, env, original, {strategy: 2.0, "original": 1.0})
+    original = sequences(world, window, burn_in)
+    batch = relabelled(world, original, {strategy: 2.0, "original": 1.0})
     assert traces_of_old_goal(batch, original, world.rule) == []
     changed = ("desired_goal", "reward", "terminated", "mask", "relabelled", "previous_reward")
     check_equal(original, batch, skip=changed)
@@ -86,8 +57,8 @@ def planted():
     """Windows whose every field depends on the goal: with original goals, and relabelled."""
     world = World("box", num_envs=2, capacity=200, seed=5, terminates=True, end=0.05, new_goal=0.0)
     world.play(150)
-    env, original = cut(world, window=6, burn_in=4, count=64)
-    return world, original, relabelled(world, env, original, {"future": 0.8, "original": 0.2})
+    original = sequences(world, window=6, burn_in=4, count=64)
+    return world, original, relabelled(world, original, {"future": 0.8, "original": 0.2})
 
 
 def test_the_check_finds_nothing_in_a_right_batch():
@@ -144,7 +115,7 @@ def test_a_success_in_the_burn_in_leaves_nothing_to_learn_from():
 @given(goal_worlds(), st.integers(1, 60), st.integers(1, 6), st.integers(0, 4))
 def test_the_original_goal_gives_the_window_back(world, steps, window, burn_in):
     world.play(steps)
-    _, batch = cut(world, window, burn_in)
+    batch = sequences(world, window, burn_in)
     rows = np.arange(0, len(batch), 2)
     again = with_goals(batch, rows, batch.desired_goal[rows], world.rule)
     check_equal(batch, again, skip=("relabelled", "previous_reward"))
@@ -159,9 +130,9 @@ def test_the_original_goal_gives_the_window_back(world, steps, window, burn_in):
 @given(goal_worlds(), st.integers(1, 60))
 def test_windows_as_played_stay_as_they_are(world, steps):
     world.play(steps)
-    env, batch = cut(world)
-    check_equal(batch, relabelled(world, env, batch, "original"))
-    mixed = relabelled(world, env, batch, MIXED)
+    batch = sequences(world)
+    check_equal(batch, relabelled(world, batch, "original"))
+    mixed = relabelled(world, batch, MIXED)
     kept = np.flatnonzero(~mixed.relabelled.any(axis=1))
     for name in ("desired_goal", "reward", "terminated", "mask", "previous_reward"):
         np.testing.assert_array_equal(getattr(mixed, name)[kept], getattr(batch, name)[kept])
@@ -174,7 +145,7 @@ def test_windows_as_played_stay_as_they_are(world, steps):
 @given(goal_worlds(), st.integers(1, 60), st.integers(1, 6), st.integers(0, 4), st.integers(1, 3))
 def test_original_goals_of_every_step_give_the_windows_back(world, play, window, burn_in, steps):
     world.play(play)
-    _, batch = cut(world, window, burn_in, steps=steps)
+    batch = sequences(world, window, burn_in, steps=steps)
     world.replay.steps = steps
 
     def summed(part):

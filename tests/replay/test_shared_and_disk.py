@@ -13,31 +13,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from batches import MIXED, any_world, check_equal
 from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive import GOALS, KINDS, World, observation_space
-from test_relabel import check_equal
 from test_sb3 import add, buffer_of
 
 from rlkit.io import serialisation as tree
 from rlkit.io.checkpoint import read_checkpoint, write_checkpoint
-from rlkit.replay import column
-from rlkit.replay.column import Column
+from rlkit.replay import columns
+from rlkit.replay.columns import Column
 
-MIXED = {"future": 1, "final": 1, "episode": 1, "random": 1, "original": 1}
 plays = st.lists(st.tuples(st.integers(1, 25), st.booleans()), min_size=1, max_size=3)
 
 
 def worlds(kinds):
-    return st.builds(
-        World,
-        kind=st.sampled_from(kinds),
-        num_envs=st.integers(1, 3),
-        capacity=st.integers(1, 40),
-        seed=st.integers(0, 2**32 - 1),
-        terminates=st.booleans(),
-        end=st.sampled_from([0.0, 0.1, 0.5]),
+    return any_world(
+        kinds,
         new_goal=st.sampled_from([0.0, 0.2, 1.0]),
         hindsight=st.just(MIXED),
         window=st.sampled_from([None, 1, 3]),
@@ -52,7 +45,7 @@ def worlds(kinds):
 def disk(request, monkeypatch):
     """Whether reads seem to reach the disk, and so are prepared by reading ahead."""
     blocks = itertools.count() if request.param == "cold" else itertools.repeat(0)
-    monkeypatch.setattr(column, "_blocks_read", blocks.__next__)
+    monkeypatch.setattr(columns, "_blocks_read", blocks.__next__)
     return request.param
 
 
@@ -132,7 +125,7 @@ def test_pictures_are_stored_and_saved_once():
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "pixels"])
 def test_what_is_no_picture_is_not_shared_by_itself(kind):
-    assert World(kind).replay.storage.shared == {}
+    assert World(kind).replay.storage.aliases == {}
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -170,7 +163,7 @@ def test_a_replay_saved_with_another_sharing_is_refused(share):
     world = World("pixels", share=share)
     world.play(5)
     other = world.new_replay(share=not share)
-    with pytest.raises(ValueError, match=f"stored with share={share}"):
+    with pytest.raises(ValueError, match=f"has share={share}"):
         other.load_state_dict(world.replay.state_dict())
     assert len(other) == 0
 
@@ -189,7 +182,7 @@ def test_the_buffer_for_stable_baselines3_shares_too():
             np.testing.assert_array_equal(value, getattr(two, side)[key])
     for buffer, expected in ((shared, {"achieved_goal": "observation"}), (unshared, {})):
         buffer.reset()
-        assert buffer.replay.storage.shared == expected
+        assert buffer.replay.storage.aliases == expected
 
 
 @pytest.mark.parametrize("rows", [[], [5], [5, 6, 7, 5, 4, 9, 0], [[1, 2], [9, 0]]])
@@ -215,7 +208,7 @@ def resident():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux' own figures")
 def test_what_is_resident_stays_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(column, "WRITTEN_AT_MOST", 2**18)
+    monkeypatch.setattr(columns, "MAX_MAPPED", 2**18)
     rows = Column(2000, spaces.Box(0, 255, (64, 64, 3), np.uint8), tmp_path)
     before, most = resident(), 0
     for first in range(0, 2000, 20):
@@ -250,7 +243,7 @@ def test_a_file_is_gone_with_its_replay(tmp_path):
 def test_a_folder_that_is_none_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(ValueError, match=r"cannot keep a replay in .*file.*local disk"):
+        with pytest.raises(ValueError, match=r"cannot keep a replay buffer in .*file.*local disk"):
             World("pixels", directory=place)
 
 

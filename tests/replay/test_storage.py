@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from batches import any_world, step_windows
 from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,22 +13,9 @@ from scipy.stats import chisquare
 
 from rlkit.replay import EpisodeStorage
 
-worlds = st.builds(
-    World,
-    kind=st.sampled_from(KINDS),
-    num_envs=st.integers(1, 3),
-    capacity=st.integers(1, 40),
-    seed=st.integers(0, 2**32 - 1),
-    terminates=st.booleans(),
-    end=st.sampled_from([0.0, 0.05, 0.3, 1.0]),
-    new_goal=st.sampled_from([0.0, 0.2, 1.0]),
+worlds = any_world(
+    end=st.sampled_from([0.0, 0.05, 0.3, 1.0]), new_goal=st.sampled_from([0.0, 0.2, 1.0])
 )
-
-
-def draw(world: World, count: int, length: int):
-    rng = np.random.default_rng(0)
-    env, position = world.replay.storage.sample_steps(count, rng)
-    return env, world.replay.storage.window(env, position, length)
 
 
 @settings(max_examples=120, deadline=None)
@@ -35,11 +23,11 @@ def draw(world: World, count: int, length: int):
 def test_windows_equal_the_naive_ones(world, plays, length):
     for steps in plays:
         world.play(steps)
-        env, batch = draw(world, 48, length)
+        batch = step_windows(world, 48, length)
         stored = set(world.stored())
         for row, origin in enumerate(world.origins(batch)):
             assert origin in stored
-            assert origin[0] == env[row]
+            assert origin[0] == batch.env[row]
             world.check_window(batch, row, origin)
         assert len(world.replay) == len(stored)
 
@@ -53,7 +41,7 @@ def test_cutting_ends_running_episodes_and_changes_nothing_else(world, plays):
         assert len(world.replay) == len(world.stored())
         if len(world.replay) == 0:
             continue
-        _, batch = draw(world, 32, 3)
+        batch = step_windows(world, 32, 3)
         stored = set(world.stored())
         for row, origin in enumerate(world.origins(batch)):
             assert origin in stored
@@ -151,7 +139,7 @@ def test_every_stored_step_is_drawn_equally_often(kind, end):
     for steps in (3, 200):
         world.play(steps)
         stored = world.stored()
-        _, batch = draw(world, 200 * len(stored), 1)
+        batch = step_windows(world, 200 * len(stored), 1)
         counts = Counter(world.origins(batch))
         assert set(counts) == set(stored)
         assert chisquare([counts[step] for step in stored]).pvalue > 1e-3
@@ -196,7 +184,7 @@ def test_goals_stay_right_while_their_table_grows_and_forgets(capacity, new_goal
     for _ in range(40):
         world.play(15)
         oldest = world.kept(0)[:8]
-        _, batch = draw(world, 200, 1)
+        batch = step_windows(world, 200, 1)
         for row, (env, episode, t) in enumerate(world.origins(batch)):
             if (episode, t) in oldest or row < 20:
                 world.check_window(batch, row, (env, episode, t))

@@ -4,14 +4,14 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from batches import any_world, check_equal
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naive import KINDS, World
+from naive import World
 from scipy.stats import chisquare
-from test_relabel import check_equal
 
-from rlkit.replay.relabel import relabel
-from rlkit.replay.returns import sum_steps
+from rlkit.replay.batch import sum_steps
+from rlkit.replay.relabelling import relabel
 
 sequences = {
     "window": st.sampled_from([None, 1, 2, 5, 12]),
@@ -19,13 +19,7 @@ sequences = {
     "previous_reward": st.booleans(),
     "hidden_state": st.sampled_from([(), ((3,),), ((2,), (2, 1), ())]),
 }
-worlds = st.builds(
-    World,
-    kind=st.sampled_from(KINDS),
-    num_envs=st.integers(1, 3),
-    capacity=st.integers(1, 40),
-    seed=st.integers(0, 2**32 - 1),
-    terminates=st.booleans(),
+worlds = any_world(
     end=st.sampled_from([0.0, 0.05, 0.3, 1.0]),
     new_goal=st.sampled_from([0.0, 0.2]),
     hindsight=st.just("original"),
@@ -151,7 +145,7 @@ def test_single_records_are_drawn_as_ever(kind, steps):
         expected = plain.storage.window(env, position, steps)
         stop = None
         if plain.rule is not None:
-            expected = relabel(expected, env, plain.storage, plain.rule, plain.weights, rng)
+            expected = relabel(expected, plain.storage, plain.rule, plain.weights, rng)
             stop = plain._successes(expected)
         expected = sum_steps(expected, 0.99, steps, stop)
         sample = plain.sample(64)
@@ -194,7 +188,7 @@ def test_played_rewards_may_stand_beside_a_goal_per_step():
 )
 def test_memory_of_other_shapes_is_refused(kept, given):
     world = World("plain", num_envs=2, hidden_state=kept)
-    with pytest.raises(ValueError, match="the memory to store has shapes"):
+    with pytest.raises(ValueError, match="hidden_state has shapes"):
         world.replay.add(*world.step(), given)
     assert len(world.replay) == 0
 

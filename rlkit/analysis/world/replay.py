@@ -69,7 +69,7 @@ def _episodes(
     envs, used = kept["has_action"].shape
     for env in range(envs):
         cursor = int(state["cursor"][env])
-        oldest = max(cursor + 1 - used, int(np.asarray(state["floor"])[env]), 0)
+        oldest = max(cursor + 1 - used, int(np.asarray(state["oldest"])[env]), 0)
         slots = np.arange(oldest, cursor + 1) % used
         ends = np.flatnonzero(~kept["has_action"][env, slots])
         for start, end in zip([0, *(ends[:-1] + 1)], ends, strict=True):

@@ -33,7 +33,7 @@ def stored_episodes(
     Returns:
         Copies of the rows, or None where there is no step.
     """
-    oldest = np.maximum(storage.cursor + 1 - storage.slots, storage.floor)
+    oldest = np.maximum(storage.cursor + 1 - storage.slots, storage.oldest)
     if since is not None:
         oldest = np.maximum(oldest, since)
     found, lengths = [], []

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from rlkit.goals.hindsight import STRATEGIES, choose_positions, mixture
+from rlkit.replay.relabelling import STRATEGIES, choose_positions, mixture
 
 
 @pytest.mark.parametrize("name", ["future", "final", "episode", "random"])
