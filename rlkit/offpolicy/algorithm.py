@@ -56,8 +56,8 @@ class Algorithm(OffPolicyAlgorithm):
         train_freq: Environment steps between updates: a number, or `(1, "episode")`.
         gradient_steps: Updates each time; -1 makes as many as steps were taken.
         update_ratio: Updates per step, any positive number; replaces `gradient_steps`.
-        replay: Options of `rlkit.replay.ReplayBuffer`: `hindsight` ("original" switches it off), `steps`
-            (n-step sums), `share`, `directory` (pictures on disk).
+        replay: Options of `rlkit.replay.ReplayBuffer`: `hindsight` ("original" switches it off),
+            `steps` (n-step sums), `share`, `directory` (images on disk).
         latent: Latent model of images, as `rlkit.latents.LATENTS.make` takes it; fitted before
             the training, then frozen or refreshed. None for none.
         pretraining: How it is fitted: fields of `rlkit.offpolicy.pretraining.Pretraining`.
