@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -281,6 +281,17 @@ def _new_file(
         ) from error
     assert isinstance(mapped, np.memmap)
     return mapped, file
+
+
+def check_shapes(hidden_state: Sequence[Array] | None, rows: int, kept: Sequence[Array]) -> None:
+    """Raises ValueError if a hidden state does not fit the arrays `(size, *shape)` that keep it."""
+    given = [] if hidden_state is None else [part.shape for part in hidden_state]
+    shapes = [(rows, *column.shape[1:]) for column in kept]
+    if given != shapes:
+        raise ValueError(
+            f"hidden_state has shapes {given}, but this replay buffer keeps {shapes}: pass the "
+            f"hidden state to `add` with the shapes that it was created with"
+        )
 
 
 def check_finite(name: str, value: Any) -> None:

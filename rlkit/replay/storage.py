@@ -11,7 +11,15 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rlkit.replay.batch import Array, Batch
-from rlkit.replay.columns import ACHIEVED, Share, alias_keys, check_aliases, empty_rows, split_goal
+from rlkit.replay.columns import (
+    ACHIEVED,
+    Share,
+    alias_keys,
+    check_aliases,
+    check_shapes,
+    empty_rows,
+    split_goal,
+)
 from rlkit.replay.footprint import (
     available_bytes,
     check_room,
@@ -43,10 +51,8 @@ class EpisodeStorage:
         action_space: Space of one environment's action as stored.
         capacity: Slots over all environments, at least; the oldest steps go first.
         num_envs: Environments that add in lockstep.
-        hidden_state: Shapes of the arrays of an agent's hidden state, stored with every step; none
-            by default.
-        share: Whether the achieved goal and the observation are stored once, see `alias_keys`;
-            "auto" does so where both are images.
+        hidden_state: Shapes of the arrays of an agent's hidden state, stored with every step.
+        share: Whether the achieved goal and the observation are stored once, see `alias_keys`.
         directory: Folder on a local disk for observations; None keeps them in memory.
         latent_encoder: Encodes images when they are read, see `rlkit.replay.latent_cache`; None
             returns them as they are.
@@ -151,7 +157,7 @@ class EpisodeStorage:
             observation = {"observation": observation}
             next_observation = {"observation": next_observation}
         if self.hidden_state or hidden_state is not None:
-            self._check_hidden_state(hidden_state)
+            check_shapes(hidden_state, self.num_envs, self.hidden_state)
         for values in (observation, next_observation):
             check_aliases(values, self.aliases)
         current = self._row + self.cursor % self.slots
@@ -208,15 +214,6 @@ class EpisodeStorage:
         self.length[self._row[env] + positions % self.slots] = length
         # The cursor's slot still holds the ring's oldest step, which has no position any more.
         self.has_action[self._row[env] + self.cursor[env] % self.slots] = False
-
-    def _check_hidden_state(self, hidden_state: Sequence[Array] | None) -> None:
-        given = [] if hidden_state is None else [part.shape for part in hidden_state]
-        kept = [(self.num_envs, *column.shape[1:]) for column in self.hidden_state]
-        if given != kept:
-            raise ValueError(
-                f"hidden_state has shapes {given}, but this replay buffer keeps {kept}: pass the "
-                f"hidden state to `add` with the shapes that it was created with"
-            )
 
     def _add_goal(self, current: Array, after: Array, desired: Array) -> None:
         assert self.goals is not None
