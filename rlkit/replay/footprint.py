@@ -78,10 +78,9 @@ def slots_of(capacity: int, num_envs: int) -> int:
 
 def check_room(need: Footprint, capacity: int, directory: str | Path | None) -> None:
     """Raises ValueError if memory or disk cannot hold a full buffer."""
-    have = available_bytes()
     held = need.total if directory is None else need.hidden_state + need.rest
-    if held > have:
-        raise too_large(need, capacity, have, directory)
+    if held > available_bytes():
+        raise too_large(need, capacity, directory)
     if directory is None:
         return
     place = Path(directory).absolute()
@@ -97,10 +96,9 @@ def check_room(need: Footprint, capacity: int, directory: str | Path | None) -> 
         )
 
 
-def too_large(
-    need: Footprint, capacity: int, have: int, directory: str | Path | None
-) -> ValueError:
+def too_large(need: Footprint, capacity: int, directory: str | Path | None) -> ValueError:
     """The error for a replay buffer that does not fit into memory."""
+    have = available_bytes()
     held = need.total if directory is None else need.hidden_state + need.rest
     text = f"a replay buffer of {capacity:,} steps (buffer_size) would take {held:,} bytes"
     if need.hidden_state:

@@ -20,13 +20,7 @@ from rlkit.replay.columns import (
     empty_rows,
     split_goal,
 )
-from rlkit.replay.footprint import (
-    available_bytes,
-    check_room,
-    estimate_footprint,
-    slots_of,
-    too_large,
-)
+from rlkit.replay.footprint import check_room, estimate_footprint, slots_of, too_large
 from rlkit.replay.latent_cache import (
     LatentEncoder,
     check_latent_keys,
@@ -103,7 +97,7 @@ class EpisodeStorage:
                 np.zeros((size, *shape), np.float32) for shape in hidden_state
             )
         except MemoryError as error:
-            raise too_large(need, capacity, available_bytes(), directory) from error
+            raise too_large(need, capacity, directory) from error
         self._keys = [(key, self.aliases.get(key, key)) for key in keyed]
         self.observation = {key: self.columns[source].array for key, source in self._keys}
         self.reward = np.zeros(size, np.float32)
