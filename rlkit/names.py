@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 RENAMED = {
     "goal_judge": "reward_source",
     "noise_correlation": "coloured_noise",
+    "latent-memory": "latent-recurrent",
     "played": "original",
 }
 """Options, recipe keys, and words of the command line of earlier versions, and their new names."""

@@ -1,7 +1,7 @@
 """Runs every snippet of the README and of `docs/`, page by page, each page in an empty folder.
 
-A snippet whose first line is a comment with a file name is that file. `<!-- not run -->` above a
-snippet marks one that cannot be run here.
+A snippet whose first line is a comment with a file name is written to that file. `<!-- not run -->`
+above a snippet excludes it.
 """
 
 import dataclasses
@@ -22,16 +22,17 @@ from rlkit.experiment.recipe import Recipe
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+NOTES = [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 FENCE = re.compile(r"(<!-- not run -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE_NAME = re.compile(r"# (\w+\.(?:py|toml))\n")
-# .ci/run proves that installing works, and a test cannot run the tests.
+# .ci/run tests the installation, and a test cannot run all tests.
 ELSEWHERE = ("python3 -m venv", "pip install", "python -m pytest")
-# Added to trainings whose text does not set these keys: a page shows them as they are meant.
+# Added to trainings that do not set these keys, to keep them short.
 LIGHT = {"pictures.video_episodes": 0, "evaluation.final_episodes": 8}
 
 
 def snippets(page):
-    """Language and text of what can be run; plain text is a drawing."""
+    """Language and text of the snippets that can be run."""
     found = FENCE.finditer(page.read_text())
     return [(match[2], match[3]) for match in found if not match[1] and match[2] != "text"]
 
@@ -46,7 +47,7 @@ def commands(text):
 
 
 def light(words):
-    """A training in the small."""
+    """A training with few steps."""
     missing = [f"{key}={value}" for key, value in LIGHT.items() if key not in " ".join(words)]
     steps = [] if "--steps" in words or words[2].endswith(".toml") else ["--steps", "400"]
     return [*words, *steps, "--set", *missing] if missing else [*words, *steps]
@@ -80,7 +81,7 @@ def run_snippet(language, text, monkeypatch):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Runs one snippet in the page's folder; what it imported from there is forgotten after."""
+    """Runs one snippet in the page's folder and unloads its modules afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     loaded = set(sys.modules)
@@ -111,13 +112,13 @@ def test_the_runner_notices_what_fails(run):
 def test_the_readme_begins_with_its_two_commands():
     first, second, *_ = (text for language, text in snippets(README) if language == "sh")
     for text in (first, second):
-        assert text.count("\n") == 1 + text.count("\\\n"), "one command, to be copied whole"
+        assert text.count("\n") == 1 + text.count("\\\n"), "a single command"
         assert text.startswith("python3 -m venv .venv &&")
     assert ".venv/bin/rlkit train quickstart" in first
     assert ".venv/bin/python -m pytest" in second
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [*PAGES, *NOTES], ids=lambda page: page.stem)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
         if "://" not in target:
