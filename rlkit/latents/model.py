@@ -12,6 +12,7 @@ from torch import Tensor
 from rlkit.latents.images import ImageDecoder, ImageEncoder, require_image
 from rlkit.networks import Mlp, Parametric
 from rlkit.networks.fields import is_whole, require, require_flag, require_whole, require_widths
+from rlkit.networks.mlp import part_of
 
 CHANNELS = (16, 32, 32)
 """Default widths of the convolutions."""
@@ -160,15 +161,6 @@ class Dense(Parametric):
     def __call__(self, vector: Tensor, x: Tensor) -> Tensor:
         """Outputs `(B, *after)` for inputs `(B, *before)`."""
         return self.mlp(vector, [x.flatten(1)])[0].view(len(x), *self.after)
-
-
-def part_of(views: dict[str, Tensor], part: str) -> dict[str, Tensor]:
-    """The parameters whose names begin with a part's, without it."""
-    return {
-        name.removeprefix(f"{part}."): view
-        for name, view in views.items()
-        if name.startswith(f"{part}.")
-    }
 
 
 def normal_like(x: Tensor, generator: torch.Generator) -> Tensor:

@@ -59,6 +59,15 @@ class Parametric(ABC):
         return vector
 
 
+def part_of(views: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    """The parameters whose names begin with a part's, without it."""
+    return {
+        name.removeprefix(f"{part}."): view
+        for name, view in views.items()
+        if name.startswith(f"{part}.")
+    }
+
+
 @dataclass(frozen=True)
 class Mlp(Parametric):
     """ReLU perceptrons that share their inputs.

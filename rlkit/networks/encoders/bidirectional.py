@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from rlkit.networks.encoders.contract import HiddenState
-from rlkit.networks.encoders.layers import Encoder, Views
+from rlkit.networks.encoders.layers import Encoder, Randomness, Shapes, Views
 from rlkit.networks.encoders.recurrent import GRU
+from rlkit.networks.mlp import part_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Bidirectional(Encoder):
     def _direction(self) -> GRU:
         return GRU(self.hidden, self.layers, self.layer_norm, self.dropout, self.inputs)
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
+    def shapes(self) -> Shapes:
         """Name and shape of every parameter, in the flat vector's order."""
         one = self._direction.shapes()
         return {f"{way}.{name}": one[name] for way in ("forward", "backward") for name in one}
@@ -63,51 +64,27 @@ class Bidirectional(Encoder):
         """Fresh values, for each direction its own."""
         direction = self._direction
         for way in ("forward", "backward"):
-            direction.fill({name: views[f"{way}.{name}"] for name in direction.shapes()}, generator)
+            direction.fill(part_of(views, way), generator)
 
     def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
         """Memory of the forward direction; the backward one has none between windows."""
         return self._direction.initial(count, device)
 
-    def step(
-        self, vector: Tensor, x: Tensor, hidden_state: HiddenState, is_first: Tensor
-    ) -> NoReturn:
-        """Never possible: the backward direction reads the future.
-
-        Raises:
-            TypeError: Always.
-        """
+    def _step(self, p: Views, x: Tensor, before: HiddenState, is_first: Tensor) -> NoReturn:
         raise TypeError(
             "Bidirectional cannot act: it reads the future, which an agent does not have yet; it "
             "is for learning from recorded sequences (scan). To act choose a causal encoder: gru, "
             "lstm, mingru, lru, conv or transformer"
         )
 
-    def scan(
-        self,
-        vector: Tensor,
-        x: Tensor,
-        hidden_state: HiddenState,
-        is_first: Tensor,
-        generator: torch.Generator | None = None,
+    def _scan(
+        self, p: Views, x: Tensor, before: HiddenState, is_first: Tensor, generator: Randomness
     ) -> tuple[Tensor, HiddenState]:
-        """A window of steps, for learning; every output has read the window's whole episode.
-
-        Args:
-            vector: Parameters `(P,)`; gradients flow to it.
-            x: Inputs `(B, T, I)`; gradients flow to it.
-            hidden_state: Forward memory before the window; no gradient flows to it.
-            is_first: Where an episode begins, `(B, T)`.
-            generator: Source of dropout in training; None switches dropout off.
-
-        Returns:
-            Features `(B, T, D)`, forward before backward, and the forward memory after the window.
-        """
         direction = self._direction
-        past, future = vector.chunk(2)
+        past, future = (part_of(p, way) for way in ("forward", "backward"))
         # Backward in time an episode begins with its last step, which is the one before a start.
         is_last = torch.cat([is_first[:, 1:], torch.ones_like(is_first[:, :1])], dim=1)
-        forward, hidden_state = direction.scan(past, x, hidden_state, is_first, generator)
+        forward, after = direction._scan(past, x, before, is_first, generator)
         fresh = direction.initial(len(x), x.device)
-        backward, _ = direction.scan(future, x.flip(1), fresh, is_last.flip(1), generator)
-        return torch.cat([forward, backward.flip(1)], dim=-1), hidden_state
+        backward, _ = direction._scan(future, x.flip(1), fresh, is_last.flip(1), generator)
+        return torch.cat([forward, backward.flip(1)], dim=-1), after

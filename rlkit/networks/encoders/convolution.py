@@ -10,13 +10,15 @@ from torch import Tensor
 from rlkit.networks.encoders.contract import HiddenState
 from rlkit.networks.encoders.layers import (
     Encoder,
+    Randomness,
+    Shapes,
     Views,
     dropout,
     fill_layers,
     layer_norm,
     linear,
     require_dropout,
-    require_width,
+    residual_shapes,
     steps_since_reset,
     tanh,
 )
@@ -65,13 +67,10 @@ class CausalConv(Encoder):
         """Number of steps, this one included, that an output depends on."""
         return 1 + sum(self._reach(i) for i in range(self.layers))
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
+    def shapes(self) -> Shapes:
         """Name and shape of every parameter, in the flat vector's order."""
         d = self.hidden
-        shapes: dict[str, tuple[int, ...]] = {
-            "input.weight": (self.inputs, d),
-            "input.bias": (d,),
-        }
+        shapes = residual_shapes(self.inputs, d)
         for i in range(self.layers):
             shapes |= {
                 # The taps lie below each other, the oldest first.
@@ -95,38 +94,28 @@ class CausalConv(Encoder):
             for i in range(self.layers)
         )
 
-    def step(
-        self, vector: Tensor, x: Tensor, hidden_state: HiddenState, is_first: Tensor
+    def _step(
+        self, p: Views, x: Tensor, before: HiddenState, is_first: Tensor
     ) -> tuple[Tensor, HiddenState]:
-        """One step, for acting, at a cost that grows with the layers, not with the memory."""
-        require_width(self, x, self.inputs)
-        p = self.views(vector)
+        # Its cost grows with the layers, not with the receptive field.
         x = linear(p, "input", x)
         keep = is_first.logical_not().view(-1, 1, 1).to(x.dtype)
         after = []
-        for i, before in enumerate(hidden_state):
-            past = torch.cat([before * keep, x.unsqueeze(1)], dim=1)
+        for i, entries in enumerate(before):
+            past = torch.cat([entries * keep, x.unsqueeze(1)], dim=1)
             after.append(past[:, 1:])
             # Every dilation-th step, this one included: exactly the taps, the oldest first.
             x = x + self._block(p, i, past[:, :: 2**i].flatten(1))
         return self._output(p, x), tuple(after)
 
-    def scan(
-        self,
-        vector: Tensor,
-        x: Tensor,
-        hidden_state: HiddenState,
-        is_first: Tensor,
-        generator: torch.Generator | None = None,
+    def _scan(
+        self, p: Views, x: Tensor, before: HiddenState, is_first: Tensor, generator: Randomness
     ) -> tuple[Tensor, HiddenState]:
-        """A window of steps, for learning; see `SequenceEncoder.scan`."""
-        require_width(self, x, self.inputs)
-        p = self.views(vector)
         x = linear(p, "input", x)
         steps, age = x.shape[1], steps_since_reset(is_first).unsqueeze(-1)
         after = []
-        for i, before in enumerate(hidden_state):
-            past = torch.cat([before.detach(), x], dim=1)
+        for i, entries in enumerate(before):
+            past = torch.cat([entries, x], dim=1)
             after.append(_last_of_episode(past.detach(), age[:, -1:], self._reach(i)))
             taps = [
                 past[:, self._reach(i) - back :][:, :steps] * (age >= back)

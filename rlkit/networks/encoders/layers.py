@@ -1,8 +1,9 @@
-"""What several encoders are built of."""
+"""The base class of our encoders, and layers that several of them use."""
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import replace
 from typing import Self
 
@@ -11,12 +12,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rlkit.networks import Parametric
+from rlkit.networks.encoders.contract import HiddenState
+from rlkit.networks.fields import require
 
 Views = dict[str, Tensor]
+Shapes = dict[str, tuple[int, ...]]
+Randomness = torch.Generator | None
+"""Source of dropout; None switches dropout off."""
 
 
 class Encoder(Parametric):
-    """What our encoders share: dataclasses with a width of features and one of inputs."""
+    """What our encoders share: dataclasses with a width of features and one of inputs.
+
+    `step` and `scan` are those of the contract. An encoder computes them in `_step` and `_scan`,
+    which get the named parameters; the hidden state needs no detaching there.
+    """
 
     hidden: int
     inputs: int
@@ -30,6 +40,51 @@ class Encoder(Parametric):
         """The same encoder for inputs of a width."""
         changed: Self = replace(self, inputs=inputs)  # type: ignore[type-var]
         return changed
+
+    def step(
+        self, vector: Tensor, x: Tensor, hidden_state: HiddenState, is_first: Tensor
+    ) -> tuple[Tensor, HiddenState]:
+        """One step, for acting; see `SequenceEncoder.step`."""
+        self._require_width(x)
+        return self._step(self.views(vector), x, hidden_state, is_first)
+
+    def scan(
+        self,
+        vector: Tensor,
+        x: Tensor,
+        hidden_state: HiddenState,
+        is_first: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, HiddenState]:
+        """A window of steps, for learning; see `SequenceEncoder.scan`."""
+        self._require_width(x)
+        before = tuple(part.detach() for part in hidden_state)
+        y, after = self._scan(self.views(vector), x, before, is_first, generator)
+        return y, tuple(part.detach() for part in after)
+
+    @abstractmethod
+    def _step(
+        self, p: Views, x: Tensor, before: HiddenState, is_first: Tensor
+    ) -> tuple[Tensor, HiddenState]:
+        """Features `(B, D)` of inputs `(B, I)`, and the hidden state after them."""
+
+    @abstractmethod
+    def _scan(
+        self, p: Views, x: Tensor, before: HiddenState, is_first: Tensor, generator: Randomness
+    ) -> tuple[Tensor, HiddenState]:
+        """Features `(B, T, D)` of inputs `(B, T, I)`, and the hidden state after them."""
+
+    def _require_width(self, x: Tensor) -> None:
+        if x.shape[-1] != self.inputs:
+            raise ValueError(
+                f"inputs have width {x.shape[-1]}, {type(self).__name__} is configured for "
+                f"{self.inputs}: use encoder.with_inputs({x.shape[-1]})"
+            )
+
+
+def residual_shapes(inputs: int, width: int) -> Shapes:
+    """Shapes of the affine layer that leads inputs to the width of residual blocks."""
+    return {"input.weight": (inputs, width), "input.bias": (width,)}
 
 
 def fill_layers(views: Views, generator: torch.Generator) -> None:
@@ -58,7 +113,7 @@ def layer_norm(p: Views, name: str, x: Tensor) -> Tensor:
 
 
 def tanh(x: Tensor) -> Tensor:
-    """The hyperbolic tangent as a stretched sigmoid.
+    """The hyperbolic tangent, computed from the sigmoid.
 
     PyTorch's own takes ten times as long as its sigmoid on a CPU. The absolute error stays within
     float32's of 1.
@@ -83,8 +138,8 @@ def steps_since_reset(is_first: Tensor) -> Tensor:
 
 def require_dropout(owner: object, rate: float) -> None:
     """Raises a ValueError unless a dropout rate is in [0, 1)."""
-    if not isinstance(rate, (int, float)) or not 0 <= rate < 1:
-        raise ValueError(f"{type(owner).__name__}: dropout must be in [0, 1), got {rate!r}")
+    good = isinstance(rate, (int, float)) and 0 <= rate < 1
+    require(owner, "dropout", good, "in [0, 1)")
 
 
 def require_dropout_between(owner: object, rate: float, layers: int) -> None:
@@ -98,18 +153,6 @@ def require_dropout_between(owner: object, rate: float, layers: int) -> None:
 
 
 def require_time_scale(owner: object, time_scale: float) -> None:
-    """Raises a ValueError unless a longest memory is more than 2 steps."""
-    if not time_scale > 2:
-        raise ValueError(
-            f"{type(owner).__name__}: time_scale must be more than 2 steps, got {time_scale!r}; a "
-            f"gate that is half open remembers 2"
-        )
-
-
-def require_width(owner: object, x: Tensor, width: int) -> None:
-    """Raises a ValueError unless inputs have the width that an encoder is configured for."""
-    if x.shape[-1] != width:
-        raise ValueError(
-            f"inputs have width {x.shape[-1]}, {type(owner).__name__} is configured for {width}: "
-            f"use encoder.with_inputs({x.shape[-1]})"
-        )
+    """Raises a ValueError unless the longest time scale is more than 2 steps."""
+    # A half-open gate keeps 2 steps.
+    require(owner, "time_scale", time_scale > 2, "more than 2 steps")

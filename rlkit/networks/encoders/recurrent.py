@@ -11,15 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlkit.networks.encoders.cells import GruScan, RnnScan, scan_lstm
 from rlkit.networks.encoders.contract import HiddenState
+from rlkit.networks.encoders.kernels import GruScan, RnnScan, scan_lstm
 from rlkit.networks.encoders.layers import (
     Encoder,
+    Randomness,
+    Shapes,
+    Views,
     dropout,
     layer_norm,
     require_dropout_between,
     require_time_scale,
-    require_width,
 )
 from rlkit.networks.fields import require_whole
 
@@ -59,9 +61,9 @@ class Recurrent(Encoder):
         require_whole(self, 0, "inputs")
         require_dropout_between(self, self.dropout, self.layers)
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
+    def shapes(self) -> Shapes:
         """Name and shape of every parameter, in the flat vector's order."""
-        shapes: dict[str, tuple[int, ...]] = {}
+        shapes: Shapes = {}
         width, rows = self.inputs, self.gates * self.hidden
         for i in range(self.layers):
             shapes[f"{i}.input.weight"] = (rows, width)
@@ -73,7 +75,7 @@ class Recurrent(Encoder):
             shapes["norm.scale"] = shapes["norm.shift"] = (self.hidden,)
         return shapes
 
-    def fill(self, views: dict[str, Tensor], generator: torch.Generator) -> None:
+    def fill(self, views: Views, generator: torch.Generator) -> None:
         """Fresh values: orthogonal recurrent weights, uniform input weights, zero biases."""
         for name, view in views.items():
             if name.endswith("recurrent.weight"):
@@ -90,54 +92,43 @@ class Recurrent(Encoder):
         number = self.layers * self.states
         return tuple(torch.zeros(count, self.hidden, device=device) for _ in range(number))
 
-    def step(
-        self, vector: Tensor, x: Tensor, hidden_state: HiddenState, is_first: Tensor
+    def _step(
+        self, p: Views, x: Tensor, before: HiddenState, is_first: Tensor
     ) -> tuple[Tensor, HiddenState]:
-        """One step, for acting; see `SequenceEncoder.step`."""
-        require_width(self, x, self.inputs)
-        p = self.views(vector)
         fresh, after = is_first.unsqueeze(1), []
         for i in range(self.layers):
-            before = hidden_state[i * self.states : (i + 1) * self.states]
-            after += self._step(p, i, x, [state.masked_fill(fresh, 0.0) for state in before])
+            states = before[i * self.states : (i + 1) * self.states]
+            after += self._next(p, i, x, [state.masked_fill(fresh, 0.0) for state in states])
             x = after[-self.states]
         return self._normalise(p, x), tuple(after)
 
-    def scan(
-        self,
-        vector: Tensor,
-        x: Tensor,
-        hidden_state: HiddenState,
-        is_first: Tensor,
-        generator: torch.Generator | None = None,
+    def _scan(
+        self, p: Views, x: Tensor, before: HiddenState, is_first: Tensor, generator: Randomness
     ) -> tuple[Tensor, HiddenState]:
-        """A window of steps, for learning; see `SequenceEncoder.scan`."""
-        require_width(self, x, self.inputs)
-        p, after = self.views(vector), []
-        x, first = x.transpose(0, 1), is_first.t()
+        x, first, after = x.transpose(0, 1), is_first.t(), []
         for i in range(self.layers):
             if i > 0:
                 x = dropout(x, self.dropout, generator)
-            before = hidden_state[i * self.states : (i + 1) * self.states]
-            x, states = self._scan(p, i, x, [state.detach() for state in before], first)
+            states = before[i * self.states : (i + 1) * self.states]
+            x, states = self._window(p, i, x, states, first)
             after += [state.detach() for state in states]
         return self._normalise(p, x).transpose(0, 1), tuple(after)
 
-    def _normalise(self, p: dict[str, Tensor], x: Tensor) -> Tensor:
+    def _normalise(self, p: Views, x: Tensor) -> Tensor:
         return layer_norm(p, "norm", x) if self.layer_norm else x
 
-    def _further_shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
+    def _further_shapes(self, layer: int) -> Shapes:
         """Parameters of a layer that only this cell has."""
         return {}
 
     @abstractmethod
-    def _step(self, p: dict[str, Tensor], i: int, x: Tensor, before: list[Tensor]) -> list[Tensor]:
+    def _next(self, p: Views, i: int, x: Tensor, before: list[Tensor]) -> list[Tensor]:
         """States of layer i `(B, H)` after inputs `(B, I)`; the first is the output."""
 
     @abstractmethod
-    def _scan(
-        self, p: dict[str, Tensor], i: int, x: Tensor, before: list[Tensor], first: Tensor
-    ) -> tuple[Tensor, list[Tensor]]:
+    def _window(
+        self, p: Views, i: int, x: Tensor, before: HiddenState, first: Tensor
+    ) -> tuple[Tensor, HiddenState]:
         """Outputs of layer i `(T, B, H)` for inputs `(T, B, I)`, and the last states."""
 
 
@@ -150,15 +141,15 @@ class RNN(Recurrent):
 
     gates: ClassVar[int] = 1
 
-    def _step(self, p: dict[str, Tensor], i: int, x: Tensor, before: list[Tensor]) -> list[Tensor]:
+    def _next(self, p: Views, i: int, x: Tensor, before: list[Tensor]) -> list[Tensor]:
         weight, recurrent, bias = _weights(p, i)
         return [torch.addmm(F.linear(x, weight, bias), before[0], recurrent.t()).tanh()]
 
-    def _scan(
-        self, p: dict[str, Tensor], i: int, x: Tensor, before: list[Tensor], first: Tensor
-    ) -> tuple[Tensor, list[Tensor]]:
+    def _window(
+        self, p: Views, i: int, x: Tensor, before: HiddenState, first: Tensor
+    ) -> tuple[Tensor, HiddenState]:
         y: Tensor = RnnScan.apply(x, *_weights(p, i), *before, first)  # type: ignore[no-untyped-call]
-        return y, [y[-1].clone()]
+        return y, (y[-1].clone(),)
 
 
 @dataclass(frozen=True)
@@ -181,7 +172,7 @@ class Gated(Recurrent):
         if self.time_scale is not None:
             require_time_scale(self, self.time_scale)
 
-    def fill(self, views: dict[str, Tensor], generator: torch.Generator) -> None:
+    def fill(self, views: Views, generator: torch.Generator) -> None:
         """Fresh values, with gates as open as `time_scale` says."""
         super().fill(views, generator)
         for i in range(self.layers):
@@ -205,20 +196,20 @@ class GRU(Gated):
 
     gates: ClassVar[int] = 3
 
-    def _further_shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
+    def _further_shapes(self, layer: int) -> Shapes:
         return {f"{layer}.recurrent.bias": (self.hidden,)}
 
-    def _step(self, p: dict[str, Tensor], i: int, x: Tensor, before: list[Tensor]) -> list[Tensor]:
+    def _next(self, p: Views, i: int, x: Tensor, before: list[Tensor]) -> list[Tensor]:
         weight, recurrent, bias = _weights(p, i)
         second = F.pad(p[f"{i}.recurrent.bias"], (2 * self.hidden, 0))
         return [torch.gru_cell(x, before[0], weight, recurrent, bias, second)]
 
-    def _scan(
-        self, p: dict[str, Tensor], i: int, x: Tensor, before: list[Tensor], first: Tensor
-    ) -> tuple[Tensor, list[Tensor]]:
+    def _window(
+        self, p: Views, i: int, x: Tensor, before: HiddenState, first: Tensor
+    ) -> tuple[Tensor, HiddenState]:
         weights = *_weights(p, i), p[f"{i}.recurrent.bias"]
         y: Tensor = GruScan.apply(x, *weights, *before, first)  # type: ignore[no-untyped-call]
-        return y, [y[-1].clone()]
+        return y, (y[-1].clone(),)
 
 
 @dataclass(frozen=True)
@@ -241,17 +232,17 @@ class LSTM(Gated):
         else:
             first.copy_(-keep)
 
-    def _step(self, p: dict[str, Tensor], i: int, x: Tensor, before: list[Tensor]) -> list[Tensor]:
+    def _next(self, p: Views, i: int, x: Tensor, before: list[Tensor]) -> list[Tensor]:
         return list(torch.lstm_cell(x, before, *_weights(p, i)))
 
-    def _scan(
-        self, p: dict[str, Tensor], i: int, x: Tensor, before: list[Tensor], first: Tensor
-    ) -> tuple[Tensor, list[Tensor]]:
+    def _window(
+        self, p: Views, i: int, x: Tensor, before: HiddenState, first: Tensor
+    ) -> tuple[Tensor, HiddenState]:
         weights = _weights(p, i)
         second = torch.zeros_like(weights[-1])
         y, h, c = scan_lstm(x, [*weights, second], before[0], before[1], first)
-        return y, [h, c]
+        return y, (h, c)
 
 
-def _weights(p: dict[str, Tensor], layer: int) -> tuple[Tensor, Tensor, Tensor]:
+def _weights(p: Views, layer: int) -> tuple[Tensor, Tensor, Tensor]:
     return p[f"{layer}.input.weight"], p[f"{layer}.recurrent.weight"], p[f"{layer}.bias"]

@@ -1,24 +1,26 @@
-"""Encoders whose memory is a linear recurrence: minGRU and the linear recurrent unit.
+"""Encoders whose hidden state is a linear recurrence: minGRU and the linear recurrent unit.
 
-The products with the weights are done for all steps at once; all that is left to do step by step is
+The products with the weights are done for all steps at once; what is left to do step by step is
 `h = decay * h + x`, one operation each.
 """
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from rlkit.networks.encoders.contract import HiddenState
+from rlkit.networks.encoders.kernels import linear_scan
 from rlkit.networks.encoders.layers import (
     Encoder,
+    Randomness,
+    Shapes,
     Views,
     dropout,
     fill_layers,
@@ -27,7 +29,7 @@ from rlkit.networks.encoders.layers import (
     require_dropout,
     require_dropout_between,
     require_time_scale,
-    require_width,
+    residual_shapes,
     tanh,
 )
 from rlkit.networks.fields import require_whole
@@ -35,59 +37,44 @@ from rlkit.networks.fields import require_whole
 Recurrence = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def linear_scan(decay: Tensor, x: Tensor, start: Tensor) -> Tensor:
-    """States of the linear recurrence `h[t] = decay[t] * h[t-1] + x[t]`, with `h[-1] = start`.
-
-    Step by step, one fused operation each: on a CPU the 2 * log2(T) passes of a parallel scan over
-    the whole window are slower from 32 rows of 32 steps on, and take more memory.
-
-    Args:
-        decay: `(B, T, H)`, real or complex.
-        x: `(B, T, H)`.
-        start: `(B, H)`.
-
-    Returns:
-        `(B, T, H)`. Gradients flow to all three arguments, once.
-    """
-    states: Tensor = _LinearScan.apply(decay, x, start)  # type: ignore[no-untyped-call]
-    return states
-
-
-class _LinearScan(torch.autograd.Function):
-    """The gradient of a linear recurrence is the same recurrence, backward in time."""
-
-    @staticmethod
-    def forward(ctx: Any, decay: Tensor, x: Tensor, start: Tensor) -> Tensor:
-        states = torch.empty_like(x)
-        h = start
-        for a, u, out in zip(decay.unbind(1), x.unbind(1), states.unbind(1), strict=True):
-            h = torch.addcmul(u, a, h, out=out)
-        ctx.save_for_backward(decay, start, states)
-        return states
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        decay, start, states = ctx.saved_tensors
-        decay, (grad,) = decay.conj(), grads
-        flow = torch.empty_like(states)
-        decays, outs, local = decay.unbind(1), flow.unbind(1), grad.unbind(1)
-        last = len(outs) - 1
-        g = outs[last].copy_(local[last])
-        for t in range(last - 1, -1, -1):
-            g = torch.addcmul(local[t], decays[t + 1], g, out=outs[t])
-        to_decay = torch.empty_like(flow)
-        torch.mul(flow[:, 0], start.conj(), out=to_decay[:, 0])
-        torch.mul(flow[:, 1:], states[:, :-1].conj(), out=to_decay[:, 1:])
-        return to_decay, flow, decays[0] * g
-
-
 def _one_step(decay: Tensor, x: Tensor, start: Tensor) -> Tensor:
     return torch.addcmul(x, decay, start)
 
 
+class LinearRecurrent(Encoder):
+    """An encoder of layers whose states follow a linear recurrence."""
+
+    def _step(
+        self, p: Views, x: Tensor, before: HiddenState, is_first: Tensor
+    ) -> tuple[Tensor, HiddenState]:
+        y, states = self._layers(p, x, before, is_first, None, _one_step)
+        return y, self._stored(states)
+
+    def _scan(
+        self, p: Views, x: Tensor, before: HiddenState, is_first: Tensor, generator: Randomness
+    ) -> tuple[Tensor, HiddenState]:
+        y, states = self._layers(p, x, before, is_first, generator, linear_scan)
+        return y, self._stored([h[:, -1] for h in states])
+
+    @abstractmethod
+    def _layers(
+        self,
+        p: Views,
+        x: Tensor,
+        before: HiddenState,
+        is_first: Tensor,
+        generator: Randomness,
+        recurrence: Recurrence,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Features `(B, ..., D)` of inputs `(B, ..., I)`, and each layer's states `(B, ..., D)`."""
+
+    def _stored(self, states: list[Tensor]) -> HiddenState:
+        """The hidden state that keeps the last states `(B, D)` of the layers."""
+        return tuple(h.clone() for h in states)
+
+
 @dataclass(frozen=True)
-class MinGRU(Encoder):
+class MinGRU(LinearRecurrent):
     """A GRU whose gate and candidate read the input only, so that its memory is linear.
 
     `h = (1 - z) * h + z * tanh(c)` with `z = sigmoid(x W_z + b_z)` and `c = x W_c + b_c`. Layers
@@ -123,9 +110,9 @@ class MinGRU(Encoder):
         require_dropout_between(self, self.dropout, self.layers)
         require_time_scale(self, self.time_scale)
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
+    def shapes(self) -> Shapes:
         """Name and shape of every parameter, in the flat vector's order."""
-        shapes: dict[str, tuple[int, ...]] = {}
+        shapes: Shapes = {}
         for i in range(self.layers):
             width = self.inputs if i == 0 else self.hidden
             shapes[f"{i}.gate_and_candidate.weight"] = (width, 2 * self.hidden)
@@ -145,39 +132,18 @@ class MinGRU(Encoder):
         """The memory of each layer, `(count, D)`, at zero."""
         return tuple(torch.zeros(count, self.hidden, device=device) for _ in range(self.layers))
 
-    def step(
-        self, vector: Tensor, x: Tensor, hidden_state: HiddenState, is_first: Tensor
-    ) -> tuple[Tensor, HiddenState]:
-        """One step, for acting; see `SequenceEncoder.step`."""
-        return self._layers(vector, x, hidden_state, is_first, None, _one_step)
-
-    def scan(
-        self,
-        vector: Tensor,
-        x: Tensor,
-        hidden_state: HiddenState,
-        is_first: Tensor,
-        generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, HiddenState]:
-        """A window of steps, for learning; see `SequenceEncoder.scan`."""
-        hidden_state = tuple(h.detach() for h in hidden_state)
-        y, states = self._layers(vector, x, hidden_state, is_first, generator, linear_scan)
-        return y, tuple(h[:, -1].detach().clone() for h in states)
-
     def _layers(
         self,
-        vector: Tensor,
+        p: Views,
         x: Tensor,
-        hidden_state: HiddenState,
+        before: HiddenState,
         is_first: Tensor,
-        generator: torch.Generator | None,
+        generator: Randomness,
         recurrence: Recurrence,
-    ) -> tuple[Tensor, HiddenState]:
-        require_width(self, x, self.inputs)
-        p = self.views(vector)
+    ) -> tuple[Tensor, list[Tensor]]:
         keep = is_first.logical_not().unsqueeze(-1).to(x.dtype)
         states = []
-        for i, start in enumerate(hidden_state):
+        for i, start in enumerate(before):
             gate, candidate = linear(p, f"{i}.gate_and_candidate", x).chunk(2, dim=-1)
             z = gate.sigmoid()
             h = recurrence((1 - z) * keep, z * tanh(candidate), start)
@@ -185,11 +151,11 @@ class MinGRU(Encoder):
             y = layer_norm(p, f"{i}.norm", h) if self.layer_norm else h
             y = y if i == 0 else x + y
             x = dropout(y, self.dropout, generator) if i < self.layers - 1 else y
-        return x, tuple(states)
+        return x, states
 
 
 @dataclass(frozen=True)
-class LRU(Encoder):
+class LRU(LinearRecurrent):
     """Linear recurrent units: diagonal complex recurrences, then gated layers, in residual blocks.
 
     `h = lambda * h + gamma * B u` with `lambda = exp(-exp(nu) + i exp(theta))`, read out as
@@ -235,13 +201,10 @@ class LRU(Encoder):
                 f"LRU: phase must be in (0, 2 pi] radians per step, got {self.phase!r}"
             )
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
+    def shapes(self) -> Shapes:
         """Name and shape of every parameter, in the flat vector's order."""
         d = self.hidden
-        shapes: dict[str, tuple[int, ...]] = {
-            "input.weight": (self.inputs, d),
-            "input.bias": (d,),
-        }
+        shapes = residual_shapes(self.inputs, d)
         for i in range(self.layers):
             shapes |= {
                 f"{i}.norm.scale": (d,),
@@ -275,38 +238,18 @@ class LRU(Encoder):
         """Real and imaginary memory of each layer in turn, `(count, D)`, at zero."""
         return tuple(torch.zeros(count, self.hidden, device=device) for _ in range(2 * self.layers))
 
-    def step(
-        self, vector: Tensor, x: Tensor, hidden_state: HiddenState, is_first: Tensor
-    ) -> tuple[Tensor, HiddenState]:
-        """One step, for acting; see `SequenceEncoder.step`."""
-        y, states = self._layers(vector, x, hidden_state, is_first, None, _one_step)
-        return y, tuple(part.clone() for h in states for part in (h.real, h.imag))
-
-    def scan(
-        self,
-        vector: Tensor,
-        x: Tensor,
-        hidden_state: HiddenState,
-        is_first: Tensor,
-        generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, HiddenState]:
-        """A window of steps, for learning; see `SequenceEncoder.scan`."""
-        hidden_state = tuple(h.detach() for h in hidden_state)
-        y, states = self._layers(vector, x, hidden_state, is_first, generator, linear_scan)
-        last = [h[:, -1].detach() for h in states]
-        return y, tuple(part.clone() for h in last for part in (h.real, h.imag))
+    def _stored(self, states: list[Tensor]) -> HiddenState:
+        return tuple(part.clone() for h in states for part in (h.real, h.imag))
 
     def _layers(
         self,
-        vector: Tensor,
+        p: Views,
         x: Tensor,
-        hidden_state: HiddenState,
+        before: HiddenState,
         is_first: Tensor,
-        generator: torch.Generator | None,
+        generator: Randomness,
         recurrence: Recurrence,
     ) -> tuple[Tensor, list[Tensor]]:
-        require_width(self, x, self.inputs)
-        p = self.views(vector)
         keep = is_first.logical_not().unsqueeze(-1).to(x.dtype)
         x = linear(p, "input", x)
         states = []
@@ -315,7 +258,7 @@ class LRU(Encoder):
             decay = torch.polar((-p[f"{i}.nu"].exp()).exp(), p[f"{i}.theta"].exp())
             gain = p[f"{i}.log_gamma"].exp().repeat_interleave(2)
             written = (u @ (p[f"{i}.write.weight"] * gain)).view(*u.shape, 2)
-            start = torch.complex(hidden_state[2 * i], hidden_state[2 * i + 1])
+            start = torch.complex(before[2 * i], before[2 * i + 1])
             h = recurrence(decay * keep, torch.view_as_complex(written), start)
             states.append(h)
             y = torch.view_as_real(h).flatten(-2) @ p[f"{i}.read.weight"] + p[f"{i}.skip"] * u

@@ -12,13 +12,15 @@ from torch import Tensor
 from rlkit.networks.encoders.contract import HiddenState
 from rlkit.networks.encoders.layers import (
     Encoder,
+    Randomness,
+    Shapes,
     Views,
     dropout,
     fill_layers,
     layer_norm,
     linear,
     require_dropout,
-    require_width,
+    residual_shapes,
     steps_since_reset,
 )
 from rlkit.networks.fields import require_whole
@@ -72,13 +74,10 @@ class CausalTransformer(Encoder):
         """Steps, this one included, that an output depends on: every layer adds a context."""
         return 1 + self.layers * (self.context - 1)
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
+    def shapes(self) -> Shapes:
         """Name and shape of every parameter, in the flat vector's order."""
         d = self.hidden
-        shapes: dict[str, tuple[int, ...]] = {
-            "input.weight": (self.inputs, d),
-            "input.bias": (d,),
-        }
+        shapes = residual_shapes(self.inputs, d)
         for i in range(self.layers):
             shapes |= {
                 f"{i}.attention_norm.scale": (d,),
@@ -108,47 +107,29 @@ class CausalTransformer(Encoder):
         caches = (torch.zeros(size, device=device) for _ in range(self.layers))
         return (*caches, torch.zeros(count, device=device))
 
-    def step(
-        self, vector: Tensor, x: Tensor, hidden_state: HiddenState, is_first: Tensor
+    def _step(
+        self, p: Views, x: Tensor, before: HiddenState, is_first: Tensor
     ) -> tuple[Tensor, HiddenState]:
-        """One step, for acting: the new step attends to the cache."""
-        require_width(self, x, self.inputs)
-        y, hidden_state = self._window(
-            self.views(vector), x.unsqueeze(1), hidden_state, is_first.unsqueeze(1), None
-        )
-        return y.squeeze(1), hidden_state
+        y, after = self._window(p, x.unsqueeze(1), before, is_first.unsqueeze(1), None)
+        return y.squeeze(1), after
 
-    def scan(
-        self,
-        vector: Tensor,
-        x: Tensor,
-        hidden_state: HiddenState,
-        is_first: Tensor,
-        generator: torch.Generator | None = None,
+    def _scan(
+        self, p: Views, x: Tensor, before: HiddenState, is_first: Tensor, generator: Randomness
     ) -> tuple[Tensor, HiddenState]:
-        """A window of steps, for learning; see `SequenceEncoder.scan`."""
-        require_width(self, x, self.inputs)
-        p = self.views(vector)
-        hidden_state = tuple(part.detach() for part in hidden_state)
         # Piece by piece: one mask over a long window would mostly hold what no step may see.
         length = max(self.context, 32)
         pieces = []
         for part, first in zip(
             torch.split(x, length, 1), torch.split(is_first, length, 1), strict=True
         ):
-            y, hidden_state = self._window(p, part, hidden_state, first, generator)
+            y, before = self._window(p, part, before, first, generator)
             pieces.append(y)
-        return torch.cat(pieces, dim=1), tuple(part.detach() for part in hidden_state)
+        return torch.cat(pieces, dim=1), before
 
     def _window(
-        self,
-        p: Views,
-        x: Tensor,
-        hidden_state: HiddenState,
-        is_first: Tensor,
-        generator: torch.Generator | None,
+        self, p: Views, x: Tensor, before: HiddenState, is_first: Tensor, generator: Randomness
     ) -> tuple[Tensor, HiddenState]:
-        *caches, valid = hidden_state
+        *caches, valid = before
         # No row sees more of the cache than this: a fresh start need not attend to an empty one.
         known = int(valid.masked_fill(is_first[:, 0], 0).max())
         age = steps_since_reset(is_first)

@@ -3,7 +3,7 @@
 A latent depends on the state and the next state on the latent, so a window is a loop, and autograd
 over it makes dozens of calls per step and a product per step for every weight's gradient. Here a
 step takes a dozen calls forwards and eight backwards; what does not depend on the step before is
-computed for the whole window at once, as in `rlkit.networks.encoders.cells`, whose GRU this is.
+computed for the whole window at once, as in `rlkit.networks.encoders.kernels`, whose GRU this is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from rlkit.networks.encoders.cells import gru_derivatives, resets_of, weight_gradient
+from rlkit.networks.encoders.kernels import gru_derivatives, resets_of, weight_gradient
 from rlkit.networks.gradient import small_products
 from rlkit.world.models.rssm_latents import Latents
 
