@@ -1,4 +1,4 @@
-"""Examining an agent on held-out episodes."""
+"""Evaluation of an agent on held-out episodes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
+from rlkit.experiment.stop_requests import StopRequest
 from rlkit.goals import GoalRule, is_goal_space
 
 EVALUATION_SEED = 1_000_000
 """EpisodeResult i of an evaluation during training starts with this plus the run's seed plus i."""
 TEST_SEED = 2_000_000
-"""The same for the evaluation at the end and for `rlkit eval`: no decision was based on these."""
+"""The same for the evaluation at the end and for `rlkit eval`; training never sees these seeds."""
 _LONGEST_EPISODE = 100_000
-_TOO_EASY = 10  # give up when so many times the wanted episodes began at their goal
+_TOO_EASY = 10  # give up when so many times the wanted episodes start at their goal
+
+
+class EvaluationStopped(Exception):
+    """An evaluation was asked to stop, and has no result."""
 
 
 class Predicts(Protocol):
@@ -31,7 +36,7 @@ class Predicts(Protocol):
         episode_start: Any = None,
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], Any]:
-        """Actions `(N, *action)` and the next carry for observations `(N, ...)`."""
+        """Actions `(N, *action)` and the next hidden state for observations `(N, ...)`."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class EpisodeResult:
         seed: What the environment was reset with.
         success: Whether the goal was reached at the last step.
         start: The goal achieved at the start `(G,)`.
-        goal: The goal asked for `(G,)`.
+        goal: The desired goal `(G,)`.
         final: The goal achieved at the end `(G,)`.
     """
 
@@ -57,7 +62,7 @@ class EpisodeResult:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Held-out episodes and what they say.
+    """The results of held-out episodes, and their statistics.
 
     Attributes:
         rows: The episodes, in the order of their seeds.
@@ -109,21 +114,28 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
 
 
 def evaluate(
-    agent: Predicts, venv: VecEnv, episodes: int, seed: int, rule: GoalRule | None = None
+    agent: Predicts,
+    venv: VecEnv,
+    episodes: int,
+    seed: int,
+    rule: GoalRule | None = None,
+    stop: StopRequest | None = None,
 ) -> EvaluationResult:
-    """Plays held-out episodes with deterministic actions.
+    """Evaluates a policy on held-out episodes with deterministic actions.
 
-    Every seed is played exactly once and to its end, so short episodes are not favoured. An
-    episode whose start satisfies the goal says nothing; it is left out and the next seed played.
+    Every seed is used once and its episode runs to the end, so short episodes are not favoured. An
+    episode whose start satisfies the goal is left out and replaced by that of the next seed.
 
     Args:
         agent: The policy.
         venv: Environments side by side; each wave reseeds all of them.
         episodes: How many to count.
         seed: Seed of the first episode; the others follow one by one.
-        rule: Tells which starts satisfy their goal, and success where infos hold no `is_success`.
+        rule: Finds starts that satisfy their goal, and success where infos hold no `is_success`.
+        stop: Ends the evaluation without a result once it is set.
 
     Raises:
+        EvaluationStopped: If `stop` is set.
         ValueError: If an episode never ends, or nearly every start satisfies its goal.
     """
     rows: list[EpisodeResult] = []
@@ -132,9 +144,9 @@ def evaluate(
         if excluded > _TOO_EASY * episodes:
             raise ValueError(
                 f"{excluded} of {excluded + len(rows)} starts satisfied their goal already; "
-                f"an evaluation would say nothing. Draw goals further from the start."
+                f"an evaluation would be meaningless. Draw goals further from the start."
             )
-        for row, is_solved in _play_wave(agent, venv, seed + len(rows) + excluded, rule):
+        for row, is_solved in _play_wave(agent, venv, seed + len(rows) + excluded, rule, stop):
             if len(rows) == episodes:
                 break
             if is_solved:
@@ -145,7 +157,7 @@ def evaluate(
 
 
 def _play_wave(
-    agent: Predicts, venv: VecEnv, seed: int, rule: GoalRule | None
+    agent: Predicts, venv: VecEnv, seed: int, rule: GoalRule | None, stop: StopRequest | None
 ) -> Iterator[tuple[EpisodeResult, bool]]:
     """One episode per environment, and whether its start satisfied the goal."""
     n = venv.num_envs
@@ -160,6 +172,8 @@ def _play_wave(
     running = ~solved
     starts, hidden_state = np.ones(n, bool), None
     while running.any():
+        if stop is not None and stop.is_set():
+            raise EvaluationStopped
         actions, hidden_state = agent.predict(observation, hidden_state, starts, deterministic=True)
         observation, rewards, dones, infos = venv.step(actions)
         _require_finite(rewards, seed)
@@ -188,7 +202,7 @@ def _require_finite(rewards: NDArray[Any], seed: int) -> None:
     if len(bad):
         raise ValueError(
             f"the reward {rewards[bad[0]]} of the episode with seed {seed + int(bad[0])} is not "
-            f"finite; `rlkit check-env` helps to find the place in the environment"
+            f"finite; `rlkit check-env` helps to find the cause in the environment"
         )
 
 

@@ -154,13 +154,13 @@ class RunFolder:
         best = max(saved, key=lambda row: (row["success_rate"] or 0.0, row["return_mean"]))
         return int(best["step"])
 
-    def save_checkpoint(self, step: int, tree: dict[str, Any]) -> None:
+    def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
         """Saves the state at a step and lets go of older ones, except the last two and the best.
 
         Raises:
             CheckpointError: If the disk refuses; earlier checkpoints are untouched.
         """
-        write_checkpoint(self.checkpoints / f"step-{step}", tree)
+        write_checkpoint(self.checkpoints / f"step-{step}", state)
         prune(self.checkpoints, newest=step, best=self.best_step())
 
     def rewind(self, step: int) -> None:

@@ -1,4 +1,4 @@
-"""A recipe brought to life: environments and agent, and the way to and from a checkpoint."""
+"""The environments and the agent of a recipe, and their state for checkpoints."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from rlkit.experiment.evaluate import EvaluationResult, evaluate
 from rlkit.experiment.recipe import Recipe
 from rlkit.experiment.run_folder import RunFolder
+from rlkit.experiment.stop_requests import StopRequest
 from rlkit.goals import GoalRule, goal_rule, is_goal_space
 from rlkit.goals.check import check_goal_env
 from rlkit.io.checkpoint import CheckpointError, load_latest, read_checkpoint, saved_steps
@@ -41,7 +42,7 @@ class Session:
     venv: VecEnv
     agent: Any
     rule: GoalRule | None
-    _examination: VecEnv | None = None
+    _evaluation_venv: VecEnv | None = None
 
     @classmethod
     def build(cls, recipe: Recipe, make: MakeEnv, *, check: bool = False) -> Session:
@@ -50,10 +51,10 @@ class Session:
         Args:
             recipe: The recipe.
             make: Builds environments.
-            check: Whether the environment is examined for defects first.
+            check: Whether the environment is checked for defects first.
 
         Raises:
-            ValueError: If the agent, an option or the environment is unknown or unfit.
+            ValueError: If the agent, an option or the environment is unknown or unsuitable.
         """
         agent_class = AGENTS.load(recipe.agent)
         _require_options(agent_class, recipe)
@@ -67,7 +68,7 @@ class Session:
             agent = agent_class(
                 policy, venv, seed=recipe.seed, device=recipe.device, **recipe.agent_options
             )
-        except (TypeError, AssertionError) as error:  # SB3 asserts what its users may get wrong
+        except (TypeError, AssertionError) as error:  # SB3 asserts what users pass to it
             raise ValueError(
                 f"agent {recipe.agent!r} cannot be built for {recipe.env}: {error}"
             ) from error
@@ -86,55 +87,59 @@ class Session:
             ValueError: If there is no such checkpoint.
             CheckpointError: If it cannot be loaded, or its spaces are not the environment's.
         """
-        step, tree = _find_checkpoint(run, checkpoint)
+        step, state = _find_checkpoint(run, checkpoint)
         session = cls.build(run.recipe(), make)
-        session.restore(tree)
+        session.load_state_dict(state)
         return session, step
 
-    def tree(self, **driver: Any) -> dict[str, Any]:
-        """Everything a checkpoint holds: the agent's state, and `driver` under that key."""
+    def state_dict(self, **facts: Any) -> dict[str, Any]:
+        """The state for a checkpoint: the agent's, and under "session" its origin and `facts`."""
         origin = {"rlkit": VERSION, "agent": self.recipe.agent, "spaces": self._spaces()}
-        return {**self.agent.state_dict(), "driver": {**origin, **driver}}
+        return {**self.agent.state_dict(), "session": {**origin, **facts}}
 
-    def restore(self, tree: dict[str, Any]) -> dict[str, Any]:
-        """Continues from `tree()`; returns its driver part.
+    def load_state_dict(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Restores `state_dict()`; returns its part "session".
 
         Raises:
             CheckpointError: If it belongs to another agent or to other spaces.
         """
-        driver = tree.get("driver")
-        if not isinstance(driver, dict) or driver.get("agent") != self.recipe.agent:
+        facts = state.get("session")
+        if not isinstance(facts, dict) or facts.get("agent") != self.recipe.agent:
             raise CheckpointError(f"the checkpoint is foreign: not of agent {self.recipe.agent!r}")
-        for kind, here in self._spaces().items():
-            saved = driver.get("spaces", {}).get(kind)
-            if saved != here:
+        for kind, current in self._spaces().items():
+            saved = facts.get("spaces", {}).get(kind)
+            if saved != current:
                 raise CheckpointError(
                     f"the {kind} space has changed: the checkpoint was saved with {saved}, "
-                    f"{self.recipe.env} now has {here}. Load it with the environment, and its "
-                    f"options, as they were."
+                    f"{self.recipe.env} now has {current}. Load it with the environment and the "
+                    f"options of that training."
                 )
         try:
-            self.agent.load_state_dict({key: tree[key] for key in tree if key != "driver"})
+            self.agent.load_state_dict({key: state[key] for key in state if key != "session"})
         except KeyError as error:
             raise CheckpointError(
-                f"the checkpoint lacks {error}: {not_readable('it', driver.get('rlkit'))}"
+                f"the checkpoint lacks {error}: {not_readable('it', facts.get('rlkit'))}"
             ) from error
-        return driver
+        return facts
 
-    def evaluate(self, episodes: int, seed: int) -> EvaluationResult:
-        """Plays held-out episodes; see `rlkit.experiment.evaluate`."""
-        if self._examination is None:
-            # Vector environments are nearly free; others pay for each environment that is built.
+    def evaluate(
+        self, episodes: int, seed: int, stop: StopRequest | None = None
+    ) -> EvaluationResult:
+        """Evaluates the agent on held-out episodes; see `rlkit.experiment.evaluate`."""
+        if self._evaluation_venv is None:
+            # A native vector environment costs little per environment; others are built one by one.
             native = isinstance(self.venv, GymVecEnv)
             count = min(episodes, _NATIVE_EVALUATION_ENVS if native else _EVALUATION_ENVS)
-            self._examination = _environments(self.recipe, self.make, count)
-        return evaluate(self.agent, self._examination, episodes, seed + self.recipe.seed, self.rule)
+            self._evaluation_venv = _environments(self.recipe, self.make, count)
+        return evaluate(
+            self.agent, self._evaluation_venv, episodes, seed + self.recipe.seed, self.rule, stop
+        )
 
     def close(self) -> None:
         """Closes the environments."""
         self.venv.close()
-        if self._examination is not None:
-            self._examination.close()
+        if self._evaluation_venv is not None:
+            self._evaluation_venv.close()
 
     def _spaces(self) -> dict[str, str]:
         return {
@@ -157,7 +162,7 @@ def _environments(recipe: Recipe, make: MakeEnv, count: int, seed: int | None = 
 
 def _require_options(agent_class: type[Any], recipe: Recipe) -> None:
     if not hasattr(agent_class, "option_names"):
-        return  # an agent of the user's own may leave the complaint to its constructor
+        return  # the constructor of a user's agent then refuses unknown options
     require_known(f"agent {recipe.agent!r}", recipe.agent_options, agent_class.option_names())
 
 
@@ -181,8 +186,8 @@ def _inspect(recipe: Recipe, make: MakeEnv, *, check: bool) -> GoalRule | None:
             if problems:
                 found = "\n".join(f"  {problem}" for problem in problems)
                 raise ValueError(
-                    f"{recipe.env} would spoil the training:\n{found}\n"
-                    f"`rlkit check-env` looks closer; --set check_env=false trains all the same."
+                    f"{recipe.env} has defects that spoil training:\n{found}\n"
+                    f"`rlkit check-env` finds out more; --set check_env=false trains anyway."
                 )
         return goal_rule(env) if has_goals else None
     finally:

@@ -1,33 +1,66 @@
-"""Requests to stop: a training that is asked to end saves first."""
+"""Requests to stop a training: by signals to the process, or by another thread."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+class StopRequest:
+    """Asks a training to stop after the round in progress, and to save first.
+
+    It may be shared between threads.
+
+    Attributes:
+        reason: Name of the signal, or what `set` was given; None before the request.
+    """
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+
+    def set(self, reason: str = "request") -> None:
+        """Makes the request; a later one changes nothing."""
+        self.reason = self.reason or reason
+
+    def is_set(self) -> bool:
+        """Whether the request was made."""
+        return self.reason is not None
+
 
 @contextlib.contextmanager
-def stop_requests() -> Iterator[list[signal.Signals]]:
-    """Collects requests to stop, for the end of the round; a second request ends at once."""
-    received: list[signal.Signals] = []
+def stop_requests(stop: StopRequest | None = None) -> Iterator[StopRequest]:
+    """Turns SIGINT, SIGTERM and SIGHUP into a stop request; a second signal ends the process.
+
+    Only the main thread of a process can receive signals. In any other thread this installs
+    nothing, and a training there is stopped by `stop.set()`.
+
+    Args:
+        stop: The request to use; a new one without.
+    """
+    request = StopRequest() if stop is None else stop
+    signalled = False
 
     def receive(number: int, _: FrameType | None) -> None:
-        if received:
+        nonlocal signalled
+        if signalled:
             os._exit(128 + number)
-        received.append(signal.Signals(number))
+        signalled = True
+        request.set(signal.Signals(number).name)
 
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     previous: dict[signal.Signals, Any] = {}
-    for name in names:
-        number = signal.Signals[name]
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            previous[number] = signal.signal(number, receive)
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.Signals[name] for name in _SIGNALS if hasattr(signal, name)):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                previous[number] = signal.signal(number, receive)
     try:
-        yield received
+        yield request
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

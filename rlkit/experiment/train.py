@@ -1,9 +1,8 @@
-"""Training as a consumer: the agent yields rounds; evaluation, pictures and checkpoints follow."""
+"""Training: the agent yields after every round; evaluation, pictures and checkpoints follow it."""
 
 from __future__ import annotations
 
 import dataclasses
-import signal
 import time
 import warnings
 from collections.abc import Iterator
@@ -11,31 +10,42 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlkit.experiment import plots as pictures
 from rlkit.experiment import video
-from rlkit.experiment.evaluate import EVALUATION_SEED, TEST_SEED, EpisodeResult, EvaluationResult
-from rlkit.experiment.plots import imagined_goals
+from rlkit.experiment.evaluate import (
+    EVALUATION_SEED,
+    TEST_SEED,
+    EpisodeResult,
+    EvaluationResult,
+    EvaluationStopped,
+)
+from rlkit.experiment.plots import goal_heat_map, imagined_goals
 from rlkit.experiment.progress import ProgressReport
 from rlkit.experiment.recipe import Recipe
 from rlkit.experiment.run_folder import RunFolder
 from rlkit.experiment.run_logger import RunLogger, image_summary
 from rlkit.experiment.session import Session
-from rlkit.experiment.stop_requests import stop_requests
+from rlkit.experiment.stop_requests import StopRequest, stop_requests
 from rlkit.io.checkpoint import CheckpointError, load_latest
 from rlkit.vec.vec_env import MakeEnv
 
 
-def train(recipe: Recipe, make: MakeEnv, path: Path) -> dict[str, Any]:
+def train(
+    recipe: Recipe, make: MakeEnv, path: Path, stop: StopRequest | None = None
+) -> dict[str, Any]:
     """Trains a recipe into a new run folder.
+
+    It may be called in any thread and in a child process. SIGINT, SIGTERM and SIGHUP stop it only
+    in the main thread of its process, `stop` everywhere.
 
     Args:
         recipe: What to train.
         make: Builds environments, as `rlkit.envs.make.make` does.
         path: The run's folder.
+        stop: Asks from another thread to save and stop.
 
     Returns:
-        The last evaluation as plain data, with `run`, `steps`, `wall_s` and `stopped`: the name
-        of the signal that stopped the run, or None.
+        The last evaluation as plain data, with `run`, `steps`, `wall_s` and `stopped`: why the run
+        was stopped, such as the name of a signal, or None.
 
     Raises:
         ValueError: If the recipe cannot be trained or the folder holds a run; nothing is written.
@@ -46,21 +56,24 @@ def train(recipe: Recipe, make: MakeEnv, path: Path) -> dict[str, Any]:
     try:
         run = RunFolder.create(path, recipe)
         with run.lock():
-            return TrainingLoop(session, run).run()
+            return TrainingLoop(session, run).run(stop)
     finally:
         session.close()
 
 
-def resume(path: Path, make: MakeEnv, steps: int | None = None) -> dict[str, Any]:
+def resume(
+    path: Path, make: MakeEnv, steps: int | None = None, stop: StopRequest | None = None
+) -> dict[str, Any]:
     """Continues a run from its newest intact checkpoint, exactly as if it had never stopped.
 
     Args:
         path: The run's folder. Without any checkpoint it starts over.
         make: Builds environments.
         steps: New total of environment steps; None for the recipe's.
+        stop: As for `train`.
 
     Returns:
-        What `train` returns; at once when the run has finished already.
+        What `train` returns, without training if the run has finished already.
 
     Raises:
         ValueError: If the folder holds no run, or its checkpoints do not fit.
@@ -69,28 +82,31 @@ def resume(path: Path, make: MakeEnv, steps: int | None = None) -> dict[str, Any
     with run.lock():
         recipe = run.recipe()
         saved = load_latest(run.checkpoints)
-        step, tree = saved or (0, {})
+        step, state = saved or (0, {})
         last = run.last_evaluation()
         if steps is not None and steps < step:
             raise ValueError(f"{str(path)!r} has {step} steps already; --steps is the new total")
         if last is not None and last["final"] and last["step"] == step and steps in (None, step):
-            return _outcome(run, step, tree["driver"]["wall_s"], None)
+            return _outcome(run, step, state["session"]["wall_s"], None)
         recipe = recipe if steps is None else dataclasses.replace(recipe, steps=steps)
         session = Session.build(recipe, make)
         try:
-            driver = session.restore(tree) if saved else {}
+            restored = session.load_state_dict(state) if saved else {}
             run.rewind(step if saved else -1)
             run.save_recipe(recipe)
-            return TrainingLoop(session, run, step, driver).run()
+            return TrainingLoop(session, run, step, restored).run(stop)
         finally:
             session.close()
 
 
 @dataclass(frozen=True)
 class Period:
-    """Strikes once per period of steps, however many steps a round takes; 0 is never.
+    """A period of environment steps, after each of which something is due once.
 
-    It has no state besides the step, so a resumed run hears the same ends.
+    It has no state besides the step, so a resumed run does everything at the same steps.
+
+    Attributes:
+        every: Steps in a period; a round of training may be longer. 0 is never.
     """
 
     every: int
@@ -101,36 +117,40 @@ class Period:
 
 
 class TrainingLoop:
-    """One stretch of training, from a start or a checkpoint to an end or a signal.
+    """Training from a start or a checkpoint until it ends or is asked to stop.
 
     Args:
         session: Agent and environments, restored already.
         run: The run's folder, rewound already.
         step: Environment steps done.
-        driver: The driver's part of the checkpoint; empty at a start.
+        restored: What `session.load_state_dict` returned; empty at a start.
     """
 
     def __init__(
-        self, session: Session, run: RunFolder, step: int = 0, driver: dict[str, Any] | None = None
+        self,
+        session: Session,
+        run: RunFolder,
+        step: int = 0,
+        restored: dict[str, Any] | None = None,
     ) -> None:
         self._session, self._run, self._step = session, run, step
-        self._driver = driver or {}
-        self._earlier_s = float(self._driver.get("wall_s", 0.0))
+        self._restored = restored or {}
+        self._earlier_s = float(self._restored.get("wall_s", 0.0))
         self._began = time.monotonic()
 
-    def run(self) -> dict[str, Any]:
-        """Trains; see `train` for what it returns and raises."""
+    def run(self, stop: StopRequest | None = None) -> dict[str, Any]:
+        """Trains; see `train` for the argument and for what it returns and raises."""
         self._logger = RunLogger(self._run.path)
-        self._logger.restore(self._driver.get("pending", {}))
+        self._logger.restore(self._restored.get("pending", {}))
         self._session.agent.set_logger(self._logger)
         try:
             steps = self._session.recipe.steps
-            with ProgressReport(steps, self._step) as self._report, stop_requests() as received:
-                return self._loop(received)
+            with ProgressReport(steps, self._step) as self._report, stop_requests(stop) as request:
+                return self._loop(request)
         finally:
             self._logger.close()
 
-    def _loop(self, received: list[signal.Signals]) -> dict[str, Any]:
+    def _loop(self, stop: StopRequest) -> dict[str, Any]:
         recipe = self._session.recipe
         is_over = self._is_solved() or self._step >= recipe.steps
         result: EvaluationResult | None = None
@@ -141,17 +161,15 @@ class TrainingLoop:
             if not is_over and Period(recipe.evaluation.every).ends(before, step):
                 result = self._evaluate(recipe.evaluation.episodes, EVALUATION_SEED)
                 is_over = self._is_solved()
-            if received:
-                self._save()
-                self._report.print(f"stopped at step {step:,} by {received[0].name}, and saved")
-                return self._outcome(received[0].name)
+            if stop.is_set():
+                return self._save_and_stop(stop)
             if is_over:
                 break
             if Period(recipe.pictures.every).ends(before, step):
                 self._draw(result.rows if result else [])
             if Period(recipe.checkpoint.every).ends(before, step):
                 self._save_or_warn()
-        return self._finish()
+        return self._finish(stop)
 
     def _rounds(self) -> Iterator[int]:
         remaining = self._session.recipe.steps - self._step
@@ -161,26 +179,38 @@ class TrainingLoop:
         return rounds
 
     def _is_solved(self) -> bool:
-        """Whether an evaluation at this very step calls for the final one."""
+        """Whether an evaluation at the current step reached what the recipe trains for."""
         plan, last = self._session.recipe.evaluation, self._run.last_evaluation()
         if last is None or last["final"] or last["step"] != self._step:
             return False
-        asked = {"success_rate": plan.stop_at_success, "return_mean": plan.stop_at_return}
+        targets = {"success_rate": plan.stop_at_success, "return_mean": plan.stop_at_return}
         return any(
-            goal is not None and last[name] is not None and last[name] >= goal
-            for name, goal in asked.items()
+            target is not None and last[name] is not None and last[name] >= target
+            for name, target in targets.items()
         )
 
-    def _finish(self) -> dict[str, Any]:
-        plan = self._session.recipe.evaluation
-        result = self._evaluate(plan.final_episodes, TEST_SEED, final=True)
+    def _finish(self, stop: StopRequest) -> dict[str, Any]:
+        try:
+            result = self._evaluate(
+                self._session.recipe.evaluation.final_episodes, TEST_SEED, final=True, stop=stop
+            )
+        except EvaluationStopped:
+            # Evaluating changes nothing in the agent: a resumed run begins the evaluation again.
+            return self._save_and_stop(stop)
         self._draw(result.rows)
-        # Last of all: the checkpoint says that everything before it is there.
+        # Last, because a checkpoint at this step implies that evaluation and pictures exist.
         self._save()
         return self._outcome(None)
 
-    def _evaluate(self, episodes: int, seed: int, *, final: bool = False) -> EvaluationResult:
-        result = self._session.evaluate(episodes, seed)
+    def _save_and_stop(self, stop: StopRequest) -> dict[str, Any]:
+        self._save()
+        self._report.print(f"stopped at step {self._step:,} by {stop.reason}, and saved")
+        return self._outcome(stop.reason)
+
+    def _evaluate(
+        self, episodes: int, seed: int, *, final: bool = False, stop: StopRequest | None = None
+    ) -> EvaluationResult:
+        result = self._session.evaluate(episodes, seed, stop)
         summary = result.summary()
         logger = self._logger
         logger.record("eval/mean_reward", summary["return_mean"])
@@ -196,12 +226,12 @@ class TrainingLoop:
         return result
 
     def _draw(self, episodes: list[EpisodeResult]) -> None:
-        """Heat map and video; a failure costs a picture, not the training."""
+        """Draws the heat map and the video; a failure is a warning and does not end training."""
         plan = self._session.recipe
         try:
             goals, success = self._session.agent.goal_outcomes
             title = f"{plan.env}, step {self._step:,}"
-            figure = pictures.goal_heat_map(goals, success, episodes, title)
+            figure = goal_heat_map(goals, success, episodes, title)
             if figure is not None:
                 self._logger.events.add_figure("eval/goal_heat_map", figure, self._step)
             self._draw_imagined()
@@ -216,18 +246,18 @@ class TrainingLoop:
 
     def _save(self) -> None:
         self._logger.sync()
-        tree = self._session.tree(pending=self._logger.pending(), wall_s=self._wall_s())
-        self._run.save_checkpoint(self._step, tree)
+        state = self._session.state_dict(pending=self._logger.pending(), wall_s=self._wall_s())
+        self._run.save_checkpoint(self._step, state)
 
     def _save_or_warn(self) -> None:
-        # There will be other checkpoints; hours of training are worth more than this one.
+        # A later checkpoint may succeed; one failure must not end hours of training.
         try:
             self._save()
         except CheckpointError as error:
             warnings.warn(str(error), stacklevel=2)
 
     def _draw_imagined(self) -> None:
-        """Goals that the agent imagines, into TensorBoard and beside the curves."""
+        """Writes the goals that the agent imagines to TensorBoard and to the run's folder."""
         imagination = getattr(self._session.agent, "imagination", None)
         shown = None if imagination is None else imagination.pictures()
         if shown is not None:

@@ -1,8 +1,8 @@
-"""The whole state of environments, wrappers included, as plain data a checkpoint can hold.
+"""The whole state of environments, wrappers included, as plain data for a checkpoint.
 
-An environment takes part by having `get_state()` and `set_state(state)`, and so does a wrapper of
-one's own that remembers something between steps. Where any part cannot give its state the answer
-is None, and a resumed run has to cut that episode.
+An environment supports it by the methods `get_state()` and `set_state(state)`, and so does a custom
+wrapper that keeps data between steps. If any part does not support it, the state is None, and a
+resumed run has to cut that episode.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class HasState(Protocol):
 
 
 class Stateful(gym.Wrapper[Any, Any, Any, Any]):
-    """Offers the state of everything below it to `SubprocVecEnv`, which can only call methods.
+    """Gives the state of everything below it to `SubprocVecEnv`, which can only call methods.
 
     It must be the outermost wrapper.
     """
@@ -55,12 +55,12 @@ class Stateful(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def env_state(env: gym.Env[Any, Any]) -> State | None:
-    """The state of an environment and its wrappers, or None where a part cannot give it."""
+    """The state of an environment and its wrappers, or None if a part has none to give."""
     layers = _layers(env)
     if layers is None:
         return None
     wrapper_states = [[type(layer).__name__, _read(layer)] for layer in layers]
-    # A reader hands out copies, since the environment keeps writing to its own arrays.
+    # `get_state` must copy, since the environment keeps writing to its own arrays.
     return {"wrappers": wrapper_states, "env": cast(HasState, env.unwrapped).get_state()}
 
 
@@ -68,32 +68,32 @@ def set_env_state(env: gym.Env[Any, Any], state: State) -> None:
     """Restores `env_state` in an environment with the same wrappers.
 
     Raises:
-        ValueError: If the wrappers differ from the saved ones, or a part cannot take a state.
+        ValueError: If the wrappers differ from the saved ones, or a part cannot restore a state.
     """
     layers = _layers(env)
     if layers is None:
         raise ValueError(
-            f"{env} cannot take a state: the environment and every wrapper that remembers "
-            f"something need get_state() and set_state(state)"
+            f"{env} cannot restore a state: the environment and every wrapper that keeps data "
+            f"between steps need get_state() and set_state(state)"
         )
-    here = [type(layer).__name__ for layer in layers]
+    current = [type(layer).__name__ for layer in layers]
     saved = [name for name, _ in state["wrappers"]]
-    if here != saved:
+    if current != saved:
         raise ValueError(
-            f"the state was taken under the wrappers {saved}, the environment has {here}; "
-            f"build it as it was built then"
+            f"the state was saved with the wrappers {saved}, the environment has {current}; "
+            f"build it with the saved ones"
         )
-    # Innermost first: a wrapper may look at what it wraps.
+    # Innermost first: a wrapper may read what it wraps.
     cast(HasState, env.unwrapped).set_state(state["env"])
     for layer, (_, saved_state) in reversed(list(zip(layers, state["wrappers"], strict=True))):
         _write(layer, saved_state)
 
 
 def vec_env_state(venv: VecEnv) -> list[State | None]:
-    """One entry per environment; None where it cannot give its state.
+    """One entry per environment; None where the state is not available.
 
-    A vector environment with a state of its own puts the whole of it into the first entry and
-    leaves the other entries empty.
+    For a vector environment with a state of its own, the first entry holds all of it and the others
+    are empty.
     """
     venv = _without_stateless(venv)
     if isinstance(venv, VecEnvWrapper):
@@ -110,7 +110,7 @@ def vec_env_state(venv: VecEnv) -> list[State | None]:
 
 
 def set_vec_env_state(venv: VecEnv, states: Sequence[State | None]) -> None:
-    """Restores `vec_env_state`; environments whose entry is None stay as they are.
+    """Restores `vec_env_state`; environments whose entry is None are left unchanged.
 
     Raises:
         ValueError: If the states do not fit the environments.
@@ -132,7 +132,7 @@ def set_vec_env_state(venv: VecEnv, states: Sequence[State | None]) -> None:
         for index, state in present.items():
             venv.env_method("set_full_state", state, indices=[index])
     else:
-        raise ValueError(f"{type(venv).__name__} cannot take the state of its environments")
+        raise ValueError(f"{type(venv).__name__} cannot restore the state of its environments")
 
 
 def _without_stateless(venv: VecEnv) -> VecEnv:
@@ -142,7 +142,7 @@ def _without_stateless(venv: VecEnv) -> VecEnv:
 
 
 def _layers(env: gym.Env[Any, Any]) -> list[gym.Wrapper[Any, Any, Any, Any]] | None:
-    """The wrappers, outermost first; None where a part cannot give its state."""
+    """The wrappers, outermost first; None if a part has no state to give."""
     layers: list[gym.Wrapper[Any, Any, Any, Any]] = []
     while isinstance(env, gym.Wrapper):
         if not _is_known(env):
@@ -153,7 +153,7 @@ def _layers(env: gym.Env[Any, Any]) -> list[gym.Wrapper[Any, Any, Any, Any]] | N
 
 
 def _is_known(layer: gym.Wrapper[Any, Any, Any, Any]) -> bool:
-    # By exact type: a subclass may remember more than its parent.
+    # By exact type: a subclass may keep more data than its parent.
     return type(layer) in _WRAPPERS or type(layer) in _STATELESS or isinstance(layer, HasState)
 
 
@@ -171,7 +171,7 @@ def _write(layer: gym.Wrapper[Any, Any, Any, Any], state: State) -> None:
 
 
 def _read_monitor(monitor: Any) -> State:
-    # Without its wall clock: the time of a resumed run starts anew.
+    # Without its start time: the clock of a resumed run starts again.
     return {
         "rewards": np.array(monitor.rewards, np.float64),
         "needs_reset": monitor.needs_reset,
@@ -192,7 +192,7 @@ def _write_monitor(monitor: Any, state: State) -> None:
 
 
 def _read_goal(wrapper: Any) -> State:
-    # Its goal space is seeded anew at every reset, so the goal is all there is.
+    # Its goal space is seeded again at every reset, so the goal is its whole state.
     return {"goal": None if wrapper._goal is None else wrapper._goal.copy()}
 
 
@@ -214,7 +214,7 @@ def _mark_reset(wrapper: Any, state: State) -> None:
 
 
 def _mark_checked(wrapper: Any, state: State) -> None:
-    # Its checks compare a step with the reset before it, which a restored environment lacks.
+    # Its checks compare a step with the preceding reset, which a restored environment lacks.
     wrapper.checked_reset = wrapper.checked_step = wrapper.checked_data_reuse = True
 
 

@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from rlkit.goals import ComputedRule, GoalEnv, GoalRule, is_goal_space
 from rlkit.vec.env_state import HasState, State, Stateful
-from rlkit.vec.workers import ResilientVecEnv
+from rlkit.vec.workers import ResilientVecEnv, row_of
 
 MakeEnv = Callable[..., gym.Env[Any, Any]]
 """Builds an environment from its id and keyword arguments, as `rlkit.envs.make.make` does."""
@@ -46,12 +46,12 @@ class GymVecEnv(VecEnv):
         mode = env.metadata.get("autoreset_mode")
         if mode is not AutoresetMode.SAME_STEP:
             raise ValueError(
-                f"{env} has autoreset_mode {mode}, but Stable-Baselines3 wants SAME_STEP: build it "
+                f"{env} has autoreset_mode {mode}, but Stable-Baselines3 needs SAME_STEP: build it "
                 f'with gymnasium.make_vec(id, num_envs, vector_kwargs={{"autoreset_mode": '
                 f"gymnasium.vector.AutoresetMode.SAME_STEP}}), or with autoreset_mode=... directly "
                 f"if it is a vector environment of its own"
             )
-        self.env: Any = env  # its annotations are narrower than what vector environments take
+        self.env: Any = env  # Gymnasium annotates its methods too narrowly
         self._goals = _goals_of(env)
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
         self._actions: NDArray[Any] = np.empty(0)
@@ -63,7 +63,7 @@ class GymVecEnv(VecEnv):
         """Starts all episodes, with the seeds and options set before."""
         options = self._options[0]
         if any(other != options for other in self._options):
-            raise ValueError("a vector environment takes the same options for all environments")
+            raise ValueError("a vector environment needs the same options for all environments")
         seeds = self._seeds if any(seed is not None for seed in self._seeds) else None
         observation, infos = self.env.reset(seed=seeds, options=options or None)
         self._reset_seeds()
@@ -93,7 +93,7 @@ class GymVecEnv(VecEnv):
             for i in ended:
                 rows[i] = final[i]
                 rows[i]["TimeLimit.truncated"] = bool(truncated[i] and not terminated[i])
-                rows[i]["terminal_observation"] = _row(infos["final_obs"], i)
+                rows[i]["terminal_observation"] = row_of(infos["final_obs"], i)
                 rows[i]["episode"] = self._finish(i)
                 self.reset_infos[i] = {}
         return observation, np.asarray(reward, np.float32), dones, rows
@@ -110,7 +110,7 @@ class GymVecEnv(VecEnv):
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """An attribute of the chosen environments; a native vector environment has one for all."""
         rows = self._get_indices(indices)
-        if hasattr(self.env, "get_attr"):  # single environments stand behind this one
+        if hasattr(self.env, "get_attr"):  # a vector environment made of single ones
             values = self.env.get_attr(attr_name)
             return [values[i] for i in rows]
         value = self._shared(attr_name)
@@ -134,18 +134,18 @@ class GymVecEnv(VecEnv):
     ) -> list[Any]:
         """Calls a method of the chosen environments.
 
-        A native vector environment is called once, and its answer given to each of them;
-        `compute_reward` and its siblings come from its goal rule.
+        A native vector environment is called once, and the result returned for each of them;
+        `compute_reward`, `compute_terminated` and `compute_truncated` come from its goal rule.
         """
         rows = self._get_indices(indices)
         if hasattr(self.env, "call"):
-            answers = self.env.call(method_name, *method_args, **method_kwargs)
-            return [answers[i] for i in rows]
-        answer = self._shared(method_name)(*method_args, **method_kwargs)
-        return [answer for _ in rows]
+            results = self.env.call(method_name, *method_args, **method_kwargs)
+            return [results[i] for i in rows]
+        result = self._shared(method_name)(*method_args, **method_kwargs)
+        return [result for _ in rows]
 
     def env_is_wrapped(self, wrapper_class: type[Any], indices: Any = None) -> list[bool]:
-        """True for `Monitor`, whose work is done here; False for other wrappers."""
+        """True for `Monitor`, whose work this class does; False for other wrappers."""
         return [issubclass(Monitor, wrapper_class) for _ in self._get_indices(indices)]
 
     def get_state(self) -> State | None:
@@ -162,10 +162,10 @@ class GymVecEnv(VecEnv):
         """Continues from `get_state()`, bit for bit.
 
         Raises:
-            ValueError: If the vector environment cannot take a state.
+            ValueError: If the vector environment cannot restore a state.
         """
         if not isinstance(self.env, HasState):
-            raise ValueError(f"{self.env} cannot take a state: it has no set_state(state)")
+            raise ValueError(f"{self.env} cannot restore a state: it has no set_state(state)")
         self.env.set_state(state["envs"])
         self._returns = np.array(state["returns"], np.float64)
         self._lengths = np.array(state["lengths"], np.int64)
@@ -229,7 +229,7 @@ def make_vec_env(
 
 
 def vec_goal_rule(venv: VecEnv) -> GoalRule:
-    """The goal rule of a vector environment: its own, or one that asks its first environment.
+    """The goal rule of a vector environment: its own, or one that calls its first environment.
 
     Raises:
         ValueError: If it has neither `rule` nor `compute_reward`.
@@ -243,13 +243,13 @@ def vec_goal_rule(venv: VecEnv) -> GoalRule:
             f"`compute_reward(achieved, desired, info)`; hindsight needs one of them"
         )
 
-    def ask(method: str, achieved: Any, desired: Any, info: Any) -> Any:
+    def call(method: str, achieved: Any, desired: Any, info: Any) -> Any:
         return venv.env_method(method, achieved, desired, info, indices=[0])[0]
 
     ends = venv.has_attr("compute_terminated")
     return ComputedRule(
-        functools.partial(ask, "compute_reward"),
-        functools.partial(ask, "compute_terminated") if ends else None,
+        functools.partial(call, "compute_reward"),
+        functools.partial(call, "compute_terminated") if ends else None,
     )
 
 
@@ -264,12 +264,12 @@ def _native(
     try:
         if gym.spec(env_id).vector_entry_point is None:
             return None
-    except (gym.error.Error, ImportError):  # `make` explains, or knows more ids
+    except (gym.error.Error, ImportError):  # `make` knows more ids, or explains the error
         return None
     vector = gym.make_vec(env_id, num_envs, "vector_entry_point", **env_kwargs)
     if vector.metadata.get("autoreset_mode") == AutoresetMode.SAME_STEP:
         return vector
-    vector.close()  # Gymnasium's own CartPole, for one; its single form does as well
+    vector.close()  # as for Gymnasium's CartPole; single environments are built instead
     return None
 
 
@@ -283,12 +283,6 @@ def _goals_of(env: VectorEnv[Any, Any, Any]) -> GoalEnv[Any] | None:
     goals.rule = rule
     goals.observation_space = env.single_observation_space
     return goals
-
-
-def _row(batch: Any, i: int) -> Any:
-    if isinstance(batch, dict):
-        return {key: value[i] for key, value in batch.items()}
-    return batch[i]
 
 
 def _rows(infos: dict[str, Any], num_envs: int) -> list[dict[str, Any]]:

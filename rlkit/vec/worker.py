@@ -1,4 +1,4 @@
-"""One environment in a process of its own: the parent's end of it, and what runs inside."""
+"""One environment in a process of its own: the parent's end, and the loop of the process."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from stable_baselines3.common.vec_env import CloudpickleWrapper
 
 Factory = Callable[[], gym.Env[Any, Any]]
 _KILL_TIMEOUT_S = 2.0
+_IMPORTED_IN = os.getpid()
 
 
 class WorkerLost(Exception):
-    """A worker's process has ended or does not answer; the message is the end of a sentence."""
+    """A worker's process has ended or does not answer; the message is a clause after "because"."""
 
 
 class EnvironmentRaised(Exception):
@@ -33,7 +34,7 @@ class EnvironmentRaised(Exception):
 class Worker:
     """The parent's end of one process.
 
-    It answers to number 0, unasked, with the observation and action space of its environment.
+    Its first answer, number 0, is unrequested: the observation and action space.
 
     Args:
         factory: Builds the environment.
@@ -45,22 +46,22 @@ class Worker:
     def __init__(self, factory: Factory) -> None:
         context = _context()
         self._connection, theirs = context.Pipe()
-        # A daemon, or Python would wait at exit for a worker that hangs.
+        # A daemon: at exit Python would otherwise wait for a worker that hangs.
         self.process: Any = context.Process(  # type: ignore[attr-defined]
             target=_serve, args=(theirs, CloudpickleWrapper(factory)), daemon=True
         )
         self.process.start()
         theirs.close()
-        self._number, self._asked = 0, time.monotonic()
+        self._number, self._sent = 0, time.monotonic()
 
     def send(self, command: str, argument: Any) -> None:
-        """Asks; `receive` tells what became of it."""
-        self._number, self._asked = self._number + 1, time.monotonic()
-        with contextlib.suppress(OSError):  # `receive` finds out why, and says so
+        """Sends a command; `receive` returns its result."""
+        self._number, self._sent = self._number + 1, time.monotonic()
+        with contextlib.suppress(OSError):  # `receive` raises, with the reason
             self._connection.send((self._number, command, argument))
 
     def receive(self, deadline: float) -> Any:
-        """The answer to the newest question.
+        """The result of the newest command.
 
         Raises:
             WorkerLost: If there is none until the deadline, or the process has ended.
@@ -69,10 +70,10 @@ class Worker:
         try:
             while self._connection.poll(max(0.0, deadline - time.monotonic())):
                 number, is_fine, answer = self._connection.recv()
-                if number == self._number:  # older ones nobody waits for any more
+                if number == self._number:  # results of older commands are discarded
                     break
             else:
-                waited = time.monotonic() - self._asked
+                waited = time.monotonic() - self._sent
                 raise WorkerLost(f"it gave no answer for {waited:.3g} s")
         except (EOFError, OSError):
             self.process.join(1.0)
@@ -84,23 +85,25 @@ class Worker:
         raise EnvironmentRaised(f"it raised an exception:\n{answer}")
 
     def end(self) -> None:
-        """Kills the process, if it still lives."""
+        """Kills the process if it is still running."""
         self.process.kill()
         self.process.join(_KILL_TIMEOUT_S)
         self._connection.close()
 
 
 def _context() -> BaseContext:
-    if "forkserver" not in multiprocessing.get_all_start_methods():
+    # A forked process inherits a fork server that is not its child, and cannot use it.
+    is_forked = os.getpid() != _IMPORTED_IN
+    if is_forked or "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    # The imports are then done once, and a replacement starts in milliseconds.
+    # The server imports once, so a replacement starts in milliseconds.
     context.set_forkserver_preload(["__main__", __name__])
     return context
 
 
 def _serve(connection: Connection, factory: CloudpickleWrapper) -> None:
-    # A terminal or a scheduler signals the whole group: the parent decides, and saves first.
+    # A terminal or a scheduler signals the whole process group; the parent saves, then ends this.
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -129,7 +132,7 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])
-    os._exit(1)  # an environment that hangs would never see the end of the pipe
+    os._exit(1)  # an environment that hangs would never notice that the pipe is closed
 
 
 def _step(env: gym.Env[Any, Any], action: Any) -> tuple[Any, ...]:

@@ -1,11 +1,12 @@
-"""One process per environment, in which a crash or a hang costs one episode and not the training.
+"""One process per environment; a crash or a hang costs one episode and does not end the training.
 
 Stable-Baselines3's `SubprocVecEnv` waits for ever for an environment that hangs, and ends with an
-empty `EOFError` where one crashes. Here a worker that is lost is replaced, and says why.
+empty `EOFError` when one crashes. Here a lost worker is replaced, with a warning that says why.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 import warnings
 from collections.abc import Iterable, Sequence
@@ -23,7 +24,7 @@ from rlkit.vec.worker import EnvironmentRaised, Factory, Worker, WorkerLost
 
 Observation = NDArray[Any] | dict[str, NDArray[Any]]
 MOST_LOSSES = 3
-"""Losses in a row of one environment's worker, without a step between them, that end it all."""
+"""Losses of one environment's worker, without a step between them, that raise an error."""
 _START_TIMEOUT_S = 120.0  # importing an environment can take long on a busy machine
 _CLOSE_TIMEOUT_S = 2.0
 
@@ -33,11 +34,11 @@ class ResilientVecEnv(VecEnv):
 
     Without losses it equals a `DummyVecEnv` of the same environments step for step. When a worker
     is lost in a step, its environment's episode ends there as truncated and the next one begins in
-    a fresh process, while the other environments go on. What the lost step would have led to
-    nobody knows, and its info says so with `worker_lost`, the reason. For consumers that do not
-    look there, the step reads as one in which nothing moved: `terminal_observation` is the
-    observation before it, and the reward is what the goal rule gives there, or the last one seen
-    where there are no goals. An episode cut in this way has no `episode` in its info.
+    a fresh process, while the other environments go on. The outcome of the lost step is unknown;
+    its info holds the reason under `worker_lost`. For consumers that ignore this key, it is a step
+    without motion: `terminal_observation` is the observation before it, and the reward is what the
+    goal rule gives there, or the last one received where there are no goals. An episode cut in this
+    way has no `episode` in its info.
 
     Args:
         factories: One builder per environment.
@@ -47,7 +48,8 @@ class ResilientVecEnv(VecEnv):
         workers_lost: Workers replaced so far.
 
     Raises:
-        ValueError: If there is no factory, the timeout is not positive, or observations are tuples.
+        ValueError: If there is no factory, the timeout is not positive, observations are tuples, or
+            the current process is a daemon, which may not start processes.
         RuntimeError: If an environment cannot be built, with its traceback. Later, if one
             environment's worker is lost `MOST_LOSSES` times without a step between.
     """
@@ -58,15 +60,20 @@ class ResilientVecEnv(VecEnv):
                 f"got {len(factories)} environments and timeout_s = {timeout_s}; "
                 f"both must be positive"
             )
+        if multiprocessing.current_process().daemon:
+            raise ValueError(
+                "environments in processes of their own cannot be started in a daemonic process: "
+                "start it with daemon=False, or set subprocess=false"
+            )
         self.workers_lost = 0
         self._factories, self._timeout_s = list(factories), timeout_s
         self._seed: int | None = None
         self._restarts = np.zeros(len(factories), np.int64)
         self._failures = np.zeros(len(factories), np.int64)  # since the last step
-        # Fresh environments whose predecessor's end no step has reported yet.
+        # Replaced environments whose cut episode no step has reported yet.
         self._unreported: dict[int, tuple[str, Any]] = {}
         self._workers: list[Worker] = []
-        # At exit Python asks daemons to end with a SIGTERM, which these ignore, and waits for them.
+        # At exit Python sends SIGTERM to daemons, which these ignore, and then waits for them.
         self._end_all = Finalize(self, _end, (self._workers,), exitpriority=10)
         try:
             for factory in factories:
@@ -134,16 +141,16 @@ class ResilientVecEnv(VecEnv):
             self._failures[i] = 0
             if dones[i]:
                 self.reset_infos[i] = reset_info
-        for i, reason in lost.items():  # after the others, whose time is running
+        for i, reason in lost.items():  # after the others, whose deadline is running
             self._unreported[i] = reason, self._replace(i, reason)
         for i in list(self._unreported):
-            rewards[i] = self._reward_of_standing_still(i)
+            rewards[i] = self._reward_without_motion(i)
             reason, rows[i] = self._unreported[i]
             dones[i] = True
             infos[i] = {
                 "worker_lost": reason,
                 "TimeLimit.truncated": True,
-                "terminal_observation": _row(self._last, i),
+                "terminal_observation": row_of(self._last, i),
             }
         self._unreported.clear()
         self._rewards = np.where(dones, np.float32(0.0), rewards)
@@ -151,7 +158,7 @@ class ResilientVecEnv(VecEnv):
         return self._last, rewards, dones, infos
 
     def close(self) -> None:
-        """Ends the workers; one that does not listen is killed."""
+        """Ends the workers; one that does not end in time is killed."""
         for worker in self._workers:
             worker.send("close", None)
         deadline = time.monotonic() + _CLOSE_TIMEOUT_S
@@ -167,15 +174,15 @@ class ResilientVecEnv(VecEnv):
 
     def has_attr(self, attr_name: str) -> bool:
         """Whether every environment has an attribute."""
-        return all(self._ask("has_attr", attr_name, None))
+        return all(self._call("has_attr", attr_name, None))
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """An attribute of the chosen environments."""
-        return self._ask("get_attr", attr_name, indices)
+        return self._call("get_attr", attr_name, indices)
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
         """Sets an attribute of the chosen environments; a replacement starts without it."""
-        self._ask("set_attr", (attr_name, value), indices)
+        self._call("set_attr", (attr_name, value), indices)
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any
@@ -185,11 +192,11 @@ class ResilientVecEnv(VecEnv):
         Raises:
             RuntimeError: If the method raises, with its traceback.
         """
-        return self._ask("env_method", (method_name, method_args, method_kwargs), indices)
+        return self._call("env_method", (method_name, method_args, method_kwargs), indices)
 
     def env_is_wrapped(self, wrapper_class: type[Any], indices: Any = None) -> list[bool]:
         """Whether the chosen environments carry a wrapper."""
-        return self._ask("is_wrapped", wrapper_class, indices)
+        return self._call("is_wrapped", wrapper_class, indices)
 
     def get_state(self) -> State | None:
         """Environments and running episodes, or None where an environment has no state.
@@ -213,11 +220,11 @@ class ResilientVecEnv(VecEnv):
         """Continues from `get_state()`, bit for bit.
 
         Raises:
-            ValueError: If the environments cannot take a state.
+            ValueError: If the environments cannot restore a state.
             RuntimeError: If an environment refuses its state.
         """
         if not self.has_attr("set_full_state"):
-            raise ValueError("the environments cannot take a state: they have no set_full_state")
+            raise ValueError("the environments cannot restore a state: they have no set_full_state")
         for i, env_state in enumerate(state["envs"]):
             self.env_method("set_full_state", env_state, indices=[i])
         self._unreported.clear()
@@ -226,14 +233,14 @@ class ResilientVecEnv(VecEnv):
         self._seed = state["seed"]
         self._restarts = np.array(state["restarts"], np.int64)
 
-    def _ask(self, command: str, argument: Any, indices: Any) -> list[Any]:
+    def _call(self, command: str, argument: Any, indices: Any) -> list[Any]:
         chosen: list[int] = list(self._get_indices(indices))
         for i in chosen:
             self._workers[i].send(command, argument)
-        return [self._answer(i, command, argument) for i in chosen]
+        return [self._result(i, command, argument) for i in chosen]
 
-    def _answer(self, i: int, command: str, argument: Any) -> Any:
-        """The answer to what was sent; where the worker is lost, that of its replacement."""
+    def _result(self, i: int, command: str, argument: Any) -> Any:
+        """The result of what was sent; from its replacement if the worker is lost."""
         while True:
             try:
                 return self._workers[i].receive(self._deadline())
@@ -245,7 +252,7 @@ class ResilientVecEnv(VecEnv):
                 raise kind(f"environment {i}: {command} of {argument!r:.80}: {error}") from None
 
     def _replace(self, i: int, reason: str, options: dict[str, Any] | None = None) -> Any:
-        """Puts a fresh process in the place of a worker; the first observation of its episode."""
+        """Replaces a worker by a new process; returns the first observation of its episode."""
         while True:
             self._workers[i].end()
             self._failures[i] += 1
@@ -283,8 +290,8 @@ class ResilientVecEnv(VecEnv):
             raise RuntimeError(f"environment {i} cannot be built: {error}") from None
         return found
 
-    def _reward_of_standing_still(self, i: int) -> float:
-        if is_goal_space(self.observation_space) and self._ask("has_attr", "compute_reward", i)[0]:
+    def _reward_without_motion(self, i: int) -> float:
+        if is_goal_space(self.observation_space) and self._call("has_attr", "compute_reward", i)[0]:
             goals = [self._last[key][i : i + 1] for key in ("achieved_goal", "desired_goal")]
             return float(np.ravel(self.env_method("compute_reward", *goals, {}, indices=i)[0])[0])
         return float(self._rewards[i])
@@ -307,7 +314,8 @@ def _end(workers: Iterable[Worker]) -> None:
         worker.end()
 
 
-def _row(batch: Any, i: int) -> Any:
+def row_of(batch: Any, i: int) -> Any:
+    """Row `i` of an array `(N, ...)`, or of each array of a dict."""
     if isinstance(batch, dict):
         return {key: value[i] for key, value in batch.items()}
     return batch[i]

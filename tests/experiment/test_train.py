@@ -177,10 +177,10 @@ def test_training_stops_when_solved_and_can_go_on(asked, tmp_path, monkeypatch):
 def test_a_full_disk_costs_a_checkpoint_and_not_the_training(tmp_path, monkeypatch):
     save = RunFolder.save_checkpoint
 
-    def full(self, step, tree):
+    def full(self, step, state):
         if step == 200:
             raise CheckpointError("cannot save step-200: No space left on device")
-        save(self, step, tree)
+        save(self, step, state)
 
     monkeypatch.setattr(RunFolder, "save_checkpoint", full)
     with pytest.warns(UserWarning, match="No space left"):
@@ -238,21 +238,21 @@ def test_a_defective_environment_is_refused_before_anything_is_written(tmp_path)
     def make_liar(env_id, **options):
         return Liar(make(env_id, **options))
 
-    with pytest.raises(ValueError, match=r"would spoil the training:\n.*reward"):
+    with pytest.raises(ValueError, match=r"has defects that spoil training:\n.*reward"):
         train(recipe("check_env=true"), make_liar, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_changed_spaces_and_foreign_checkpoints_are_refused(whole):
     run = RunFolder.open(whole[0])
-    tree = read_checkpoint(run.checkpoints / "step-400")
+    state = read_checkpoint(run.checkpoints / "step-400")
     other = Session.build(recipe("env=rlkit/PlanarReach-v0"), make)
     with pytest.raises(CheckpointError, match="the observation space has changed"):
-        other.restore(tree)
+        other.load_state_dict(state)
     session = Session.build(recipe(), make)
-    for foreign in ({}, {"driver": {"agent": "sac"}}):
+    for foreign in ({}, {"session": {"agent": "sac"}}):
         with pytest.raises(CheckpointError, match="is foreign"):
-            session.restore(foreign)
+            session.load_state_dict(foreign)
 
 
 def test_last_best_and_numbered_checkpoints_load(whole):

@@ -175,7 +175,7 @@ def test_monitors_keep_their_episodes() -> None:
 def test_a_part_without_a_state_makes_it_none(env: gym.Env[Any, Any]) -> None:
     env.reset(seed=0)
     assert env_state(env) is None
-    with pytest.raises(ValueError, match="cannot take a state"):
+    with pytest.raises(ValueError, match="cannot restore a state"):
         set_env_state(env, {"wrappers": [], "env": {}})
 
 

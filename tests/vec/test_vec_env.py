@@ -198,7 +198,7 @@ def test_wrong_arguments_are_named() -> None:
 def test_a_face_without_a_state_says_so() -> None:
     venv = synchronous("rlkit/BitFlip-v0", 2, 0)
     assert venv.get_state() is None
-    with pytest.raises(ValueError, match="cannot take a state"):
+    with pytest.raises(ValueError, match="cannot restore a state"):
         venv.set_state({})
 
 

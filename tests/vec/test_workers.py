@@ -337,7 +337,7 @@ def test_environments_without_a_state_have_none(workers):
     venv = workers([Walk])
     venv.reset()
     assert venv.get_state() is None
-    with pytest.raises(ValueError, match="cannot take a state"):
+    with pytest.raises(ValueError, match="cannot restore a state"):
         venv.set_state({"envs": []})
 
 

@@ -177,16 +177,16 @@ def _run(
         prune(path / CHECKPOINTS, newest=world.steps)
 
     try:
-        with ProgressReport(total, world.steps) as progress, stop_requests() as received:
+        with ProgressReport(total, world.steps) as progress, stop_requests() as stop:
             for metrics in fitting.iterate(world, data, generator):
                 step = world.steps
                 progress.update(step)
                 if step % every == 0 or step == 1:
                     curves = {f"world/{name}": value for name, value in metrics.items()}
                     events.write(curves, {}, step)
-                if received and step < total:
+                if stop.is_set() and step < total:
                     save()
-                    return earlier + time.monotonic() - began, received[0].name
+                    return earlier + time.monotonic() - began, stop.reason
                 if time.monotonic() - kept >= save_every_s and step < total:
                     save()
                     kept = time.monotonic()
