@@ -211,11 +211,7 @@ class CueMaze(SimulationEnv):
     """
 
     def __init__(
-        self,
-        render_mode: str | None = None,
-        *,
-        length: int = 10,
-        visible_steps: int | None = 1,
+        self, render_mode: str | None = None, *, length: int = 10, visible_steps: int | None = 1
     ) -> None:
         simulation, limit = _simulation(length, visible_steps)
         super().__init__(simulation, render_mode, limit)

@@ -66,3 +66,40 @@ class Bandit(gym.Env):
         )
         given = action - 5 if isinstance(self.action_space, spaces.Discrete) else float(action[0])
         return self.shown, -abs(float(given - wanted)), True, False, {}
+
+
+class Clock(gym.Env):
+    """Observes the number of steps since its reset, in every entry; the reward is that number.
+
+    Args:
+        observation_space: Space of the observations.
+        action_space: Space of the actions, which have no effect.
+        length: Steps until truncation; None for never.
+        start: Number after the reset.
+    """
+
+    def __init__(self, observation_space=None, action_space=None, length=None, start=1):
+        self.observation_space = observation_space or spaces.Box(1, 1000, (3,), np.float32)
+        self.action_space = action_space or spaces.Discrete(3, start=1)
+        self.last = None if length is None else start + length
+        self.start = self.clock = start
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.clock = self.start
+        return self._observe(), {}
+
+    def step(self, action):
+        self.clock += 1
+        is_over = self.clock == self.last
+        return self._observe(), float(self.clock), False, is_over, {}
+
+    def get_state(self):
+        return {"clock": self.clock}
+
+    def set_state(self, state):
+        self.clock = state["clock"]
+
+    def _observe(self):
+        space = self.observation_space
+        return np.full(space.shape, self.clock, space.dtype)

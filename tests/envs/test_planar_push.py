@@ -3,6 +3,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulations import assert_image_changes, assert_rows_are_independent
 
 from rlkit.envs.planar_push import (
     CONTROL_PERIOD,
@@ -175,16 +176,11 @@ def test_starts_are_apart_and_no_start_satisfies_its_goal():
 
 def test_rows_do_not_influence_each_other():
     rng = np.random.default_rng(4)
-    uniforms = rng.random((9, 6))
-    simulation = PlanarPushSimulation()
-    batch = simulation.initial(uniforms)
-    rows = [simulation.initial(uniforms[i : i + 1]) for i in range(9)]
-    for _ in range(60):
-        action = chasing(batch, rng, rng.uniform(-1, 1, (9, 2))).astype(np.float32)
-        batch = simulation.step(batch, action)
-        rows = [simulation.step(row, action[i : i + 1]) for i, row in enumerate(rows)]
-    for key, value in batch.items():
-        np.testing.assert_array_equal(value, np.concatenate([row[key] for row in rows]))
+
+    def act(state):
+        return chasing(state, rng, rng.uniform(-1, 1, (9, 2)))
+
+    assert_rows_are_independent(PlanarPushSimulation(), rng.random((9, 6)), 60, act)
 
 
 def go_behind_and_push(observation):
@@ -237,12 +233,8 @@ def test_the_environment_passes_gymnasiums_checker():
     check_env(PlanarPush(), skip_render_check=True)
 
 
-def test_pictures_show_the_pusher_move():
-    simulation, state = started(1)
-    before = simulation.render(state, 96)
-    after = simulation.render(simulation.step(state, np.ones((1, 2))), 96)
-    assert before.shape == (96, 96, 3)
-    assert (before != after).any()
+def test_images_show_the_pusher_move():
+    assert_image_changes(*started(1), np.ones((1, 2)))
 
 
 def test_an_unknown_reward_is_named():

@@ -3,6 +3,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulations import assert_image_changes, assert_rows_are_independent
 
 from rlkit.envs.planar_reach import (
     ARM_LENGTH,
@@ -124,17 +125,9 @@ def test_observations_stay_in_their_space(seed, links):
 
 @pytest.mark.parametrize("links", [2, 3])
 def test_rows_do_not_influence_each_other(links):
-    simulation = PlanarReachSimulation(links)
-    rng = np.random.default_rng(2)
+    simulation, rng = PlanarReachSimulation(links), np.random.default_rng(2)
     uniforms = rng.random((7, simulation.draws))
-    batch = simulation.initial(uniforms)
-    rows = [simulation.initial(uniforms[i : i + 1]) for i in range(7)]
-    for _ in range(30):
-        action = rng.uniform(-1, 1, (7, links)).astype(np.float32)
-        batch = simulation.step(batch, action)
-        rows = [simulation.step(row, action[i : i + 1]) for i, row in enumerate(rows)]
-    for key, value in batch.items():
-        assert value.tobytes() == np.concatenate([row[key] for row in rows]).tobytes()
+    assert_rows_are_independent(simulation, uniforms, 30, lambda _: rng.uniform(-1, 1, (7, links)))
 
 
 def test_actions_beyond_the_range_are_clipped():
@@ -182,13 +175,8 @@ def test_the_environment_passes_gymnasiums_checker():
     check_env(PlanarReach(), skip_render_check=True)
 
 
-def test_pictures_show_the_arm_move():
-    simulation, state = started(1)
-    before = simulation.render(state, 96)
-    after = simulation.render(simulation.step(state, np.ones((1, 2))), 96)
-    assert before.shape == (96, 96, 3)
-    assert before.dtype == np.uint8
-    assert (before != after).any()
+def test_images_show_the_arm_move():
+    assert_image_changes(*started(1), np.ones((1, 2)))
 
 
 def test_bad_arguments_are_named():

@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 
 import rlkit.envs  # noqa: F401
-from rlkit.envs.point_maze import MAZES, PointMaze, PointMazeSimulation
+from rlkit.envs.point_maze import MAZES, RADIUS, PointMaze, PointMazeSimulation
 
-RADIUS = 0.2
 every_maze = pytest.mark.parametrize("maze", MAZES)
 
 
@@ -20,6 +19,13 @@ def state_at(simulation, places, velocities, goal=(0.0, 0.0)):
         "velocity": np.atleast_2d(velocities).astype(np.float32),
         "goal": np.broadcast_to(np.float32(goal), places.shape),
     }
+
+
+def pushed(simulation, state, action, steps):
+    """The state after the same action at every step."""
+    for _ in range(steps):
+        state = simulation.step(state, np.array([action], np.float32))
+    return state
 
 
 def clearance(simulation, position):
@@ -100,10 +106,7 @@ def test_a_disc_slides_round_a_corner():
     # In U the inner wall ends at the corner (3, 2); the disc's centre passes below half a radius
     # into the wall's shadow.
     simulation = PointMazeSimulation("U", "sparse", False)
-    state = state_at(simulation, (3.08, 1.7), (0.0, 0.0))
-    up = np.array([[0.0, 1.0]], np.float32)
-    for _ in range(12):
-        state = simulation.step(state, up)
+    state = pushed(simulation, state_at(simulation, (3.08, 1.7), (0.0, 0.0)), (0, 1), 12)
     x, y = state["position"][0] + 2.5
     assert y > 2.5
     assert x >= 3 + RADIUS - 1e-5
@@ -111,10 +114,7 @@ def test_a_disc_slides_round_a_corner():
 
 def test_free_motion_follows_its_equation():
     simulation = PointMazeSimulation("Open", "sparse", False)
-    state = state_at(simulation, (1.5, 3.5), (0.0, 0.0))
-    right = np.array([[1.0, 0.0]], np.float32)
-    for _ in range(15):
-        state = simulation.step(state, right)
+    state = pushed(simulation, state_at(simulation, (1.5, 3.5), (0.0, 0.0)), (1, 0), 15)
     # v = v_top (1 - q^n) with q = 1 - damping dt, summed over substeps of 0.05 s.
     speed = 2.0 * (1 - 0.85 ** np.arange(1, 31))
     assert state["velocity"][0, 0] == pytest.approx(speed[-1], rel=1e-5)

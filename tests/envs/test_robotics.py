@@ -12,6 +12,9 @@ import pytest
 
 pytest.importorskip("gymnasium_robotics", reason="the extra `robotics` is not installed")
 
+import continue_robotics
+from continue_robotics import continued
+
 from rlkit.envs import make as construct
 from rlkit.envs.make import make
 from rlkit.envs.robotics import ManipulateRule, MazeRule, ReachRule, RoboticsEnv
@@ -174,27 +177,6 @@ def test_setting_a_state_keeps_it() -> None:
         )
 
 
-CONTINUE = """
-import json, sys
-import numpy as np
-from rlkit.envs.make import make
-answers = {}
-for env_id, state in json.load(sys.stdin).items():
-    env = make(env_id, max_episode_steps=1000)
-    env.reset(seed=12345)
-    env.unwrapped.set_state(state)
-    env.action_space.seed(7)
-    seen = []
-    for step in range(200):
-        observation, reward, *_ = env.step(env.action_space.sample())
-        if step % 60 == 59:
-            observation, _ = env.reset()
-        seen.append([float(reward).hex(), *(float(x).hex() for x in observation["observation"])])
-    answers[env_id] = seen
-print(json.dumps(answers))
-"""
-
-
 def test_a_new_process_continues_bit_for_bit() -> None:
     states: dict[str, Any] = {}
     expected: dict[str, list[list[str]]] = {}
@@ -208,18 +190,9 @@ def test_a_new_process_continues_bit_for_bit() -> None:
             for key, value in state.items()
         }
         robot_of(env).set_state(state)
-        env.action_space.seed(7)
-        seen = []
-        for step in range(200):
-            observation, reward, *_ = env.step(env.action_space.sample())
-            if step % 60 == 59:
-                observation, _ = env.reset()
-            seen.append(
-                [float(reward).hex(), *(float(x).hex() for x in observation["observation"])]
-            )
-        expected[env_id] = seen
+        expected[env_id] = continued(env)
     done = subprocess.run(
-        [sys.executable, "-c", CONTINUE],
+        [sys.executable, continue_robotics.__file__],
         input=json.dumps(states),
         capture_output=True,
         text=True,

@@ -276,18 +276,10 @@ def test_pictures(env_id):
 def test_trains_under_stable_baselines3_hindsight(env_id):
     env = gym.make(env_id, max_episode_steps=10)
     algorithm = DQN if isinstance(env.action_space, gym.spaces.Discrete) else SAC
-    model = algorithm(
-        "MultiInputPolicy",
-        env,
-        replay_buffer_class=HerReplayBuffer,
-        learning_starts=40,
-        batch_size=16,
-        buffer_size=400,
-        train_freq=8,
-        policy_kwargs={"net_arch": [8]},
-        seed=0,
-        device="cpu",
-    )
+    sizes = {"learning_starts": 40, "batch_size": 16, "buffer_size": 400, "train_freq": 8}
+    options = {"policy_kwargs": {"net_arch": [8]}, "seed": 0, "device": "cpu"}
+    hindsight = {"replay_buffer_class": HerReplayBuffer}
+    model = algorithm("MultiInputPolicy", env, **hindsight, **sizes, **options)
     model.learn(200)
     sample = model.replay_buffer.sample(256)
     goals = sample.next_observations["achieved_goal"], sample.next_observations["desired_goal"]

@@ -5,6 +5,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulations import assert_rows_are_independent
 
 from rlkit.envs.waypoint import (
     AIRSPEED,
@@ -151,17 +152,9 @@ def test_a_flight_that_ends_where_it_began_is_cut():
 
 
 def test_rows_do_not_influence_each_other():
-    rng = np.random.default_rng(4)
-    simulation = WaypointSimulation()
+    simulation, rng = WaypointSimulation(), np.random.default_rng(4)
     uniforms = rng.random((9, simulation.draws))
-    batch = simulation.initial(uniforms)
-    rows = [simulation.initial(uniforms[i : i + 1]) for i in range(9)]
-    for _ in range(60):
-        action = rng.uniform(-1, 1, (9, 2)).astype(np.float32)
-        batch = simulation.step(batch, action)
-        rows = [simulation.step(row, action[i : i + 1]) for i, row in enumerate(rows)]
-    for key, value in batch.items():
-        assert value.tobytes() == np.concatenate([row[key] for row in rows]).tobytes()
+    assert_rows_are_independent(simulation, uniforms, 60, lambda _: rng.uniform(-1, 1, (9, 2)))
 
 
 def pose(x, y, z, heading):

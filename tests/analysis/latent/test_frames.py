@@ -1,8 +1,8 @@
-import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
 from PIL import Image
+from small_envs import Clock
 
 from rlkit.analysis.latent.frames import gather_frames, held_out_frames, training_frames
 from rlkit.envs.make import make
@@ -22,26 +22,11 @@ def save_pngs(folder, frames, mode=None):
         Image.fromarray(frame.squeeze()).convert(mode).save(folder / f"{i:04}.png")
 
 
-class Shades(gym.Env):
-    """An environment of its own without a vector form: the picture brightens with each step."""
-
-    action_space = spaces.Discrete(2)
+class Shades(Clock):
+    """An environment without a vector form: the image becomes brighter with each step."""
 
     def __init__(self, shape=(32, 32, 1), kind=np.uint8):
-        self.observation_space = spaces.Box(0, 255, shape, kind)
-
-    def _observe(self):
-        space = self.observation_space
-        return np.full(space.shape, self.steps, space.dtype)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.steps = 0
-        return self._observe(), {}
-
-    def step(self, action):
-        self.steps += 1
-        return self._observe(), 0.0, False, self.steps == 20, {}
+        super().__init__(spaces.Box(0, 255, shape, kind), spaces.Discrete(2), length=20, start=0)
 
 
 def shades(env_id, **arguments):

@@ -8,6 +8,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 from gymnasium.wrappers import TimeLimit
+from small_envs import Clock
 
 from rlkit.envs import make as construct
 from rlkit.envs.make import make
@@ -50,34 +51,6 @@ VARIANTS = {
     "rlkit/PlanarReach-HiddenVelocity-v0": ("rlkit/PlanarReach-v0", [0, 1, 2, 3, 6, 7]),
     "rlkit/PlanarPush-HiddenVelocity-v0": ("rlkit/PlanarPush-v0", [0, 1, 4, 5, 8, 9]),
 }
-
-
-class Ramp(gym.Env):
-    """Observes its own clock, so that what a wrapper shows tells when it was seen."""
-
-    def __init__(self, observation_space=None, action_space=None):
-        self.observation_space = observation_space or spaces.Box(1, 1000, (3,), np.float32)
-        self.action_space = action_space or spaces.Discrete(3, start=1)
-        self.clock = 0
-
-    def _observe(self):
-        space = self.observation_space
-        return np.full(space.shape, self.clock, space.dtype)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.clock = 1
-        return self._observe(), {}
-
-    def step(self, action):
-        self.clock += 1
-        return self._observe(), float(self.clock), False, False, {}
-
-    def get_state(self):
-        return {"clock": self.clock}
-
-    def set_state(self, state):
-        self.clock = state["clock"]
 
 
 def sensed(observation):
@@ -196,7 +169,7 @@ def test_a_spec_rebuilds_the_wrappers(wrap):
 
 def test_hidden_indices():
     env = HideIndices(
-        Ramp(spaces.Box(np.arange(4.0), np.arange(4.0) + 9, dtype=np.float64)), [0, -2]
+        Clock(spaces.Box(np.arange(4.0), np.arange(4.0) + 9, dtype=np.float64)), [0, -2]
     )
     assert env.observation_space == spaces.Box(
         np.array([1.0, 3.0]), np.array([10.0, 12.0]), dtype=np.float64
@@ -208,38 +181,38 @@ def test_hidden_indices():
 
 
 def test_delay():
-    np.testing.assert_array_equal(shown(Delay(Ramp(), 3), 8), [1, 1, 1, 1, 2, 3, 4, 5, 6])
-    np.testing.assert_array_equal(shown(Delay(Ramp(), 0), 4), [1, 2, 3, 4, 5])
-    env = Delay(Ramp(), 2)
+    np.testing.assert_array_equal(shown(Delay(Clock(), 3), 8), [1, 1, 1, 1, 2, 3, 4, 5, 6])
+    np.testing.assert_array_equal(shown(Delay(Clock(), 0), 4), [1, 2, 3, 4, 5])
+    env = Delay(Clock(), 2)
     shown(env, 5)
     np.testing.assert_array_equal(shown(env, 3), [1, 1, 1, 2])  # nothing of the episode before
 
 
 def test_dropped_frames():
-    seen = shown(DropFrames(Ramp(), 0.3), 4000)
+    seen = shown(DropFrames(Clock(), 0.3), 4000)
     time = np.arange(1, 4002)
     fresh = seen == time
     assert fresh[0]
     np.testing.assert_array_equal(seen, np.maximum.accumulate(np.where(fresh, time, 0)))
     assert abs(fresh[1:].mean() - 0.7) < 0.03
-    assert (shown(DropFrames(Ramp(), 1.0), 5) == 1).all()
-    np.testing.assert_array_equal(shown(DropFrames(Ramp(), 0.0), 5), np.arange(1, 7))
+    assert (shown(DropFrames(Clock(), 1.0), 5) == 1).all()
+    np.testing.assert_array_equal(shown(DropFrames(Clock(), 0.0), 5), np.arange(1, 7))
 
 
 def test_flicker():
-    env = Flicker(Ramp(), 0.25)
+    env = Flicker(Clock(), 0.25)
     assert (env.observation_space.low == 0).all()  # although the clock starts at 1
     seen = shown(env, 4000)
     blank = seen == 0
     np.testing.assert_array_equal(seen[~blank], np.arange(1, 4002)[~blank])
     assert abs(blank.mean() - 0.25) < 0.03
     assert not blank[1:][blank[:-1]].all()  # independent from step to step
-    assert (shown(Flicker(Ramp(), 1.0), 5) == 0).all()
+    assert (shown(Flicker(Clock(), 1.0), 5) == 0).all()
     assert Flicker(make("rlkit/BitFlip-v0"), 0.5).reset(seed=0)[0]["observation"].dtype == np.int8
 
 
 def test_noise():
-    env = ObservationNoise(Ramp(), [0.5, 0.0, 2.0])
+    env = ObservationNoise(Clock(), [0.5, 0.0, 2.0])
     assert env.observation_space.low.tolist() == [-np.inf, 1, -np.inf]
     assert env.observation_space.high.tolist() == [np.inf, 1000, np.inf]
     seen = [env.reset(seed=0)[0]] + [env.step(action)[0] for action in actions_of(env, 900)]
@@ -252,20 +225,20 @@ def test_noise():
 
 
 def test_previous_step():
-    env = PreviousStep(Ramp(), reward=True)  # Discrete(3, start=1)
+    env = PreviousStep(Clock(), reward=True)  # Discrete(3, start=1)
     assert env.observation_space.low.tolist() == [1, 1, 1, 0, 0, 0, -np.inf]
     assert env.reset(seed=0)[0].tolist() == [1, 1, 1, 0, 0, 0, 0]
     assert env.step(1)[0].tolist() == [2, 2, 2, 1, 0, 0, 2]
     assert env.step(3)[0].tolist() == [3, 3, 3, 0, 0, 1, 3]
     assert env.reset()[0].tolist() == [1, 1, 1, 0, 0, 0, 0]
-    env = PreviousStep(Ramp(action_space=spaces.Box(2, 5, (2,), np.float32)))
+    env = PreviousStep(Clock(action_space=spaces.Box(2, 5, (2,), np.float32)))
     assert env.observation_space.low.tolist() == [1, 1, 1, 0, 0]  # the start's zeros count
     assert env.observation_space.high.tolist() == [1000] * 3 + [5, 5]
     env.reset(seed=0)
     observation = env.step(np.array([3, 99], np.float32))[0]
     assert observation.tolist() == [2, 2, 2, 3, 5]
     assert observation.dtype == np.float32
-    only = PreviousStep(Ramp(), action=False, reward=True)
+    only = PreviousStep(Clock(), action=False, reward=True)
     only.reset(seed=0)
     assert only.step(2)[0].tolist() == [2, 2, 2, 2]
 
@@ -275,7 +248,7 @@ def test_random_wrappers_leave_the_environment_alone_and_differ_from_each_other(
     for seed in (7, None):  # starts of later episodes too
         first, other = plain.reset(seed=seed)[0], noisy.reset(seed=seed)[0]
         np.testing.assert_array_equal(first["desired_goal"], other["desired_goal"])
-    inner = Flicker(Ramp(), 0.5)
+    inner = Flicker(Clock(), 0.5)
     both = Flicker(inner, 0.5)
     blank = shown(both, 2000) == 0
     assert abs(blank.mean() - 0.75) < 0.05  # the same numbers twice would give a half
@@ -286,29 +259,32 @@ def test_random_wrappers_leave_the_environment_alone_and_differ_from_each_other(
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: HideIndices(Ramp(), [3]), r"indices 0 to 2, got \[3\]"),
-        (lambda: HideIndices(Ramp(), [0, -3]), r"repeat: \[0, -3\]"),
-        (lambda: HideIndices(Ramp(), [0, 1, 2]), "leaves nothing"),
-        (lambda: HideIndices(Ramp(), []), r"list of integers, got \[\]"),
-        (lambda: HideIndices(Ramp(), [0.5]), r"list of integers, got \[0.5\]"),
-        (lambda: HideIndices(Ramp(spaces.Box(0, 1, (2, 2))), [0]), "Box with one axis, got Box"),
-        (lambda: HideIndices(Ramp(spaces.Discrete(4)), [0]), r"an array, .* got Discrete\(4\)"),
-        (lambda: Delay(Ramp(spaces.Dict(a=spaces.Discrete(2))), 1), "FlattenObservation"),
-        (lambda: ObservationNoise(Ramp(), -1.0), "not negative, got -1.0"),
-        (lambda: ObservationNoise(Ramp(), np.nan), "finite and not negative, got nan"),
-        (lambda: ObservationNoise(Ramp(), [1.0, 2.0]), r"shape \(2,\), .* fit observations \(3,\)"),
+        (lambda: HideIndices(Clock(), [3]), r"indices 0 to 2, got \[3\]"),
+        (lambda: HideIndices(Clock(), [0, -3]), r"repeat: \[0, -3\]"),
+        (lambda: HideIndices(Clock(), [0, 1, 2]), "leaves nothing"),
+        (lambda: HideIndices(Clock(), []), r"list of integers, got \[\]"),
+        (lambda: HideIndices(Clock(), [0.5]), r"list of integers, got \[0.5\]"),
+        (lambda: HideIndices(Clock(spaces.Box(0, 1, (2, 2))), [0]), "Box with one axis, got Box"),
+        (lambda: HideIndices(Clock(spaces.Discrete(4)), [0]), r"an array, .* got Discrete\(4\)"),
+        (lambda: Delay(Clock(spaces.Dict(a=spaces.Discrete(2))), 1), "FlattenObservation"),
+        (lambda: ObservationNoise(Clock(), -1.0), "not negative, got -1.0"),
+        (lambda: ObservationNoise(Clock(), np.nan), "finite and not negative, got nan"),
         (
-            lambda: ObservationNoise(Ramp(spaces.Box(0, 255, (3,), np.uint8)), 1.0),
+            lambda: ObservationNoise(Clock(), [1.0, 2.0]),
+            r"shape \(2,\), .* fit observations \(3,\)",
+        ),
+        (
+            lambda: ObservationNoise(Clock(spaces.Box(0, 255, (3,), np.uint8)), 1.0),
             "noise needs an observation of floats",
         ),
-        (lambda: Flicker(Ramp(), 1.5), r"probability must lie in \[0, 1\], got 1.5"),
-        (lambda: DropFrames(Ramp(), float("nan")), "probability .* got nan"),
-        (lambda: Delay(Ramp(), -1), "at least 0, got -1"),
-        (lambda: Delay(Ramp(), 1.5), "an integer of at least 0, got 1.5"),
-        (lambda: PreviousStep(Ramp(), action=False), "nothing to append"),
+        (lambda: Flicker(Clock(), 1.5), r"probability must lie in \[0, 1\], got 1.5"),
+        (lambda: DropFrames(Clock(), float("nan")), "probability .* got nan"),
+        (lambda: Delay(Clock(), -1), "at least 0, got -1"),
+        (lambda: Delay(Clock(), 1.5), "an integer of at least 0, got 1.5"),
+        (lambda: PreviousStep(Clock(), action=False), "nothing to append"),
         (lambda: PreviousStep(make(GOALS), reward=True), "original goal's reward would stay"),
         (
-            lambda: PreviousStep(Ramp(action_space=spaces.Sequence(spaces.Discrete(2)))),
+            lambda: PreviousStep(Clock(action_space=spaces.Sequence(spaces.Discrete(2)))),
             "fixed size to be appended",
         ),
         (lambda: Masked(PlanarReachSimulation(), (8,)), r"0 to 7, got \(8,\)"),
