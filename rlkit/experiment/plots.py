@@ -204,6 +204,25 @@ def thousands(value: float) -> str:
     return f"{value / 1e3:g}k" if abs(value) >= 1e3 else f"{value:g}"
 
 
+def mean_with_range(
+    axes: Axes, steps: Array, values: Array, style: tuple[str, str, str | None], **line: Any
+) -> None:
+    """Draws the mean of several curves as a line and their range as a band.
+
+    Args:
+        axes: Where to draw.
+        steps: `(T,)`.
+        values: `(N, T)`; one curve has no band.
+        style: Colour, line style and marker.
+        **line: Further properties of the line.
+    """
+    colour, dashes, marker = style
+    if len(values) > 1:
+        low, high = values.min(0), values.max(0)
+        axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.plot(steps, values.mean(0), dashes, color=colour, linewidth=2, marker=marker, **line)
+
+
 def remove_spines(axes: Axes) -> None:
     """Takes from axes the lines that say nothing."""
     for side in ("top", "right"):

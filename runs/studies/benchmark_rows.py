@@ -82,12 +82,9 @@ def _speeds(what: str, ours: float, theirs: float, peer: str, digits: int = 1) -
 
 def _fetch_reach(result: dict[str, Any]) -> Iterator[list[str]]:
     seconds = result["median_seconds"]
-    yield [
-        "FetchReach-v4 to 95 % success, collecting and learning",
-        f"{seconds['ours']:.1f} s",
-        f"{seconds['sb3']:.0f} s (SB3 SAC + HER)",
-        f"{result['times_faster']['sb3']:.0f} x",
-    ]
+    ours, theirs = f"{seconds['ours']:.1f} s", f"{seconds['sb3']:.0f} s (SB3 SAC + HER)"
+    faster = f"{result['times_faster']['sb3']:.0f} x"
+    yield ["FetchReach-v4 to 95 % success, collecting and learning", ours, theirs, faster]
 
 
 def _pendulum_recurrent(result: dict[str, Any]) -> Iterator[list[str]]:

@@ -102,9 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "settings": args.settings,
         "factor": args.factor,
     }
-    old = json.loads(PATH.read_text()) if PATH.exists() else {}
-    if old and any(old[key] != value for key, value in head.items()):
-        raise ValueError(f"{PATH} holds another sweep; remove it first")
+    old = training_runs.read_results(PATH, head, "remove it to start again")
     known = {row["beta"]: row["runs"] for row in old.get("rows", [])}
     rows = [{"beta": beta, "runs": known.get(beta, [])} for beta in sorted({*args.betas, *known})]
     todo: dict[TrainingRun, dict[str, Any]] = {}

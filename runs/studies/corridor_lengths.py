@@ -9,7 +9,6 @@ written after each corridor; another call continues from there.
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -70,13 +69,7 @@ class CorridorLengths:
 
     def __init__(self, path: Path, budget: Mapping[str, Any]) -> None:
         self._path = path
-        found = json.loads(path.read_text()) if path.exists() else {}
-        for key, value in budget.items():
-            if found and found[key] != value:
-                raise ValueError(
-                    f"{path} holds results with {key} = {found[key]!r}, not {value!r}; "
-                    f"remove it to start again"
-                )
+        found = training_runs.read_results(path, budget, "remove it to start again")
         self.content: dict[str, Any] = {
             "kind": "corridor lengths",
             "recipe": RECIPE,

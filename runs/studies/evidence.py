@@ -46,13 +46,8 @@ class Evidence:
         self._path, self._recipe, self._settings = path, recipe, tuple(settings)
         plan = load_recipe(recipe, settings)
         facts = {"recipe": recipe, "settings": list(settings), "env": plan.env, "agent": plan.agent}
-        found = json.loads(path.read_text()) if path.exists() and not overwrite else {}
-        for key, value in facts.items():
-            if found and found[key] != value:
-                raise ValueError(
-                    f"{path} holds {key} = {found[key]!r}, not {value!r}; choose another --name, "
-                    f"or train all variants again with --overwrite"
-                )
+        hint = "choose another --name, or train all variants again with --overwrite"
+        found = {} if overwrite else training_runs.read_results(path, facts, hint)
         self.content: dict[str, Any] = {
             **facts,
             "versions": found.get("versions", training_runs.versions()),

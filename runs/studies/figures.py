@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 from numpy.typing import NDArray
 
-from rlkit.experiment.plots import remove_spines, thousands
+from rlkit.experiment.plots import mean_with_range, remove_spines, thousands
 
 # Okabe and Ito (2008): distinguishable with colour blindness. Line styles differ as well.
 BLUE = "#0072B2"
@@ -50,21 +50,9 @@ def variant_curves(result: Mapping[str, Any]) -> Figure:
     others = iter(_OTHERS * len(variants))
     for name, runs in variants.items():
         steps, values = seed_curves(runs, 1 if is_success else 2)
-        colour, line, marker = _STYLES.get(name) or next(others)
-        if len(values) > 1:
-            axes.fill_between(
-                steps, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0
-            )
-        axes.plot(
-            steps,
-            values.mean(0),
-            line,
-            color=colour,
-            linewidth=2,
-            marker=marker if len(steps) <= 30 else None,
-            markersize=4.5,
-            label=name,
-        )
+        colour, dashes, marker = _STYLES.get(name) or next(others)
+        style = (colour, dashes, marker if len(steps) <= 30 else None)
+        mean_with_range(axes, steps, values, style, markersize=4.5, label=name)
     seeds = max(len(runs) for runs in variants.values())
     label = (
         f"environment steps (mean and range of {seeds} seeds)" if seeds > 1 else "environment steps"

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -254,6 +254,24 @@ def versions() -> dict[str, str]:
     for name in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)
+    return found
+
+
+def read_results(path: Path, expected: Mapping[str, Any], hint: str) -> dict[str, Any]:
+    """The contents of a results file; empty if there is none.
+
+    Args:
+        path: The file.
+        expected: Values that the file must have.
+        hint: What to do otherwise; ends the error.
+
+    Raises:
+        ValueError: If the file has other values.
+    """
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    for key, value in expected.items():
+        if found and found[key] != value:
+            raise ValueError(f"{path} holds {key} = {found[key]!r}, not {value!r}; {hint}")
     return found
 
 

@@ -1,26 +1,16 @@
 """`runs/bench/kill_resume.py` in small: two kills of one agent, and a full disk."""
 
-import importlib.util
 import random
 import shutil
 import signal
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from bench_scripts import bench_fixture
 
-SCRIPT = Path(__file__).parents[2] / "runs" / "bench" / "kill_resume.py"
-
-
-@pytest.fixture(scope="module")
-def bench():
-    spec = importlib.util.spec_from_file_location("kill_resume", SCRIPT)
-    sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+bench = bench_fixture("kill_resume")
 
 
 @pytest.fixture(scope="module")

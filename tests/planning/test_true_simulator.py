@@ -3,28 +3,18 @@
 The tasks are those of `runs/bench/planners.py`, in small.
 """
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from bench_scripts import bench_fixture
 
 from rlkit.planning import CEM, ICEM, MPPI
 
-SCRIPT = Path(__file__).parents[2] / "runs" / "bench" / "planners.py"
 SEARCHES = (CEM, ICEM, MPPI)
 
 
-@pytest.fixture(scope="module")
-def bench():
-    spec = importlib.util.spec_from_file_location("planners", SCRIPT)
-    sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+bench = bench_fixture("planners")
 
 
 @pytest.mark.parametrize("kind", SEARCHES)

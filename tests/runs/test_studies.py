@@ -48,7 +48,7 @@ def test_the_lengths_continue_where_they_were(tmp_path):
     again.add("lstm", 3, a_run(50, 0.5))
     assert list(again.next_run("lstm", 3, tmp_path)) == []
     assert (tmp_path / "cue-maze-lengths.png").stat().st_size > 1_000
-    with pytest.raises(ValueError, match="results with steps = 500, not 600; remove it"):
+    with pytest.raises(ValueError, match="holds steps = 500, not 600; remove it"):
         study.CorridorLengths(path, {**budget, "steps": 600})
 
 

@@ -1,26 +1,16 @@
 """`runs/bench/world_speed.py` in small."""
 
-import importlib.util
 import json
 import math
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from bench_scripts import bench_fixture
 
 from rlkit.world import WORLDS
 
-SCRIPT = Path(__file__).parents[2] / "runs" / "bench" / "world_speed.py"
-
-
-@pytest.fixture(scope="module")
-def bench():
-    spec = importlib.util.spec_from_file_location("world_speed", SCRIPT)
-    sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+bench = bench_fixture("world_speed")
 
 
 NAMES = ["ensemble", "mdn_rnn", "rssm gaussian", "rssm categorical", "seq2seq", "seq2seq attention"]

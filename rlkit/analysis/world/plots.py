@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from rlkit.experiment.plots import remove_spines
+from rlkit.experiment.plots import mean_with_range, remove_spines
 
 # Colours of Okabe and Ito (2008), told apart by all eyes; everybody has a line of their own, too.
 _STYLES = {
@@ -229,22 +229,8 @@ def _curve(
 ) -> None:
     values = np.array(curves, float)  # null, where infinite, becomes NaN and is not drawn
     steps = np.arange(1, values.shape[1] + 1)
-    colour, line, marker = style
-    if len(values) > 1:
-        axes.fill_between(
-            steps, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0
-        )
-    axes.plot(
-        steps,
-        values.mean(0),
-        line,
-        color=colour,
-        linewidth=2,
-        marker=marker,
-        markersize=5,
-        markevery=[step - 1 for step in horizons],
-        label=name,
-    )
+    marks = [step - 1 for step in horizons]
+    mean_with_range(axes, steps, values, style, markersize=5, markevery=marks, label=name)
 
 
 def _legend(figure: Figure, axes: Axes, entries: int) -> None:
