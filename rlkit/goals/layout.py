@@ -22,8 +22,8 @@ ACHIEVED, DESIRED, VISIBLE = "achieved_goal", "desired_goal", "goal_visible"
 class ObservationLayout:
     """Columns of a flat observation.
 
-    The parts of a Dict follow each other in the Dict's own order, which Gymnasium sorts by key: the
-    achieved goal before the observation. The desired goal is a vector of its own.
+    The parts of a Dict are sorted by key: the achieved goal comes before the observation. The
+    desired goal is a vector of its own.
 
     Attributes:
         space: What the flat observation is made of, without the desired goal.
@@ -48,7 +48,8 @@ class ObservationLayout:
         if isinstance(space, spaces.Dict):
             goal = space.spaces[DESIRED] if is_goal_space(space) else None
             out = {DESIRED, *without}
-            space = spaces.Dict([(key, s) for key, s in space.spaces.items() if key not in out])
+            # Of a dict, Gymnasium sorts the keys: environments that list them otherwise agree.
+            space = spaces.Dict({key: s for key, s in space.spaces.items() if key not in out})
         layout = cls(space, goal)
         _ = layout.size, layout.goal_size  # refuses spaces without a vector form
         return layout

@@ -74,8 +74,10 @@ BOX = spaces.Box(-1, 1, (2,), np.float32)
 GOALS = {"observation": spaces.Box(-1, 1, (3,)), "achieved_goal": BOX, "desired_goal": BOX}
 
 
-def test_a_layout_keeps_the_order_of_the_space_and_leaves_out_the_desired_goal():
-    layout = ObservationLayout.of(spaces.Dict({**GOALS, "goal_visible": spaces.Discrete(2)}))
+@pytest.mark.parametrize("unsorted", [False, True])
+def test_a_layout_sorts_the_keys_and_leaves_out_the_desired_goal(unsorted):
+    parts = {**GOALS, "goal_visible": spaces.Discrete(2)}
+    layout = ObservationLayout.of(spaces.Dict(**parts) if unsorted else spaces.Dict(parts))
     observation = {
         "observation": np.full((4, 3), 3),
         "achieved_goal": np.full((4, 2), 2),
