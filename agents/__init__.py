@@ -13,6 +13,8 @@ from rlkit.agents.td3 import TD3 as TD3
 from rlkit.agents.td3 import TD3Config as TD3Config
 from rlkit.agents.td3 import TD3Learner as TD3Learner
 from rlkit.offpolicy.algorithm import Algorithm as Algorithm
-from rlkit.offpolicy.learner import Learner as Learner
+from rlkit.offpolicy.contract import Learner as Learner
+from rlkit.offpolicy.learner import GradientLearner as GradientLearner
+from rlkit.offpolicy.settings import ActorCriticConfig as ActorCriticConfig
 from rlkit.offpolicy.settings import LearnerConfig as LearnerConfig
 from rlkit.offpolicy.settings import Sizes as Sizes

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from rlkit.networks.gradient import Metrics, State
 from rlkit.offpolicy.algorithm import Algorithm
-from rlkit.offpolicy.learner import Learner, weighted_mean, with_target
-from rlkit.offpolicy.recurrent import Recall
+from rlkit.offpolicy.learner import GradientLearner, with_target
 from rlkit.offpolicy.settings import LearnerConfig
+from rlkit.offpolicy.transitions import Inputs, Transitions
 
 
 @dataclass(frozen=True)
@@ -42,81 +42,66 @@ class DQNConfig(LearnerConfig):
     exploration_final_eps: float = 0.05
     """Share of random actions afterwards, in [0, 1]."""
 
-    def __post_init__(self) -> None:
-        """Refuses values out of range, by name."""
-        super().__post_init__()
-        for name in ("critic_sees_goal", "critic_sees_reward"):
-            if getattr(self, name):
-                raise ValueError(
-                    f"{name} = True does not go with DQN, whose critic acts and would show what is "
-                    f"hidden; leave it out"
-                )
-        if self.encoder_sharing == "actor":
-            raise ValueError(
-                'encoder_sharing = "actor" does not go with DQN, which has no actor beside its '
-                "critic; leave it out"
-            )
 
-
-class DQNLearner(Learner):
+class DQNLearner(GradientLearner):
     """An ensemble of action-value networks and its target."""
 
     config_class = DQNConfig
     config: DQNConfig
     acting = "critic"
+    targets: ClassVar[dict[str, str]] = {"critic_target": "critic"}
 
     def initial_state(self, generator: torch.Generator) -> State:
         """The network and its target."""
         c, s = self.config, self.sizes
         inputs = (s.observation, s.goal)
-        self.critic = self.network(inputs, s.action, c.critics, c.layer_norm)
+        self.critic = self.network("critic", inputs, s.action, c.critics, c.layer_norm)
         self.networks = {"critic": self.critic, "critic_target": self.critic}
         return with_target("critic", self.critic, generator)
 
-    def policy(self, memory: Tensor, observation: Tensor, goal: Tensor, explore: bool) -> Tensor:
+    def policy(self, inputs: Inputs, explore: bool) -> Tensor:
         """The action of highest mean value, `(n,)`; the algorithm mixes in random ones."""
-        return self.critic(self.state["critic"], (memory, observation, goal)).mean(0).argmax(-1)
+        return self.critic(self.state["critic"], inputs).mean(0).argmax(-1)
 
     def update_function(
         self, state: State, batch: State, noise: Tensor, target_rate: Tensor, step: int
     ) -> tuple[State, Metrics]:
         """The network, then its target."""
-        t = self.transitions(batch)
-        memory = self.recall(state, batch, "critic", "critic_target")
-        target = self._target(state, memory, t)
+        rows = self.transitions(state, batch, "critic", "critic_target")
+        target = self._target(state, rows)
         grad, metrics, changes = self.critic_gradient(
-            lambda v: self.critic_loss(v, memory, t, target), memory["critic"].vector, state, batch
+            lambda critic: self.critic_loss(critic, rows, target),
+            rows.critic.parameters,
+            state,
+            batch,
         )
-        metrics |= self.recurrent.grad_norm("critic", grad)
+        metrics |= self.encoder_grad_norm("critic", grad)
         changes |= self.descend(state, "critic", grad, batch)
         old = state["critic_target"]
         changes["critic_target"] = torch.lerp(old, changes["critic"], target_rate)
         return changes, metrics
 
     def critic_loss(
-        self, critic: Tensor, memory: dict[str, Recall], t: State, target: Tensor
+        self, critic: Tensor, rows: Transitions, target: Tensor
     ) -> tuple[Tensor, Metrics]:
         """Huber error of the actions taken."""
-        values = self.critic(critic, (memory["critic"].here, t["observation"], t["goal"]))
-        taken = t["action"].reshape(1, -1, 1).expand(len(values), -1, -1)
+        values = self.critic(critic, rows.critic.current)
+        taken = rows.action.reshape(1, -1, 1).expand(len(values), -1, -1)
         q = values.gather(-1, taken).squeeze(-1)
         error = F.smooth_l1_loss(q, target.expand_as(q), reduction="none")
-        loss = weighted_mean(error, t["weight"]).sum()
-        mean = weighted_mean(q, t["weight"]).mean()
+        loss = rows.mean(error).sum()
+        mean = rows.mean(q).mean()
         return loss, {"critic_loss": loss, "q_mean": mean, "q_max": q.max(), "q_min": q.min()}
 
-    def _target(self, state: State, memory: dict[str, Recall], t: State) -> Tensor:
-        seen = (t["following"], t["following_goal"])
-        values = self.critic(
-            state["critic_target"], (memory["critic_target"].following, *seen)
-        ).amin(0)
+    def _target(self, state: State, rows: Transitions) -> Tensor:
+        values = self.critic(state["critic_target"], rows["critic_target"].next).amin(0)
         if self.config.double:
-            online = self.critic(state["critic"], (memory["critic"].following, *seen))
+            online = self.critic(state["critic"], rows.critic.next)
             chosen = online.mean(0).argmax(-1, keepdim=True)
-            following = values.gather(-1, chosen).squeeze(-1)
+            next_value = values.gather(-1, chosen).squeeze(-1)
         else:
-            following = values.amax(-1)
-        return self.bound(t["reward"] + t["discount"] * following)
+            next_value = values.amax(-1)
+        return self.bound(rows.reward + rows.discount * next_value)
 
 
 class DQN(Algorithm):

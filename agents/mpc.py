@@ -17,12 +17,12 @@ from stable_baselines3.common.policies import BasePolicy
 
 from rlkit.agents.mpc_learner import MPCConfig as MPCConfig
 from rlkit.agents.mpc_learner import MPCLearner as MPCLearner
-from rlkit.goals import ObservationLayout, vector_size
+from rlkit.goals import vector_size
 from rlkit.networks.encoders import HiddenState
 from rlkit.offpolicy.algorithm import Algorithm
-from rlkit.offpolicy.planning_metrics import PlanningMetrics, metrics_of
+from rlkit.offpolicy.planning_metrics import PlanningMetrics
 from rlkit.planning import PLANNERS, Actions
-from rlkit.world import WORLDS, Layout, stored_episodes
+from rlkit.world import WORLDS, Layout
 
 
 class MPC(Algorithm):
@@ -31,7 +31,7 @@ class MPC(Algorithm):
     Options are `MPCConfig`'s fields and those of `Algorithm`, of which `train_freq` and
     `gradient_steps` (or `update_ratio`) say how often, and how far, the world model is fitted to
     all of the replay. Until `learning_starts` actions are random, and the first fit follows; from
-    then on every action is planned, in evaluation, too. The shell's hindsight has no effect.
+    then on every action is planned, in evaluation, too. Hindsight has no effect.
 
     The log always holds, beside the fit's metrics: `imagination/gap` and, with goals,
     `imagination/success_gap` (see `rlkit.offpolicy.planning_metrics`), `world/error_ahead` (squared
@@ -41,11 +41,9 @@ class MPC(Algorithm):
     decision.
     """
 
-    # A learner of another kind: it fits episodes where others learn from batches, and `act` and
-    # `train` below are the only ones to know.
-    learner_class = MPCLearner  # type: ignore[assignment]
-    learner: MPCLearner  # type: ignore[assignment]
-    report: PlanningMetrics
+    learner_class = MPCLearner
+    learner: MPCLearner
+    metrics: PlanningMetrics
     action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (spaces.Box, spaces.Discrete)
 
     def __init__(
@@ -73,42 +71,43 @@ class MPC(Algorithm):
             **options,
         )
 
-    def _setup_model(self) -> None:
-        super()._setup_model()
-        self.report = PlanningMetrics(getattr(self, "n_envs", 1), self.learner.planner.horizon)
+    def make_metrics(self) -> PlanningMetrics:
+        """See `Algorithm.make_metrics`."""
+        return PlanningMetrics(getattr(self, "n_envs", 1), self.learner.planner.horizon)
 
-    def _fresh_learner(self, seed: np.random.SeedSequence) -> Any:
-        goal = self.interface.goal
+    def make_learner(self, seed: np.random.SeedSequence) -> MPCLearner:
+        """See `rlkit.offpolicy.options.make_learner`.
+
+        Raises:
+            ValueError: If goals are not visible vectors, or latents are refreshed in training.
+        """
+        goal = self.adapter.layout.goal
         if goal is not None and not (isinstance(goal, spaces.Box) and len(goal.shape) == 1):
             raise ValueError(
-                f"MPC plans towards goals that are vectors of real numbers, not {goal}; pictures "
+                f"MPC plans towards goals that are vectors of real numbers, not {goal}; images "
                 f"become vectors with latent = ..."
             )
-        if self.interface.hides_goal:
+        if self.adapter.layout.hides_goal:
             raise ValueError(
-                "this environment hides its goal for a while, and MPC plans towards the goal that "
-                'it is shown; take an agent with memory, SAC with encoder = "gru" say'
+                "this environment hides its goal for a while, and MPC plans towards the visible "
+                'goal; use a recurrent agent, for example SAC with encoder = "gru"'
             )
-        if self.sight.latent_encoder is not None:
+        if self.observation_encoder.latent_encoder is not None:
             raise ValueError(
-                "pretraining.refresh_every > 0 does not go with MPC: codes of another version "
-                "would be another world; leave it out, so that the latent is frozen"
+                "pretraining.refresh_every > 0 does not go with MPC: latents of another version "
+                "have other dynamics; leave it out, so that the latent model is frozen"
             )
         outcomes = () if goal is not None else ("reward", "terminated")
-        actions = Actions(vector_size(self.action_space), self._choices > 0)
+        is_discrete = isinstance(self.action_space, spaces.Discrete)
+        actions = Actions(vector_size(self.action_space), is_discrete)
         return MPCLearner(
             self.config,
-            Layout.of_spaces(self.sight.space, self.action_space, outcomes),
+            Layout.of_spaces(self.observation_encoder.space, self.action_space, outcomes),
             actions,
             seed=int(seed.generate_state(1)[0]),
             device=self.device,
+            rule=self.rule,
         )
-
-    @property
-    def _choices(self) -> int:
-        """Number of Discrete actions; 0 for a Box."""
-        space = self.action_space
-        return int(space.n) if isinstance(space, spaces.Discrete) else 0
 
     def act(
         self,
@@ -118,49 +117,20 @@ class MPC(Algorithm):
         *,
         explore: bool,
     ) -> tuple[NDArray[Any], HiddenState]:
-        """Plans; see `Algorithm.act`.
+        """Plans; see `Algorithm.act`. What is planned in training is logged.
 
         Raises:
-            ValueError: If there are goals and no environment whose rule judges them.
+            ValueError: If there are goals, and no environment with a rule that evaluates them.
         """
-        goal = None
-        if self.interface.goal is not None:
-            goal = np.asarray(observation["desired_goal"], np.float32)
-            if self.rule is None:
-                raise ValueError(
-                    "this agent plans towards goals, which the environment's goal rule judges, and "
-                    "it has no environment; load it with one, load(path, env), or give it one with "
-                    "set_env(env)"
-                )
-        x = ObservationLayout.of(self.sight.space).vector(observation)
-        decision = self.learner.decide(
-            x, goal, hidden_state, is_first, explore=explore, rule=self.rule
-        )
-        # `predict` comes with a memory of its own; what it decides is no part of the training.
+        x, goal = self.adapter.vectors(observation)
+        decision = self.learner.decide(x, goal, hidden_state, is_first, explore=explore)
+        # `predict` passes a hidden state of its own; its decisions are no part of the training.
         if (
             hidden_state is self.hidden_state
             and decision.plan is not None
             and decision.predicted is not None
         ):
-            self.report.add_decision(
+            self.metrics.add_decision(
                 decision.plan, decision.predicted, decision.fallback, np.asarray(is_first, np.bool_)
             )
         return decision.action, decision.hidden_state
-
-    def train(self, gradient_steps: int, batch_size: int) -> None:
-        """Fits the world further to everything in the replay, by so many steps and records."""
-        storage, space = self.replay_buffer.storage, self.sight.space
-        data = stored_episodes(storage, space, choices=self._choices)
-        if gradient_steps == 0 or data is None or data.steps < 2:
-            return
-        new = stored_episodes(storage, space, choices=self._choices, since=self.report.fitted)
-        if self.learner.updates > 0 and new is not None:
-            self.report.add("world/error_ahead", self.learner.error(new))
-        if self.learner.updates == 0:
-            gradient_steps += self.config.first_fit
-        self.learner.learning_rate.fill_(self.lr_schedule(self._current_progress_remaining))
-        for metrics in self.learner.fit(data, gradient_steps, batch_size):
-            self.report.add_update(*metrics_of(metrics))
-        self.report.fitted = storage.cursor.copy()
-        self._n_updates = self.learner.updates
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from rlkit.goals import GoalRule
 from rlkit.networks.encoders import HiddenState
-from rlkit.offpolicy.settings import check_kinds
+from rlkit.offpolicy.planning_metrics import PlanningMetrics, metrics_of
+from rlkit.offpolicy.settings import check_types
 from rlkit.planning import PLANNERS, Actions, Plan, Planner
 from rlkit.planning.rollouts import PlanningObjective, PredictedOutcome, Rollouts
 from rlkit.world import (
@@ -23,8 +24,14 @@ from rlkit.world import (
     Metrics,
     World,
     WorldModel,
+    stored_episodes,
 )
 from rlkit.world.scaling import Scaling
+
+if TYPE_CHECKING:
+    from rlkit.offpolicy.metrics import TrainingMetrics
+    from rlkit.offpolicy.spaces import SpaceAdapter
+    from rlkit.replay import ReplayBuffer
 
 Array = NDArray[Any]
 BUDGET = {"name": "icem", "horizon": 20, "samples": 150, "iterations": 3}
@@ -66,16 +73,9 @@ class MPCConfig:
     random_fraction: float = 0.0
     """Share of training actions drawn uniformly at random, in [0, 1]."""
 
-    # What the shell asks of every configuration, and what has but one answer here.
-    has_memory: ClassVar[bool] = False
-    joint: ClassVar[bool] = False
-    observe_achieved: ClassVar[bool] = True
-    target_update_interval: ClassVar[int] = 1
-    refresh_share: ClassVar[float] = 1.0
-
     def __post_init__(self) -> None:
         """Refuses values out of range, by name."""
-        check_kinds(self)
+        check_types(self)
         checks = {
             "particles": (">= 1", self.particles >= 1),
             "temperature": (">= 0", self.temperature >= 0),
@@ -94,12 +94,12 @@ class MPCConfig:
 
     @property
     def windows(self) -> int:
-        """`batch_size`, as the shell calls it."""
+        """`batch_size`, as the algorithm calls it."""
         return self.batch_size
 
     @property
     def schedule(self) -> Any:
-        """`learning_rate`, as the shell calls it."""
+        """`learning_rate`, as the algorithm calls it."""
         return self.learning_rate
 
 
@@ -134,11 +134,11 @@ class MPCLearner:
         actions: What can be done.
         seed: Of the world's parameters and of everything random.
         device: Where the world lives; plans are made on the CPU.
+        rule: Evaluates imagined goals; None without goals.
     """
 
-    config_class = MPCConfig
-    acting = None  # no network acts, but a planner
-    bounds: tuple[float, float] | None = None
+    config_class: ClassVar[type[MPCConfig]] = MPCConfig
+    acting: ClassVar[str | None] = None  # no network acts, but a planner
 
     def __init__(
         self,
@@ -147,8 +147,10 @@ class MPCLearner:
         actions: Actions,
         seed: int,
         device: torch.device | str = "cpu",
+        rule: GoalRule | None = None,
     ) -> None:
         self.config, self.actions, self.seed = config, actions, seed
+        self.rule = rule
         self.device = torch.device(device)
         self.generator = torch.Generator().manual_seed(seed)
         fresh = torch.Generator().manual_seed(seed)
@@ -167,6 +169,10 @@ class MPCLearner:
 
     # Acting
 
+    def set_rule(self, rule: GoalRule | None) -> None:
+        """Takes over an environment's goal rule."""
+        self.rule = rule
+
     def initial(self, count: int) -> HiddenState:
         """Memory of `count` fresh episodes."""
         return (
@@ -176,28 +182,50 @@ class MPCLearner:
             *self.world.initial(count),
         )
 
-    @torch.no_grad()
-    def decide(
+    def act(
         self,
-        observation: NDArray[np.float32],
-        goal: NDArray[np.float32] | None,
+        observation: Array,
+        goal: Array,
         hidden_state: HiddenState,
         is_first: NDArray[np.bool_],
         *,
         explore: bool,
-        rule: GoalRule | None = None,
+        visible: Array | None = None,
+        reward: Array | None = None,
+    ) -> tuple[Array, HiddenState]:
+        """See `rlkit.offpolicy.contract.Learner.act`, and `decide`."""
+        decision = self.decide(observation, goal, hidden_state, is_first, explore=explore)
+        return decision.action, decision.hidden_state
+
+    @torch.no_grad()
+    def decide(
+        self,
+        observation: NDArray[np.float32],
+        goal: NDArray[np.float32],
+        hidden_state: HiddenState,
+        is_first: NDArray[np.bool_],
+        *,
+        explore: bool,
     ) -> Decision:
         """Plans, for a batch of environments.
 
         Args:
             observation: `(n, F)`, the columns of the layout.
-            goal: `(n, G)`; None without goals.
+            goal: `(n, G)`; G is 0 without goals.
             hidden_state: Memory from the step before.
             is_first: Where an episode begins, `(n,)`: memory is fresh there.
             explore: Whether to act as in training. Otherwise the same arguments always give the
                 same action, and no generator advances.
-            rule: Judges imagined goals.
+
+        Raises:
+            ValueError: If there are goals, and no rule evaluates them.
         """
+        if goal.shape[1] > 0 and self.rule is None:
+            raise ValueError(
+                "this agent plans towards goals, which the environment's goal rule evaluates, and "
+                "it has no environment; load it with one, load(path, env), or give it one with "
+                "set_env(env)"
+            )
         first = torch.from_numpy(is_first)
         previous, age, planned, remembered = self._parts(hidden_state)
         age = torch.where(first, 0, age)
@@ -210,7 +238,9 @@ class MPCLearner:
         plan, predicted, fallback, action = None, None, torch.zeros_like(first), random
         if self.world.steps > 0:
             c = self.config
-            objective = PlanningObjective(rule, goal, c.gamma, c.shaping, c.uncertainty_penalty)
+            desired = goal if goal.shape[1] > 0 else None
+            weights = (c.gamma, c.shaping, c.uncertainty_penalty)
+            objective = PlanningObjective(self.rule, desired, *weights)
             rollouts = Rollouts(
                 self.world, remembered, objective, c.particles, generator, c.temperature
             )
@@ -251,6 +281,36 @@ class MPCLearner:
         """Nothing: what the replay keeps is read by the world, which remembers by itself."""
 
     # Learning
+
+    def replay_options(self) -> dict[str, Any]:
+        """Nothing: worlds are fitted to whole episodes."""
+        return {}
+
+    def learn(
+        self,
+        replay_buffer: ReplayBuffer,
+        adapter: SpaceAdapter,
+        gradient_steps: int,
+        batch_size: int,
+        metrics: TrainingMetrics,
+    ) -> int:
+        """Fits the world further to everything in the replay buffer."""
+        assert isinstance(metrics, PlanningMetrics)
+        storage, space = replay_buffer.storage, adapter.layout.space
+        choices = self.actions.size if self.actions.discrete else 0
+        data = stored_episodes(storage, space, choices=choices)
+        if gradient_steps == 0 or data is None or data.steps < 2:
+            return 0
+        before = self.updates
+        new = stored_episodes(storage, space, choices=choices, since=metrics.fitted)
+        if before > 0 and new is not None:
+            metrics.add("world/error_ahead", self.error(new))
+        if before == 0:
+            gradient_steps += self.config.first_fit
+        for step in self.fit(data, gradient_steps, batch_size):
+            metrics.add_update(*metrics_of(step))
+        metrics.fitted = storage.cursor.copy()
+        return self.updates - before
 
     def observe(self, observation: Array, goals: Array) -> None:
         """Nothing: a world's scaling is fitted with it."""

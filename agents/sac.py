@@ -20,16 +20,15 @@ from torch import Tensor
 from rlkit.networks import ADAM, adam_state, gradient
 from rlkit.networks.gradient import Metrics, State
 from rlkit.offpolicy.algorithm import Algorithm
-from rlkit.offpolicy.learner import Learner, weighted_mean, with_target
-from rlkit.offpolicy.recurrent import Recall
-from rlkit.offpolicy.settings import LearnerConfig
+from rlkit.offpolicy.learner import GradientLearner, with_target
+from rlkit.offpolicy.settings import ActorCriticConfig
+from rlkit.offpolicy.transitions import Inputs, Transitions
 
-Inputs = tuple[Tensor, ...]
 LOG_STD_RANGE = (-20.0, 2.0)
 
 
 @dataclass(frozen=True)
-class SACConfig(LearnerConfig):
+class SACConfig(ActorCriticConfig):
     """Settings of soft actor-critic."""
 
     ent_coef: float | str = "auto"
@@ -56,18 +55,20 @@ class SACConfig(LearnerConfig):
             raise ValueError(f"initial_ent_coef must be > 0, got {self.initial_ent_coef}")
 
 
-class SACLearner(Learner):
+class SACLearner(GradientLearner):
     """A squashed Gaussian policy, an ensemble of critics, and the entropy weight."""
 
     config_class = SACConfig
     config: SACConfig
+    targets: ClassVar[dict[str, str]] = {"critic_target": "critic"}
+    borrows: ClassVar[dict[str, str]] = {"actor": "critic"}
 
     def initial_state(self, generator: torch.Generator) -> State:
         """Actor, critics with their target, and the logarithm of the entropy weight."""
         c, s = self.config, self.sizes
         inputs = (s.observation, s.goal)
-        self.actor = self.network(inputs, 2 * s.action, borrows=True)
-        self.critic = self.network((*inputs, s.action), 1, c.critics, c.layer_norm)
+        self.actor = self.network("actor", inputs, 2 * s.action)
+        self.critic = self.network("critic", (*inputs, s.action), 1, c.critics, c.layer_norm)
         self.networks = {
             "actor": self.actor,
             "critic": self.critic,
@@ -85,13 +86,13 @@ class SACLearner(Learner):
         }
 
     def draw_noise(self, rows: int) -> Tensor:
-        """Standard normal numbers `(2, rows, A)`: for the next actions and the present ones."""
+        """Standard normal numbers `(2, rows, A)`: for the next actions and the current ones."""
         shape = (2, rows, self.sizes.action)
         return torch.randn(shape, generator=self.generator, device=self.device)
 
-    def policy(self, memory: Tensor, observation: Tensor, goal: Tensor, explore: bool) -> Tensor:
+    def policy(self, inputs: Inputs, explore: bool) -> Tensor:
         """The mode of the policy, or a sample of it."""
-        mean, log_std = self._gaussian(self.state["actor"], (memory, observation, goal))
+        mean, log_std = self._gaussian(self.state["actor"], inputs)
         if explore:
             mean = mean + log_std.exp() * self.exploration_noise(mean)
         return mean.tanh()
@@ -100,30 +101,31 @@ class SACLearner(Learner):
         self, state: State, batch: State, noise: Tensor, target_rate: Tensor, step: int
     ) -> tuple[State, Metrics]:
         """Critics, actor, entropy weight, target, in this order."""
-        t = self.transitions(batch)
-        memory = self.recall(state, batch, "actor", "critic", "critic_target")
+        rows = self.transitions(state, batch, "actor", "critic", "critic_target")
         ent_coef = state["log_ent_coef"].exp()
 
-        target = self._target(state, memory, t, ent_coef, noise[0])
+        target = self._target(state, rows, ent_coef, noise[0])
         grad, metrics, changes = self.critic_gradient(
-            lambda v: self.critic_loss(v, memory, t, target), memory["critic"].vector, state, batch
+            lambda critic: self.critic_loss(critic, rows, target),
+            rows.critic.parameters,
+            state,
+            batch,
         )
-        drawn = (memory, t, ent_coef, noise[1])
-        loss = partial(self.actor_loss, state["actor"], state["critic"], *drawn)
-        grad = self.recurrent.bend(grad, loss, memory)
-        metrics |= self.recurrent.grad_norm("critic", grad)
+        loss = partial(self.actor_loss, state["actor"], state["critic"], rows, ent_coef, noise[1])
+        grad = self.with_actor_gradient(grad, loss, rows.critic.parameters)
+        metrics |= self.encoder_grad_norm("critic", grad)
         changes |= self.descend(state, "critic", grad, batch)
 
-        # The memory is the critic's from before its step: another unroll would change little.
+        # The critic's features are from before its step: another scan would change little.
         critic = changes["critic"]
         grad, more = gradient(
-            lambda v: self.actor_loss(v, critic, memory, t, ent_coef, noise[1]),
-            memory["actor"].vector,
+            lambda actor: self.actor_loss(actor, critic, rows, ent_coef, noise[1]),
+            rows.actor.parameters,
         )
-        metrics |= more | self.recurrent.grad_norm("actor", grad)
+        metrics |= more | self.encoder_grad_norm("actor", grad)
         changes |= self.descend(state, "actor", grad, batch)
         if self.learned:
-            # Equation 18 has the weight itself; its logarithm is what everybody descends.
+            # Equation 18 has the weight itself; implementations descend its logarithm.
             surplus = metrics["entropy"] - self.target_entropy
             changes |= ADAM.step(state, "log_ent_coef", surplus.reshape(1), batch["learning_rate"])
         metrics["ent_coef"] = ent_coef[0]
@@ -131,43 +133,30 @@ class SACLearner(Learner):
         return changes, metrics
 
     def critic_loss(
-        self, critic: Tensor, memory: dict[str, Recall], t: State, target: Tensor
+        self, critic: Tensor, rows: Transitions, target: Tensor
     ) -> tuple[Tensor, Metrics]:
         """Squared error of every critic (equation 5)."""
-        inputs = (memory["critic"].here, t["observation"], t["critic_goal"], t["action"])
-        q = self.critic(critic, inputs).squeeze(-1)
-        loss = 0.5 * weighted_mean((q - target) ** 2, t["weight"]).sum()
-        mean = weighted_mean(q, t["weight"]).mean()
+        q = self.critic(critic, (*rows.critic.current, rows.action)).squeeze(-1)
+        loss = 0.5 * rows.mean((q - target) ** 2).sum()
+        mean = rows.mean(q).mean()
         return loss, {"critic_loss": loss, "q_mean": mean, "q_max": q.max(), "q_min": q.min()}
 
     def actor_loss(
-        self,
-        actor: Tensor,
-        critic: Tensor,
-        memory: dict[str, Recall],
-        t: State,
-        ent_coef: Tensor,
-        noise: Tensor,
+        self, actor: Tensor, critic: Tensor, rows: Transitions, ent_coef: Tensor, noise: Tensor
     ) -> tuple[Tensor, Metrics]:
         """Expected value and entropy of the policy's own actions (equation 9)."""
-        seen = (memory["actor"].here, t["observation"], t["goal"])
-        action, log_prob = self._sample(actor, seen, noise)
-        inputs = (memory["critic"].here.detach(), t["observation"], t["critic_goal"], action)
-        q = self.critic(critic, inputs).squeeze(-1).amin(0)
-        loss = weighted_mean(ent_coef * log_prob - q, t["weight"])
-        return loss, {"actor_loss": loss, "entropy": -weighted_mean(log_prob, t["weight"])}
+        action, log_prob = self._sample(actor, rows.actor.current, noise)
+        q = self.critic(critic, (*rows.critic.detached(), action)).squeeze(-1).amin(0)
+        loss = rows.mean(ent_coef * log_prob - q)
+        return loss, {"actor_loss": loss, "entropy": -rows.mean(log_prob)}
 
-    def _target(
-        self, state: State, memory: dict[str, Recall], t: State, ent_coef: Tensor, noise: Tensor
-    ) -> Tensor:
-        seen = (memory["actor"].following, t["following"], t["following_goal"])
-        action, log_prob = self._sample(state["actor"], seen, noise)
-        remembered = memory["critic_target"].following
-        inputs = (remembered, t["following"], t["following_critic_goal"], action)
+    def _target(self, state: State, rows: Transitions, ent_coef: Tensor, noise: Tensor) -> Tensor:
+        action, log_prob = self._sample(state["actor"], rows.actor.next, noise)
+        inputs = (*rows["critic_target"].next, action)
         q = self.critic(state["critic_target"], inputs).squeeze(-1).amin(0)
         if self.config.entropy_in_target:
-            return t["reward"] + t["discount"] * (q - ent_coef * log_prob)
-        return self.bound(t["reward"] + t["discount"] * q)
+            return rows.reward + rows.discount * (q - ent_coef * log_prob)
+        return self.bound(rows.reward + rows.discount * q)
 
     def _gaussian(self, actor: Tensor, inputs: Inputs) -> tuple[Tensor, Tensor]:
         mean, log_std = self.actor(actor, inputs)[0].chunk(2, dim=-1)
@@ -177,7 +166,7 @@ class SACLearner(Learner):
         """Reparameterised actions and their log-probability (appendix C)."""
         mean, log_std = self._gaussian(actor, inputs)
         raw = mean + log_std.exp() * noise
-        # log(1 - tanh(x)^2) written so that it does not underflow.
+        # log(1 - tanh(x)^2) in a form that does not underflow.
         squash = 2 * (math.log(2) - raw - F.softplus(-2 * raw))
         normal = -0.5 * noise**2 - log_std - 0.5 * math.log(2 * math.pi)
         return raw.tanh(), (normal - squash).sum(-1)
@@ -200,5 +189,5 @@ class SAC(Algorithm):
 
     @property
     def ent_coef_tensor(self) -> Tensor:
-        """The entropy weight now."""
+        """The current entropy weight."""
         return self.learner.state["log_ent_coef"].exp()

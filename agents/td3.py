@@ -18,13 +18,13 @@ from torch import Tensor
 from rlkit.networks import gradient
 from rlkit.networks.gradient import Metrics, State
 from rlkit.offpolicy.algorithm import Algorithm
-from rlkit.offpolicy.learner import Learner, weighted_mean, with_target
-from rlkit.offpolicy.recurrent import Recall
-from rlkit.offpolicy.settings import LearnerConfig
+from rlkit.offpolicy.learner import GradientLearner, with_target
+from rlkit.offpolicy.settings import ActorCriticConfig
+from rlkit.offpolicy.transitions import Inputs, Transitions
 
 
 @dataclass(frozen=True)
-class TD3Config(LearnerConfig):
+class TD3Config(ActorCriticConfig):
     """Settings of TD3."""
 
     policy_delay: int = 2
@@ -54,18 +54,20 @@ class TD3Config(LearnerConfig):
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
 
 
-class TD3Learner(Learner):
+class TD3Learner(GradientLearner):
     """A deterministic policy and an ensemble of critics, each with a target."""
 
     config_class = TD3Config
     config: TD3Config
+    targets: ClassVar[dict[str, str]] = {"actor_target": "actor", "critic_target": "critic"}
+    borrows: ClassVar[dict[str, str]] = {"actor": "critic"}
 
     def initial_state(self, generator: torch.Generator) -> State:
         """Actor and critics with their targets."""
         c, s = self.config, self.sizes
         inputs = (s.observation, s.goal)
-        self.actor = self.network(inputs, s.action, borrows=True)
-        self.critic = self.network((*inputs, s.action), 1, c.critics, c.layer_norm)
+        self.actor = self.network("actor", inputs, s.action)
+        self.critic = self.network("critic", (*inputs, s.action), 1, c.critics, c.layer_norm)
         self.networks = {
             "actor": self.actor,
             "critic": self.critic,
@@ -86,9 +88,9 @@ class TD3Learner(Learner):
         """1 where the policy is updated, else 0."""
         return int((self.updates + 1) % self.config.policy_delay == 0)
 
-    def policy(self, memory: Tensor, observation: Tensor, goal: Tensor, explore: bool) -> Tensor:
+    def policy(self, inputs: Inputs, explore: bool) -> Tensor:
         """The policy's action, with Gaussian noise in training."""
-        action = self.actor(self.state["actor"], (memory, observation, goal))[0].tanh()
+        action = self.actor(self.state["actor"], inputs)[0].tanh()
         if explore:
             noise = self.config.exploration_noise * self.exploration_noise(action)
             action = (action + noise).clamp(-1, 1)
@@ -98,24 +100,26 @@ class TD3Learner(Learner):
         self, state: State, batch: State, noise: Tensor, target_rate: Tensor, step: int
     ) -> tuple[State, Metrics]:
         """Critics; with `step` 1 also the actor and the targets."""
-        t = self.transitions(batch)
         trained = ("critic", "actor") if step == 1 else ("critic",)
-        memory = self.recall(state, batch, *trained, "actor_target", "critic_target")
-        target = self._target(state, memory, t, noise)
+        rows = self.transitions(state, batch, *trained, "actor_target", "critic_target")
+        target = self._target(state, rows, noise)
         grad, metrics, changes = self.critic_gradient(
-            lambda v: self.critic_loss(v, memory, t, target), memory["critic"].vector, state, batch
+            lambda critic: self.critic_loss(critic, rows, target),
+            rows.critic.parameters,
+            state,
+            batch,
         )
         if step == 1:
-            loss = partial(self.actor_loss, state["actor"], state["critic"], memory, t)
-            grad = self.recurrent.bend(grad, loss, memory)
-        metrics |= self.recurrent.grad_norm("critic", grad)
+            loss = partial(self.actor_loss, state["actor"], state["critic"], rows)
+            grad = self.with_actor_gradient(grad, loss, rows.critic.parameters)
+        metrics |= self.encoder_grad_norm("critic", grad)
         changes |= self.descend(state, "critic", grad, batch)
         if step == 1:
             critic = changes["critic"]
             grad, more = gradient(
-                lambda v: self.actor_loss(v, critic, memory, t), memory["actor"].vector
+                lambda actor: self.actor_loss(actor, critic, rows), rows.actor.parameters
             )
-            metrics |= more | self.recurrent.grad_norm("actor", grad)
+            metrics |= more | self.encoder_grad_norm("actor", grad)
             changes |= self.descend(state, "actor", grad, batch)
             for name in ("actor", "critic"):
                 old = state[f"{name}_target"]
@@ -123,37 +127,32 @@ class TD3Learner(Learner):
         return changes, metrics
 
     def critic_loss(
-        self, critic: Tensor, memory: dict[str, Recall], t: State, target: Tensor
+        self, critic: Tensor, rows: Transitions, target: Tensor
     ) -> tuple[Tensor, Metrics]:
         """Squared error of every critic."""
-        inputs = (memory["critic"].here, t["observation"], t["critic_goal"], t["action"])
-        q = self.critic(critic, inputs).squeeze(-1)
-        loss = weighted_mean((q - target) ** 2, t["weight"]).sum()
-        mean = weighted_mean(q, t["weight"]).mean()
+        q = self.critic(critic, (*rows.critic.current, rows.action)).squeeze(-1)
+        loss = rows.mean((q - target) ** 2).sum()
+        mean = rows.mean(q).mean()
         return loss, {"critic_loss": loss, "q_mean": mean, "q_max": q.max(), "q_min": q.min()}
 
     def actor_loss(
-        self, actor: Tensor, critic: Tensor, memory: dict[str, Recall], t: State
+        self, actor: Tensor, critic: Tensor, rows: Transitions
     ) -> tuple[Tensor, Metrics]:
         """The first critic's value of the policy's action (section 4.2)."""
-        raw = self.actor(actor, (memory["actor"].here, t["observation"], t["goal"]))[0]
-        action = raw.tanh()
-        inputs = (memory["critic"].here.detach(), t["observation"], t["critic_goal"], action)
-        q = self.critic(critic, inputs)[0].squeeze(-1)
-        loss = -weighted_mean(q, t["weight"])
-        penalty = weighted_mean((raw**2).mean(-1), t["weight"])
+        raw = self.actor(actor, rows.actor.current)[0]
+        q = self.critic(critic, (*rows.critic.detached(), raw.tanh()))[0].squeeze(-1)
+        loss = -rows.mean(q)
+        penalty = rows.mean((raw**2).mean(-1))
         return loss + self.config.action_penalty * penalty, {"actor_loss": loss}
 
-    def _target(self, state: State, memory: dict[str, Recall], t: State, noise: Tensor) -> Tensor:
+    def _target(self, state: State, rows: Transitions, noise: Tensor) -> Tensor:
         c = self.config
         smoothing = (c.target_policy_noise * noise).clamp(-c.target_noise_clip, c.target_noise_clip)
-        seen = (memory["actor_target"].following, t["following"], t["following_goal"])
-        raw = self.actor(state["actor_target"], seen)[0]
+        raw = self.actor(state["actor_target"], rows["actor_target"].next)[0]
         action = (raw.tanh() + smoothing).clamp(-1, 1)
-        remembered = memory["critic_target"].following
-        inputs = (remembered, t["following"], t["following_critic_goal"], action)
+        inputs = (*rows["critic_target"].next, action)
         q = self.critic(state["critic_target"], inputs).squeeze(-1).amin(0)
-        return self.bound(t["reward"] + t["discount"] * q)
+        return self.bound(rows.reward + rows.discount * q)
 
 
 class TD3(Algorithm):

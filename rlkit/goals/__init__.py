@@ -14,3 +14,4 @@ from rlkit.goals.rule import DistanceRule as DistanceRule
 from rlkit.goals.rule import ExactRule as ExactRule
 from rlkit.goals.rule import GoalRule as GoalRule
 from rlkit.goals.rule import goal_distance as goal_distance
+from rlkit.goals.rule import return_bounds as return_bounds

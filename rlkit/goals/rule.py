@@ -175,3 +175,16 @@ class ComputedRule:
                 f"two arrays (N, *goal) to one array (N,). A distance with axis=-1 usually does it."
             )
         return value
+
+
+def return_bounds(rule: GoalRule | None, gamma: float) -> tuple[float, float] | None:
+    """Lowest and highest return that a rule's rewards allow; None where that is unbounded.
+
+    An episode may end at once, so the bounds include the reward of a single step.
+    """
+    if rule is None:
+        return None
+    low, high = rule.reward_range
+    horizon = 1 / max(1 - gamma, 1e-6)
+    bounds = (min(low * horizon, low), max(high * horizon, high))
+    return bounds if np.isfinite(bounds).all() else None

@@ -1,7 +1,8 @@
-"""The shell that every agent shares: Stable-Baselines3's lifecycle around a `Learner`.
+"""Stable-Baselines3's life cycle around a `Learner`, shared by all agents.
 
-The only subclass of SB3's `OffPolicyAlgorithm`. It collects experience, keeps the replay, calls
-the learner, and answers `learn / predict / save / load`, callbacks and the logger as SB3 does.
+The only subclass of SB3's `OffPolicyAlgorithm`. It collects experience, keeps the replay buffer,
+trains the learner, and provides `learn / predict / save / load`, callbacks and the logger as SB3
+does.
 """
 
 from __future__ import annotations
@@ -19,29 +20,27 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import get_system_info
 
 from rlkit.networks.encoders import HiddenState
-from rlkit.offpolicy import persistence
-from rlkit.offpolicy.collect import collect
-from rlkit.offpolicy.diagnostics import record_memory
+from rlkit.offpolicy import latent_fitting, persistence
+from rlkit.offpolicy.collect import collect, first_observations
+from rlkit.offpolicy.contract import Learner
+from rlkit.offpolicy.diagnostics import record_diagnostics
 from rlkit.offpolicy.imagination import imagination_of
-from rlkit.offpolicy.interface import Interface, return_bounds, rule_of, wrap_env
-from rlkit.offpolicy.latent_refresh import prepare, refresh, request_refresh
-from rlkit.offpolicy.learner import Learner
-from rlkit.offpolicy.metrics import Report
-from rlkit.offpolicy.observation_encoder import sight_of
+from rlkit.offpolicy.metrics import TrainingMetrics
+from rlkit.offpolicy.observation_encoder import make_observation_encoder
 from rlkit.offpolicy.options import (
     configure,
     empty_replay,
-    fresh_learner,
+    make_adapter,
+    make_learner,
     option_names,
     plain_options,
     replay_options,
     require_positive,
-    settle_memory,
+    settle_recurrence,
 )
 from rlkit.offpolicy.policy import LearnerPolicy, policy_class
-from rlkit.replay import ReplayBuffer
-
-SAMPLED_AT_ONCE = 8  # batches
+from rlkit.offpolicy.spaces import rule_of, wrap_env
+from rlkit.replay import ReplayBuffer, check_finite
 
 
 class Algorithm(OffPolicyAlgorithm):
@@ -49,44 +48,45 @@ class Algorithm(OffPolicyAlgorithm):
 
     Args:
         policy: "MultiInputPolicy" for Dict observations, "MlpPolicy" for others; "CnnPolicy" for
-            pictures that a network learns to read with the agent, end to end.
+            images that a network learns to encode with the agent, end to end.
         env: An environment, its id, or a VecEnv; None only to load a policy for `predict`.
-        buffer_size: Slots of the replay, over all environments.
+        buffer_size: Slots of the replay buffer, over all environments.
         learning_starts: Steps of uniformly random actions before learning.
         train_freq: Environment steps between updates: a number, or `(1, "episode")`.
         gradient_steps: Updates each time; -1 makes as many as steps were taken.
         update_ratio: Updates per step, any positive number; replaces `gradient_steps`.
         replay: Options of `rlkit.replay.ReplayBuffer`: `hindsight` ("original" switches it off),
             `steps` (n-step sums), `share`, `directory` (images on disk).
-        latent: Latent model of images, as `rlkit.latents.LATENTS.make` takes it; fitted before
-            the training, then frozen or refreshed. None for none.
+        latent: Latent model of images, as `rlkit.latents.LATENTS.make` takes it, or None; fitted
+            before the training, then frozen or refreshed.
         pretraining: How it is fitted: fields of `rlkit.offpolicy.pretraining.Pretraining`.
-        reward_source: Who judges goals that are pictures in training: "environment" or "latent".
+        reward_source: What rewards image goals in training: "environment" or "latent" model.
         imagination: How goals are imagined: fields of `rlkit.offpolicy.imagination.Imagining`. None
             for the environment's alone.
         action_noise: Stable-Baselines3's noise object, added to actions in training.
-        policy_kwargs: Settings in SB3's place: `net_arch`, `n_critics`.
+        policy_kwargs: Settings where SB3 expects them: `net_arch`, `n_critics`.
         replay_buffer_class: None, or `HerReplayBuffer`, whose `replay_buffer_kwargs` are
             translated. Hindsight is on for any environment with goals.
-        optimize_memory_usage: Without effect: observations are always stored once.
+        optimize_memory_usage: No effect; observations are stored once anyway.
         stats_window_size: Episodes over which reported means run.
         tensorboard_log, verbose, seed, device: As in SB3.
-        **options: Fields of the learner's configuration; and SB3's `n_steps`.
+        **options: Fields of the learner's configuration, and SB3's `n_steps`.
 
     Raises:
         ValueError: If an option is unknown or out of range, or a space is not supported.
     """
 
-    learner_class: ClassVar[type[Learner]]
+    learner_class: ClassVar[Any]  # makes a `Learner`
     action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]]
     evolving: ClassVar[tuple[str, ...]] = ()  # numbers of the subclass that change in training
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(
         ("MlpPolicy", "MultiInputPolicy", "CnnPolicy"), LearnerPolicy
     )
     learner: Learner
+    metrics: TrainingMetrics
     replay_buffer: ReplayBuffer  # type: ignore[assignment]
     _wrap_env = staticmethod(wrap_env)
-    _fresh_learner = fresh_learner
+    make_learner = make_learner
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class Algorithm(OffPolicyAlgorithm):
             buffer_size=buffer_size,
             learning_starts=learning_starts,
             batch_size=self.config.windows,
-            tau=self.config.refresh_share,
+            tau=getattr(self.config, "target_rate", 1.0),
             gamma=self.config.gamma,
             train_freq=train_freq,
             gradient_steps=gradient_steps,
@@ -154,52 +154,57 @@ class Algorithm(OffPolicyAlgorithm):
             sde_support=False,
             supported_action_spaces=self.action_spaces,
         )
-        self.target_update_interval = self.config.target_update_interval
+        self.target_update_interval = getattr(self.config, "target_update_interval", 1)
         if _init_setup_model:
             self._setup_model()
 
     @classmethod
     def option_names(cls) -> set[str]:
-        """Every option of the constructor, beside SB3's own."""
+        """Every option of the constructor, beside SB3's."""
         return option_names(cls.learner_class.config_class)
 
     def _setup_model(self) -> None:
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         self._convert_train_freq()
-        actions, learner, self.replay_seed, sight = np.random.SeedSequence(self.seed).spawn(4)
+        actions, learner, self.replay_seed, latent = np.random.SeedSequence(self.seed).spawn(4)
         self.rng = np.random.default_rng(actions)
-        self.sight = sight_of(self, sight)
-        self._see()
-        self.config = settle_memory(self.config, self.interface)
-        self.learner = self._fresh_learner(learner)
-        self.imagination = imagination_of(self.options["imagination"], self.sight)
+        self.observation_encoder = make_observation_encoder(self, latent)
+        self.adapter = make_adapter(self)
+        self.config = settle_recurrence(self.config, self.adapter)
+        self.learner = self.make_learner(learner)
+        self.imagination = imagination_of(self.options["imagination"], self.observation_encoder)
         self.replay_buffer = empty_replay(self)
         self.policy = policy_class(type(self))(self)
         self._updates_due = 0.0
         self.hidden_state = self.learner.initial(getattr(self, "n_envs", 1))
-        self.report = Report()
+        self.metrics = self.make_metrics()
         self.episodes_cut = 0
 
-    def _see(self) -> None:
-        self.rule, space = self.sight.rule, self.sight.space
-        self.interface = Interface(space, self.action_space, self.config, self.sight.goal_width)
+    @property
+    def rule(self) -> Any:
+        """The goal rule, for goals as the agent works with them; None without goals."""
+        return self.observation_encoder.rule
+
+    def make_metrics(self) -> TrainingMetrics:
+        """Collects metrics between two writings to the logger."""
+        return TrainingMetrics()
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """Goes on in another environment, as in SB3; from now on its goal rule counts."""
         super().set_env(env, force_reset)
-        before = self.sight.space
-        self.sight.adopt(rule_of(self.env))
-        self._see()
+        before = self.observation_encoder.space
+        self.observation_encoder.set_rule(rule_of(self.env))
+        self.adapter = make_adapter(self)
         self.replay_buffer.rule = self.rule
-        if self.sight.space != before:  # it was loaded without an environment to judge pictures
+        if self.observation_encoder.space != before:  # it was loaded without an image goal's rule
             self.replay_buffer = empty_replay(self)
-        self.learner.bounds = return_bounds(self.rule, self.config.gamma)
+        self.learner.set_rule(self.rule)
 
     @property
     def goal_outcomes(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Goals `(N, *goal)` of recent training episodes and whether each was reached `(N,)`."""
-        return self.report.goal_outcomes
+        return self.metrics.goal_outcomes
 
     def act(
         self,
@@ -209,13 +214,13 @@ class Algorithm(OffPolicyAlgorithm):
         *,
         explore: bool,
     ) -> tuple[NDArray[Any], HiddenState]:
-        """Actions as the replay stores them, for a batch of observations as `sight` gives them."""
-        x, goal = self.interface.vectors(observation)
-        context = self.interface.context(observation, self.rule)
-        # `predict` comes with a memory of its own, of which nobody reads the critics' part.
-        if hidden_state is self.hidden_state and self.config.critic_sees_reward:
-            context["reward"] = self.replay_buffer.storage.latest_reward
-        return self.learner.act(x, goal, hidden_state, is_first, explore=explore, **context)
+        """Actions as the replay buffer stores them, for a batch of encoded observations."""
+        x, goal = self.adapter.vectors(observation)
+        more = self.adapter.acting_inputs(observation, self.rule)
+        # `predict` passes a hidden state of its own, whose part for critics is never used.
+        if hidden_state is self.hidden_state and getattr(self.config, "critic_sees_reward", False):
+            more["reward"] = self.replay_buffer.storage.latest_reward
+        return self.learner.act(x, goal, hidden_state, is_first, explore=explore, **more)
 
     def random_fraction(self) -> float:
         """Share of training actions drawn at random."""
@@ -243,10 +248,17 @@ class Algorithm(OffPolicyAlgorithm):
             tb_log_name or type(self).__name__,
             progress_bar,
         )
-        yield from prepare(self, starts_anew)
+        if self.env is not None and not self.observation_encoder.is_ready:
+            for _ in latent_fitting.pretrain(self):
+                yield self.num_timesteps
+            self._last_obs, starts_anew = self.env.reset(), True  # type: ignore[assignment]
+        if starts_anew:
+            self._last_obs = first_observations(self, self._last_obs)
+        check_finite("observation", self._last_obs)
         callback.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps:
-            yield from refresh(self)
+            if self.observation_encoder.is_stale:
+                yield from latent_fitting.refresh(self)
             before = self.num_timesteps
             if not collect(self, callback, log_interval):
                 break
@@ -256,12 +268,12 @@ class Algorithm(OffPolicyAlgorithm):
         callback.on_training_end()
 
     def refresh(self) -> None:
-        """Has the latent model refitted before the next step; running episodes are cut there.
+        """Fits the latent model again before the next step; running episodes are cut there.
 
         Raises:
             ValueError: If there is no latent model, it is frozen, or nothing is stored yet.
         """
-        request_refresh(self)
+        latent_fitting.request_refresh(self)
 
     def learn(
         self,
@@ -273,9 +285,8 @@ class Algorithm(OffPolicyAlgorithm):
         progress_bar: bool = False,
     ) -> Self:
         """Trains, as in Stable-Baselines3."""
-        for _ in self.iterate(
-            total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar
-        ):
+        flags = (log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        for _ in self.iterate(total_timesteps, callback, *flags):
             pass
         return self
 
@@ -291,20 +302,13 @@ class Algorithm(OffPolicyAlgorithm):
     def train(self, gradient_steps: int, batch_size: int) -> None:
         """Makes `gradient_steps` updates on batches of `batch_size` windows."""
         self.learner.learning_rate.fill_(self.lr_schedule(self._current_progress_remaining))
-        # Several batches at once: most of a sample's time does not depend on its size.
-        at_once = 1 if self.config.has_memory else SAMPLED_AT_ONCE
-        for done in range(0, gradient_steps, at_once):
-            sampled = self.replay_buffer.sample(min(at_once, gradient_steps - done) * batch_size)
-            arrays = self.interface.batch(sampled)
-            for start in range(0, len(sampled), batch_size):
-                batch = {k: array[start : start + batch_size] for k, array in arrays.items()}
-                self.report.add_update(*self.learner.update(batch))
-            self.report.add_batch(sampled.part(slice(start, None)), self.rule)
-        self._n_updates += gradient_steps
+        self._n_updates += self.learner.learn(
+            self.replay_buffer, self.adapter, gradient_steps, batch_size, self.metrics
+        )
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the rest of the training depends on, as a tree of plain data.
+        """Everything that the rest of the training depends on, as nested plain data.
 
         Taking it is part of the run: environments are put into exactly the state that was saved,
         or their episodes cut. The resumed run and the one that went on are the same, bit for bit.
@@ -388,9 +392,9 @@ class Algorithm(OffPolicyAlgorithm):
         return ["policy"], []
 
     def dump_logs(self) -> None:
-        """Writes what happened since the last time to the logger, under SB3's tags."""
-        record_memory(self)
-        self.report.write(self.logger)
+        """Writes metrics since the last call to the logger, under SB3's tags."""
+        record_diagnostics(self)
+        self.metrics.write(self.logger)
         self.logger.record("train/learning_rate", self.learner.learning_rate.item())
         self.logger.record("rollout/random_fraction", self.random_fraction())
         super().dump_logs()

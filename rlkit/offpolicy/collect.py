@@ -1,4 +1,4 @@
-"""Collecting experience: the only place that knows how environments restart."""
+"""Collecting experience. No other module knows how vector environments reset."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stable_baselines3.common.noise import VectorizedActionNoise
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
 from rlkit.networks.encoders import HiddenState
-from rlkit.offpolicy.interface import copy_observation, put_row
+from rlkit.offpolicy.spaces import copy_observation, put_row
 from rlkit.replay import check_finite
 
 if TYPE_CHECKING:
@@ -33,18 +33,18 @@ def collect(agent: Algorithm, callback: BaseCallback, log_interval: int | None) 
     while (steps if unit == TrainFrequencyUnit.STEP else episodes) < frequency:
         hidden_state = agent.hidden_state
         stored = _actions(agent)
-        new_obs, rewards, dones, infos = agent.env.step(agent.interface.to_env(stored))
-        new_obs = agent.sight.keep(new_obs)
+        new_obs, rewards, dones, infos = agent.env.step(agent.adapter.to_env(stored))
+        new_obs = agent.observation_encoder.to_stored(new_obs)
         if agent.imagination is not None:
             new_obs = agent.imagination.ask(new_obs, agent._last_obs, dones, agent.rng)
         agent.num_timesteps += agent.n_envs
-        agent.sight.age += agent.n_envs
+        agent.observation_encoder.age += agent.n_envs
         steps += 1
         callback.update_locals(locals())
         if not callback.on_step():
             return False
         agent._update_info_buffer(infos, dones)
-        _remember(agent, hidden_state, stored, rewards, dones, infos, new_obs)
+        _store(agent, hidden_state, stored, rewards, dones, infos, new_obs)
         agent._update_current_progress_remaining(agent.num_timesteps, agent._total_timesteps)
         for _ in range(int(np.sum(dones))):
             episodes += 1
@@ -55,12 +55,12 @@ def collect(agent: Algorithm, callback: BaseCallback, log_interval: int | None) 
     return True
 
 
-def begun(agent: Algorithm, first: Any) -> Any:
-    """First observations of all environments as the agent keeps them, with the goals it pursues."""
-    kept = agent.sight.keep(first)
+def first_observations(agent: Algorithm, first: Any) -> Any:
+    """First observations of all environments as stored, with the goals of their episodes."""
+    stored = agent.observation_encoder.to_stored(first)
     if agent.imagination is None:
-        return kept
-    return agent.imagination.ask(kept, None, np.ones(agent.n_envs, np.bool_), agent.rng)
+        return stored
+    return agent.imagination.ask(stored, None, np.ones(agent.n_envs, np.bool_), agent.rng)
 
 
 def cut_episodes(agent: Algorithm, seed: int) -> None:
@@ -69,18 +69,18 @@ def cut_episodes(agent: Algorithm, seed: int) -> None:
     agent.episodes_cut += int((~agent.replay_buffer.storage.begins).sum())
     agent.replay_buffer.storage.cut()
     agent.env.seed(seed)
-    agent._last_obs = begun(agent, agent.env.reset())
+    agent._last_obs = first_observations(agent, agent.env.reset())
     agent._last_episode_starts = np.ones(agent.n_envs, np.bool_)
 
 
 def _actions(agent: Algorithm) -> NDArray[Any]:
     """Actions to store: random at first, then the policy's with some random ones."""
-    blind = agent.num_timesteps < agent.learning_starts
-    if blind and not agent.hidden_state:
-        return agent.interface.random_actions(agent.n_envs, agent.rng)
+    warming_up = agent.num_timesteps < agent.learning_starts
+    if warming_up and not agent.hidden_state:
+        return agent.adapter.random_actions(agent.n_envs, agent.rng)
     assert agent._last_episode_starts is not None
     action, agent.hidden_state = agent.act(
-        agent.sight.show(agent._last_obs),
+        agent.observation_encoder.from_stored(agent._last_obs),
         agent.hidden_state,
         agent._last_episode_starts,
         explore=True,
@@ -89,14 +89,14 @@ def _actions(agent: Algorithm) -> NDArray[Any]:
         action = action.reshape(agent.n_envs, *agent.action_space.shape)
         if agent.action_noise is not None:
             action = np.clip(action + agent.action_noise(), -1, 1).astype(np.float32)
-    share = 1.0 if blind else agent.random_fraction()
-    action = agent.interface.mix_in_random(action, share, agent.rng)
-    if blind or share > 0 or agent.action_noise is not None:
+    share = 1.0 if warming_up else agent.random_fraction()
+    action = agent.adapter.mix_in_random(action, share, agent.rng)
+    if warming_up or share > 0 or agent.action_noise is not None:
         agent.hidden_state = agent.learner.acted(agent.hidden_state, action)
     return action
 
 
-def _remember(
+def _store(
     agent: Algorithm,
     hidden_state: HiddenState,
     stored: NDArray[Any],
@@ -105,37 +105,39 @@ def _remember(
     infos: list[dict[str, Any]],
     new_obs: Any,
 ) -> None:
-    """Adds a step to the replay; where an episode ended, with its own last observation."""
-    following = new_obs
+    """Adds a step to the replay buffer; where an episode ended, with its own last observation."""
+    encoder, next_observation = agent.observation_encoder, new_obs
     truncated = np.zeros(agent.n_envs, np.bool_)
     if dones.any():
         check_finite("observation", new_obs)  # of new episodes, before acting on it
-        following = copy_observation(new_obs)
+        next_observation = copy_observation(new_obs)
         for i in np.flatnonzero(dones).tolist():
             truncated[i] = infos[i].get("TimeLimit.truncated", False)
-            put_row(following, i, agent.sight.keep_one(infos[i]["terminal_observation"]))
-            # The environment's success says nothing of goals that are imagined.
-            is_judged = agent.imagination is None and "is_success" in infos[i]
-            if is_judged and isinstance(agent._last_obs, dict):
+            last = encoder.to_stored_one(infos[i]["terminal_observation"])
+            put_row(next_observation, i, last)
+            # The environment's success is that of its own goal.
+            is_own = agent.imagination is None and "is_success" in infos[i]
+            if is_own and isinstance(agent._last_obs, dict):
                 goal = agent._last_obs.get("desired_goal")
                 if goal is not None:
-                    agent.report.add_goal(agent.sight.judged(goal[i]), bool(infos[i]["is_success"]))
-    seen = agent.sight.show(following)
-    rewards = agent.sight.reward(rewards, agent._last_obs, seen)
+                    success = bool(infos[i]["is_success"])
+                    agent.metrics.add_goal(encoder.readable_goal(goal[i]), success)
+    encoded = encoder.from_stored(next_observation)
+    rewards = encoder.reward(rewards, agent._last_obs, encoded)
     agent.replay_buffer.add(
         agent._last_obs,
         stored,
         rewards,
         dones & ~truncated,
         truncated,
-        following,
+        next_observation,
         hidden_state=agent.learner.to_store(hidden_state),
     )
     for i in np.flatnonzero(dones).tolist():
         if "worker_lost" in infos[i]:  # the step was never taken
             agent.replay_buffer.storage.retract(i)
-    agent.learner.observe(*agent.interface.seen(seen))
-    agent.report.add_step(rewards, seen, dones, agent.rule)
+    agent.learner.observe(*agent.adapter.normaliser_rows(encoded))
+    agent.metrics.add_step(rewards, encoded, dones, agent.rule)
     agent._last_obs = new_obs
     agent._last_episode_starts = dones
     if isinstance(agent.action_noise, VectorizedActionNoise):

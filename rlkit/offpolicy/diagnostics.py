@@ -1,8 +1,8 @@
-"""What a memory is worth: how far back it reaches, and how well training windows restore it.
+"""How far back recurrent features reach, and how well training windows restore them.
 
-Every number compares features at the same moments of stored episodes: those that a network has
-after reading the episode from its beginning, and those that it has with less to go by. Their
-distance is relative: its length over that of the former, averaged over the moments.
+Every number compares features at the same moments of stored episodes: those after reading the
+episode from its beginning, and those with less to read. Their distance is relative: its norm over
+that of the former, averaged over the moments.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from torch import Tensor
 
 from rlkit.networks.encoders import HiddenState, SequenceEncoder
 from rlkit.networks.gradient import State
+from rlkit.offpolicy.learner import GradientLearner
+from rlkit.offpolicy.recurrent import RecurrentNetwork
 from rlkit.replay.batch import sum_steps
 from rlkit.replay.replay_buffer import read_sequences
 
@@ -29,15 +31,13 @@ LONGEST = 128  # observations; moments lie no further into their episodes, so th
 CLOSE = 0.1
 
 
-def record_memory(agent: Algorithm) -> None:
+def record_diagnostics(agent: Algorithm) -> None:
     """Gives the logger what `diagnose` finds, with the first update of every `INTERVAL`.
 
-    When that is follows from what a checkpoint holds anyway, so a resumed run records the same.
+    The updates at which it records follow from a checkpoint, so a resumed run records the same.
     """
-    if not agent.config.has_memory:
-        return
     now = agent._n_updates
-    before = now - agent.report.updates
+    before = now - agent.metrics.updates
     if (now - 1) // INTERVAL > (before - 1) // INTERVAL:
         for name, value in diagnose(agent).items():
             agent.logger.record(name, value)
@@ -45,47 +45,49 @@ def record_memory(agent: Algorithm) -> None:
 
 @torch.no_grad()
 def diagnose(agent: Algorithm) -> dict[str, float]:
-    """Distances for every trained network with an encoder of its own; empty without memory.
+    """Distances for every trained network with an encoder of its own; empty without an encoder.
 
     Moments are drawn from all stored steps, as training draws its windows, but from the later half
-    of their episodes (of the first `LONGEST` observations), where there is something to remember.
+    of their episodes (of the first `LONGEST` observations), where there is a history to encode.
     Goals are the original ones. Neither the agent nor any of its generators is changed.
 
     Returns:
-        `memory/context_<network>`: effective context length, the least of `SPANS` so that reading
-        only so many observations brings features `CLOSE`; `LONGEST` where none does.
-        `memory/recovery_<network>`: the distance at the first step that a window starting with a
-        fresh memory learns from, after `burn_in` others; not for windows of whole episodes.
-        `memory/staleness_<network>`: the distance of features read with the stored carry; only
-        where the replay keeps carries.
+        `recurrent/context_<network>`: effective context length, the smallest of `SPANS` so that
+        reading only so many observations brings features within `CLOSE`; `LONGEST` where none does.
+        `recurrent/recovery_<network>`: the distance at the first step that a window with a zero
+        initial hidden state learns from, after `burn_in` others; not for whole episodes.
+        `recurrent/staleness_<network>`: the distance of features read with the stored hidden
+        state; only where the replay buffer keeps hidden states.
 
     Raises:
-        ValueError: If the agent has a memory and its replay is empty.
+        ValueError: If the agent is recurrent and its replay buffer is empty.
     """
     learner, found = agent.learner, dict[str, float]()
-    encoder, config = learner.recurrent.encoder, learner.config
-    if encoder is None:
+    if not isinstance(learner, GradientLearner) or learner.recurrent is None:
         return found
+    recurrent, config = learner.recurrent, learner.config
     moments = _moments(agent)
-    batch = _episodes(agent, *moments, before=LONGEST - 1)
-    read, is_first = learner.memory_inputs(batch)[:, :-1], batch["is_first"][:, :-1]
-    kept = _episodes(agent, *moments, before=0) if learner.recurrent.stored_hidden_state else None
+    batch = _episodes(agent, learner, *moments, before=LONGEST - 1)
+    read = recurrent.window_inputs(learner.scaled(batch))[:, :-1]
+    is_first = batch["is_first"][:, :-1]
+    stored = _episodes(agent, learner, *moments, before=0) if recurrent.stored_shapes else None
+    encoder = recurrent.encoder
     for name, network in learner.networks.items():
-        if network.encoder is None or name.endswith("_target"):
+        if not isinstance(network, RecurrentNetwork) or name in learner.targets:
             continue
         weights = learner.state[name][: encoder.size]
-        inputs = learner.recurrent.read_by(name, read), is_first
+        inputs = recurrent.inputs_of(name, read), is_first
         whole = _features(encoder, weights, inputs, LONGEST)
         close = (
             k for k in SPANS if _distance(_features(encoder, weights, inputs, k), whole) < CLOSE
         )
-        found[f"memory/context_{name}"] = float(next(close, LONGEST))
+        found[f"recurrent/context_{name}"] = float(next(close, LONGEST))
         if config.window > 0:
-            warmed = _features(encoder, weights, inputs, config.burn_in + 1)
-            found[f"memory/recovery_{name}"] = _distance(warmed, whole)
-        if kept is not None:
-            stale = _features(encoder, weights, inputs, 1, learner.recurrent.stored(kept, name))
-            found[f"memory/staleness_{name}"] = _distance(stale, whole)
+            warmed_up = _features(encoder, weights, inputs, config.burn_in + 1)
+            found[f"recurrent/recovery_{name}"] = _distance(warmed_up, whole)
+        if stored is not None:
+            stale = _features(encoder, weights, inputs, 1, recurrent.stored(stored, name))
+            found[f"recurrent/staleness_{name}"] = _distance(stale, whole)
     return found
 
 
@@ -99,16 +101,20 @@ def _moments(agent: Algorithm) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def _episodes(
-    agent: Algorithm, env: NDArray[np.int64], moment: NDArray[np.int64], before: int
+    agent: Algorithm,
+    learner: GradientLearner,
+    env: NDArray[np.int64],
+    moment: NDArray[np.int64],
+    before: int,
 ) -> State:
     """Prepared windows of the moments' steps and as many `before`.
 
-    Where an episode has fewer, its first observation is repeated, as the first one every time.
+    Where an episode has fewer, its first observation is repeated, each time with `is_first`.
     """
     replay = agent.replay_buffer
     bounds = replay.storage.episode_bounds(env, moment)
     batch = read_sequences(replay.storage, env, moment, bounds, 1, burn_in=before, **replay.inputs)
-    return agent.learner.prepare(agent.interface.batch(sum_steps(batch, replay.gamma, 1)))
+    return learner.prepare(agent.adapter.batch(sum_steps(batch, replay.gamma, 1)))
 
 
 def _features(
@@ -118,7 +124,7 @@ def _features(
     span: int,
     hidden_state: HiddenState | None = None,
 ) -> Tensor:
-    """Features `(B, D)` after the last `span` inputs `(B, LONGEST, I)`, by default from nothing."""
+    """Features `(B, D)` after the last `span` inputs `(B, LONGEST, I)`, from a zero state."""
     x, is_first = (part[:, -span:] for part in inputs)
     if hidden_state is None:
         hidden_state = encoder.initial(len(x), x.device)
@@ -126,6 +132,6 @@ def _features(
 
 
 def _distance(features: Tensor, whole: Tensor) -> float:
-    # Features that are all zero stand for nothing to remember: equal ones are no distance apart.
+    # The distance of features that are all zero is 0.
     length = whole.norm(dim=-1).clamp_min(1e-6)
     return float(((features - whole).norm(dim=-1) / length).mean())

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlkit.names import require_known
-from rlkit.offpolicy.observation_encoder import Sight
-from rlkit.offpolicy.pictures import DESIRED
+from rlkit.offpolicy.observation_encoder import DESIRED
+from rlkit.offpolicy.spaces import ObservationEncoder
 from rlkit.replay import EpisodeStorage
 
 Array = NDArray[Any]
@@ -70,17 +70,16 @@ class Imagination:
         ValueError: If nothing but the environment can judge goals, or the model has no prior.
     """
 
-    def __init__(self, plan: Imagining, sight: Sight) -> None:
-        if sight.latent is None or sight.distance is None:
+    def __init__(self, plan: Imagining, sight: ObservationEncoder) -> None:
+        if sight.latent is None or sight.latent_rule is None:
             raise ValueError(
                 "imagination makes codes, which no environment can judge: set reward_source = "
                 '"latent"'
             )
         if sight.latent_encoder is not None:
             raise ValueError(
-                f"imagined goals are codes without a picture, of which a refresh could not make "
-                f"new ones: set pretraining.refresh_every = 0 instead of "
-                f"{sight.pretraining.refresh_every}, or leave out imagination"
+                "imagined goals are codes without a picture, of which a refresh could not make "
+                "new ones: set pretraining.refresh_every = 0, or leave out imagination"
             )
         if plan.source == "prior":
             blank = np.zeros((1, *sight.latent.shape), np.uint8)
@@ -89,7 +88,7 @@ class Imagination:
                     f"{type(sight.latent.model).__name__} has no prior to imagine goals from; set "
                     f'latent = "vae", or imagination = {{source = "visited"}}'
                 )
-        self.plan, self.latent, self.rule = plan, sight.latent, sight.distance
+        self.plan, self.latent, self.rule = plan, sight.latent, sight.latent_rule
         self.storage: EpisodeStorage | None = None
         self._pool = np.zeros((0, sight.latent.dims), np.float32)
         self._version = 0
@@ -125,7 +124,7 @@ class Imagination:
         """What environments show, with the goals that are pursued instead of theirs.
 
         Args:
-            seen: Observations as `Sight.see` gives them, of `n` environments.
+            seen: Observations as `ObservationEncoder.see` gives them, of `n` environments.
             before: Those of the step before; None at the very beginning.
             fresh: Which of them begin an episode, `(n,)`.
             rng: The source of randomness.
@@ -172,7 +171,7 @@ def density(codes: Array, width: float) -> NDArray[np.float64]:
     return found
 
 
-def imagination_of(options: Mapping[str, Any], sight: Sight) -> Imagination | None:
+def imagination_of(options: Mapping[str, Any], sight: ObservationEncoder) -> Imagination | None:
     """What an agent imagines with, None for nothing; raises a ValueError for unknown options."""
     if not options:
         return None

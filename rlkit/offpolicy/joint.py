@@ -15,17 +15,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from gymnasium import spaces
 from torch import Tensor
 
-from rlkit.goals import vector_size
 from rlkit.latents import LATENTS, Autoencoder
 from rlkit.networks import adam_state
 from rlkit.networks.gradient import Loss, Metrics, State
 from rlkit.offpolicy.settings import LearnerConfig, Sizes
 
 if TYPE_CHECKING:
-    from rlkit.offpolicy.interface import Interface
+    from rlkit.offpolicy.spaces import SpaceAdapter
 
 CHUNK = 256  # pictures that pass through a network at a time; more do not stay in the cache
 
@@ -172,22 +170,18 @@ class JointLatent:
 
 
 def joint_latent(
-    model: Autoencoder | None, interface: Interface, config: LearnerConfig
+    model: Autoencoder | None, adapter: SpaceAdapter, config: LearnerConfig
 ) -> JointLatent | None:
-    """What a learner has to know to train a model; None for none."""
+    """What a learner needs to train a latent model; None for none."""
     if model is None:
         return None
-    start, rest = 0, interface.rest
-    for key, part in rest.spaces.items() if isinstance(rest, spaces.Dict) else ():
-        if key == "observation":
-            break
-        start += vector_size(part)
+    goal = adapter.layout.goal
     return JointLatent(
         model,
-        start,
-        of_goals=interface.goal is not None and interface.goal.shape == model.shape,
-        one_goal=config.has_memory and config.goal_mode == "early",
-        warm=config.burn_in if config.has_memory else 0,
+        adapter.layout.slices["observation"].start,
+        of_goals=goal is not None and goal.shape == model.shape,
+        one_goal=config.is_recurrent and config.goal_mode == "early",
+        warm=config.burn_in if config.is_recurrent else 0,
         reconstruction=config.reconstruction,
     )
 

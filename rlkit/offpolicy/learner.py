@@ -1,44 +1,64 @@
-"""A policy that acts and an update that learns, without an environment.
+"""Learners that update networks on batches of replayed experience.
 
-A `Learner` knows vectors only. `rlkit/offpolicy/algorithm.py` puts it into SB3's lifecycle.
+A `GradientLearner` knows vectors only: no environment, no space, no Stable-Baselines3. A subclass
+writes the learning rule; see `agents/sac.py`.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlkit.networks import ADAM, Normaliser, UpdateFunction, adam_state, gradient, normalise
-from rlkit.networks.encoders import HiddenState, Network
+from rlkit.goals import GoalRule, return_bounds
+from rlkit.networks import (
+    Mlp,
+    Normaliser,
+    Optimiser,
+    UpdateFunction,
+    adam_state,
+    gradient,
+    normalise,
+)
+from rlkit.networks.encoders import HiddenState
 from rlkit.networks.gradient import Loss, Metrics, State
+from rlkit.offpolicy.contract import require_same_shapes
 from rlkit.offpolicy.joint import JointLatent
-from rlkit.offpolicy.recurrent import Memory, Recall
-from rlkit.offpolicy.settings import LearnerConfig, Sizes
+from rlkit.offpolicy.recurrent import Network, RecurrentEncoder
+from rlkit.offpolicy.settings import ActorCritic, LearnerConfig, Sizes
+from rlkit.offpolicy.transitions import Inputs, Transitions, rows_of, view_of
+
+if TYPE_CHECKING:
+    from rlkit.offpolicy.metrics import TrainingMetrics
+    from rlkit.offpolicy.spaces import SpaceAdapter
+    from rlkit.replay import ReplayBuffer
+
+SAMPLED_AT_ONCE = 8  # batches
 
 
-class Learner:
+class GradientLearner:
     """Parameters, their update, and a policy. Subclasses write the learning rule.
-
-    A subclass creates its networks in `initial_state` and gives the pure function
-    `update_function`; see `agents/sac.py`.
 
     Args:
         config: The settings.
         sizes: Widths of observation, goal and action.
         seed: Seed of the learner's own generator.
         device: Where everything lives.
-        bounds: Lowest and highest return that is possible, None where unbounded.
+        rule: Goal rule, whose rewards bound the value targets; None where they are unbounded.
         joint: The latent model that learns with the agent; None for none.
     """
 
-    networks: dict[str, Network]
     config_class: ClassVar[type[LearnerConfig]] = LearnerConfig
-    acting: ClassVar[str] = "actor"
-    """The network that acts."""
+    acting: ClassVar[str | None] = "actor"
+    targets: ClassVar[dict[str, str]] = {}
+    """By name of a target network, the network that it follows."""
+    borrows: ClassVar[dict[str, str]] = {}
+    """By name of an actor, the critic whose encoder it borrows if `encoder_sharing` says so."""
+    networks: dict[str, Network]
 
     def __init__(
         self,
@@ -46,24 +66,31 @@ class Learner:
         sizes: Sizes,
         seed: int,
         device: torch.device | str = "cpu",
-        bounds: tuple[float, float] | None = None,
+        rule: GoalRule | None = None,
         joint: JointLatent | None = None,
     ) -> None:
-        self.config, self.bounds, self.joint = config, bounds, joint
+        self.config, self.joint = config, joint
         self.sizes = sizes = joint.sizes(sizes) if joint else sizes
         self.device = torch.device(device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        self.recurrent = Memory(config, sizes, self.generator)
-        # Moments of codes that change say nothing, and clipping them would stop their gradient.
+        self.actor_critic = config if isinstance(config, ActorCritic) else ActorCritic()
+        self.recurrent: RecurrentEncoder | None = None
+        if config.is_recurrent:
+            self.recurrent = RecurrentEncoder(
+                config, sizes, self.generator, self.actor_critic, self.borrows
+            )
+        self.burn_in = self.recurrent.burn_in if self.recurrent else 0
+        # Moments of latents that change say nothing, and clipping them would stop their gradient.
         self.scales = config.normalise and joint is None
         self.observation_normaliser = Normaliser(sizes.observation, device, self.scales)
         self.goal_normaliser = Normaliser(sizes.goal, device, self.scales)
+        self.optimiser = Optimiser(config.optimiser, weight_decay=config.weight_decay)
         self.updates = 0
         self._noise = torch.zeros(0, device=self.device)
         rate = config.learning_rate
         self.learning_rate = torch.tensor(1.0 if callable(rate) else rate, device=self.device)
-        rates = (0.0, config.refresh_share)
-        self._target_rates = [torch.tensor(share, device=self.device) for share in rates]
+        rates = (0.0, config.target_rate)
+        self._target_rates = [torch.tensor(rate, device=self.device) for rate in rates]
         generator = torch.Generator().manual_seed(seed)
         state = self.initial_state(generator)
         self._functions: dict[str, Any] = dict(self.networks)
@@ -71,12 +98,12 @@ class Learner:
             state |= joint.initial_state(generator)
             self._functions["latent"] = joint.model
         self.state = {name: value.to(self.device) for name, value in state.items()}
-        self.recurrent.attach(self.networks, self.acting)
-        width = max((*config.net_arch, self.recurrent.features), default=0)
+        if self.recurrent is not None:
+            self.recurrent.attach(self.networks, self.targets, str(self.acting))
+        self.set_rule(rule)
+        width = max((*config.net_arch, self.recurrent.features if self.recurrent else 0), default=0)
         function = joint.before(self.update_function) if joint else self.update_function
         self._update = UpdateFunction(function, config.compile, width)
-
-    # What a subclass writes
 
     def initial_state(self, generator: torch.Generator) -> State:
         """Fresh tensors: a flat vector per network (with `adam_state`) and what else learns."""
@@ -85,13 +112,13 @@ class Learner:
     def update_function(
         self, state: State, batch: State, noise: Tensor, target_rate: Tensor, step: int
     ) -> tuple[State, Metrics]:
-        """One update, pure, to the changed part of the state and the metrics.
+        """One update, a pure function; returns the changed part of the state, and metrics.
 
         Args:
             state: The learner's tensors.
             batch: See `prepare`.
             noise: What `draw_noise` gave.
-            target_rate: Share of the way that the target goes; 0 between refreshes.
+            target_rate: Update coefficient of the targets now; 0 between their updates.
             step: The update's phase, where updates differ (delayed policies); static.
         """
         raise TypeError(f"{type(self).__name__} must define update_function")
@@ -104,15 +131,19 @@ class Learner:
         """The static `step` argument of the next update."""
         return 0
 
-    def policy(self, memory: Tensor, observation: Tensor, goal: Tensor, explore: bool) -> Tensor:
-        """Actions `(n, A)` in [-1, 1], or integers `(n,)`, given memory `(n, D)`, scaled inputs."""
+    def policy(self, inputs: Inputs, explore: bool) -> Tensor:
+        """Actions `(n, A)` in [-1, 1], or integers `(n,)`, for the acting network's inputs."""
         raise TypeError(f"{type(self).__name__} must define policy")
 
-    # Acting
+    # Acting; see `rlkit.offpolicy.contract.Learner`
+
+    def set_rule(self, rule: GoalRule | None) -> None:
+        """Takes over a goal rule: the possible returns bound value targets."""
+        self.bounds = return_bounds(rule, self.config.gamma)
 
     def initial(self, count: int) -> HiddenState:
         """Hidden state of `count` fresh episodes; empty without an encoder."""
-        return self.recurrent.initial(count)
+        return () if self.recurrent is None else self.recurrent.initial(count)
 
     def act(
         self,
@@ -125,46 +156,28 @@ class Learner:
         visible: NDArray[np.float32] | None = None,
         reward: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[Any], HiddenState]:
-        """Actions for a batch of environments.
-
-        Args:
-            observation: `(n, F)`.
-            goal: `(n, G)`.
-            hidden_state: Memory from the step before.
-            is_first: Where an episode begins, `(n,)`: memory is fresh there.
-            explore: Whether to act as in training.
-            visible: 1 where the goal may be seen, else 0, `(n,)`; None: everywhere.
-            reward: The previous step's reward `(n,)`, where the memory reads it.
-
-        Returns:
-            Actions `(n, A)` in [-1, 1], or integers `(n,)`, and the next hidden state.
-        """
+        """See `Learner.act`."""
         with torch.no_grad():
-            seen = self.prepare({"observation": observation, "goal": goal})
-            x = self._scaled(seen, "observation", seen["observation"])
-            g = self._scaled(seen, "goal", seen["goal"])
+            batch = self.prepare({"observation": observation, "goal": goal})
+            x = self._scaled(batch, "observation", batch["observation"])
+            g = self._scaled(batch, "goal", batch["goal"])
             if visible is not None:
                 g = g * self._tensor(visible).unsqueeze(-1)
-            if self.recurrent.encoder is None:
-                action = self.policy(x.new_zeros(len(x), 0), x, g, explore)
+            if self.recurrent is None:
+                action = self.policy((x.new_zeros(len(x), 0), x, g), explore)
                 return action.cpu().numpy(), hidden_state
-            first = self._tensor(is_first)
-            read = {
-                "observation": x,
-                "goal": g,
-                "is_first": first,
-                "previous_action": hidden_state[0],
-            }
+            read = {"observation": x, "goal": g, "is_first": self._tensor(is_first)}
+            read["previous_action"] = hidden_state[0]
             if reward is not None:
                 read["previous_reward"] = self._tensor(reward)
-            memory, hidden_state = self.recurrent.step(self.state, read, hidden_state)
-            action = self.policy(memory, x, g, explore)
+            features, hidden_state = self.recurrent.step(self.state, read, hidden_state)
+            action = self.policy((features, x, g), explore)
             return action.cpu().numpy(), self.recurrent.acted(hidden_state, action)
 
     def exploration_noise(self, like: Tensor) -> Tensor:
-        """Standard normal numbers of a shape, correlated with those of the step before."""
+        """Standard normal numbers of a shape, correlated with those of the previous step."""
         noise = torch.randn(like.shape, generator=self.generator, device=self.device)
-        share = self.config.coloured_noise
+        share = self.actor_critic.coloured_noise
         if share > 0:
             if self._noise.shape == noise.shape:
                 noise = share * self._noise + (1 - share**2) ** 0.5 * noise
@@ -172,50 +185,73 @@ class Learner:
         return noise
 
     def acted(self, hidden_state: HiddenState, action: NDArray[Any]) -> HiddenState:
-        """The memory after actions `(n, ...)` that were taken instead of those it had chosen."""
-        return (
-            self.recurrent.acted(hidden_state, self._tensor(action))
-            if hidden_state
-            else hidden_state
-        )
+        """See `Learner.acted`."""
+        if self.recurrent is None or not hidden_state:
+            return hidden_state
+        return self.recurrent.acted(hidden_state, self._tensor(action))
 
     def to_store(self, hidden_state: HiddenState) -> tuple[NDArray[np.float32], ...] | None:
-        """What the replay keeps of a carry; None where windows start with a fresh memory."""
-        if not self.recurrent.stored_hidden_state:
+        """The encoders' hidden states; None where windows start with a zero one."""
+        if self.recurrent is None or not self.recurrent.stored_shapes:
             return None
         return tuple(part.cpu().numpy() for part in hidden_state[1:])
 
     # Learning
 
+    def replay_options(self) -> dict[str, Any]:
+        """See `Learner.replay_options`."""
+        config, recurrent = self.config, self.recurrent
+        if recurrent is None:
+            return {}
+        return {
+            "window": config.window or None,
+            "burn_in": config.burn_in,
+            "goals": "window" if config.goal_mode == "early" else "step",
+            "previous_action": config.previous_action,
+            "previous_reward": recurrent.reads_reward,
+            "hidden_state": recurrent.stored_shapes,
+        }
+
     def observe(self, observation: NDArray[Any], goals: NDArray[Any]) -> None:
-        """Takes collected observations `(n, F)` and goals `(m, G)` into the running moments."""
+        """Updates running moments with collected observations `(n, F)` and goals `(m, G)`."""
         self.observation_normaliser.observe(observation)
         self.goal_normaliser.observe(goals)
 
-    def update(self, batch: dict[str, NDArray[Any]]) -> tuple[list[str], Tensor]:
-        """Learns from one batch.
+    def learn(
+        self,
+        replay_buffer: ReplayBuffer,
+        adapter: SpaceAdapter,
+        gradient_steps: int,
+        batch_size: int,
+        metrics: TrainingMetrics,
+    ) -> int:
+        """Makes `gradient_steps` updates on batches of `batch_size` windows."""
+        # Several batches at once: most of a sample's time does not depend on its size.
+        at_once = SAMPLED_AT_ONCE if self.recurrent is None else 1
+        for done in range(0, gradient_steps, at_once):
+            sampled = replay_buffer.sample(min(at_once, gradient_steps - done) * batch_size)
+            arrays = adapter.batch(sampled)
+            for start in range(0, len(sampled), batch_size):
+                batch = {k: array[start : start + batch_size] for k, array in arrays.items()}
+                metrics.add_update(*self.update(batch))
+            metrics.add_batch(sampled.part(slice(start, None)), replay_buffer.rule)
+        return gradient_steps
 
-        Args:
-            batch: Arrays `observation (B, L, F)` with L = T + 1 or more, `goal (B, T, G)`,
-                `action (B, T, ...)`, `reward`, `discount`, `mask (B, T)`; `bootstrap (B, T)` where
-                the value does not follow from the next observation; `visible (B, L)` where goals
-                are hidden; for a memory also `is_first (B, L)`, and `previous_action`,
-                `previous_reward (B, L)` and carries `hidden_state.0 (B, ...)` as the settings ask.
+    def update(self, batch: dict[str, NDArray[Any]]) -> tuple[list[str], Tensor]:
+        """Learns from one batch, see `SpaceAdapter.batch`.
 
         Returns:
             Names and values `(M,)` of the metrics.
         """
-        rows = batch["reward"][:, self.recurrent.warm :].size
-        refreshes = (self.updates + 1) % self.config.target_update_interval == 0
-        target_rate = self._target_rates[refreshes]
-        result = self._update(
-            self.state, self._tensors(batch), self.draw_noise(rows), target_rate, self.phase()
-        )
+        rows = batch["reward"][:, self.burn_in :].size
+        is_due = (self.updates + 1) % self.config.target_update_interval == 0
+        inputs = self.draw_noise(rows), self._target_rates[is_due], self.phase()
+        result = self._update(self.state, self._tensors(batch), *inputs)
         self.updates += 1
         return result
 
     def prepare(self, batch: dict[str, NDArray[Any]]) -> State:
-        """What networks read of a batch: tensors, with scaling and learning rate beside them."""
+        """The tensors that networks read of a batch."""
         tensors = self._tensors(batch)
         return tensors if self.joint is None else self.joint.see(self.state, tensors)
 
@@ -226,90 +262,71 @@ class Learner:
         tensors["learning_rate"] = self.learning_rate
         return tensors
 
-    def transitions(self, batch: State) -> State:
-        """Every step that is learned from as a row; what came before it is in `recall`.
-
-        Returns:
-            `observation`, `following (R, F)`, `goal`, `following_goal`, `critic_goal`,
-            `following_critic_goal (R, G)`, `action`, and `reward`, `discount`, `weight (R,)`, where
-            weights are 1 over the number of valid steps.
-        """
+    def transitions(self, state: State, batch: State, *networks: str) -> Transitions:
+        """Every step that is learned from as a row, with a view for each of some networks."""
+        features: dict[str, tuple[Tensor, Tensor | None]] = {}
         with torch.set_grad_enabled(self.joint is not None):
-            return self._transitions(batch)
+            rows = rows_of(batch, self.burn_in, lambda name, x: self._scaled(batch, name, x))
+            if self.recurrent is not None:
+                features = self.recurrent.scan(state, self.scaled(batch), networks)
+        views = {}
+        for name in networks:
+            is_actor = self.targets.get(name, name) == self.acting
+            sees_goal = self.actor_critic.critic_sees_goal and not is_actor
+            parameters, own = features.get(name, (state[name], None))
+            views[name] = view_of(parameters, own, rows, batch, self.burn_in, sees_goal)
+        kept = (rows[name] for name in ("action", "reward", "discount", "weight"))
+        return Transitions(views, *kept)
 
-    def _transitions(self, batch: State) -> State:
-        x, steps = batch["observation"], batch["reward"].shape[1]
-        part = slice(self.recurrent.warm, steps)
-        goal = self._scaled(batch, "goal", batch["goal"][:, part])
-        following_goal = critic_goal = following_critic_goal = goal
-        if "visible" in batch:
-            visible = batch["visible"].unsqueeze(-1)
-            following_goal = goal * self.recurrent.following(batch, visible)
-            goal = goal * visible[:, part]
-            if not self.config.critic_sees_goal:
-                critic_goal, following_critic_goal = goal, following_goal
-        mask = batch["mask"][:, part]
-        rows = {
-            # Scaled after cutting, so that the parts are contiguous: products are faster then.
-            "observation": self._scaled(batch, "observation", x[:, part]),
-            "following": self._scaled(batch, "observation", self.recurrent.following(batch, x)),
-            "goal": goal,
-            "following_goal": following_goal,
-            "critic_goal": critic_goal,
-            "following_critic_goal": following_critic_goal,
-            "action": batch["action"][:, part],
-            "reward": batch["reward"][:, part],
-            "discount": batch["discount"][:, part],
-            "weight": mask / mask.sum(),
-        }
-        return {name: value.flatten(0, 1) for name, value in rows.items()}
-
-    def recall(self, state: State, batch: State, *names: str) -> dict[str, Recall]:
-        """What networks remember at every row of `transitions`; see `Memory.recall`."""
-        if self.recurrent.encoder is None:
-            nothing = batch["reward"].new_zeros(batch["reward"].numel(), 0)
-            return {name: Recall(state[name], nothing, nothing) for name in names}
-        with torch.set_grad_enabled(self.joint is not None):
-            return self.recurrent.recall(state, self._all_scaled(batch), names)
-
-    def memory_inputs(self, batch: State) -> Tensor:
-        """What the memory reads at all observations of a prepared batch, `(B, L, I)`."""
-        return self.recurrent.window_inputs(self._all_scaled(batch))
+    # What learning rules call
 
     def network(
         self,
+        name: str,
         inputs: tuple[int, ...],
         outputs: int,
         members: int = 1,
         layer_norm: bool = False,
-        *,
-        borrows: bool = False,
     ) -> Network:
-        """A network that reads the memory and then `inputs`; see `Memory.network`."""
-        return self.recurrent.network(inputs, outputs, members, layer_norm, borrows)
+        """A network that reads the encoder's features, if there is one, and then `inputs`."""
+        if self.recurrent is not None:
+            return self.recurrent.network(name, inputs, outputs, members, layer_norm)
+        return Mlp((0, *inputs), self.config.net_arch, outputs, members, layer_norm)
 
     def descend(self, state: State, name: str, grad: Tensor, batch: State) -> State:
-        """One step of Adam for a network: clipped, encoders at their own rate."""
+        """One step of the optimiser for a network: clipped, encoders at their own rate."""
         rate = batch["learning_rate"]
-        if name in self.recurrent.rate_scale:
+        if self.recurrent is not None and name in self.recurrent.rate_scale:
             rate = rate * self.recurrent.rate_scale[name]
-        return ADAM.step(state, name, self.clip(grad), rate)
+        return self.optimiser.step(state, name, self.clip(grad), rate)
 
     def critic_gradient(
         self, loss: Loss, vector: Tensor, state: State, batch: State
     ) -> tuple[Tensor, Metrics, State]:
-        """Gradient of the critic's loss, its metrics, and the step of a jointly trained latent."""
+        """Gradient and metrics of the critic's loss; the step of a latent model that it trains."""
         if self.joint is None:
             return *gradient(loss, vector), {}
-        grad, pull, metrics = self.joint.gradient(loss, vector, batch)
-        return grad, metrics, self.descend(state, "latent", pull, batch)
+        grad, of_latent, metrics = self.joint.gradient(loss, vector, batch)
+        return grad, metrics, self.descend(state, "latent", of_latent, batch)
+
+    def with_actor_gradient(
+        self, grad: Tensor, actor_loss: Callable[[], tuple[Tensor, Any]], critic: Tensor
+    ) -> Tensor:
+        """A critic's gradient plus the actor's at an encoder that both train."""
+        if self.recurrent is None:
+            return grad
+        return self.recurrent.add_actor_gradient(grad, actor_loss, critic)
+
+    def encoder_grad_norm(self, name: str, grad: Tensor) -> Metrics:
+        """The norm of the encoder's part of a network's gradient, as a metric."""
+        return {} if self.recurrent is None else self.recurrent.grad_norm(name, grad)
 
     def _scaled(self, batch: State, name: str, x: Tensor) -> Tensor:
-        if not self.scales:
-            return x
-        return normalise(x, batch[f"{name}_shift"], batch[f"{name}_scale"])
+        scaling = batch[f"{name}_shift"], batch[f"{name}_scale"]
+        return normalise(x, *scaling) if self.scales else x
 
-    def _all_scaled(self, batch: State) -> State:
+    def scaled(self, batch: State) -> State:
+        """A prepared batch with observations and goals scaled, as encoders read them."""
         scaled = {name: self._scaled(batch, name, batch[name]) for name in ("observation", "goal")}
         return {**batch, **scaled}
 
@@ -320,11 +337,11 @@ class Learner:
         return target.clamp(*self.bounds)
 
     def clip(self, grad: Tensor) -> Tensor:
-        """A gradient no longer than `max_grad_norm`."""
-        if self.config.max_grad_norm is None:
-            return grad
-        excess: Tensor = self.config.max_grad_norm / (grad.norm() + 1e-6)
-        return grad * excess.clamp(max=1.0)
+        """A gradient of norm `max_grad_norm` at most."""
+        longest = self.config.max_grad_norm
+        return grad if longest is None else grad * (longest / (grad.norm() + 1e-6)).clamp(max=1.0)
+
+    # State
 
     def weights(self) -> dict[str, Tensor]:
         """Every network's parameters by name, and the input scaling; they share memory."""
@@ -343,7 +360,7 @@ class Learner:
         """Everything that the next update and action depend on."""
         return {
             "weights": self.weights(),
-            "optimiser": {k: v for k, v in self.state.items() if k not in self._functions},
+            "optimiser": self._optimiser(),
             "observation_moments": self.observation_normaliser.state_dict(),
             "goal_moments": self.goal_normaliser.state_dict(),
             "generator": self.generator.get_state().numpy(),
@@ -352,34 +369,21 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave.
-
-        Raises:
-            ValueError: If names or shapes belong to another learner.
-        """
-        rest = {k: v for k, v in self.state.items() if k not in self._functions}
-        parts = (self.weights(), state["weights"]), (rest, state["optimiser"])
-        for mine, saved in parts:
-            if mine.keys() != saved.keys():
-                odd = sorted(mine.keys() ^ saved.keys())
-                raise ValueError(
-                    f"the saved parameters belong to another agent: they differ in "
-                    f"{', '.join(odd[:4])}; use the settings it was trained with"
-                )
-            for name, tensor in mine.items():
-                if tensor.shape != saved[name].shape:
-                    raise ValueError(
-                        f"the saved {name} has shape {tuple(saved[name].shape)}, this agent needs "
-                        f"{tuple(tensor.shape)}: the spaces, encoder or net_arch differ"
-                    )
-        for mine, saved in parts:  # only now, so that what is refused changes nothing
-            for name, tensor in mine.items():
+        """Restores what `state_dict` gave; see `Learner.load_state_dict`."""
+        parts = (self.weights(), state["weights"]), (self._optimiser(), state["optimiser"])
+        for own, saved in parts:
+            require_same_shapes(own, saved)
+        for own, saved in parts:  # only now, so that a refused state changes nothing
+            for name, tensor in own.items():
                 tensor.copy_(saved[name])
         self.observation_normaliser.load_state_dict(state["observation_moments"])
         self.goal_normaliser.load_state_dict(state["goal_moments"])
         self.generator.set_state(torch.from_numpy(np.array(state["generator"], np.uint8)))
         self._noise = self._tensor(state.get("noise", np.zeros(0, np.float32)))
         self.updates = int(state["updates"])
+
+    def _optimiser(self) -> State:
+        return {k: v for k, v in self.state.items() if k not in self._functions}
 
     def _scaling(self, name: str) -> tuple[Tensor, Tensor]:
         moments = self.observation_normaliser if name == "observation" else self.goal_normaliser
@@ -390,11 +394,6 @@ class Learner:
 
 
 def with_target(name: str, network: Network, generator: torch.Generator) -> State:
-    """A trained network and its slowly following copy `<name>_target`."""
+    """A trained network and its target copy `<name>_target`."""
     vector = network.initial_parameters(generator)
     return {**adam_state(name, vector), f"{name}_target": vector.clone()}
-
-
-def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Mean over valid rows, `(..., R), (R,) -> (...)`."""
-    return (values * weight).sum(-1)

@@ -16,7 +16,7 @@ from rlkit.replay import Batch
 RECENT_GOALS = 2000
 
 
-class Report:
+class TrainingMetrics:
     """Collects between two writings to the logger; part of the exact state of a training."""
 
     def __init__(self) -> None:

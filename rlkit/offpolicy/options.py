@@ -1,4 +1,4 @@
-"""How an agent is configured: by its learner's fields, and by SB3's names for them."""
+"""Options of an agent: fields of its learner's configuration, and SB3's names for them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from stable_baselines3 import HerReplayBuffer
 from rlkit.latents import LATENTS
 from rlkit.names import require_known
 from rlkit.networks.encoders import ENCODERS, SequenceEncoder
-from rlkit.offpolicy.interface import Interface, return_bounds
+from rlkit.offpolicy.contract import Learner
 from rlkit.offpolicy.joint import joint_latent
-from rlkit.offpolicy.learner import Learner
-from rlkit.offpolicy.recurrent import Memory
-from rlkit.offpolicy.settings import LearnerConfig
+from rlkit.offpolicy.recurrent import RecurrentEncoder
+from rlkit.offpolicy.settings import ActorCritic, Inputs, Recurrence
+from rlkit.offpolicy.spaces import SpaceAdapter
 from rlkit.replay import ReplayBuffer
 
 if TYPE_CHECKING:
     from rlkit.offpolicy.algorithm import Algorithm
 
-SHELL_OPTIONS = frozenset(
+ALGORITHM_OPTIONS = frozenset(
     {
         "buffer_size",
         "learning_starts",
@@ -40,13 +40,13 @@ SHELL_OPTIONS = frozenset(
 )
 SDE = ("use_sde", "sde_sample_freq", "use_sde_at_warmup")
 CNN_FEATURES = 50  # as in Yarats et al. 2021
-CACHE = 4  # times the features: what is carried beyond that is no summary
+CACHE = 4  # times the features: a larger hidden state is a cache of past steps
 REPLAY_OPTIONS = ("hindsight", "steps", "share", "directory")
 
 
-def option_names(config: type[LearnerConfig]) -> set[str]:
+def option_names(config: type[Any]) -> set[str]:
     """Every option of an agent with this configuration, beside SB3's own."""
-    return {field.name for field in dataclasses.fields(config)} | SHELL_OPTIONS
+    return {field.name for field in dataclasses.fields(config)} | ALGORITHM_OPTIONS
 
 
 def configure(agent: str, config: type[Any], options: Mapping[str, Any]) -> Any:
@@ -56,7 +56,7 @@ def configure(agent: str, config: type[Any], options: Mapping[str, Any]) -> Any:
         ValueError: If an option is unknown (the message names the nearest) or out of range.
     """
     names = {field.name for field in dataclasses.fields(config)}
-    require_known(agent, options, names, SHELL_OPTIONS)
+    require_known(agent, options, names, ALGORITHM_OPTIONS)
     return config(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
 
 
@@ -67,10 +67,10 @@ def plain_options(
     options: Mapping[str, Any],
     policy_kwargs: Mapping[str, Any] | None,
 ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """Latent model, replay and fields of the configuration in a form that a file can hold.
+    """Latent model, replay options and configuration fields in a form that files can hold.
 
     Args:
-        policy: SB3's name of it: "CnnPolicy" without a latent model learns one end to end.
+        policy: SB3's policy name: "CnnPolicy" without a latent model learns one end to end.
         latent: As the agent takes it.
         replay: Options of the replay.
         options: Fields of the configuration, and arguments of SB3's agents.
@@ -85,7 +85,7 @@ def plain_options(
     sde = {name: options.pop(name, None) for name in SDE}
     if sde["use_sde"]:
         raise ValueError(
-            "use_sde = True: state-dependent exploration is not there; coloured_noise, in "
+            "use_sde = True: state-dependent exploration is not supported; coloured_noise, in "
             "[0, 1), makes exploration smooth as well"
         )
     names = {"net_arch": "net_arch", "n_critics": "critics"}
@@ -134,90 +134,98 @@ def replay_options(
     elif sb3_class is not None:
         raise ValueError(
             f"replay_buffer_class = {sb3_class.__name__} is not supported: this agent has a replay "
-            f"of its own; configure it with replay={{...}}"
+            f"buffer of its own; configure it with replay={{...}}"
         )
-    # What SB3's buffers ask about is always so here: time limits never end a value.
+    # Always true here: values bootstrap from where a time limit cut.
     for settled in ("handle_timeout_termination", "copy_info_dict"):
         given.pop(settled, None)
     require_known("replay", (*options, *given), REPLAY_OPTIONS)
     return {**given, **options}
 
 
-def settle_memory(config: Any, interface: Interface) -> Any:
-    """The learner's configuration with what depends on the environment decided.
+def make_adapter(agent: Algorithm) -> SpaceAdapter:
+    """The space adapter of an agent: what its vectors hold follows from its settings."""
+    config, encoder = agent.config, agent.observation_encoder
+    is_recurrent = isinstance(config, Recurrence) and config.is_recurrent
+    return SpaceAdapter(
+        encoder.space,
+        agent.action_space,
+        observe_achieved=not isinstance(config, Inputs) or config.observe_achieved,
+        is_recurrent=is_recurrent,
+        reads_reward=is_recurrent and config.previous_reward,
+        # Only networks read a part of a goal; who plans needs what the rule evaluates.
+        goal_width=encoder.goal_width if isinstance(config, Inputs) else None,
+    )
+
+
+def settle_recurrence(config: Any, adapter: SpaceAdapter) -> Any:
+    """The configuration with the settings of recurrence that depend on the environment decided.
 
     Raises:
-        ValueError: If the memory is to read rewards, and they do not follow from goals, or cannot
+        ValueError: If an encoder is to read rewards, and they do not follow from goals, or cannot
             be rewritten by hindsight.
     """
-    if not config.has_memory:
+    if not isinstance(config, Recurrence) or not config.is_recurrent:
         return config
-    if config.previous_reward and interface.goal is None:
+    if config.previous_reward and not adapter.has_goals:
         raise ValueError(
             "previous_reward = True needs an environment with goals, whose rewards `predict` can "
-            "work out; wrap this one in rlkit.envs.wrappers.partial_observation.PreviousStep(env, "
+            "compute; wrap this one in rlkit.envs.wrappers.partial_observation.PreviousStep(env, "
             "reward=True) instead"
         )
-    of_goals = config.previous_reward or (config.critic_sees_reward and interface.goal is not None)
-    mode = config.goal_mode or ("early" if interface.hides_goal or of_goals else "late")
+    by_critics = isinstance(config, ActorCritic) and config.critic_sees_reward
+    of_goals = config.previous_reward or (by_critics and adapter.has_goals)
+    is_early = adapter.layout.hides_goal or of_goals
+    mode = config.goal_mode or ("early" if is_early else "late")
     if of_goals and mode != "early":
         raise ValueError(
             f'critic_sees_reward = True does not go with goal_mode = "{mode}": rewards depend on '
-            f'the goal, and so would the memory; set goal_mode = "early"'
+            f'the goal, and so would the hidden state; set goal_mode = "early"'
         )
     config = dataclasses.replace(config, goal_mode=mode)
-    return dataclasses.replace(config, start=config.start or _start(config, interface))
+    return dataclasses.replace(config, start=config.start or _start(config, adapter))
 
 
-def _start(config: Any, interface: Interface) -> str:
-    """What `start` is where it is not set."""
-    encoder = Memory(config, interface.sizes, torch.Generator()).encoder
-    if encoder is None or config.goal_mode != "late" or config.window == 0:
+def _start(config: Any, adapter: SpaceAdapter) -> str:
+    """The default of `start`."""
+    if config.goal_mode != "late" or config.window == 0:
         return "zero"
-    # More than a few numbers per feature are a cache of past steps, which windows fill by
-    # themselves, and which would take many times the room of the observations.
+    shared = config if isinstance(config, ActorCritic) else ActorCritic()
+    encoder = RecurrentEncoder(config, adapter.sizes, torch.Generator(), shared, {}).encoder
+    # More than a few numbers per feature are a cache of past steps: windows fill it by themselves,
+    # and storing it would take many times the space of the observations.
     size = sum(part.numel() for part in encoder.initial(1))
     return "stored" if size <= CACHE * encoder.features else "zero"
 
 
-def fresh_learner(agent: Algorithm, seed: np.random.SeedSequence) -> Learner:
-    """The learner of an agent, as its environment and its sight ask for."""
-    return agent.learner_class(
+def make_learner(agent: Algorithm, seed: np.random.SeedSequence) -> Learner:
+    """The learner of an agent, for its environment and its observation encoder."""
+    learner: Learner = agent.learner_class(
         agent.config,
-        agent.interface.sizes,
+        agent.adapter.sizes,
         seed=int(seed.generate_state(1)[0]),
         device=agent.device,
-        bounds=return_bounds(agent.rule, agent.config.gamma),
-        joint=joint_latent(agent.sight.joint, agent.interface, agent.config),
+        rule=agent.rule,
+        joint=joint_latent(agent.observation_encoder.joint, agent.adapter, agent.config),
     )
+    return learner
 
 
 def empty_replay(agent: Algorithm) -> ReplayBuffer:
-    """The replay of an agent, with what its memory needs."""
-    config, memory = agent.config, {}
-    if config.has_memory:
-        memory = {
-            "window": config.window or None,
-            "burn_in": config.burn_in,
-            "goals": "window" if config.goal_mode == "early" else "step",
-            "previous_action": config.previous_action,
-            "previous_reward": agent.learner.recurrent.reads_reward,
-            "hidden_state": agent.learner.recurrent.stored_hidden_state,
-        }
-    imagination = agent.imagination
+    """The replay buffer of an agent, with what its learner needs."""
+    imagination, encoder = agent.imagination, agent.observation_encoder
     replay = ReplayBuffer(
-        agent.sight.kept,
-        agent.interface.stored_action,
+        encoder.stored_space,
+        agent.adapter.stored_action,
         agent.buffer_size,
         num_envs=getattr(agent, "n_envs", 1),
         rule=agent.rule,
-        gamma=config.gamma,
+        gamma=agent.config.gamma,
         seed=agent.replay_seed,
-        latent_encoder=agent.sight.latent_encoder,
-        recompute_rewards=agent.sight.latent_encoder is not None
-        and agent.sight.distance is not None,
+        latent_encoder=encoder.latent_encoder,
+        recompute_rewards=encoder.latent_encoder is not None and encoder.latent_rule is not None,
         draw_goals=None if imagination is None else imagination.draw,
-        **memory,
+        **agent.learner.replay_options(),
         **agent.options["replay"],
     )
     if imagination is not None:

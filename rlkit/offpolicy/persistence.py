@@ -56,7 +56,7 @@ def training_state(agent: Algorithm) -> dict[str, Any]:
         "replay": agent.replay_buffer.state_dict(),
         "training": {
             "learner": learner,
-            "latent": agent.sight.state_dict(),
+            "latent": agent.observation_encoder.state_dict(),
             "imagination": agent.imagination.state_dict() if agent.imagination else {},
             "environments": environments,
             "counters": {name: getattr(agent, name) for name in (*COUNTERS, *agent.evolving)},
@@ -67,7 +67,7 @@ def training_state(agent: Algorithm) -> dict[str, Any]:
             "hidden_state": [tensor.cpu() for tensor in agent.hidden_state],
             "recent_episodes": [dict(info) for info in agent.ep_info_buffer or ()],
             "recent_successes": [float(value) for value in agent.ep_success_buffer or ()],
-            "report": agent.report.state_dict(),
+            "report": agent.metrics.state_dict(),
         },
     }
 
@@ -78,7 +78,7 @@ def restore_training(agent: Algorithm, state: dict[str, Any]) -> None:
     agent.learner.load_state_dict(
         {**training["learner"], "weights": state["weights"], "optimiser": state["optimiser"]}
     )
-    agent.sight.load_state_dict(training["latent"])
+    agent.observation_encoder.load_state_dict(training["latent"])
     if agent.imagination is not None:
         agent.imagination.load_state_dict(training["imagination"])
     agent.replay_buffer.load_state_dict(state["replay"])
@@ -90,7 +90,7 @@ def restore_training(agent: Algorithm, state: dict[str, Any]) -> None:
     agent.hidden_state = tuple(tensor.to(agent.device) for tensor in training["hidden_state"])
     agent.ep_info_buffer = deque(training["recent_episodes"], agent._stats_window_size)
     agent.ep_success_buffer = deque(training["recent_successes"], agent._stats_window_size)
-    agent.report.load_state_dict(training["report"])
+    agent.metrics.load_state_dict(training["report"])
     assert agent.env is not None
     _place_environments(agent.env, training["environments"])
     _settle_noise(agent)
@@ -149,7 +149,7 @@ def write_agent(agent: Algorithm, path: Source, left_out: set[str]) -> None:
             "last_episode_starts": agent._last_episode_starts,
             "hidden_state": [tensor.cpu() for tensor in agent.hidden_state],
             "learner": learner,
-            "latent": agent.sight.state_dict(),
+            "latent": agent.observation_encoder.state_dict(),
         },
     }
     write_archive(path, tree)
@@ -187,8 +187,10 @@ def read_agent(
     agent.learner.load_state_dict(
         {**saved["learner"], "weights": tree["weights"], "optimiser": tree["optimiser"]}
     )
-    agent.sight.load_state_dict(saved.get("latent", {}))
-    agent.sight.age = 0  # a refresh is fitted to what the replay holds, and this one is empty
+    agent.observation_encoder.load_state_dict(saved.get("latent", {}))
+    agent.observation_encoder.age = (
+        0  # a refresh is fitted to what the replay holds, and this one is empty
+    )
     for name in (*SAVED_ATTRIBUTES, *agent.evolving):
         if name in attributes:
             setattr(agent, name, attributes[name])

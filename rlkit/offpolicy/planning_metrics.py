@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.logger import Logger
 
 from rlkit.goals import GoalRule
-from rlkit.offpolicy.metrics import Report
+from rlkit.offpolicy.metrics import TrainingMetrics
 from rlkit.planning import Plan
 from rlkit.planning.rollouts import PredictedOutcome
 
@@ -18,7 +18,7 @@ COUNTED = ("world/nonfinite", "world/fallbacks")
 CLOCK = "planner/milliseconds"
 
 
-class PlanningMetrics(Report):
+class PlanningMetrics(TrainingMetrics):
     """A report that also compares what was imagined with what came of it.
 
     A stretch begins with a decision and lasts for the planner's horizon, or until its episode ends;
@@ -89,7 +89,7 @@ class PlanningMetrics(Report):
     def add_step(
         self, reward: NDArray[Any], seen: Any, dones: NDArray[np.bool_], rule: GoalRule | None
     ) -> None:
-        """Ends stretches that are over; see `Report.add_step`."""
+        """Ends stretches that are over; see `TrainingMetrics.add_step`."""
         running = self._age >= 0
         self._real[running] += reward[running]
         self._age[running] += 1
@@ -109,7 +109,7 @@ class PlanningMetrics(Report):
         self.add(f"imagination/{what}_real", real)
 
     def write(self, logger: Logger) -> None:
-        """Records the means since the last time, and starts over; see `Report.write`."""
+        """Records the means since the last time, and starts over; see `TrainingMetrics.write`."""
         super().write(logger)
         for name, (total, count) in self._means.items():
             logger.record(name, total / count)
@@ -139,5 +139,5 @@ class PlanningMetrics(Report):
 
 
 def metrics_of(metrics: dict[str, torch.Tensor]) -> tuple[list[str], torch.Tensor]:
-    """Names and values `(M,)` of a step of fitting, as `Report.add_update` takes them."""
+    """Names and values `(M,)` of a step of fitting, as `TrainingMetrics.add_update` takes them."""
     return list(metrics), torch.stack([value.mean().cpu() for value in metrics.values()])

@@ -106,7 +106,9 @@ class LearnerPolicy(BasePolicy):
             )
         (algorithm,) = self._owner
         _, vectorised = self.obs_to_tensor(observation)
-        batch = algorithm.sight.see(_batched(observation, self.observation_space, vectorised))
+        batch = algorithm.observation_encoder.encode_observation(
+            _batched(observation, self.observation_space, vectorised)
+        )
         count = len(next(iter(batch.values())) if isinstance(batch, dict) else batch)
         hidden_state = _continued(state, algorithm.learner.initial(count))
         start = np.zeros(count, np.bool_) if episode_start is None else np.asarray(episode_start)
@@ -116,9 +118,9 @@ class LearnerPolicy(BasePolicy):
             action = action.reshape(count)
             if not deterministic:
                 share = algorithm.random_fraction()
-                action = algorithm.interface.mix_in_random(action, share, algorithm.rng)
+                action = algorithm.adapter.mix_in_random(action, share, algorithm.rng)
                 hidden_state = algorithm.learner.acted(hidden_state, action)
-        action = algorithm.interface.to_env(action)
+        action = algorithm.adapter.to_env(action)
         return (action if vectorised else action.squeeze(axis=0)), (hidden_state or None)
 
 

@@ -1,13 +1,13 @@
-"""What a learner remembers with, and what its memory reads.
+"""Recurrent encoders of a learner's networks: what they read, and their features in a batch.
 
-Two modes (docs/recurrent.md): goals join after the memory ("late"), so that one unroll serves any
-goals and stored carries stay valid; or they are part of what it reads ("early"), so that a window
-has one goal throughout.
+Two goal modes (docs/recurrent.md): goals enter after the encoder ("late"), so that one scan serves
+any goal and stored hidden states stay valid; or goals are part of the encoder's input ("early"), so
+that a window has one goal throughout.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,253 +17,143 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rlkit.networks import Mlp
-from rlkit.networks.encoders import (
-    ENCODERS,
-    HiddenState,
-    Network,
-    SequenceEncoder,
-    complete_encoder,
-)
+from rlkit.networks.encoders import ENCODERS, HiddenState, SequenceEncoder, complete_encoder
 from rlkit.networks.gradient import Metrics, State
-from rlkit.offpolicy.settings import LearnerConfig, Sizes
+from rlkit.offpolicy.settings import ActorCritic, LearnerConfig, Sizes
 
 
 @dataclass(frozen=True)
-class Recall:
-    """What one network remembers in a batch.
+class RecurrentNetwork:
+    """An encoder and the head that reads its features, with one parameter vector for both.
+
+    One vector means one gradient, one target average and one norm to clip.
 
     Attributes:
-        vector: The network's parameters `(size,)`: what its loss is differentiated by.
-        here: Memory at each row `(R, D)`; D is 0 without memory.
-        following: Memory at the observation that the row's value continues from, `(R, D)`.
+        head: Its first input part is the features.
+        encoder: The network's own encoder.
     """
 
-    vector: Tensor
-    here: Tensor
-    following: Tensor
+    head: Mlp
+    encoder: SequenceEncoder
 
-    def detach(self) -> Recall:
-        """The same, cut off from the graph."""
-        return Recall(self.vector.detach(), self.here.detach(), self.following.detach())
+    @property
+    def size(self) -> int:
+        """Length of the flat vector; the encoder's part comes first."""
+        return self.encoder.size + self.head.size
+
+    def views(self, vector: Tensor) -> dict[str, Tensor]:
+        """The named parameters inside a vector `(size,)`; they share its memory."""
+        encoder = self.encoder.views(vector[: self.encoder.size])
+        head = self.head.views(vector[self.encoder.size :])
+        return {f"encoder.{name}": view for name, view in encoder.items()} | head
+
+    def initial_parameters(self, generator: torch.Generator) -> Tensor:
+        """A fresh parameter vector `(size,)`."""
+        head = self.head.initial_parameters(generator)
+        return torch.cat([self.encoder.initial_parameters(generator), head])
+
+    def __call__(self, vector: Tensor, parts: Sequence[Tensor]) -> Tensor:
+        """Outputs `(N, B, outputs)` of the head for its input parts, features first."""
+        return self.head(vector[self.encoder.size :], parts)
 
 
-class Memory:
-    """The encoder of a learner's networks, or the absence of one.
+Network = Mlp | RecurrentNetwork
+
+
+class RecurrentEncoder:
+    """The recurrent encoder of a learner; each network has parameters of its own for it.
 
     Args:
-        config: The learner's settings.
+        config: Which encoder, and how it is trained.
         sizes: Widths of observation, goal and action.
-        generator: Source of dropout; memory lives on its device.
+        generator: Source of dropout; hidden states live on its device.
+        actor_critic: What actor and critics share.
+        borrows: By name of a network, the one whose encoder it borrows unless sharing is separate.
 
     Attributes:
-        encoder: The encoder, complete with its input width; None without memory.
-        features: D, the width of what networks read from it.
+        encoder: The encoder, complete with its input width.
+        features: D, the width of its output.
         reads_goal: Whether goals are part of its input.
         reads_reward: Whether previous rewards are, if only for critics.
-        warm: Records at a window's start that only warm the memory up.
+        burn_in: Records at a window's start that only warm up the hidden state.
         rate_scale: Per network, what each parameter's learning rate is multiplied by.
+
+    Raises:
+        ValueError: If the encoder reads the future, and so cannot act.
     """
 
-    encoder: SequenceEncoder | None = None
-    features = 0
-    warm = 0
-    _acting = ""
-
-    def __init__(self, config: LearnerConfig, sizes: Sizes, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        config: LearnerConfig,
+        sizes: Sizes,
+        generator: torch.Generator,
+        actor_critic: ActorCritic,
+        borrows: Mapping[str, str],
+    ) -> None:
         self.config, self.sizes, self.generator = config, sizes, generator
+        self.actor_critic, self.borrows = actor_critic, borrows
         self.device = generator.device
-        self.rate_scale: dict[str, Tensor] = {}
-        self._networks: dict[str, Network] = {}
-        self._remembering: list[str] = []  # networks whose memory goes on while acting
-        self.reads_reward = config.previous_reward or config.critic_sees_reward
-        self.reads_goal = config.has_memory and config.goal_mode in ("early", "mixed")
+        self.reads_reward = config.previous_reward or actor_critic.critic_sees_reward
+        self.reads_goal = config.goal_mode in ("early", "mixed")
         chosen = ENCODERS.make_optional(config.encoder)
+        assert chosen is not None
         if not getattr(chosen, "causal", True):
             raise ValueError(
                 f"encoder = {config.encoder!r} reads the future, so it cannot act; choose one that "
                 f'steps, such as "gru"'
             )
-        if chosen is not None:
-            width = sizes.observation + (sizes.goal if self.reads_goal else 0)
-            width += (sizes.action if config.previous_action else 0) + int(self.reads_reward)
-            self.encoder = complete_encoder(chosen, width)
-            self.features = self.encoder.features
-            self.warm = config.burn_in
+        width = sizes.observation + (sizes.goal if self.reads_goal else 0)
+        width += (sizes.action if config.previous_action else 0) + int(self.reads_reward)
+        self.encoder = complete_encoder(chosen, width)
+        self.features = self.encoder.features
+        self.burn_in = config.burn_in
+        self.rate_scale: dict[str, Tensor] = {}
+        self._networks: Mapping[str, Network] = {}
+        self._targets: Mapping[str, str] = {}
+        self._acting = ""
+        self._stepping: list[str] = []  # networks whose encoder steps along while acting
+
+    # Networks
 
     def network(
-        self, inputs: tuple[int, ...], outputs: int, members: int, layer_norm: bool, borrows: bool
+        self, name: str, inputs: tuple[int, ...], outputs: int, members: int, layer_norm: bool
     ) -> Network:
-        """A network that reads the memory first and then `inputs`.
+        """A network that reads an encoder's features first and then `inputs`.
 
         Args:
-            inputs: Width of each part beside the memory.
+            name: The network's name; one that borrows an encoder has none of its own, or the only
+                one, as `encoder_sharing` says.
+            inputs: Width of each part beside the features.
             outputs: Width of the output.
-            members: Heads in the ensemble; they share one memory.
+            members: Heads in the ensemble; they share one encoder.
             layer_norm: Whether the head has layer norm.
-            borrows: Whether it is an actor, which may borrow the critic's memory or have the only
-                one, as the settings say.
         """
-        sharing = self.config.encoder_sharing
-        remembers = borrows or sharing != "actor"
-        own = not borrows or sharing in ("separate", "actor")
-        width = self.features if remembers else 0
+        sharing, is_borrower = self.actor_critic.encoder_sharing, name in self.borrows
+        has_features = is_borrower or sharing != "actor"
+        has_encoder = has_features and (not is_borrower or sharing in ("separate", "actor"))
+        width = self.features if has_features else 0
         head = Mlp((width, *inputs), self.config.net_arch, outputs, members, layer_norm)
-        return Network(head, self.encoder if remembers and own else None)
+        return RecurrentNetwork(head, self.encoder) if has_encoder else head
 
-    def inputs(self, seen: State) -> Tensor:
-        """What the memory reads, `(..., I)`.
-
-        Args:
-            seen: Scaled `observation (..., F)`, `goal (..., G)` as far as it is visible,
-                `previous_action (..., A)` or integers `(...)`, `previous_reward (...)` and
-                `is_first (...)`, as far as the settings ask for them. Who acts need not know a
-                reward that only critics see.
-        """
-        parts = [seen["observation"]]
-        if self.reads_goal:
-            parts.append(seen["goal"])
-        going_on = ~seen["is_first"].unsqueeze(-1)
-        if self.config.previous_action:
-            parts.append(self.as_vector(seen["previous_action"]) * going_on)
-        if self.reads_reward:
-            reward = seen.get("previous_reward", seen["observation"].new_zeros(()))
-            parts.append(symlog(reward).unsqueeze(-1) * going_on)
-        return torch.cat(parts, dim=-1)
-
-    def read_by(self, name: str, x: Tensor) -> Tensor:
-        """What a network's memory reads of inputs `(..., I)`: the actor's no reward of critics."""
-        if not self.config.critic_sees_reward or name.removesuffix("_target") != self._acting:
-            return x
-        return F.pad(x[..., :-1], (0, 1))
-
-    def as_vector(self, action: Tensor) -> Tensor:
-        """Actions `(..., A)` as they are, integers `(...)` one-hot."""
-        if action.is_floating_point():
-            return action
-        return F.one_hot(action.long(), self.sizes.action).float()
-
-    # While acting
-
-    def initial(self, count: int) -> HiddenState:
-        """Memory of `count` fresh episodes: the previous action, then the encoders' carries.
-
-        Empty for an agent without memory.
-        """
-        if self.encoder is None:
-            return ()
-        hidden_states = (self.encoder.initial(count, self.device) for _ in self._remembering)
-        previous = torch.zeros(count, self.sizes.action, device=self.device)
-        return (previous, *(part for hidden_state in hidden_states for part in hidden_state))
-
-    def step(
-        self, state: State, read: State, hidden_state: HiddenState
-    ) -> tuple[Tensor, HiddenState]:
-        """One step of every encoder that remembers while acting; features of the one that acts.
+    def attach(
+        self, networks: Mapping[str, Network], targets: Mapping[str, str], acting: str
+    ) -> None:
+        """Registers the learner's networks.
 
         Args:
-            state: The learner's tensors.
-            read: What `inputs` takes, without a time axis.
-            hidden_state: Memory from the step before.
+            networks: All of them, by name.
+            targets: By name of a target network, the network that it follows.
+            acting: The network that acts.
+
+        Raises:
+            ValueError: If encoders are to have a learning rate of their own, and the learner's
+                begins at 0.
         """
-        assert self.encoder is not None
-        x = self.inputs(read)
-        features, after = [], [hidden_state[0]]
-        for name, part in zip(self._remembering, self._parts(hidden_state[1:]), strict=True):
-            vector = state[name][: self.encoder.size]
-            feature, part = self.encoder.step(vector, self.read_by(name, x), part, read["is_first"])
-            features.append(feature)
-            after.extend(part)
-        return features[0], tuple(after)
-
-    def acted(self, hidden_state: HiddenState, action: Tensor) -> HiddenState:
-        """The memory with the actions `(n, ...)` that were taken last."""
-        return (self.as_vector(action).reshape(len(action), -1), *hidden_state[1:])
-
-    @cached_property
-    def stored_hidden_state(self) -> tuple[tuple[int, ...], ...]:
-        """Shapes of the carries that the replay keeps for every step, without the batch axis."""
-        if self.encoder is None or self.config.start != "stored":
-            return ()
-        return tuple(tuple(part.shape[1:]) for part in self.initial(1)[1:])
-
-    @cached_property
-    def _hidden_state_dtypes(self) -> tuple[torch.dtype, ...]:
-        # The replay keeps numbers as float32; an encoder may count in integers.
-        return tuple(part.dtype for part in self.initial(1)[1:])
-
-    def _parts(self, hidden_states: HiddenState) -> list[HiddenState]:
-        """The carries of each network that remembers."""
-        width = len(hidden_states) // len(self._remembering)
-        return [hidden_states[i : i + width] for i in range(0, len(hidden_states), width)]
-
-    # In a batch
-
-    def recall(self, state: State, batch: State, names: Iterable[str]) -> dict[str, Recall]:
-        """What networks remember at every row that is learned from.
-
-        Networks unrolled here come with the vector to differentiate by; targets, whose names end
-        in `_target`, without a graph.
-
-        Args:
-            state: The learner's tensors.
-            batch: As `Learner.update` takes it, with observation and goal scaled.
-            names: The networks.
-        """
-        x = self.window_inputs(batch)
-        unrolled: dict[str, Recall] = {}
-        found: dict[str, Recall] = {}
-        nothing = x.new_zeros(batch["reward"][:, self.warm :].numel(), 0)
-        for name in names:
-            owner = self._owner(name)
-            if owner is None:
-                found[name] = Recall(state[name], nothing, nothing)
-                continue
-            if owner not in unrolled:
-                read = self.read_by(owner, x)
-                unrolled[owner] = self._unroll(owner, state[owner], batch, read)
-            own = unrolled[owner]
-            if owner != name:
-                lent = own if self.config.encoder_sharing == "joint" else own.detach()
-                own = Recall(state[name], lent.here, lent.following)
-            found[name] = own
-        return found
-
-    def window_inputs(self, batch: State) -> Tensor:
-        """What the memory reads at all observations of a window, `(B, L, I)`; see `recall`."""
-        if self.reads_goal:
-            goal, length = batch["goal"], batch["observation"].shape[1]
-            last = goal[:, -1:].expand(-1, length - goal.shape[1], -1)
-            goal = torch.cat([goal, last], dim=1)
-            if "visible" in batch:
-                goal = goal * batch["visible"].unsqueeze(-1)
-            batch = {**batch, "goal": goal}
-        return self.inputs(batch)
-
-    def following(self, batch: State, x: Tensor) -> Tensor:
-        """Of values at all observations `(B, L, W)` those that each step's value follows from."""
-        steps = batch["reward"].shape[1]
-        if "bootstrap" not in batch:
-            return x[:, self.warm + 1 : steps + 1]
-        index = batch["bootstrap"][:, self.warm :].unsqueeze(-1)
-        return x.gather(1, index.expand(-1, -1, x.shape[-1]))
-
-    def stored(self, batch: State, name: str) -> HiddenState:
-        """The carry of a network, or its target, that the replay kept for a window's beginning."""
-        kinds = self._hidden_state_dtypes
-        parts = tuple(batch[f"hidden_state.{i}"].to(kind) for i, kind in enumerate(kinds))
-        return self._parts(parts)[self._remembering.index(name.removesuffix("_target"))]
-
-    def attach(self, networks: dict[str, Network], acting: str) -> None:
-        """Takes note of the learner's networks, and of the one that acts."""
-        if self.encoder is None:
-            return
-        self._networks, self._acting = networks, acting
-        self._remembering = [self._owner(acting) or acting]
+        self._networks, self._targets, self._acting = networks, targets, acting
+        self._stepping = [self._owner(acting) or acting]
         if self.config.start == "stored":
-            for name in networks:
-                trained = self._owner(name) == name and not name.endswith("_target")
-                if trained and name not in self._remembering:
-                    self._remembering.append(name)
+            trained = [n for n in networks if self._owner(n) == n and n not in targets]
+            self._stepping += [name for name in trained if name not in self._stepping]
         rate, own = self.config.learning_rate, self.config.encoder_lr
         if own is None:
             return
@@ -273,68 +163,202 @@ class Memory:
                 f"encoder_lr = {own} is kept in proportion to learning_rate, which begins at 0 "
                 f"here; let it begin above 0, or leave encoder_lr out"
             )
-        ratio = own / start
         for name, network in networks.items():
             scale = torch.ones(network.size, device=self.device)
-            scale[: network.memory_size] = ratio
+            if isinstance(network, RecurrentNetwork):
+                scale[: self.encoder.size] = own / start
             self.rate_scale[name] = scale
 
-    # In a step of learning
-
-    def bend(
-        self, grad: Tensor, actor_loss: Callable[[], tuple[Tensor, Any]], recall: dict[str, Recall]
-    ) -> Tensor:
-        """The critic's gradient with the actor's pull on their memory, where that is joint."""
-        if self.encoder is None or self.config.encoder_sharing != "joint":
-            return grad
-        with torch.enable_grad():
-            loss, _ = actor_loss()
-        (pull,) = torch.autograd.grad(loss, recall["critic"].vector, retain_graph=True)
-        return grad + pull
-
-    def grad_norm(self, name: str, grad: Tensor) -> Metrics:
-        """The length of the encoder's part of a network's gradient, as a metric."""
-        size = self._networks[name].memory_size if self.encoder is not None else 0
-        return {f"encoder_grad_norm_{name}": grad[:size].norm()} if size else {}
-
     def _owner(self, name: str) -> str | None:
-        """The network whose memory a network reads: its own, the critic's, or nobody's."""
-        if self._networks[name].encoder is not None:
+        """The network whose encoder a network reads: its own, a borrowed one, or none."""
+        if isinstance(self._networks[name], RecurrentNetwork):
             return name
-        if self.config.encoder_sharing == "actor":
-            return None
-        return "critic_target" if name.endswith("_target") else "critic"
+        lender = self.borrows.get(self._targets.get(name, name))
+        if lender is None or name not in self._targets:
+            return lender
+        return next(target for target, source in self._targets.items() if source == lender)
 
-    def _unroll(self, name: str, vector: Tensor, batch: State, x: Tensor) -> Recall:
-        assert self.encoder is not None
-        trained = not name.endswith("_target")
-        if trained:
+    # Inputs
+
+    def inputs(self, read: State) -> Tensor:
+        """The encoder's input, `(..., I)`.
+
+        Args:
+            read: Scaled `observation (..., F)`, `goal (..., G)` where it is visible, else zeros,
+                `previous_action (..., A)` or integers `(...)`, `previous_reward (...)` and
+                `is_first (...)`, as the settings require. While acting, a reward that only critics
+                read may be missing.
+        """
+        parts = [read["observation"]]
+        if self.reads_goal:
+            parts.append(read["goal"])
+        continues = ~read["is_first"].unsqueeze(-1)
+        if self.config.previous_action:
+            parts.append(self.as_vector(read["previous_action"]) * continues)
+        if self.reads_reward:
+            reward = read.get("previous_reward", read["observation"].new_zeros(()))
+            parts.append(symlog(reward).unsqueeze(-1) * continues)
+        return torch.cat(parts, dim=-1)
+
+    def inputs_of(self, name: str, x: Tensor) -> Tensor:
+        """A network's part of inputs `(..., I)`: zeros for rewards that only critics read."""
+        is_actor = self._targets.get(name, name) == self._acting
+        if not self.actor_critic.critic_sees_reward or not is_actor:
+            return x
+        return F.pad(x[..., :-1], (0, 1))
+
+    def window_inputs(self, batch: State) -> Tensor:
+        """The encoder's input at all observations of windows, `(B, L, I)`; see `scan`."""
+        if self.reads_goal:
+            goal, length = batch["goal"], batch["observation"].shape[1]
+            last = goal[:, -1:].expand(-1, length - goal.shape[1], -1)
+            goal = torch.cat([goal, last], dim=1)
+            if "visible" in batch:
+                goal = goal * batch["visible"].unsqueeze(-1)
+            batch = {**batch, "goal": goal}
+        return self.inputs(batch)
+
+    def as_vector(self, action: Tensor) -> Tensor:
+        """Actions `(..., A)` as they are, integers `(...)` one-hot."""
+        if action.is_floating_point():
+            return action
+        return F.one_hot(action.long(), self.sizes.action).float()
+
+    # Acting
+
+    def initial(self, count: int) -> HiddenState:
+        """Hidden state of `count` fresh episodes: the previous action, then the encoders' own."""
+        states = (self.encoder.initial(count, self.device) for _ in self._stepping)
+        previous = torch.zeros(count, self.sizes.action, device=self.device)
+        return (previous, *(part for state in states for part in state))
+
+    def step(
+        self, state: State, read: State, hidden_state: HiddenState
+    ) -> tuple[Tensor, HiddenState]:
+        """One step of every encoder that steps while acting.
+
+        Args:
+            state: The learner's tensors.
+            read: What `inputs` takes, without a time axis.
+            hidden_state: From the step before.
+
+        Returns:
+            Features `(n, D)` of the network that acts, and the next hidden state.
+        """
+        x = self.inputs(read)
+        features, after = [], [hidden_state[0]]
+        for name, part in zip(self._stepping, self._parts(hidden_state[1:]), strict=True):
+            vector, own = state[name][: self.encoder.size], self.inputs_of(name, x)
+            feature, part = self.encoder.step(vector, own, part, read["is_first"])
+            features.append(feature)
+            after.extend(part)
+        return features[0], tuple(after)
+
+    def acted(self, hidden_state: HiddenState, action: Tensor) -> HiddenState:
+        """The hidden state with the actions `(n, ...)` that were taken last."""
+        return (self.as_vector(action).reshape(len(action), -1), *hidden_state[1:])
+
+    @cached_property
+    def stored_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the hidden states that the replay buffer keeps per step, without batch axis."""
+        if self.config.start != "stored":
+            return ()
+        return tuple(tuple(part.shape[1:]) for part in self.initial(1)[1:])
+
+    @cached_property
+    def _stored_dtypes(self) -> tuple[torch.dtype, ...]:
+        # The replay buffer keeps numbers as float32; an encoder may count in integers.
+        return tuple(part.dtype for part in self.initial(1)[1:])
+
+    def _parts(self, hidden_states: HiddenState) -> list[HiddenState]:
+        """The hidden state of each network that steps."""
+        width = len(hidden_states) // len(self._stepping)
+        return [hidden_states[i : i + width] for i in range(0, len(hidden_states), width)]
+
+    # Learning
+
+    def scan(
+        self, state: State, batch: State, names: Iterable[str]
+    ) -> dict[str, tuple[Tensor, Tensor | None]]:
+        """Features of networks at all observations of windows after the burn-in.
+
+        Args:
+            state: The learner's tensors.
+            batch: As `GradientLearner.update` takes it, with observation and goal scaled.
+            names: The networks.
+
+        Returns:
+            By name, the parameters `(size,)` to differentiate by and the features
+            `(B, L - burn_in, D)`, None for a network without. Those of targets have no graph.
+        """
+        x = self.window_inputs(batch)
+        scanned: dict[str, tuple[Tensor, Tensor]] = {}
+        found: dict[str, tuple[Tensor, Tensor | None]] = {}
+        for name in names:
+            owner = self._owner(name)
+            if owner is None:
+                found[name] = (state[name], None)
+                continue
+            if owner not in scanned:
+                scanned[owner] = self._scan(owner, state[owner], batch, self.inputs_of(owner, x))
+            found[name] = scanned[owner]
+            if owner != name:
+                features = scanned[owner][1]
+                is_joint = self.actor_critic.encoder_sharing == "joint"
+                found[name] = (state[name], features if is_joint else features.detach())
+        return found
+
+    def _scan(self, name: str, vector: Tensor, batch: State, x: Tensor) -> tuple[Tensor, Tensor]:
+        is_trained, burn_in = name not in self._targets, self.burn_in
+        if is_trained:
             vector = vector.detach().requires_grad_()
-        weights, hidden_state = vector[: self.encoder.size], self._hidden_state(batch, name)
-        first, warm, steps = batch["is_first"], self.warm, batch["reward"].shape[1]
-        if warm > 0:
+        weights, hidden_state = vector[: self.encoder.size], self._first_state(batch, name)
+        is_first = batch["is_first"]
+        if burn_in > 0:
+            before = x[:, :burn_in], hidden_state, is_first[:, :burn_in]
             with torch.no_grad():
-                hidden_state = self.encoder.scan(
-                    weights, x[:, :warm], hidden_state, first[:, :warm]
-                )[1]
-        with torch.set_grad_enabled(trained):
+                hidden_state = self.encoder.scan(weights, *before)[1]
+        with torch.set_grad_enabled(is_trained):
             weights = vector[: self.encoder.size]
-            dropout = self.generator if trained else None
-            features = self.encoder.scan(
-                weights, x[:, warm:], hidden_state, first[:, warm:], dropout
-            )[0]
-            # `following` counts from the window's first observation, the burn-in included.
-            whole = F.pad(features, (0, 0, warm, 0))
-            here, following = features[:, : steps - warm], self.following(batch, whole)
-            return Recall(vector, here.flatten(0, 1), following.flatten(0, 1))
+            dropout = self.generator if is_trained else None
+            after = x[:, burn_in:], hidden_state, is_first[:, burn_in:]
+            return vector, self.encoder.scan(weights, *after, dropout)[0]
 
-    def _hidden_state(self, batch: State, name: str) -> HiddenState:
-        assert self.encoder is not None
+    def _first_state(self, batch: State, name: str) -> HiddenState:
         if self.config.start != "stored":
             return self.encoder.initial(len(batch["reward"]), self.device)
         return self.stored(batch, name)
 
+    def stored(self, batch: State, name: str) -> HiddenState:
+        """The stored hidden state of a network, or its target, at the windows' beginning."""
+        dtypes = enumerate(self._stored_dtypes)
+        parts = tuple(batch[f"hidden_state.{i}"].to(dtype) for i, dtype in dtypes)
+        return self._parts(parts)[self._stepping.index(self._targets.get(name, name))]
+
+    def add_actor_gradient(
+        self, grad: Tensor, actor_loss: Callable[[], tuple[Tensor, Any]], encoder_of: Tensor
+    ) -> Tensor:
+        """A critic's gradient plus the actor's at the encoder that they share, if trained jointly.
+
+        Args:
+            grad: The critic's gradient.
+            actor_loss: The actor's loss, with the features of the shared encoder.
+            encoder_of: Parameters of the critic that the features were computed from.
+        """
+        if self.actor_critic.encoder_sharing != "joint":
+            return grad
+        with torch.enable_grad():
+            loss, _ = actor_loss()
+        (of_actor,) = torch.autograd.grad(loss, encoder_of, retain_graph=True)
+        return grad + of_actor
+
+    def grad_norm(self, name: str, grad: Tensor) -> Metrics:
+        """The norm of the encoder's part of a network's gradient, as a metric."""
+        if not isinstance(self._networks[name], RecurrentNetwork):
+            return {}
+        return {f"encoder_grad_norm_{name}": grad[: self.encoder.size].norm()}
+
 
 def symlog(x: Tensor) -> Tensor:
-    """Numbers of any size on a scale that networks can read (Hafner et al. 2023, equation 9)."""
+    """Compresses large numbers symmetrically (Hafner et al. 2023, equation 9)."""
     return x.sign() * x.abs().log1p()

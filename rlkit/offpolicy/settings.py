@@ -1,12 +1,14 @@
-"""Settings that every learner has."""
+"""Groups of settings. An agent's configuration is composed of those that it uses."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, get_args
 
+from rlkit.networks import Optimiser
 from rlkit.networks.encoders import SequenceEncoder
 
 Sharing = Literal["separate", "detached", "joint", "actor"]
@@ -16,7 +18,7 @@ Start = Literal["zero", "stored"]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Widths of what a learner sees and does.
+    """Widths of a learner's vectors.
 
     Attributes:
         observation: F, of the observation vector.
@@ -30,189 +32,277 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class LearnerConfig:
-    """Settings that every learner has."""
+class Settings:
+    """Base of every group: checks types and ranges of all fields of the composed configuration."""
+
+    def __post_init__(self) -> None:
+        """Refuses values out of range, by name."""
+        check_types(self)
+        for name, (allowed, fine) in self.ranges().items():
+            if not fine:
+                raise ValueError(f"{name} = {getattr(self, name)!r} must be {allowed}")
+
+    def ranges(self) -> dict[str, tuple[str, bool]]:
+        """By field: which values are allowed, in words, and whether this one is."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Optimisation(Settings):
+    """How parameters follow gradients."""
 
     learning_rate: float = 3e-4
-    """Adam's step size, > 0."""
+    """Step size of the optimiser, > 0."""
     final_learning_rate: float | None = None
-    """Adam's step size when the training ends, >= 0: it goes there in a line. None keeps it."""
+    """Step size at the end of training, >= 0, reached linearly. None keeps it constant."""
     batch_size: int | None = None
     """Windows per update, >= 1; None is 32 with an encoder and 256 (DQN: 128) without."""
-    gamma: float = 0.99
-    """Discount of one step, in [0, 1]."""
-    tau: float | None = None
-    """Share of the way that the target goes at each refresh, in (0, 1]; None is 0.005 where every
-    update refreshes it, and all of the way where refreshes are rarer."""
-    target_update_interval: int = 1
-    """Updates between refreshes of the target, >= 1."""
-    net_arch: tuple[int, ...] = (256, 256)
-    """Widths of the hidden layers of every network."""
-    critics: int = 2
-    """Critics in the ensemble; the target takes their minimum (Fujimoto et al. 2018), >= 1."""
-    layer_norm: bool = False
-    """Layer norm in the critics (Ball et al. 2023, section 4.2)."""
-    normalise: bool = True
-    """Scale observations and goals by running moments (Plappert et al. 2018, appendix)."""
-    observe_achieved: bool = True
-    """Whether networks read the achieved goal beside the observation; switch it off where it would
-    show what the observation hides, delays or blurs."""
-    bound_targets: bool = True
-    """Clip value targets to the returns that the goal rule's rewards allow (Andrychowicz et al.
-    2017, appendix A); without effect where those are unbounded."""
-    critic_sees_goal: bool = False
-    """Whether critics read the goal even while it is hidden from the actor (Pinto et al. 2018):
-    critics are for training alone, where rewards tell the goal anyway. Not for DQN, whose critic
-    acts."""
-    random_fraction: float = 0.0
-    """Share of training actions drawn uniformly at random, in [0, 1]."""
-    coloured_noise: float = 0.0
-    """Correlation of Gaussian exploration noise from one step to the next, in [0, 1): above 0 an
-    agent keeps trying in one direction for a while (Eberhard et al. 2023 on why that helps)."""
+    optimiser: str = "adam"
+    """Adam ("adam"; Kingma and Ba 2015) or AdamW ("adamw"; Loshchilov and Hutter 2019)."""
+    weight_decay: float = 0.0
+    """Weight decay of AdamW, >= 0."""
     max_grad_norm: float | None = None
-    """Longest gradient of one network, > 0; None does not clip."""
-    joint: bool = False
-    """Train the latent's encoder with the agent, by the critic's loss and by reconstruction (Yarats
-    et al. 2021), in the place of fitting it before; needs an `autoencoder`. Inputs are not scaled
-    then."""
-    reconstruction: float = 1.0
-    """Weight of the reconstruction in joint training, >= 0; 0 learns end to end, by the critic's
-    loss alone."""
+    """Largest gradient norm of one network, > 0; None does not clip."""
     compile: bool = False
-    """Compile the update into one graph; pays off from some 20,000 updates on. Not with memory."""
-
-    encoder: str | Mapping[str, Any] | SequenceEncoder | None = None
-    """Memory: a name such as "gru", a table `{name = "gru", hidden = 128}`, "my_pkg.mod:Class", an
-    encoder, or None (also "none") for an agent without. What follows matters only with memory."""
-    encoder_lr: float | None = None
-    """Adam's step size for the encoders, > 0; None is `learning_rate`."""
-    encoder_sharing: Sharing = "separate"
-    """Whether actor and critic have encoders of their own ("separate"), or the actor reads the
-    critic's without bending it ("detached"; Yarats et al. 2021) or bending it, too ("joint": the
-    common mistake, here for comparison). "actor": critics have none, for where a critic needs none
-    because `critic_sees_goal`."""
-    goal_mode: GoalMode | None = None
-    """Where goals join: after the memory ("late": one goal per step, carries stay valid), or as its
-    input ("early": one goal per window). None is early where the environment hides its goal for a
-    while, else late. "mixed" has one goal per step as its input: a mistake, here for comparison."""
-    window: int = 32
-    """Steps per training window, >= 1; 0 takes whole episodes."""
-    burn_in: int = 0
-    """Steps before each window that only warm the memory up (Kapturowski et al. 2019), >= 0."""
-    start: Start | None = None
-    """Memory at the beginning of a window: fresh ("zero"), or as it was when the step was taken
-    ("stored"). None is stored where that is right and small: where goals join late, unless windows
-    are whole episodes, or the encoder carries a cache of past steps."""
-    previous_action: bool = True
-    """Whether the memory reads the previous action."""
-    previous_reward: bool = False
-    """Whether the memory reads the previous reward; needs goals that join early."""
-    critic_sees_reward: bool = False
-    """Whether the critics' memory reads the previous reward even though the actor's does not (Pinto
-    et al. 2018): critics are for training alone, and a reward may tell what the observation hides.
-    Needs separate encoders, and goals, if there are any, that join early. Not for DQN, whose critic
-    acts."""
+    """Compile the update into one graph. Pays off from about 20,000 updates on; not with an
+    encoder."""
 
     default_batch_size: ClassVar[int] = 256
 
     def __post_init__(self) -> None:
         """Refuses values out of range, by name."""
-        check_kinds(self)
-        checks = {
-            "learning_rate": ("> 0", callable(self.learning_rate) or self.learning_rate > 0),
-            "final_learning_rate": (">= 0 or None", (self.final_learning_rate or 0) >= 0),
-            "batch_size": (">= 1 or None", self.batch_size is None or self.batch_size >= 1),
-            "gamma": ("in [0, 1]", 0 <= self.gamma <= 1),
-            "tau": ("in (0, 1] or None", self.tau is None or 0 < self.tau <= 1),
-            "target_update_interval": (">= 1", self.target_update_interval >= 1),
-            "net_arch": ("a list of widths >= 1", all(width >= 1 for width in self.net_arch)),
-            "critics": (">= 1", self.critics >= 1),
-            "random_fraction": ("in [0, 1]", 0 <= self.random_fraction <= 1),
-            "coloured_noise": ("in [0, 1)", 0 <= self.coloured_noise < 1),
-            "reconstruction": (">= 0", self.reconstruction >= 0),
-            "max_grad_norm": ("> 0 or None", self.max_grad_norm is None or self.max_grad_norm > 0),
-            "encoder_lr": ("> 0 or None", self.encoder_lr is None or self.encoder_lr > 0),
-            "encoder_sharing": _one_of(self.encoder_sharing, *get_args(Sharing)),
-            "goal_mode": _one_of(self.goal_mode, *get_args(GoalMode), None),
-            "window": (">= 0, where 0 takes whole episodes", self.window >= 0),
-            "burn_in": (">= 0", self.burn_in >= 0),
-            "start": _one_of(self.start, *get_args(Start), None),
-        }
-        for name, (allowed, fine) in checks.items():
-            if not fine:
-                raise ValueError(f"{name} = {getattr(self, name)!r} must be {allowed}")
+        super().__post_init__()
+        Optimiser(self.optimiser, weight_decay=self.weight_decay)  # refuses what it cannot be
         if self.final_learning_rate is not None and callable(self.learning_rate):
             raise ValueError(
                 f"final_learning_rate = {self.final_learning_rate} does not go with a "
                 f"learning_rate that is a schedule already; leave one of them out"
             )
-        if self.joint and self.compile:
-            raise ValueError(
-                "compile = True does not go with joint = True, whose updates take their time in "
-                "convolutions, which are compiled already; set compile = False"
-            )
-        if self.has_memory:
-            self._check_memory()
 
-    def _check_memory(self) -> None:
-        if self.compile:
-            raise ValueError(
-                "compile = True does not go with an encoder: a graph of every step of a window "
-                "would take minutes to build; set compile = False"
-            )
-        if self.window == 0 and self.burn_in > 0:
-            raise ValueError(
-                f"burn_in = {self.burn_in} does not go with window = 0: whole episodes begin where "
-                f"memory does; set one of them"
-            )
-        if self.previous_reward and self.goal_mode in ("late", "mixed"):
-            raise ValueError(
-                f'previous_reward = True does not go with goal_mode = "{self.goal_mode}": rewards '
-                f'depend on the goal, and so would the memory; set goal_mode = "early"'
-            )
-        if self.critic_sees_reward and self.encoder_sharing != "separate":
-            raise ValueError(
-                f"critic_sees_reward = True does not go with encoder_sharing = "
-                f'"{self.encoder_sharing}": the actor would read what the critic remembers, or the '
-                f'critic remembers nothing; set encoder_sharing = "separate"'
-            )
-        if self.start == "stored" and self.goal_mode in ("early", "mixed"):
-            raise ValueError(
-                f'start = "stored" does not go with goal_mode = "{self.goal_mode}": stored memory '
-                f'depends on the original goals, and hindsight exchanges it; set start = "zero"'
-            )
+    def ranges(self) -> dict[str, tuple[str, bool]]:
+        """See `Settings.ranges`."""
+        return super().ranges() | {
+            "learning_rate": ("> 0", callable(self.learning_rate) or self.learning_rate > 0),
+            "final_learning_rate": (">= 0 or None", (self.final_learning_rate or 0) >= 0),
+            "batch_size": (">= 1 or None", self.batch_size is None or self.batch_size >= 1),
+            "max_grad_norm": ("> 0 or None", self.max_grad_norm is None or self.max_grad_norm > 0),
+        }
 
     @property
     def schedule(self) -> Any:
-        """The learning rate: a number, or a function of what remains of the training, 1 to 0."""
+        """The learning rate: a number, or a function of the remaining progress, 1 to 0."""
         start, end = self.learning_rate, self.final_learning_rate
         return start if end is None else lambda remaining: end + remaining * (start - end)
 
     @property
-    def has_memory(self) -> bool:
-        """Whether there is an encoder."""
-        chosen = self.encoder
-        name = chosen.get("name", "") if isinstance(chosen, Mapping) else chosen
-        return name is not None and not (isinstance(name, str) and name.lower() == "none")
-
-    @property
     def windows(self) -> int:
-        """`batch_size`, or what None stands for."""
-        if self.batch_size is not None:
-            return self.batch_size
-        return 32 if self.has_memory else self.default_batch_size
+        """`batch_size`, or its default."""
+        return self.default_batch_size if self.batch_size is None else self.batch_size
+
+
+@dataclass(frozen=True)
+class Values(Settings):
+    """Critics and their targets."""
+
+    gamma: float = 0.99
+    """Discount of one step, in [0, 1]."""
+    tau: float | None = None
+    """Update coefficient of the target networks, in (0, 1]; None is 0.005 where targets are updated
+    with every update, and 1 where they are updated less often."""
+    target_update_interval: int = 1
+    """Updates between updates of the target networks, >= 1."""
+    critics: int = 2
+    """Critics in the ensemble; targets use their minimum (Fujimoto et al. 2018), >= 1."""
+    layer_norm: bool = False
+    """Layer norm in the critics (Ball et al. 2023, section 4.2)."""
+    bound_targets: bool = True
+    """Clip value targets to the returns that the goal rule's rewards allow (Andrychowicz et al.
+    2017, appendix A). No effect where those are unbounded."""
+
+    def ranges(self) -> dict[str, tuple[str, bool]]:
+        """See `Settings.ranges`."""
+        return super().ranges() | {
+            "gamma": ("in [0, 1]", 0 <= self.gamma <= 1),
+            "tau": ("in (0, 1] or None", self.tau is None or 0 < self.tau <= 1),
+            "target_update_interval": (">= 1", self.target_update_interval >= 1),
+            "critics": (">= 1", self.critics >= 1),
+        }
 
     @property
-    def refresh_share(self) -> float:
-        """`tau`, or what None stands for."""
+    def target_rate(self) -> float:
+        """`tau`, or its default."""
         if self.tau is not None:
             return self.tau
         return 0.005 if self.target_update_interval == 1 else 1.0
 
 
-def check_kinds(config: Any) -> None:
-    """Refuses a configuration's booleans and numbers that are none, by name."""
-    # A string is true and 1.5 is >= 1: what a recipe misspells would be taken for something.
+@dataclass(frozen=True)
+class Inputs(Settings):
+    """What networks read, and how wide they are."""
+
+    net_arch: tuple[int, ...] = (256, 256)
+    """Widths of the hidden layers of every network."""
+    normalise: bool = True
+    """Scale observations and goals by running moments (Plappert et al. 2018, appendix)."""
+    observe_achieved: bool = True
+    """Whether networks read the achieved goal beside the observation. Switch it off where it would
+    reveal what the observation hides, delays or blurs."""
+    joint: bool = False
+    """Train the latent model's encoder with the agent, by the critic's loss and by reconstruction
+    (Yarats et al. 2021), instead of before. Needs an `autoencoder`. Inputs are not scaled then."""
+    reconstruction: float = 1.0
+    """Weight of the reconstruction in joint training, >= 0; 0 trains end to end, by the critic's
+    loss alone."""
+
+    def ranges(self) -> dict[str, tuple[str, bool]]:
+        """See `Settings.ranges`."""
+        return super().ranges() | {
+            "net_arch": ("a list of widths >= 1", all(width >= 1 for width in self.net_arch)),
+            "reconstruction": (">= 0", self.reconstruction >= 0),
+        }
+
+
+@dataclass(frozen=True)
+class Recurrence(Settings):
+    """The recurrent encoder and its training windows. Without an encoder the rest is ignored."""
+
+    encoder: str | Mapping[str, Any] | SequenceEncoder | None = None
+    """Recurrent encoder: a name such as "gru", a table `{name = "gru", hidden = 128}`,
+    "my_pkg.mod:Class", an encoder, or None (also "none") for a feed-forward agent."""
+    encoder_lr: float | None = None
+    """Step size of the encoders, > 0; None is `learning_rate`."""
+    goal_mode: GoalMode | None = None
+    """Where goals enter: after the encoder ("late": one goal per step, hidden states stay valid),
+    or as its input ("early": one goal per window). None is early where the environment hides its
+    goal for a while, else late. "mixed" feeds one goal per step to the encoder: a mistake, for
+    comparison."""
+    window: int = 32
+    """Steps per training window, >= 1; 0 takes whole episodes."""
+    burn_in: int = 0
+    """Steps before each window that only warm up the hidden state (Kapturowski et al. 2019),
+    >= 0."""
+    start: Start | None = None
+    """Hidden state at the beginning of a window: zero, or as it was when the step was taken
+    ("stored"). None is stored where that is valid and small: where goals enter late, unless windows
+    are whole episodes or the encoder's hidden state is a cache of past steps."""
+    previous_action: bool = True
+    """Whether the encoder reads the previous action."""
+    previous_reward: bool = False
+    """Whether the encoder reads the previous reward; needs goals that enter early."""
+
+    @cached_property
+    def is_recurrent(self) -> bool:
+        """Whether there is an encoder."""
+        chosen = self.encoder
+        name = chosen.get("name", "") if isinstance(chosen, Mapping) else chosen
+        return name is not None and not (isinstance(name, str) and name.lower() == "none")
+
+    def ranges(self) -> dict[str, tuple[str, bool]]:
+        """See `Settings.ranges`."""
+        return super().ranges() | {
+            "encoder_lr": ("> 0 or None", self.encoder_lr is None or self.encoder_lr > 0),
+            "goal_mode": _one_of(self.goal_mode, *get_args(GoalMode), None),
+            "window": (">= 0, where 0 takes whole episodes", self.window >= 0),
+            "burn_in": (">= 0", self.burn_in >= 0),
+            "start": _one_of(self.start, *get_args(Start), None),
+        }
+
+    def __post_init__(self) -> None:
+        """Refuses values out of range and combinations that contradict each other, by name."""
+        super().__post_init__()
+        if not self.is_recurrent:
+            return
+        if self.window == 0 and self.burn_in > 0:
+            raise ValueError(
+                f"burn_in = {self.burn_in} does not go with window = 0: nothing comes before whole "
+                f"episodes; set one of them"
+            )
+        if self.previous_reward and self.goal_mode in ("late", "mixed"):
+            raise ValueError(
+                f'previous_reward = True does not go with goal_mode = "{self.goal_mode}": rewards '
+                f'depend on the goal, and so would the hidden state; set goal_mode = "early"'
+            )
+        if self.start == "stored" and self.goal_mode in ("early", "mixed"):
+            raise ValueError(
+                f'start = "stored" does not go with goal_mode = "{self.goal_mode}": stored hidden '
+                f'states depend on the original goal, which hindsight replaces; set start = "zero"'
+            )
+
+
+@dataclass(frozen=True)
+class ActorCritic(Settings):
+    """How actor and critics differ in what they read, and how an actor explores."""
+
+    random_fraction: float = 0.0
+    """Share of training actions drawn uniformly at random, in [0, 1]."""
+    coloured_noise: float = 0.0
+    """Correlation of Gaussian exploration noise from one step to the next, in [0, 1): above 0 an
+    agent explores in one direction for a while (Eberhard et al. 2023 on why that helps)."""
+    critic_sees_goal: bool = False
+    """Whether critics read the goal even while it is hidden from the actor (Pinto et al. 2018):
+    critics are used in training alone, where rewards reveal the goal anyway."""
+    critic_sees_reward: bool = False
+    """Whether the critics' encoder reads the previous reward although the actor's does not (Pinto
+    et al. 2018): a reward may reveal what the observation hides. Needs separate encoders, and
+    goals, if there are any, that enter early."""
+    encoder_sharing: Sharing = "separate"
+    """Whether actor and critic have encoders of their own ("separate"), or the actor reads the
+    critic's without training it ("detached"; Yarats et al. 2021) or trains it, too ("joint": the
+    common mistake, for comparison). "actor": critics have none, for tasks where a critic needs none
+    because of `critic_sees_goal`."""
+
+    def ranges(self) -> dict[str, tuple[str, bool]]:
+        """See `Settings.ranges`."""
+        return super().ranges() | {
+            "random_fraction": ("in [0, 1]", 0 <= self.random_fraction <= 1),
+            "coloured_noise": ("in [0, 1)", 0 <= self.coloured_noise < 1),
+            "encoder_sharing": _one_of(self.encoder_sharing, *get_args(Sharing)),
+        }
+
+
+@dataclass(frozen=True)
+class LearnerConfig(Optimisation, Values, Inputs, Recurrence):
+    """Settings of every agent that updates networks on batches of replayed experience."""
+
+    def __post_init__(self) -> None:
+        """Refuses values out of range and combinations that contradict each other, by name."""
+        super().__post_init__()
+        if self.joint and self.compile:
+            raise ValueError(
+                "compile = True does not go with joint = True, whose updates take their time in "
+                "convolutions, which are compiled already; set compile = False"
+            )
+        if self.is_recurrent and self.compile:
+            raise ValueError(
+                "compile = True does not go with an encoder: a graph of every step of a window "
+                "would take minutes to build; set compile = False"
+            )
+
+    @property
+    def windows(self) -> int:
+        """`batch_size`, or its default: fewer windows where each has many steps."""
+        return 32 if self.is_recurrent and self.batch_size is None else super().windows
+
+
+@dataclass(frozen=True)
+class ActorCriticConfig(LearnerConfig, ActorCritic):
+    """Settings of agents with an actor beside their critics."""
+
+    def __post_init__(self) -> None:
+        """Refuses values out of range and combinations that contradict each other, by name."""
+        super().__post_init__()
+        separate = self.encoder_sharing == "separate"
+        if self.is_recurrent and self.critic_sees_reward and not separate:
+            raise ValueError(
+                f"critic_sees_reward = True does not go with encoder_sharing = "
+                f'"{self.encoder_sharing}": the actor would read the critic\'s features, or the '
+                f'critic has no encoder; set encoder_sharing = "separate"'
+            )
+
+
+def check_types(config: Any) -> None:
+    """Refuses booleans and numbers of a configuration that have another type, by name."""
+    # A string is true and 1.5 is >= 1: a misspelt recipe would be accepted.
     kinds = {
         "bool": ("true or false", bool),
         "int": ("a whole number", Integral),

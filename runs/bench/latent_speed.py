@@ -56,7 +56,7 @@ def trained(args: argparse.Namespace) -> SAC:
 
 def bare_network(agent: SAC) -> nn.Sequential:
     """The latent model's encoder as plain layers."""
-    latent = agent.sight.latent
+    latent = agent.observation_encoder.latent
     assert latent is not None
     shapes = latent.model.shapes()  # type: ignore[attr-defined]
     layers: list[nn.Module] = []
@@ -76,14 +76,14 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Both parts as one object."""
     torch.set_num_threads(1)
     agent = trained(args)
-    latent = agent.sight.latent
+    latent = agent.observation_encoder.latent
     assert latent is not None
     rng = np.random.default_rng(0)
     count = args.batch * (2 * args.window + 1)
     frames = rng.integers(0, 256, (count, args.size, args.size, 3), np.uint8)
 
     def update() -> None:
-        agent.learner.update(agent.interface.batch(agent.replay_buffer.sample(args.batch)))
+        agent.learner.update(agent.adapter.batch(agent.replay_buffer.sample(args.batch)))
 
     def update_uncached() -> None:
         latent.encode(frames)

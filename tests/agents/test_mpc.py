@@ -90,7 +90,7 @@ def test_planning_begins_with_the_first_fit():
         counts[step] = agent.learner.updates
     assert (counts[20], counts[25], counts[30]) == (0, 3 + 2, 3 + 2 + 2)
     assert agent._n_updates == agent.learner.updates
-    assert agent.report._means["planner/samples"][1] == 15
+    assert agent.metrics._means["planner/samples"][1] == 15
 
 
 def test_acting_greedily_is_a_function_of_its_input():
@@ -196,15 +196,15 @@ def test_what_is_no_number_is_never_chosen():
     world, planner = Broken(members=2, hidden=(8,), everywhere=False), {**PLANNER, "samples": 60}
     agent = plain(env, world=world, planner=planner).learn(60, log_interval=None)
     assert np.stack(env.actions[15:])[:, 0].min() >= 0
-    assert agent.report._counts["world/nonfinite"] > 0
-    assert agent.report._counts["world/fallbacks"] == 0
+    assert agent.metrics._counts["world/nonfinite"] > 0
+    assert agent.metrics._counts["world/fallbacks"] == 0
 
 
 @pytest.mark.parametrize("world", [{"name": "linear"}, {"name": "rssm", "hidden": 8}])
 def test_any_world_can_be_planned_in(world):
     agent = plain(world=world, planner={"name": "mppi", **QUICK}).learn(40)
     assert agent.learner.updates > 0
-    assert agent.report._counts["world/fallbacks"] == 0
+    assert agent.metrics._counts["world/fallbacks"] == 0
 
 
 # Learning

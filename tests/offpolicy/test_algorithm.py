@@ -227,9 +227,7 @@ def test_actions_are_scaled_to_the_range_of_the_environment(algorithm):
     assert (actions.max(axis=0) > high - 0.1 * width).all()
     stored = agent.replay_buffer.sample(64).action
     assert np.abs(stored).max() <= 1
-    np.testing.assert_allclose(
-        agent.interface.to_env(np.array([[-1, -1], [0, 1]])), [low, [-2, 500]]
-    )
+    np.testing.assert_allclose(agent.adapter.to_env(np.array([[-1, -1], [0, 1]])), [low, [-2, 500]])
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_episodes_and_hindsight_pursue_them_and_the_latent_judges():
     assert 2 < len(np.unique(stored, axis=0)) < 20, "one goal per episode"
     batch = agent.replay_buffer.sample(400)
     achieved = batch.observation["achieved_goal"][:, 1]
-    reached = agent.sight.distance.success(achieved, batch.desired_goal[:, 0])
+    reached = agent.observation_encoder.distance.success(achieved, batch.desired_goal[:, 0])
     np.testing.assert_array_equal(batch.reward[:, 0], reached - 1.0)
     seen = storage.observation["achieved_goal"]
     known = (batch.desired_goal[:, :1] == seen.reshape(1, -1, 3)[:, : len(seen)]).all(2).any(1)

@@ -222,7 +222,7 @@ def test_pictures_are_kept_once_and_judged_as_they_are():
         assert (column.shape[1:], column.dtype) == ((32, 32, 3), np.uint8)
     assert storage.observation["observation"] is storage.observation["achieved_goal"]
     assert agent.learner.sizes == Sizes(3, 3, 2)
-    assert agent.sight.latent is None
+    assert agent.observation_encoder.latent is None
     batch = agent.replay_buffer.sample(200)
     achieved = batch.observation["achieved_goal"][:, 1]
     success = agent.rule.success(achieved, batch.desired_goal[:, 0])
@@ -264,7 +264,7 @@ def test_goals_that_are_no_pictures_stay_beside_the_code():
     agent = SAC("MultiInputPolicy", env, **SETTINGS).learn(60)
     assert agent.learner.sizes == Sizes(3 + 2, 2, 2)
     batch = agent.replay_buffer.sample(4)
-    seen = agent.learner.prepare(agent.interface.batch(batch))["observation"]
+    seen = agent.learner.prepare(agent.adapter.batch(batch))["observation"]
     pictures = torch.tensor(batch.observation["observation"])
     model, vector = agent.learner.joint.model, agent.learner.state["latent"]
     np.testing.assert_array_equal(seen[..., :2], batch.observation["achieved_goal"])

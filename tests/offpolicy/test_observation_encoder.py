@@ -13,7 +13,7 @@ from rlkit.envs.wrappers.pixel_observation import PixelObservation
 from rlkit.goals import ExactRule, GoalRule
 from rlkit.latents import PCA, VAE
 from rlkit.offpolicy.latent_goals import LatentDistanceRule, LatentGoalRule
-from rlkit.offpolicy.observation_encoder import Sight
+from rlkit.offpolicy.observation_encoder import LatentObservationEncoder
 from rlkit.offpolicy.pretraining import Pretraining
 from rlkit.vec.vec_env import make_vec_env
 
@@ -59,14 +59,14 @@ class Painted(gym.Env):
 
 def test_codes_take_the_place_of_pictures_and_are_judged_as_these_were():
     agent = agent_of().learn(120)
-    storage, latent = agent.replay_buffer.storage, agent.sight.latent
+    storage, latent = agent.replay_buffer.storage, agent.observation_encoder.latent
     assert (latent.version, latent.dims) == (1, 4)
     assert {key: part.shape[1:] for key, part in storage.observation.items()} == {
         "observation": (4,),
         "achieved_goal": (6,),
     }
     raw = agent.env.reset()
-    seen = agent.sight.see(raw)
+    seen = agent.observation_encoder.see(raw)
     np.testing.assert_array_equal(seen["observation"], latent.encode(raw["observation"]))
     np.testing.assert_array_equal(seen["achieved_goal"][:, :4], seen["observation"])
     np.testing.assert_allclose(
@@ -74,7 +74,7 @@ def test_codes_take_the_place_of_pictures_and_are_judged_as_these_were():
     )
     for _ in range(30):
         raw, reward, _, infos = agent.env.step([agent.action_space.sample() for _ in range(2)])
-        seen = agent.sight.see(raw)
+        seen = agent.observation_encoder.see(raw)
         goals = seen["achieved_goal"], seen["desired_goal"]
         np.testing.assert_array_equal(agent.rule.reward(*goals), reward)
         told = [info["is_success"] for info in infos]
@@ -83,13 +83,13 @@ def test_codes_take_the_place_of_pictures_and_are_judged_as_these_were():
 
 def test_networks_read_codes_and_never_the_places_behind_them():
     agent = agent_of().learn(60)
-    seen = agent.sight.see(agent.env.reset())
+    seen = agent.observation_encoder.see(agent.env.reset())
     other = {key: value.copy() for key, value in seen.items()}
     other["desired_goal"][:, 4:] += 1
     other["achieved_goal"][:, 4:] += 1
-    for one, two in zip(agent.interface.vectors(seen), agent.interface.vectors(other), strict=True):
+    for one, two in zip(agent.adapter.vectors(seen), agent.adapter.vectors(other), strict=True):
         np.testing.assert_array_equal(one, two)
-    batch = agent.interface.batch(agent.replay_buffer.sample(5))
+    batch = agent.adapter.batch(agent.replay_buffer.sample(5))
     assert (batch["observation"].shape[2], batch["goal"].shape[2]) == (4, 4)
 
 
@@ -112,12 +112,12 @@ def test_a_stopped_pretraining_begins_again_in_the_same_way():
         for _ in range(stops):
             next(rounds)
         if stops:
-            assert agent.sight.latent.version == 0
+            assert agent.observation_encoder.latent.version == 0
             fresh = agent_of(latent=SMALL_VAE)
             fresh.load_state_dict(agent.state_dict())
             agent = fresh
         agent.learn(40)
-        vectors.append((agent.sight.latent.vector, agent.learner.state["actor"]))
+        vectors.append((agent.observation_encoder.latent.vector, agent.learner.state["actor"]))
     for one, other in zip(*vectors, strict=True):
         assert one.equal(other)
 
@@ -137,7 +137,7 @@ def test_resume_is_exact_and_includes_the_latent_model(
     chosen = {"latent": latent, "pretraining": LITTLE, "batch_size": 4, "buffer_size": 200}
     chosen |= {"learning_starts": 12, **options}
     agent = assert_resumes(tmp_path, algorithm, make, env_id, 2, chosen, rounds=(30, 20, 12))
-    assert agent.sight.latent.version == 1
+    assert agent.observation_encoder.latent.version == 1
 
 
 def test_where_episodes_are_cut_the_new_ones_are_seen_as_codes(tmp_path):
@@ -153,7 +153,7 @@ def test_a_training_that_goes_on_without_its_fit_begins_with_it():
     agent = agent_of(latent=SMALL_VAE)
     next(agent.iterate(40))  # the first step of the fit, whose environments have been reset
     agent.learn(40, reset_num_timesteps=False)
-    assert agent.sight.latent.version == 1
+    assert agent.observation_encoder.latent.version == 1
     assert agent.num_timesteps == 40
 
 
@@ -168,15 +168,15 @@ def test_a_saved_agent_sees_as_before_with_and_without_environments(tmp_path):
     np.testing.assert_allclose(agent.predict(one, deterministic=True)[0], actions[0], atol=1e-5)
     loaded.set_env(agent.env)
     assert loaded.replay_buffer.storage.observation["achieved_goal"].shape[1] == 3 + 2
-    before = loaded.sight.latent.vector
+    before = loaded.observation_encoder.latent.vector
     loaded.learn(60)
-    assert loaded.sight.latent.vector is before, "it was frozen"
+    assert loaded.observation_encoder.latent.vector is before, "it was frozen"
 
 
 def test_pictures_without_goals_become_codes_too():
     agent = DQN("MlpPolicy", Painted(), **{**SETTINGS, "latent": {"name": "pca", "dims": 2}})
     agent.learn(60)
-    assert agent.sight.goal_width is None
+    assert agent.observation_encoder.goal_width is None
     assert agent.replay_buffer.storage.observation["observation"].shape[1:] == (2,)
     action, _ = agent.predict(agent.env.reset())
     assert action.shape == (1,)
@@ -187,7 +187,7 @@ def test_the_same_pictures_are_seen_whatever_was_drawn_before():
     other.env.reset()
     for _ in range(7):
         other.env.step([other.action_space.sample() for _ in range(2)])
-    (frames, near), again = (agent.sight._gather(agent.env) for agent in (one, other))
+    (frames, near), again = (agent.observation_encoder._gather(agent.env) for agent in (one, other))
     np.testing.assert_array_equal(frames, again[0])
     np.testing.assert_array_equal(near, again[1])
     assert frames.shape == (120, 32, 32, 3)
@@ -195,8 +195,8 @@ def test_the_same_pictures_are_seen_whatever_was_drawn_before():
 
 def test_near_pictures_are_so_many_random_actions_apart():
     agent = agent_of(MAZE, num_envs=3, pretraining={**LITTLE, "stay": 5, "near": 2})
-    frames, near = agent.sight._gather(agent.env)
-    places = agent.sight._judge.goal_vector(frames)
+    frames, near = agent.observation_encoder._gather(agent.env)
+    places = agent.observation_encoder._judge.goal_vector(frames)
     apart = np.linalg.norm(places[near[:, 0]] - places[near[:, 1]], axis=1)
     assert 20 < len(near) < 120
     assert apart.max() < 2 * 0.15  # metres: what full speed covers in two steps of 0.1 s
@@ -232,14 +232,17 @@ def goals(observation, achieved, desired):
 )
 def test_what_cannot_be_seen_is_named(space, message):
     with pytest.raises(ValueError, match=message):
-        Sight(space, Blind(), VAE(), None, np.random.SeedSequence(0), "cpu")
+        LatentObservationEncoder(
+            space, Blind(), VAE(), Pretraining(), np.random.SeedSequence(0), "cpu"
+        )
 
 
 def test_wide_vectors_become_codes_as_well():
     space = spaces.Box(-1, 1, (9,), np.float32)
-    sight = Sight(space, None, PCA(dims=2), None, np.random.SeedSequence(0), "cpu")
-    assert sight.space.shape == (2,)
-    assert sight.see(np.ones((3, 9), np.float32)).shape == (3, 2)
+    seed = np.random.SeedSequence(0)
+    encoder = LatentObservationEncoder(space, None, PCA(dims=2), Pretraining(), seed, "cpu")
+    assert encoder.space.shape == (2,)
+    assert encoder.encode_observation(np.ones((3, 9), np.float32)).shape == (3, 2)
 
 
 @pytest.mark.parametrize(
@@ -272,10 +275,10 @@ def test_a_coded_rule_has_the_range_of_the_rule_inside():
 
 def test_the_latent_can_judge_goals_in_the_place_of_the_environment():
     agent = agent_of(reward_source="latent").learn(150)
-    threshold = agent.sight.distance.threshold
+    threshold = agent.observation_encoder.distance.threshold
     assert 0 < threshold < np.inf
-    assert agent.rule is agent.replay_buffer.rule is agent.sight.distance
-    assert agent.interface.sizes.observation == 4, "what is achieved is what is seen"
+    assert agent.rule is agent.replay_buffer.rule is agent.observation_encoder.distance
+    assert agent.adapter.sizes.observation == 4, "what is achieved is what is seen"
     storage = agent.replay_buffer.storage
     assert storage.observation["achieved_goal"].shape[1:] == (4,)
     batch = agent.replay_buffer.sample(200)
@@ -285,7 +288,9 @@ def test_the_latent_can_judge_goals_in_the_place_of_the_environment():
     assert not batch.terminated.any()
     assert agent.learner.bounds is not None
     assert (storage.reward[storage.has_action] == -1).any()
-    agent.sight.distance.threshold = 1e9  # from now on the latent finds everything reached
+    agent.observation_encoder.distance.threshold = (
+        1e9  # from now on the latent finds everything reached
+    )
     agent.learn(40, reset_num_timesteps=False)
     newest = (storage.cursor - 2) % storage.slots
     assert storage.reward.reshape(2, -1)[[0, 1], newest].tolist() == [0, 0]
@@ -325,8 +330,8 @@ def test_goals_that_are_no_pictures_stay_as_they_are():
     agent = SAC("MultiInputPolicy", env, **{**SETTINGS, "latent": PCA(dims=3)}).learn(60)
     shapes = {key: part.shape[1:] for key, part in agent.replay_buffer.storage.observation.items()}
     assert shapes == {"observation": (3,), "achieved_goal": (2,)}
-    assert agent.sight.goal_width is None
-    assert agent.interface.sizes.observation == 3 + 2
+    assert agent.observation_encoder.goal_width is None
+    assert agent.adapter.sizes.observation == 3 + 2
     batch = agent.replay_buffer.sample(50)
     success = agent.rule.success(batch.observation["achieved_goal"][:, 1], batch.desired_goal[:, 0])
     np.testing.assert_array_equal(batch.reward[:, 0], success - 1.0)

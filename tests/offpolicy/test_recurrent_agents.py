@@ -407,7 +407,7 @@ def test_stored_carries_equal_recomputed_ones(algorithm):
 def check_stored_carries(agent):
     """That they equal recomputed ones; the batch of windows that begin with them."""
     batch = agent.replay_buffer.sample(32)
-    tensors = agent.learner.prepare(agent.interface.batch(batch))
+    tensors = agent.learner.prepare(agent.adapter.batch(batch))
     for name in agent.learner.recurrent._remembering:
         stored = agent.learner.recurrent._hidden_state(tensors, name)
         again = [_replayed_carry(agent, name, int(p)) for p in batch.position]
@@ -432,7 +432,7 @@ def _replayed_carry(agent, name, position):
             observation = observation["observation"]
         else:
             observation["desired_goal"] = storage.goals.take(storage.goal_id[[flat]])
-        x, goal = agent.interface.vectors(observation)
+        x, goal = agent.adapter.vectors(observation)
         is_first = torch.tensor([p == first[0]])
         previous = storage.action[[flat - 1]]
         read = {

@@ -88,7 +88,7 @@ def test_where_episodes_are_cut_memory_begins_anew(tmp_path, algorithm, encoder,
         starts = agent._last_episode_starts
         outcomes.append(agent.act(agent._last_obs, hidden_state, starts, explore=False))
     np.testing.assert_array_equal(outcomes[0][0], outcomes[1][0])
-    observation = agent.interface.vectors(agent._last_obs)
+    observation = agent.adapter.vectors(agent._last_obs)
     with torch.no_grad():
         continued = agent.learner.act(*observation, agent.hidden_state, ~starts, explore=False)[1]
     assert not torch.equal(continued[1], outcomes[0][1][1])

@@ -87,7 +87,7 @@ def test_the_replay_forgets_the_lost_step_alone(tmp_path, algorithm):
 
     batch = kept["exit"].replay_buffer.sample(400)
     assert (batch.mask.sum(axis=1) > 0).all()
-    arrays = kept["exit"].interface.batch(batch)
+    arrays = kept["exit"].adapter.batch(batch)
     first_of_the_next = batch.is_first[:, 0] & (batch.position == AT)
     assert first_of_the_next.any()
     assert not batch.is_first[:, 1:][batch.mask].any()  # no window goes over the seam

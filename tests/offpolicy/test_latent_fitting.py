@@ -33,8 +33,8 @@ def stored_codes(agent):
 
 def test_codes_in_batches_are_those_of_the_present_version():
     agent = refreshing().learn(130)
-    assert agent.sight.version == 1 + 3
-    storage, sight = agent.replay_buffer.storage, agent.sight
+    assert agent.observation_encoder.version == 1 + 3
+    storage, sight = agent.replay_buffer.storage, agent.observation_encoder
     assert storage.observation["observation"].dtype == np.uint8
     made = storage.columns["observation"].latents.version
     assert len(np.unique(made[storage.has_action])) > 2, "some codes are of older versions"
@@ -58,7 +58,7 @@ def test_until_the_first_refresh_all_is_as_if_frozen():
     frozen, lazy = (
         refreshing(pretraining={**LITTLE, "refresh_every": every}).learn(48) for every in (0, 500)
     )
-    assert frozen.sight.latent.vector.equal(lazy.sight.latent.vector)
+    assert frozen.observation_encoder.latent.vector.equal(lazy.observation_encoder.latent.vector)
     played = (agent.replay_buffer.storage.action for agent in (frozen, lazy))
     np.testing.assert_allclose(*played, atol=1e-4)
     one, other = frozen.replay_buffer.sample(20), lazy.replay_buffer.sample(20)
@@ -73,10 +73,10 @@ def test_a_refresh_cuts_running_episodes_and_begins_new_ones():
     agent = refreshing()
     cut, storage = [], agent.replay_buffer.storage
     for steps in agent.iterate(44):
-        if agent.sight.is_ready and steps == 40 and not cut:
+        if agent.observation_encoder.is_ready and steps == 40 and not cut:
             assert not storage.begins.any()
             cut = [agent.replay_buffer.storage.cursor.copy()]
-    assert agent.sight.version == 2
+    assert agent.observation_encoder.version == 2
     assert agent.episodes_cut == 2
     (cursor,) = cut
     last = (cursor - 1) % storage.slots
@@ -94,7 +94,7 @@ def test_stored_carries_of_old_versions_read_as_fresh_ones():
     storage = agent.replay_buffer.storage
     assert all(np.abs(part[storage.has_action]).max() > 0 for part in storage.hidden_state)
     agent.learn(4, reset_num_timesteps=False)  # the refresh comes first
-    assert agent.sight.version == 2
+    assert agent.observation_encoder.version == 2
     newest = storage.step_index[storage.has_action] < 2
     for part in storage.hidden_state:
         old = part[storage.has_action][storage.length[storage.has_action] > 0]
@@ -109,20 +109,22 @@ def test_stored_carries_of_old_versions_read_as_fresh_ones():
 
 def test_the_latent_s_judgement_belongs_to_its_version():
     agent = refreshing(reward_source="latent", algorithm=TD3).learn(40)
-    threshold, storage = agent.sight.distance.threshold, agent.replay_buffer.storage
+    threshold, storage = agent.observation_encoder.distance.threshold, agent.replay_buffer.storage
     stored = storage.reward.copy()
     agent.learn(60, reset_num_timesteps=False)
-    assert agent.sight.version == 3
-    assert agent.sight.distance.threshold != threshold
+    assert agent.observation_encoder.version == 3
+    assert agent.observation_encoder.distance.threshold != threshold
     np.testing.assert_array_equal(storage.reward[stored != 0], stored[stored != 0])
     for _ in range(2):
         batch = agent.replay_buffer.sample(300)
         gap = batch.observation["achieved_goal"][:, 1] - batch.desired_goal[:, 0]
-        reached = np.linalg.norm(gap, axis=1) < agent.sight.distance.threshold
+        reached = np.linalg.norm(gap, axis=1) < agent.observation_encoder.distance.threshold
         assert not batch.relabelled.all()
         np.testing.assert_array_equal(batch.reward[:, 0], reached - 1.0)
         played = ~batch.relabelled
-        agent.sight.distance.threshold = float(np.median(np.linalg.norm(gap[played[:, 0]], axis=1)))
+        agent.observation_encoder.distance.threshold = float(
+            np.median(np.linalg.norm(gap[played[:, 0]], axis=1))
+        )
     assert 0.2 < reached[played[:, 0]].mean() < 0.8
 
 
@@ -130,7 +132,7 @@ def test_intervals_can_grow():
     agent = refreshing(pretraining={**OFTEN, "refresh_every": 20, "refresh_growth": 2.0})
     seen = {}
     for steps in agent.iterate(200):
-        seen.setdefault(agent.sight.version, steps)
+        seen.setdefault(agent.observation_encoder.version, steps)
     # A refresh comes at the beginning of a round, whose steps are two.
     assert {version: seen[version] for version in (2, 3, 4)} == {2: 22, 3: 62, 4: 142}
     assert 5 not in seen
@@ -140,13 +142,13 @@ def test_a_refresh_can_be_asked_for_and_comes_before_the_next_step():
     agent = refreshing(pretraining={**OFTEN, "refresh_every": 10_000}).learn(30)
     cursor = agent.replay_buffer.storage.cursor.copy()
     agent.refresh()
-    assert agent.sight.version == 1
+    assert agent.observation_encoder.version == 1
     np.testing.assert_array_equal(agent.replay_buffer.storage.cursor, cursor)
     agent.learn(10, reset_num_timesteps=False)
-    assert agent.sight.version == 2
+    assert agent.observation_encoder.version == 2
     assert agent.episodes_cut == 2
     agent.learn(20, reset_num_timesteps=False)
-    assert agent.sight.version == 2
+    assert agent.observation_encoder.version == 2
 
 
 def test_a_refresh_without_pictures_or_steps_is_refused():
@@ -159,10 +161,10 @@ def test_a_refresh_without_pictures_or_steps_is_refused():
 def test_a_judge_needs_episodes_in_which_something_is_near():
     plan = {**OFTEN, "stay": 9, "near": 9, "refresh_every": 16}
     agent = refreshing(reward_source="latent", pretraining=plan).learn(16)
-    vector = agent.sight.latent.vector
+    vector = agent.observation_encoder.latent.vector
     with pytest.raises(ValueError, match=r"pretraining\.near = 9 steps"):
         agent.learn(10, reset_num_timesteps=False)
-    assert agent.sight.latent.vector is vector
+    assert agent.observation_encoder.latent.vector is vector
 
 
 @pytest.mark.parametrize(
@@ -193,7 +195,7 @@ def test_resume_is_exact_across_refreshes(tmp_path, algorithm, env_id, latent, o
     chosen = {"latent": latent, "pretraining": OFTEN, "batch_size": 4, "buffer_size": 90}
     chosen |= {"learning_starts": 12, **options}
     agent = assert_resumes(tmp_path, algorithm, make, env_id, 2, chosen, rounds=(40, 40, 25))
-    assert agent.sight.version > 2
+    assert agent.observation_encoder.version > 2
 
 
 @pytest.mark.parametrize("env_id", [MAZE, ""])
@@ -206,14 +208,14 @@ def test_a_stop_in_the_middle_of_a_refresh_begins_it_again(tmp_path, env_id):
 
     whole = start(*setting)
     course = whole.iterate(TOTAL)
-    begun = next(_ for _ in course if whole.sight.is_stale and whole.episodes_cut)
+    begun = next(_ for _ in course if whole.observation_encoder.is_stale and whole.episodes_cut)
     assert begun == whole.num_timesteps == 40
     next(course)  # two gradient steps of three are done
-    assert whole.sight.version == 1
+    assert whole.observation_encoder.version == 1
     write_checkpoint(tmp_path / "middle", whole.state_dict())
     for _ in itertools.islice(course, 40):
         pass
-    assert whole.sight.version == 3
+    assert whole.observation_encoder.version == 3
     write_checkpoint(tmp_path / "whole", whole.state_dict())
 
     resumed = start(*setting)
@@ -229,33 +231,33 @@ def test_a_saved_agent_reads_its_replay_with_its_own_model(tmp_path):
     agent.save(tmp_path / "agent.zip")
     agent.save_replay_buffer(tmp_path / "replay")
     loaded = SAC.load(tmp_path / "agent.zip", agent.env)
-    assert loaded.sight.version == 2
+    assert loaded.observation_encoder.version == 2
     loaded.load_replay_buffer(tmp_path / "replay")
     _, pictures, codes = stored_codes(loaded)
     assert len(pictures) > 40
-    np.testing.assert_allclose(codes, agent.sight.encode(pictures), atol=1e-5)
+    np.testing.assert_allclose(codes, agent.observation_encoder.encode(pictures), atol=1e-5)
     other = refreshing(MAZE, seed=1).learn(60)  # another model, of the same version
-    assert other.sight.version == 2
+    assert other.observation_encoder.version == 2
     other.load_replay_buffer(tmp_path / "replay")
     _, pictures, codes = stored_codes(other)
-    np.testing.assert_allclose(codes, other.sight.encode(pictures), atol=1e-5)
+    np.testing.assert_allclose(codes, other.observation_encoder.encode(pictures), atol=1e-5)
     loaded.learn(30, reset_num_timesteps=False)
-    assert loaded.sight.version == 2, "the interval begins with the replay"
+    assert loaded.observation_encoder.version == 2, "the interval begins with the replay"
     loaded.learn(20, reset_num_timesteps=False)
-    assert loaded.sight.version == 3
+    assert loaded.observation_encoder.version == 3
 
 
 def test_pictures_without_goals_and_wide_vectors_are_refreshed_too():
     options = {**SETTINGS, "pretraining": OFTEN, "latent": PCA(dims=2)}
     agent = DQN("MlpPolicy", Painted(), **options).learn(100)
-    assert agent.sight.version == 3
+    assert agent.observation_encoder.version == 3
     assert agent._last_obs.shape == (1, 32, 32, 1)
     assert agent.replay_buffer.sample(4).observation["observation"].shape == (4, 2, 2)
     agent = TD3("MlpPolicy", "Pendulum-v1", **{**options, "learning_rate": 1e-4}).learn(100)
-    assert agent.sight.version == 3
+    assert agent.observation_encoder.version == 3
     assert agent.replay_buffer.storage.observation["observation"].shape[1:] == (3,)
     slots, rows, codes = stored_codes(agent)
-    np.testing.assert_allclose(codes, agent.sight.encode(rows), atol=1e-5)
+    np.testing.assert_allclose(codes, agent.observation_encoder.encode(rows), atol=1e-5)
     assert len(slots) > 90
 
 
