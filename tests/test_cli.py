@@ -77,8 +77,8 @@ def test_from_training_to_pictures(rlkit, tmp_path):
     assert {"success_rate", "success_ci95", "return_mean", "wall_s"} <= outcome.keys()
 
     code, out, _ = rlkit("eval", "run", "--json")
-    examined = json.loads(out)
-    assert (code, examined["episodes"], examined["step"]) == (0, 100, 200)
+    evaluated = json.loads(out)
+    assert (code, evaluated["episodes"], evaluated["step"]) == (0, 100, 200)
     five = json.loads(rlkit("eval", "run", "--episodes", 5, "--json")[1])
     assert all(outcome[key] == five[key] for key in ("success_rate", "return_mean", "success_ci95"))
 
@@ -91,7 +91,7 @@ def test_from_training_to_pictures(rlkit, tmp_path):
     assert (tmp_path / "run" / "videos" / "step-300.mp4").stat().st_size > 1000
 
 
-def test_a_latent_is_trained_and_examined(rlkit, tmp_path):
+def test_a_latent_is_trained_and_evaluated(rlkit, tmp_path):
     train = ["latent", "train", "vae", "--data", "rlkit/PointMaze-U-Pixels-v0", "--frames", 120]
     small = ["--steps", 20, "--batch-size", 4, "--set", "dims=2", "channels=[2,2,2]", "hidden=[8]"]
     code, out, err = rlkit(*train, *small, "--out", "maze", "--json")
@@ -258,7 +258,7 @@ gym.register("Broken-v0", "my_{name}:Broken", max_episode_steps=50)
 """
 
 
-def test_an_environment_and_an_agent_of_the_users_own(rlkit, tmp_path):
+def test_an_environment_and_an_agent_of_the_user(rlkit, tmp_path):
     (tmp_path / "my_envs.py").write_text(MY_ENV.replace("{name}", "envs"))
     tiny = (HERE / "experiment" / "tiny_agent.py").read_text()
     (tmp_path / "my_agents.py").write_text(tiny.replace("TinyAgent", "MyAgent"))
@@ -280,7 +280,7 @@ def test_a_bad_number_stops_the_run_and_keeps_the_last_good_checkpoint(rlkit, tm
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_the_exit_code_tells(tmp_path, number):
+def test_a_signal_saves_and_sets_the_exit_code(tmp_path, number):
     words = [*TRAIN, "agent_options.pause=0.01", "--steps", "100000", "--out", "run", "--json"]
     process = subprocess.Popen(
         [sys.executable, "-m", "rlkit.cli", *words],
@@ -302,9 +302,9 @@ def test_a_signal_saves_and_the_exit_code_tells(tmp_path, number):
     assert (tmp_path / "run" / "checkpoints" / f"step-{steps}" / "weights.safetensors").is_file()
 
 
-# Agents with memory
+# Recurrent agents
 
-MEMORY = [
+RECURRENT = [
     *(*QUICK, "agent_options.net_arch=[8]", "agent_options.batch_size=4"),
     *(
         "agent_options.window=6",
@@ -321,8 +321,8 @@ def python_in_docs(page, name):
     return text.split(f"```python\n# {name}\n")[1].split("```")[0]
 
 
-def test_an_agent_with_memory_from_training_to_pictures(rlkit, tmp_path):
-    words = ["train", "quickstart", "--encoder", GRU, *MEMORY, "--out", "run", "--json"]
+def test_a_recurrent_agent_from_training_to_pictures(rlkit, tmp_path):
+    words = ["train", "quickstart", "--encoder", GRU, *RECURRENT, "--out", "run", "--json"]
     code, out, err = rlkit(*words, "--steps", 600)
     assert code == 0, err
     assert json.loads(out)["steps"] == 600
@@ -345,11 +345,13 @@ def test_an_agent_with_memory_from_training_to_pictures(rlkit, tmp_path):
 @pytest.mark.parametrize(
     ("name", "env_id"), [("harbour.py", "harbour:Boat-v0"), ("swing.py", "swing:Swing-v0")]
 )
-def test_memory_in_an_environment_of_the_users_own(rlkit, tmp_path, monkeypatch, name, env_id):
+def test_a_recurrent_agent_in_an_environment_of_the_user(
+    rlkit, tmp_path, monkeypatch, name, env_id
+):
     (tmp_path / name).write_text(python_in_docs("custom_env.md", name))
     monkeypatch.syspath_prepend(str(tmp_path))
     early = ("agent_options.previous_reward=true", "check_env=true")
-    words = ["train", "--env", env_id, "--encoder", GRU, *MEMORY, *early, "--out", "run"]
+    words = ["train", "--env", env_id, "--encoder", GRU, *RECURRENT, *early, "--out", "run"]
     code, _, err = rlkit(*words, "--steps", 200)
     assert code == 0, err
     assert rlkit("resume", "run", "--steps", 240)[0] == 0
@@ -363,7 +365,7 @@ def test_memory_in_an_environment_of_the_users_own(rlkit, tmp_path, monkeypatch,
         ('{name = "gru", hiden = 8}', "seed=1", "no option 'hiden'. Did you mean 'hidden'?"),
         ('{name = "gru", hidden = 0}', "seed=1", "hidden must be a whole number >= 1, got 0"),
         ("bidirectional", "seed=1", "reads the future, so it cannot act"),
-        ("7", "seed=1", "7 is no sequence encoder"),
+        ("7", "seed=1", "7 is no encoder"),
         ("no_mod:Encoder", "seed=1", "'no_mod:Encoder' cannot be imported"),
         ("my_encoders:Missing", "seed=1", "it lacks step, scan"),
         ("my_encoders:Missin", "seed=1", "Did you mean 'Missing'?"),
@@ -377,7 +379,7 @@ def test_memory_in_an_environment_of_the_users_own(rlkit, tmp_path, monkeypatch,
         ("gru", "agent_options.windw=3", "Did you mean 'window'?"),
     ],
 )
-def test_mistakes_about_memory_are_one_message(rlkit, tmp_path, encoder, setting, message):
+def test_mistakes_about_encoders_are_one_message(rlkit, tmp_path, encoder, setting, message):
     (tmp_path / "my_encoders.py").write_text(BROKEN)
     code, out, err = rlkit("train", "quickstart", "--encoder", encoder, "--set", setting)
     sys.modules.pop("my_encoders", None)
@@ -414,7 +416,7 @@ class Nothing(Wide):
 """
 
 
-def test_rewards_cannot_be_read_where_no_goal_explains_them(rlkit):
+def test_previous_rewards_need_an_environment_with_goals(rlkit):
     words = [
         "train",
         "plain",
@@ -430,9 +432,9 @@ def test_rewards_cannot_be_read_where_no_goal_explains_them(rlkit):
     assert "needs an environment with goals" in err
 
 
-def test_a_bad_number_stops_an_agent_with_memory(rlkit, tmp_path):
+def test_a_bad_number_stops_a_recurrent_agent(rlkit, tmp_path):
     (tmp_path / "my_failing.py").write_text(MY_ENV.replace("{name}", "failing"))
-    words = ["train", "--env", "my_failing:Broken-v0", "--encoder", GRU, *MEMORY]
+    words = ["train", "--env", "my_failing:Broken-v0", "--encoder", GRU, *RECURRENT]
     words += ["checkpoint.every=40", "--out", "run", "--steps", 1000]
     code, _, err = rlkit(*words)
     assert code == 2

@@ -1,9 +1,10 @@
-"""What the commands share: flags, environments by their ids, and what goes to which output."""
+"""Shared by the commands: types of options, environments by their ids, and output."""
 
 from __future__ import annotations
 
 import contextlib
 import json as json_
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(name="set", metavar="
 
 
 def env_maker() -> MakeEnv:
-    """What builds an environment from its id."""
+    """The function that builds an environment from its id."""
     from rlkit.envs.make import make, prefer_egl
 
     prefer_egl()  # before any environment is imported
@@ -30,17 +31,43 @@ def env_maker() -> MakeEnv:
 
 @contextlib.contextmanager
 def quiet_output(json: bool) -> Iterator[None]:
-    """Keeps standard output for the one object of `--json`."""
-    # Environments print what they like.
+    """Keeps standard output for the one object of `--json`; what environments print is moved."""
     with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
         yield
 
 
 def print_json(content: dict[str, Any]) -> None:
-    """Prints one object in one line."""
+    """Prints one object on one line."""
     print(json_.dumps(content, allow_nan=False))
 
 
 def to_stderr(text: str) -> None:
-    """Prints a line for people while standard output is for programs."""
+    """Prints a line on standard error."""
     print(text, file=sys.stderr)
+
+
+def print_report(report: dict[str, Any], text: str, json: bool) -> int:
+    """Prints a report and where its figures are, as text or as one JSON object; exit code 0."""
+    if json:
+        print_json(report)
+    else:
+        print(f"{text}\nsee {report['folder']}")
+        print(f"watch it with: tensorboard --logdir {report['folder']}")
+    return 0
+
+
+def print_training(outcome: dict[str, Any], json: bool, done: list[str], stopped: str) -> int:
+    """Prints how a training ended, and returns the exit code.
+
+    Args:
+        outcome: What the training returned; its `stopped` names the signal that ended it early.
+        json: Whether standard output is for the outcome as one JSON object.
+        done: Lines to print about a training that is complete.
+        stopped: Line to print about one that was stopped.
+    """
+    if json:
+        print_json(outcome)
+    is_stopped = outcome["stopped"] is not None
+    for line in [stopped] if is_stopped else done:
+        print(line, file=sys.stderr if json else sys.stdout)
+    return 128 + signal.Signals[outcome["stopped"]] if is_stopped else 0

@@ -1,4 +1,4 @@
-"""The commands `rlkit latent`: train latent models, and examine them.
+"""The commands `rlkit latent`: train latent models, and evaluate them.
 
 Imports wait until a command needs them, so that help answers at once.
 """
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
-from rlkit.cli.console import Folder, Json, Number, Settings, env_maker, print_json, quiet_output
+from rlkit.cli.console import Folder, Json, Number, Settings, env_maker, print_report, quiet_output
 
 app = SubcommandApp()
 Data = Annotated[str, arg(metavar="ID_OR_PATH")]
@@ -30,19 +30,19 @@ def train(
     settings: Settings = (),
     json: Json = False,
 ) -> int:
-    """Train a latent model on pictures, save it and examine it.
+    """Train a latent model on images, save it and evaluate it.
 
     Args:
         model: Name of a latent model (see `rlkit list latents`), or my_pkg.mod:Class.
-        data: Id of an environment with pictures, .npy file, folder of PNG files, or run.
-        frames: At most so many; 20,000 of an environment and all of a file without it.
+        data: Id of an environment with image observations, .npy file, folder of PNG files, or run.
+        frames: Number of frames at most; by default 20,000 of an environment, all of a file.
         steps: Gradient steps.
         batch_size: Frames per step.
         learning_rate: Adam's step size.
         seed: Seed of everything random.
-        out: Where latent/ and the report go; runs/out/latents/<data>/<model> without it.
-        settings: Any setting of the model, as in dims=8.
-        json: Print one JSON object on standard output, and nothing else.
+        out: Folder for latent/ and the report; by default runs/out/latents/<data>/<model>.
+        settings: A setting of the model, such as dims=8.
+        json: Print one JSON object on standard output and nothing else.
     """
     from rlkit.analysis.latent import training
 
@@ -59,7 +59,7 @@ def train(
             learning_rate=learning_rate,
             seed=seed,
         )
-    return _tell(found, json)
+    return _print(found, json)
 
 
 @app.command
@@ -70,28 +70,23 @@ def report(
     out: Folder = None,
     json: Json = False,
 ) -> int:
-    """Examine a trained latent model: report.json, figures, TensorBoard.
+    """Evaluate a trained latent model: report.json, figures, TensorBoard.
 
     Args:
-        folder: What `rlkit latent train` made, or the run of an agent with a latent model.
-        data: Id of an environment with pictures, .npy file, folder of PNG files, or run.
-        frames: At most so many.
-        out: Where the report goes; FOLDER without it, or FOLDER/latent of a run.
-        json: Print one JSON object on standard output, and nothing else.
+        folder: Folder written by `rlkit latent train`, or the run of an agent with a latent model.
+        data: Id of an environment with image observations, .npy file, folder of PNG files, or run.
+        frames: Number of frames at most.
+        out: Folder for the report; by default FOLDER, or FOLDER/latent of a run.
+        json: Print one JSON object on standard output and nothing else.
     """
     from rlkit.analysis.latent import training
 
     with quiet_output(json):
         found = training.report_latent(folder, data, env_maker(), out, count=frames)
-    return _tell(found, json)
+    return _print(found, json)
 
 
-def _tell(found: dict[str, Any], json: bool) -> int:
-    if json:
-        print_json(found)
-    else:
-        from rlkit.analysis.latent.training import describe_report
+def _print(report: dict[str, Any], json: bool) -> int:
+    from rlkit.analysis.latent.training import describe_report
 
-        print(f"{describe_report(found)}\nsee {found['folder']}")
-        print(f"watch it with: tensorboard --logdir {found['folder']}")
-    return 0
+    return print_report(report, describe_report(report), json)

@@ -1,4 +1,4 @@
-"""The command `rlkit`: train, resume, examine and record agents.
+"""The command `rlkit`: train, resume, evaluate and record agents.
 
 Imports wait until a command needs them, so that help and lists answer at once.
 """
@@ -19,7 +19,16 @@ from tyro.extras import SubcommandApp
 
 from rlkit.cli import latent as cli_latent
 from rlkit.cli import world as cli_world
-from rlkit.cli.console import Json, Number, Settings, env_maker, print_json, quiet_output, to_stderr
+from rlkit.cli.console import (
+    Json,
+    Number,
+    Settings,
+    env_maker,
+    print_json,
+    print_training,
+    quiet_output,
+    to_stderr,
+)
 from rlkit.names import require_current
 
 if TYPE_CHECKING:
@@ -30,7 +39,7 @@ app = SubcommandApp()
 Run = Annotated[Path, Positional, arg(metavar="RUN")]
 Id = Annotated[str | None, arg(metavar="ID")]
 Name = Annotated[str | None, arg(metavar="NAME")]
-SIGNAL_CODES = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
+GROUPS = ("agents", "encoders", "generators", "latents", "planners", "samplers", "worlds")
 
 
 @app.command
@@ -45,18 +54,19 @@ def train(
     settings: Settings = (),
     json: Json = False,
 ) -> int:
-    """Train an agent: a recipe, or --env with sensible defaults.
+    """Train an agent by a recipe, or on --env with default settings.
 
     Args:
         recipe: Name of a shipped recipe, or the path of a .toml file.
-        env: Id of the environment; my_pkg:Me-v0 imports my_pkg first.
+        env: Id of the environment; my_pkg:My-v0 imports my_pkg first.
         agent: Name of an agent, or my_pkg.mod:Class.
         steps: Environment steps in total.
         seed: Seed of everything random.
-        encoder: Memory: gru, lstm, ... (see `rlkit list encoders`), my_pkg.mod:Class, or none.
-        out: The run's folder; runs/out/<env>/<agent>/<name> without it.
-        settings: Any other key of the recipe, as in agent_options.gamma=0.98.
-        json: Print one JSON object on standard output, and nothing else.
+        encoder: Sequence encoder: gru, lstm, ... (see `rlkit list encoders`), my_pkg.mod:Class,
+            or none.
+        out: Folder of the run; by default runs/out/<env>/<agent>/<name>.
+        settings: Another key of the recipe, such as agent_options.gamma=0.98.
+        json: Print one JSON object on standard output and nothing else.
     """
     from rlkit.experiment import recipe as recipes
 
@@ -78,11 +88,11 @@ def train(
     path = out or default_path(plan, name)
     with quiet_output(json):
         outcome = run_training(plan, make, path)
-    return _tell_training(outcome, json)
+    return _print_training(outcome, json)
 
 
 def _settings_for(env_id: str, make: MakeEnv, agent: str | None) -> tuple[str, dict[str, Any]]:
-    """Name and content of the recipe that suits an environment which comes without one."""
+    """Name and content of the default recipe for the actions of an environment."""
     from gymnasium import spaces
 
     from rlkit.experiment.recipe import load_recipe
@@ -92,7 +102,7 @@ def _settings_for(env_id: str, make: MakeEnv, agent: str | None) -> tuple[str, d
         discrete = isinstance(env.action_space, spaces.Discrete)
     name = "goal-discrete" if discrete else "goal"
     content = dataclasses.asdict(load_recipe(name))
-    if agent is not None:  # what was written for another agent counts as far as it applies
+    if agent is not None:  # the recipe may have options that this agent lacks
         known: set[str] = getattr(AGENTS.load(agent), "option_names", set)()
         options = content["agent_options"]
         content["agent_options"] = {key: options[key] for key in options if key in known}
@@ -101,29 +111,29 @@ def _settings_for(env_id: str, make: MakeEnv, agent: str | None) -> tuple[str, d
 
 @app.command
 def resume(run: Run, steps: Number = None, json: Json = False) -> int:
-    """Continue a run exactly where its newest checkpoint left it.
+    """Continue a run exactly from its newest checkpoint.
 
     Args:
-        run: The run's folder.
+        run: Folder of the run.
         steps: New total of environment steps, to train a finished run further.
-        json: Print one JSON object on standard output, and nothing else.
+        json: Print one JSON object on standard output and nothing else.
     """
     from rlkit.experiment.train import resume as resume_training
 
     with quiet_output(json):
         outcome = resume_training(run, env_maker(), steps)
-    return _tell_training(outcome, json)
+    return _print_training(outcome, json)
 
 
 @app.command(name="eval")
 def evaluate(run: Run, episodes: int = 100, checkpoint: str = "last", json: Json = False) -> int:
-    """Examine a trained agent on held-out episodes.
+    """Evaluate a trained agent on held-out episodes.
 
     Args:
-        run: The run's folder.
-        episodes: How many episodes; starts that satisfy their goal are left out and replaced.
-        checkpoint: last, best, or a step.
-        json: Print one JSON object on standard output, and nothing else.
+        run: Folder of the run.
+        episodes: Number of episodes; starts that satisfy their goal are replaced.
+        checkpoint: last, best, or the number of a step.
+        json: Print one JSON object on standard output and nothing else.
     """
     if episodes < 1:
         raise ValueError(f"--episodes {episodes} must be at least 1")
@@ -149,10 +159,10 @@ def record(
     """Record a video of a trained agent.
 
     Args:
-        run: The run's folder.
-        episodes: How many episodes.
-        checkpoint: last, best, or a step.
-        out: The .mp4 file; RUN/videos/step-N.mp4 without it.
+        run: Folder of the run.
+        episodes: Number of episodes.
+        checkpoint: last, best, or the number of a step.
+        out: The .mp4 file; by default RUN/videos/step-N.mp4.
     """
     if episodes < 1:
         raise ValueError(f"--episodes {episodes} must be at least 1")
@@ -174,7 +184,7 @@ def plot(
 
     Args:
         runs: Folders of runs.
-        out: The picture, .png, .svg or .pdf.
+        out: The figure, .png, .svg or .pdf.
     """
     if not runs:
         raise ValueError("name at least one run")
@@ -187,17 +197,17 @@ def plot(
 
 @app.command(name="check-env")
 def check_env(env: Annotated[str, Positional, arg(metavar="ID")], json: Json = False) -> int:
-    """Check an environment: Gymnasium's checker and the laws of goals.
+    """Check an environment: Gymnasium's checker and the laws of goal environments.
 
     Args:
-        env: Id of the environment; my_pkg:Me-v0 imports my_pkg first.
-        json: Print one JSON object on standard output, and nothing else.
+        env: Id of the environment; my_pkg:My-v0 imports my_pkg first.
+        json: Print one JSON object on standard output and nothing else.
     """
     from rlkit.goals.check import check_goal_env
 
     with quiet_output(json):
         problems = check_goal_env(env_maker()(env))
-    # Here an environment without goals fails: goals are what this command is about.
+    # Unlike in training, an environment without goals fails here.
     is_fine = all(problem.note and problem.law != "goals" for problem in problems)
     if json:
         found = [{"law": p.law, "message": p.message, "note": p.note} for p in problems]
@@ -209,24 +219,35 @@ def check_env(env: Annotated[str, Positional, arg(metavar="ID")], json: Json = F
     return 0 if is_fine else 2
 
 
-app.command(cli_latent.app, name="latent", help="Train latent models, and examine them.")
+app.command(cli_latent.app, name="latent", help="Train latent models, and evaluate them.")
 app.command(cli_world.app, name="world", help="Train world models, and score them.")
 
 
 @app.command(name="list")
 def list_(
     what: Annotated[
-        Literal["agents", "encoders", "envs", "latents", "planners", "recipes", "worlds"],
+        Literal[
+            "agents",
+            "encoders",
+            "envs",
+            "generators",
+            "latents",
+            "planners",
+            "recipes",
+            "samplers",
+            "worlds",
+        ],
         Positional,
     ],
 ) -> int:
     """List what is installed.
 
     Args:
-        what: agents, encoders, envs, latents, planners, recipes or worlds.
+        what: agents, encoders, envs (environments), generators (of goals), latents (latent models),
+            planners, recipes, samplers (of the replay buffer) or worlds (world models).
     """
     rows: Iterable[tuple[str, str]]
-    if what in ("agents", "encoders", "latents", "planners", "worlds"):
+    if what in GROUPS:
         from importlib.metadata import entry_points
 
         rows = [(name, "") for name in sorted(entry_points(group=f"rlkit.{what}").names)]
@@ -241,10 +262,18 @@ def list_(
 
         import rlkit.envs  # noqa: F401  registers them
 
-        rows = [(name, "") for name in sorted(gymnasium.registry) if name.startswith("rlkit/")]
+        rows = [(name, "") for name in sorted(gymnasium.registry) if _is_listed(name)]
     for name, description in rows:
         print(f"{name:24} {description}".rstrip())
     return 0
+
+
+def _is_listed(env_id: str) -> bool:
+    """Whether an environment is the suite's, or that of a package with an entry point."""
+    import gymnasium
+
+    entry_point = gymnasium.registry[env_id].entry_point
+    return "/" in env_id and not str(entry_point).startswith("gymnasium.")
 
 
 @contextlib.contextmanager
@@ -259,20 +288,19 @@ def _loaded(run: Path, checkpoint: str) -> Iterator[tuple[Session, int]]:
         session.close()
 
 
-def _tell_training(outcome: dict[str, Any], json: bool) -> int:
-    if json:
-        print_json(outcome)
-    run, stopped = outcome["run"], outcome["stopped"]
-    say = to_stderr if json else print
-    if stopped:
-        say(f"{run} stopped at step {outcome['steps']:,}; continue with: rlkit resume {run}")
-        return SIGNAL_CODES[stopped]
-    say(f"{run}, {outcome['steps']:,} steps in {outcome['wall_s']:.0f} s: {_describe(outcome)}")
-    say(f"watch it with: tensorboard --logdir {run}")
-    return 0
+def _print_training(outcome: dict[str, Any], json: bool) -> int:
+    run, steps = outcome["run"], outcome["steps"]
+    done = [
+        f"{run}, {steps:,} steps in {outcome['wall_s']:.0f} s: {_describe(outcome)}",
+        f"watch it with: tensorboard --logdir {run}",
+    ]
+    stopped = f"{run} stopped at step {steps:,}; continue with: rlkit resume {run}"
+    return print_training(outcome, json, done, stopped)
 
 
 def _describe(outcome: dict[str, Any]) -> str:
+    if not outcome["episodes"]:
+        return "not evaluated"
     text = f"return {outcome['return_mean']:.2f} over {outcome['episodes']} held-out episodes"
     if outcome["success_rate"] is None:
         return text
@@ -285,7 +313,7 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def _one_setting_per_flag(arguments: list[str]) -> list[str]:
-    """Lets one --set take several settings: `--set a=1 b=2` is `--set a=1 --set b=2`."""
+    """Allows several settings after one --set: `--set a=1 b=2` is `--set a=1 --set b=2`."""
     result: list[str] = []
     in_settings = False
     for argument in arguments:
@@ -299,9 +327,9 @@ def _one_setting_per_flag(arguments: list[str]) -> list[str]:
 
 
 def main() -> None:
-    """Runs the command line; errors of the user's are one message and exit code 2."""
-    # A console script does not look in the current folder, where a user's own modules are. Last,
-    # so that nothing there hides an installed package.
+    """Runs the command line; an error of the user is one message and exit code 2."""
+    # A console script does not search the current folder, where a user's modules are. Appended, so
+    # that nothing there hides an installed package.
     sys.path.append(os.getcwd())
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
@@ -316,9 +344,5 @@ def main() -> None:
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         if os.environ.get("RLKIT_TRACEBACK"):
             raise
-        to_stderr(f"error: {error}\n(RLKIT_TRACEBACK=1 shows where it arose.)")
+        to_stderr(f"error: {error}\n(RLKIT_TRACEBACK=1 shows the traceback.)")
         sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""The commands `rlkit world`: train world models, and score them beside honest controls.
+"""The commands `rlkit world`: train world models, and score them beside baselines.
 
 Imports wait until a command needs them, so that help answers at once.
 """
@@ -15,9 +15,9 @@ from rlkit.cli.console import (
     Json,
     Settings,
     env_maker,
-    print_json,
+    print_report,
+    print_training,
     quiet_output,
-    to_stderr,
 )
 
 app = SubcommandApp()
@@ -26,13 +26,13 @@ Names = Annotated[tuple[str, ...], arg(metavar="COLUMN...")]
 Column = Annotated[str | None, arg(metavar="COLUMN")]
 Latent = Annotated[str | None, arg(metavar="FOLDER")]
 BASELINES = {
-    "persistence": "baseline: what is now will be",
-    "trend": "baseline: the line through the last observations",
-    "ar": "baseline: each column from its own past",
-    "arx": "baseline: all columns from the past of all, and actions",
+    "persistence": "baseline: the last observation",
+    "trend": "baseline: a line through the last observations",
+    "ar": "baseline: each column from its own past values",
+    "arx": "baseline: each column from past values of all columns, and actions",
     "arima": "baseline, by statsmodels",
     "sarima": "baseline, by statsmodels; --set sarima.period=N",
-    "tank_filter": "baseline: the true laws of `tanks`, which nothing can beat",
+    "tank_filter": "baseline: a filter with the true dynamics of `tanks`, the best possible",
 }
 
 
@@ -54,24 +54,24 @@ def train(
     settings: Settings = (),
     json: Json = False,
 ) -> int:
-    """Train a world model and save it; the same command goes on with what was interrupted.
+    """Train a world model and save it; the same command continues an interrupted training.
 
     Args:
         model: Name of a world model (see `rlkit list worlds`), or my_pkg.mod:Class.
         data: Id of an environment, run, .csv file, tanks, or Minari data set (minari:NAME).
-        gather: Steps to gather in an environment.
+        gather: Steps to collect in an environment.
         correlated: Share of the episodes in which random actions are correlated in time.
         targets: Columns of a .csv file to forecast.
-        drivers: Columns of a .csv file that are known ahead.
+        drivers: Columns of a .csv file whose future is known.
         time: Column of times in a .csv file.
-        latent: Folder of a latent model that makes codes of pictures, or an agent's run.
+        latent: Folder of a latent model that encodes images, or an agent's run.
         steps: Gradient steps.
-        batch_size: Records per step.
+        batch_size: Windows or records per step.
         learning_rate: Adam's step size.
         seed: Seed of everything random.
-        out: Where world/ goes; runs/out/worlds/<data>/<model> without it.
-        settings: Settings of the model, as in members=3; env_options.KEY is the environment's.
-        json: Print one JSON object on standard output, and nothing else.
+        out: Folder for world/; by default runs/out/worlds/<data>/<model>.
+        settings: A setting of the model, such as members=3; env_options.KEY is the environment's.
+        json: Print one JSON object on standard output and nothing else.
     """
     from rlkit.analysis.world import training
     from rlkit.analysis.world.data import Source
@@ -87,7 +87,7 @@ def train(
             fitting=training.Fitting(steps, batch_size, learning_rate),
             seed=seed,
         )
-    return _tell_training(found, json)
+    return _print_training(found, json)
 
 
 @app.command
@@ -116,27 +116,28 @@ def score(
     """Score world models and baselines on held-out data: table, score.json, figures.
 
     Args:
-        models: Folders of worlds, names of models (fitted here), or baselines; NAME=MODEL to
-            show one under a name of its own.
+        models: Folders of world models, names of models (fitted here), or baselines; NAME=MODEL
+            gives one another name.
         data: Id of an environment, run, .csv file, tanks, or Minari data set (minari:NAME).
-        gather: Steps to gather in an environment.
+        gather: Steps to collect in an environment.
         correlated: Share of the episodes in which random actions are correlated in time.
         targets: Columns of a .csv file to forecast.
-        drivers: Columns of a .csv file that are known ahead.
+        drivers: Columns of a .csv file whose future is known.
         time: Column of times in a .csv file.
-        latent: Folder of a latent model that makes codes of pictures, or an agent's run.
-        horizons: Steps ahead; those that the data do not allow are left out.
-        context: Steps that are seen before a forecast.
-        windows: Forecasts, at most.
-        samples: Per forecast.
-        controls: Add persistence, ARX, linear dynamics, and random recurrent cores.
+        latent: Folder of a latent model that encodes images, or an agent's run.
+        horizons: Steps ahead; those longer than the data allow are left out.
+        context: Steps observed before a forecast.
+        windows: Forecast windows at most.
+        samples: Samples per forecast.
+        controls: Add persistence, ARX, linear dynamics, and recurrent models with random weights.
         steps: Gradient steps of models that are fitted here.
-        batch_size: Records per step.
+        batch_size: Windows or records per step.
         learning_rate: Adam's step size.
-        seeds: Of gathered data and of fits; several give intervals.
-        out: Where the scorecard goes; runs/out/worlds/<data>/score without it.
-        settings: As in ensemble.members=3; env_options.KEY is the environment's.
-        json: Print one JSON object on standard output, and nothing else.
+        seeds: Seeds of collected data and of fits; several give intervals.
+        out: Folder for the scores; by default runs/out/worlds/<data>/score.
+        settings: A setting of a model, such as ensemble.members=3; env_options.KEY is the
+            environment's.
+        json: Print one JSON object on standard output and nothing else.
     """
     from rlkit.analysis.world.benchmark import BenchmarkSettings
     from rlkit.analysis.world.data import Source
@@ -156,25 +157,16 @@ def score(
             seeds=seeds,
             controls=controls,
         )
-    if json:
-        print_json(found)
-    else:
-        print(f"{describe_score(found)}\nsee {found['folder']}")
-        print(f"watch it with: tensorboard --logdir {found['folder']}")
-    return 0
+    return print_report(found, describe_score(found), json)
 
 
-def _tell_training(found: dict[str, Any], json: bool) -> int:
-    if json:
-        print_json(found)
-    say = to_stderr if json else print
-    folder, stopped = found["folder"], found["stopped"]
-    if stopped:
-        import signal
-
-        say(f"{folder} stopped at step {found['steps']:,}, and saved; the same command goes on")
-        return 128 + signal.Signals[stopped]
-    measured = ", ".join(f"{name} {value:.4g}" for name, value in found["held_out"].items())
-    say(f"{folder}, {found['steps']:,} steps in {found['seconds']:.0f} s; held out: {measured}")
-    say(f"score it with: rlkit world score {folder} --data {found['source']['data']}")
-    return 0
+def _print_training(found: dict[str, Any], json: bool) -> int:
+    folder, steps = found["folder"], found["steps"]
+    measured = found.get("held_out", {}).items()
+    error = ", ".join(f"{name} {value:.4g}" for name, value in measured)
+    done = [
+        f"{folder}, {steps:,} steps in {found['seconds']:.0f} s; held out: {error}",
+        f"score it with: rlkit world score {folder} --data {found['source']['data']}",
+    ]
+    stopped = f"{folder} stopped at step {steps:,} and saved; the same command continues it"
+    return print_training(found, json, done, stopped)

@@ -99,7 +99,7 @@ KINDS = (
 def start(arguments: list[str], largest_file: int | None = None) -> subprocess.Popen[bytes]:
     """Starts the command line; no file it writes can grow beyond `largest_file` bytes."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "rlkit.cli.main", *arguments],
+        [sys.executable, "-m", "rlkit.cli", *arguments],
         cwd=FOLDER,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,

@@ -190,7 +190,7 @@ def _stop_on_termination() -> Iterator[None]:
 
 def _rlkit(arguments: list[str], log: IO[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "rlkit.cli.main", *arguments],
+        [sys.executable, "-m", "rlkit.cli", *arguments],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=log,
