@@ -32,7 +32,7 @@ Array = NDArray[np.float64]
 
 _TICK = CONTROL_PERIOD / SUBSTEPS
 _CONTACT = PUSHER_RADIUS + PUCK_RADIUS
-_PUSHER_ROOM, _PUCK_ROOM = TABLE - PUSHER_RADIUS, TABLE - PUCK_RADIUS
+_PUSHER_LIMIT, _PUCK_LIMIT = TABLE - PUSHER_RADIUS, TABLE - PUCK_RADIUS
 
 
 class PlanarPushSimulation:
@@ -71,11 +71,11 @@ class PlanarPushSimulation:
         self.action_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (2,), np.float32)
         # Collisions never make a disc faster than the top speed along a diagonal.
         speed = math.sqrt(2) * PUSHER_SPEED
-        limits = [_PUSHER_ROOM, speed, _PUCK_ROOM, speed, _PUSHER_ROOM + _PUCK_ROOM]
+        limits = [_PUSHER_LIMIT, speed, _PUCK_LIMIT, speed, _PUSHER_LIMIT + _PUCK_LIMIT]
         high = np.repeat(limits, 2).astype(np.float32)
         self.observation_space = spaces.Dict(
             observation=spaces.Box(-high, high),
-            achieved_goal=spaces.Box(-_PUCK_ROOM, _PUCK_ROOM, (2,), np.float32),
+            achieved_goal=spaces.Box(-_PUCK_LIMIT, _PUCK_LIMIT, (2,), np.float32),
             desired_goal=spaces.Box(-GOAL_AREA, GOAL_AREA, (2,), np.float32),
         )
 
@@ -160,20 +160,20 @@ def _slowed(velocity: Array, braking: float) -> Array:
 
 def _separated(pusher: Array, puck: Array) -> tuple[Array, Array]:
     """Predicted positions corrected for walls and overlap; the lighter disc moves more."""
-    pusher, puck = _within(pusher, _PUSHER_ROOM), _within(puck, _PUCK_ROOM)
+    pusher, puck = _within(pusher, _PUSHER_LIMIT), _within(puck, _PUCK_LIMIT)
     gap = puck - pusher
     distance = _length(gap)
     if np.all(distance >= _CONTACT):
         return pusher, puck
     correction = gap * (np.maximum(_CONTACT - distance, 0) / distance)
     share = PUSHER_MASS / (PUSHER_MASS + PUCK_MASS)
-    puck = _within(puck + share * correction, _PUCK_ROOM)
+    puck = _within(puck + share * correction, _PUCK_LIMIT)
     pusher = pusher - (1 - share) * correction
     # Overlap that remains because a wall stops the puck is corrected by moving the pusher.
     gap = puck - pusher
     distance = _length(gap)
     pusher = pusher - gap * (np.maximum(_CONTACT - distance, 0) / distance)
-    return _within(pusher, _PUSHER_ROOM), puck
+    return _within(pusher, _PUSHER_LIMIT), puck
 
 
 def _within(position: Array, limit: float) -> Array:

@@ -110,9 +110,9 @@ class PointMazeSimulation:
         self._width = 2 * self.walls.shape[1]
         self._side_reach, self._corner_reach_squared = _reaches(self.walls)
         bounds = np.concatenate([self._origin, np.full(2, _TOP_SPEED, np.float32)])
-        place = spaces.Box(-self._origin, self._origin)
+        positions = spaces.Box(-self._origin, self._origin)
         self.observation_space = spaces.Dict(
-            observation=spaces.Box(-bounds, bounds), achieved_goal=place, desired_goal=place
+            observation=spaces.Box(-bounds, bounds), achieved_goal=positions, desired_goal=positions
         )
         self.action_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (2,), np.float32)
 

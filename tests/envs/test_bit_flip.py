@@ -73,7 +73,7 @@ def test_starts_and_goals_are_spread_evenly():
     codes = [state[key] @ (1 << np.arange(3)) for key in ("pattern", "goal")]
     for code in codes:
         assert np.abs(np.bincount(code, minlength=8) / 28000 - 1 / 8).max() < 0.01
-    # One pair in eight agrees by chance; its goal moves to a neighbour.
+    # One pair in eight is equal by chance; then one bit of the goal is flipped.
     distance = (state["pattern"] != state["goal"]).sum(axis=1)
     np.testing.assert_allclose(np.bincount(distance) / 28000, [0, 0.5, 0.375, 0.125], atol=0.01)
 

@@ -11,7 +11,7 @@ PIXELS = "rlkit/Pendulum-Pixels-v0"
 
 
 def tip(picture):
-    """Where orange is, metres from the middle, x to the right and y up."""
+    """Centroid of the orange pixels, metres from the centre, x to the right and y up."""
     red, _, blue = picture.astype(float).transpose(2, 0, 1)
     weight = np.clip(red - blue - 60, 0, None)
     middles = (np.arange(len(picture)) + 0.5) / len(picture) * 2.5 - 1.25
@@ -19,20 +19,20 @@ def tip(picture):
 
 
 @pytest.mark.parametrize("angle", [0.0, 0.7, np.pi / 2, 2.5, -np.pi / 2, -0.3])
-def test_the_picture_shows_the_angle_counted_from_upright(angle):
+def test_the_image_shows_the_angle_from_upright(angle):
     env = Pendulum("rgb_array", render_size=84)
     env.reset(seed=0)
     env.state = np.array([angle, 0.0])
     assert np.allclose(tip(env.render()), [-np.sin(angle), np.cos(angle)], atol=0.03)
 
 
-def test_it_is_gymnasiums_pendulum_seen_in_pictures():
-    seen, known = make(PIXELS), gym.make("Pendulum-v1")
-    picture, _ = seen.reset(seed=3)
+def test_it_is_gymnasiums_pendulum_with_image_observations():
+    observed, known = make(PIXELS), gym.make("Pendulum-v1")
+    picture, _ = observed.reset(seed=3)
     known.reset(seed=3)
     for _ in range(20):
         action = known.action_space.sample()
-        picture, reward, *_ = seen.step(action)
+        picture, reward, *_ = observed.step(action)
         (cosine, sine, _), expected, *_ = known.step(action)
         assert reward == expected
         assert picture.shape == (48, 48, 3)
@@ -40,7 +40,7 @@ def test_it_is_gymnasiums_pendulum_seen_in_pictures():
 
 
 @pytest.mark.filterwarnings("ignore:.*symmetric and normalized space")
-def test_checkers_pass_and_the_state_comes_back():
+def test_checkers_pass_and_the_state_is_restored():
     check_env(make(PIXELS).unwrapped, skip_render_check=True)
     env, other = make(PIXELS), make(PIXELS)
     env.reset(seed=1)
@@ -50,7 +50,7 @@ def test_checkers_pass_and_the_state_comes_back():
     assert np.array_equal(*pictures)
 
 
-def test_other_render_modes_are_refused_and_none_draws_nothing():
+def test_other_render_modes_are_refused_and_none_renders_nothing():
     with pytest.raises(ValueError, match="\"rgb_array\" or None, got 'human'"):
         Pendulum("human")
     env = Pendulum()

@@ -12,7 +12,7 @@ LENGTHS = {"": 10, "-50": 50, "-100": 100, "-200": 200}
 
 
 def success_of(choose, length, num_envs=2000, **arguments):
-    """Share of episodes that end in the goal's cell; `choose` sees what an agent may see."""
+    """Share of episodes that end in the goal's cell; `choose` gets what an agent may observe."""
     env = gym.make_vec("rlkit/CueMaze-v0", num_envs, length=length, **arguments)
     observation, _ = env.reset(seed=0)
     succeeded, ended = np.zeros(num_envs, bool), np.zeros(num_envs, bool)
@@ -26,23 +26,23 @@ def success_of(choose, length, num_envs=2000, **arguments):
 
 
 def turning(side):
-    """Forward to the junction, then to `side(memory)`, 1 for up and -1 for down."""
+    """Forward to the junction, then to `side(remembered)`, 1 for up and -1 for down."""
 
     def choose(observation, goal):
-        choose.memory = np.where(goal[:, 0] > 0, goal[:, 1], choose.memory)
+        choose.remembered = np.where(goal[:, 0] > 0, goal[:, 1], choose.remembered)
         at_junction = observation[:, 3] > 0
-        return np.where(at_junction, np.where(side(choose.memory) > 0, UP, DOWN), FORWARD)
+        return np.where(at_junction, np.where(side(choose.remembered) > 0, UP, DOWN), FORWARD)
 
-    choose.memory = np.zeros(2000)
+    choose.remembered = np.zeros(2000)
     return choose
 
 
 @pytest.mark.parametrize("length", [1, 7, 50])
-def test_memory_is_what_succeeds(length):
-    assert success_of(turning(lambda memory: memory), length) == 1
-    assert success_of(turning(lambda memory: -memory), length) == 0
+def test_an_agent_with_memory_succeeds(length):
+    assert success_of(turning(lambda remembered: remembered), length) == 1
+    assert success_of(turning(lambda remembered: -remembered), length) == 0
     assert abs(success_of(turning(np.ones_like), length) - 0.5) < 0.03
-    # Acting on nothing but the present observation: the goal is hidden at the junction.
+    # A policy of the current observation only: the goal is hidden at the junction.
     assert (
         success_of(
             lambda observation, goal: np.where(
@@ -60,26 +60,26 @@ def test_no_memoryless_policy_beats_chance():
     simulation = CueMaze(length=length).simulation
     limit = CueMaze(length=length).max_episode_steps
     best = 0.0
-    # A policy is a table: one action per goal at first, then one per place in the corridor.
+    # A policy has one action per goal in the first step, then one per cell of the corridor.
     for table in itertools.product(range(3), repeat=2 + length + 1):
         successes = 0
         for uniform, first in ((0.0, table[0]), (0.9, table[1])):
             state = simulation.initial(np.array([[uniform]]))
             for t in range(limit):
-                seen = simulation.observe(state)
-                assert bool(seen["goal_visible"][0, 0]) == (t == 0)
-                place = round(float(seen["observation"][0, 0]) * length)
-                action = first if t == 0 else table[2 + place]
+                observed = simulation.observe(state)
+                assert bool(observed["goal_visible"][0, 0]) == (t == 0)
+                position = round(float(observed["observation"][0, 0]) * length)
+                action = first if t == 0 else table[2 + position]
                 state = simulation.step(state, np.array([action]))
-                seen = simulation.observe(state)
-                if simulation.rule.success(seen["achieved_goal"], seen["desired_goal"])[0]:
+                observed = simulation.observe(state)
+                if simulation.rule.success(observed["achieved_goal"], observed["desired_goal"])[0]:
                     successes += 1
                     break
         best = max(best, successes / 2)
     assert best == 0.5
 
 
-def test_observations_do_not_tell_the_goal():
+def test_observations_do_not_depend_on_the_goal():
     up, down = CueMaze(length=5), CueMaze(length=5)
     sides = {}
     for seed in range(20):
@@ -98,7 +98,7 @@ def test_layout_and_moves():
     env = CueMaze(length=2)
     observation, _ = env.reset(seed=0)
     assert observation["observation"].tolist() == [0, 0, 1, 0, 0]
-    for action, seen in [
+    for action, observed in [
         (UP, [0, 0, 1, 0, 0]),
         (FORWARD, [0.5, 0, 1, 0, 0]),
         (DOWN, [0.5, 0, 1, 0, 0]),
@@ -106,8 +106,8 @@ def test_layout_and_moves():
         (FORWARD, [1, 0, 0, 1, 1]),
     ]:
         observation, reward, terminated, truncated, _ = env.step(action)
-        assert observation["observation"].tolist() == seen
-        assert observation["achieved_goal"].tolist() == seen[:2]
+        assert observation["observation"].tolist() == observed
+        assert observation["achieved_goal"].tolist() == observed[:2]
         assert (reward, terminated, truncated) == (-1, False, False)
     wrong = DOWN if observation["desired_goal"][1] > 0 else UP
     side = 1 if wrong == UP else -1
@@ -117,15 +117,15 @@ def test_layout_and_moves():
         assert (reward, terminated, truncated, info["is_success"]) == (-1, False, last, False)
 
 
-def test_every_cell_is_a_goal_that_hindsight_can_tell_apart():
+def test_every_cell_is_a_distinct_goal():
     length = 200
     simulation = CueMazeSimulation(length)
     x = np.concatenate([np.arange(length + 1), [length, length]])
     y = np.concatenate([np.zeros(length + 1, int), [1, -1]])
-    places = simulation.observe({"x": x, "y": y, "side": np.ones_like(x)})["achieved_goal"]
+    positions = simulation.observe({"x": x, "y": y, "side": np.ones_like(x)})["achieved_goal"]
     one, two = np.divmod(np.arange(len(x) ** 2), len(x))
-    for judge in (simulation.rule.success, simulation.rule.terminated):
-        np.testing.assert_array_equal(judge(places[one], places[two]), one == two)
+    for function in (simulation.rule.success, simulation.rule.terminated):
+        np.testing.assert_array_equal(function(positions[one], positions[two]), one == two)
 
 
 def test_both_sides_are_equally_frequent():
@@ -147,23 +147,23 @@ def test_registered_lengths(suffix):
     assert [str(p) for p in check_goal_env(env) if not p.note] == []
 
 
-def test_the_oracle_sees_the_goal_always():
+def test_the_goal_can_always_be_visible():
     env = make("rlkit/CueMaze-50-v0", visible_steps=None)
     assert set(env.observation_space.spaces) == {"observation", "achieved_goal", "desired_goal"}
     assert [str(p) for p in check_goal_env(env) if not p.note] == []
     longer = make("rlkit/CueMaze-v0", visible_steps=3)
     flags = [longer.reset(seed=0)[0]] + [longer.step(FORWARD)[0] for _ in range(5)]
-    assert [float(seen["goal_visible"][0]) for seen in flags] == [1, 1, 1, 0, 0, 0]
+    assert [float(observed["goal_visible"][0]) for observed in flags] == [1, 1, 1, 0, 0, 0]
 
 
-def test_pictures_show_the_cue_while_it_is_visible():
-    hidden, seen = (CueMaze("rgb_array", length=10, visible_steps=steps) for steps in (1, None))
-    for env in (hidden, seen):
+def test_images_show_the_cue_while_it_is_visible():
+    hidden, observed = (CueMaze("rgb_array", length=10, visible_steps=steps) for steps in (1, None))
+    for env in (hidden, observed):
         env.reset(seed=0)
-    np.testing.assert_array_equal(hidden.render(), seen.render())
-    for env in (hidden, seen):
+    np.testing.assert_array_equal(hidden.render(), observed.render())
+    for env in (hidden, observed):
         env.step(UP)
-    assert (hidden.render() != seen.render()).any()
+    assert (hidden.render() != observed.render()).any()
 
 
 @pytest.mark.parametrize(

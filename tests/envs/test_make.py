@@ -40,7 +40,7 @@ def test_a_module_registers_its_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     sys.modules.pop("plugged_in")
 
 
-def test_a_module_that_does_not_import_is_named(
+def test_a_module_that_cannot_be_imported_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ValueError, match=r"'no_such_module'.*ModuleNotFound"):

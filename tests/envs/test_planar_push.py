@@ -63,17 +63,17 @@ def test_a_free_puck_stops_after_the_distance_of_dry_friction(speed):
         placed((-0.4, -0.4), (0.0, 0.0), puck_velocity=(0.6 * speed, 0.8 * speed)), (0, 0), 5
     )
     covered = np.linalg.norm(after["puck"])
-    # The first substep brakes before it moves: at most half of one at full speed is lost.
+    # The first substep brakes before it moves, which loses at most half a substep's distance.
     lost = speed**2 / (2 * FRICTION) - covered
     assert 0 <= lost <= speed * CONTROL_PERIOD / SUBSTEPS / 2
     np.testing.assert_allclose(after["puck"] / covered, [[0.6, 0.8]])
     np.testing.assert_array_equal(after["puck_velocity"], 0)
 
 
-def test_the_pusher_settles_at_the_speed_where_damping_takes_up_the_force():
+def test_the_pusher_approaches_its_top_speed():
     state = ran(placed((-0.45, -0.3), (0.0, 0.3)), (1.0, 0.0), 9)
     np.testing.assert_allclose(state["pusher_velocity"], [[PUSHER_SPEED, 0]], rtol=2e-4)
-    # A velocity that approaches v exponentially with lag T covers v * (t - T) in the end.
+    # With a velocity that approaches v with time constant T, the distance tends to v * (t - T).
     covered = PUSHER_SPEED * (9 * CONTROL_PERIOD - PUSHER_MASS / DAMPING)
     np.testing.assert_allclose(state["pusher"][0, 0] + 0.45, covered, rtol=0.01)
 
@@ -86,10 +86,10 @@ def test_a_steady_push_balances_force_damping_and_friction():
     np.testing.assert_allclose(state["puck"] - state["pusher"], [[TOUCHING, 0]], atol=1e-9)
 
 
-def test_a_collision_conserves_momentum_but_for_drag_and_friction():
+def test_a_collision_conserves_momentum_except_for_drag_and_friction():
     speed = 0.8
     pusher = (-TOUCHING - 1e-9, 0.0)
-    action = (speed / PUSHER_SPEED, 0.0)  # takes up the drag
+    action = (speed / PUSHER_SPEED, 0.0)  # balances the drag
     state = ran(placed(pusher, (0.0, 0.0), pusher_velocity=(speed, 0.0)), action, 1)
     moved = PUSHER_MASS * state["pusher_velocity"] + PUCK_MASS * state["puck_velocity"]
     lost = FRICTION * PUCK_MASS * CONTROL_PERIOD
@@ -100,7 +100,7 @@ def test_a_collision_conserves_momentum_but_for_drag_and_friction():
     np.testing.assert_array_equal(moved[0, 1], 0)
 
 
-def test_an_oblique_push_sends_the_puck_along_the_line_of_centres():
+def test_an_off_centre_push_moves_the_puck_along_the_line_of_centres():
     direction = np.array([0.8, 0.6])
     state = placed(-(TOUCHING + 0.001) * direction, (0.0, 0.0), pusher_velocity=(0.8, 0.0))
     after = ran(state, (1.0, 0.0), 1)
@@ -119,14 +119,14 @@ def test_walls_stop_both_discs():
     np.testing.assert_array_equal(alone["pusher_velocity"], 0)
 
 
-def test_without_drive_energy_never_grows():
+def test_without_drive_energy_never_increases():
     simulation, state = started(500)
     rng = np.random.default_rng(1)
     action = np.zeros((500, 2))
     for _ in range(10):
         for _ in range(5):
             state = simulation.step(state, chasing(state, rng, rng.uniform(-1, 1, (500, 2))))
-        # Coasting into a contact: the energy may only fall.
+        # Without drive, contacts may only reduce the energy.
         after = simulation.step(state, action)
         assert (energy(after) <= energy(state) + 1e-12).all()
         state = after
@@ -134,7 +134,7 @@ def test_without_drive_energy_never_grows():
 
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32 - 1))
-def test_nothing_overlaps_and_observations_stay_in_their_space(seed):
+def test_discs_never_overlap_and_observations_stay_in_their_space(seed):
     simulation, state = started(32, seed)
     rng = np.random.default_rng(seed)
     space = simulation.observation_space["observation"]
@@ -148,7 +148,7 @@ def test_nothing_overlaps_and_observations_stay_in_their_space(seed):
         assert np.abs(state["pusher"]).max() <= TABLE - PUSHER_RADIUS
         observed = simulation.observe(state)["observation"]
         assert ((space.low <= observed) & (observed <= space.high)).all()
-        # Nobody jumps: corrections included, a substep moves no disc farther than its size.
+        # Corrections included, a substep moves no disc farther than its size.
         jump = np.abs(state["puck"] - before["puck"]).max()
         assert jump <= 1.2 * np.sqrt(2) * PUSHER_SPEED * CONTROL_PERIOD
 
@@ -157,7 +157,7 @@ def test_a_substep_is_too_short_to_tunnel():
     assert 2 * np.sqrt(2) * PUSHER_SPEED * CONTROL_PERIOD / SUBSTEPS < TOUCHING
 
 
-def test_a_pusher_in_the_corner_with_the_puck_gets_out_again():
+def test_a_pusher_in_the_corner_with_the_puck_can_leave_it():
     corner = TABLE - PUCK_RADIUS
     state = ran(placed((0.45, 0.25), (corner, corner)), (1.0, 1.0), 20)
     assert np.linalg.norm(state["puck"] - state["pusher"]) >= TOUCHING - 1e-8
@@ -174,7 +174,7 @@ def test_starts_are_apart_and_no_start_satisfies_its_goal():
     assert 0.43 < np.abs(state["pusher"]).max() <= 0.44
 
 
-def test_rows_do_not_influence_each_other():
+def test_rows_are_independent():
     rng = np.random.default_rng(4)
 
     def act(state):
@@ -184,7 +184,7 @@ def test_rows_do_not_influence_each_other():
 
 
 def go_behind_and_push(observation):
-    """Circles the puck until behind it as seen from the goal, then drives along that line."""
+    """Circles the puck to the side opposite to the goal, then drives towards the goal."""
     numbers = observation["observation"].astype(float)
     pusher, velocity, puck = numbers[:, :2], numbers[:, 2:4], numbers[:, 4:6]
     to_goal = observation["desired_goal"] - puck
@@ -202,7 +202,7 @@ def go_behind_and_push(observation):
     return np.clip(action, -1, 1).astype(np.float32)
 
 
-def test_a_scripted_pusher_brings_the_puck_home():
+def test_a_scripted_pusher_reaches_the_goal():
     env = PlanarPush.vector(200, max_episode_steps=50)
     observation, _ = env.reset(seed=0)
     for _ in range(50):

@@ -39,7 +39,7 @@ def posed(angles):
         ([0.3, np.pi], (0.0, 0.0)),
     ],
 )
-def test_the_tip_is_where_two_half_metre_links_put_it(angles, tip):
+def test_forward_kinematics_of_two_links(angles, tip):
     observation = PlanarReachSimulation(2).observe(posed(angles))
     np.testing.assert_allclose(observation["achieved_goal"][0], tip, atol=1e-6)
     np.testing.assert_allclose(observation["observation"][0, -2:], tip, atol=1e-6)
@@ -53,7 +53,7 @@ def test_links_keep_their_length(links):
     np.testing.assert_allclose(lengths, ARM_LENGTH / links, rtol=1e-12)
 
 
-def test_a_joint_settles_at_the_speed_where_damping_takes_up_the_torque():
+def test_a_joint_approaches_its_top_speed():
     simulation, state = PlanarReachSimulation(2), posed([0.0, 0.0])
     for _ in range(40):
         state = simulation.step(state, np.array([[1.0, -0.5]]))
@@ -124,7 +124,7 @@ def test_observations_stay_in_their_space(seed, links):
 
 
 @pytest.mark.parametrize("links", [2, 3])
-def test_rows_do_not_influence_each_other(links):
+def test_rows_are_independent(links):
     simulation, rng = PlanarReachSimulation(links), np.random.default_rng(2)
     uniforms = rng.random((7, simulation.draws))
     assert_rows_are_independent(simulation, uniforms, 30, lambda _: rng.uniform(-1, 1, (7, links)))
@@ -146,7 +146,7 @@ def test_a_simple_controller_reaches_every_goal():
         shoulder = np.arctan2(pose[:, 2], pose[:, 0])
         goal = observation["desired_goal"].astype(float)
         radius = np.hypot(*goal.T)
-        # Two links of 0.5 m: the law of cosines gives the bend, and half of it the direction.
+        # Two links of 0.5 m: the law of cosines gives the elbow's angle, half of it the direction.
         wanted = 2 * np.arccos(np.clip(radius, 0, 1))
         aim = np.arctan2(goal[:, 1], goal[:, 0]) - wanted / 2
         error = np.stack([aim - shoulder, wanted - bend], axis=1)

@@ -10,14 +10,14 @@ from rlkit.envs.point_maze import MAZES, RADIUS, PointMaze, PointMazeSimulation
 every_maze = pytest.mark.parametrize("maze", MAZES)
 
 
-def state_at(simulation, places, velocities, goal=(0.0, 0.0)):
-    """Places count from the maze's lower left corner."""
+def state_at(simulation, positions, velocities, goal=(0.0, 0.0)):
+    """Positions are measured from the maze's lower left corner."""
     centre = np.array(simulation.walls.shape[::-1]) / 2
-    places = np.atleast_2d(places)
+    positions = np.atleast_2d(positions)
     return {
-        "position": (places - centre).astype(np.float32),
+        "position": (positions - centre).astype(np.float32),
         "velocity": np.atleast_2d(velocities).astype(np.float32),
-        "goal": np.broadcast_to(np.float32(goal), places.shape),
+        "goal": np.broadcast_to(np.float32(goal), positions.shape),
     }
 
 
@@ -29,15 +29,15 @@ def pushed(simulation, state, action, steps):
 
 
 def clearance(simulation, position):
-    """Distance from each centre `(N, 2)` to the nearest wall cell, by looking at all of them."""
-    place = position + np.array(simulation.walls.shape[::-1]) / 2
+    """Distance from each centre `(N, 2)` to the nearest wall cell, by brute force."""
+    from_corner = position + np.array(simulation.walls.shape[::-1]) / 2
     cells = np.argwhere(simulation.walls)[:, ::-1]
-    outside = np.abs(place[:, None] - cells - 0.5) - 0.5
+    outside = np.abs(from_corner[:, None] - cells - 0.5) - 0.5
     return np.hypot(*np.maximum(outside, 0).transpose(2, 0, 1)).min(axis=1)
 
 
 def route(walls, start, goal):
-    """Cells of a shortest way, by breadth-first search."""
+    """Cells of a shortest path, by breadth-first search."""
     came_from, queue = {start: None}, deque([start])
     while queue:
         x, y = cell = queue.popleft()
@@ -68,7 +68,7 @@ def test_walls_hold(maze):
     push = generator.uniform(-1, 1, (256, 2))
     for step in range(300):
         if step % 10 == 0:
-            # Long pushes in one direction, far out of range at times, drive discs into corners.
+            # Long pushes in one direction, some far out of range, drive discs into corners.
             push = generator.uniform(-1, 1, (256, 2)) * generator.choice([1, 50], (256, 1))
         before = state
         state = simulation.step(state, push.astype(np.float32))
@@ -77,11 +77,11 @@ def test_walls_hold(maze):
         assert moved.max() < 0.3
 
 
-def test_every_place_and_speed_next_to_walls_is_resolved():
+def test_every_position_and_speed_next_to_walls_is_resolved():
     simulation = PointMazeSimulation("Medium", "sparse", False)
     generator = np.random.default_rng(1)
-    places = generator.uniform(1, 7, (60000, 2))
-    state = state_at(simulation, places, generator.uniform(-2, 2, (60000, 2)))
+    positions = generator.uniform(1, 7, (60000, 2))
+    state = state_at(simulation, positions, generator.uniform(-2, 2, (60000, 2)))
     allowed = clearance(simulation, state["position"]) >= RADIUS
     state = {key: value[allowed] for key, value in state.items()}
     assert allowed.sum() > 10000
@@ -89,7 +89,7 @@ def test_every_place_and_speed_next_to_walls_is_resolved():
     assert clearance(simulation, after["position"]).min() > RADIUS - 1e-5
 
 
-def test_a_wall_takes_the_speed_into_it_and_leaves_the_speed_along_it():
+def test_a_wall_removes_only_the_speed_into_it():
     simulation = PointMazeSimulation("Open", "sparse", False)
     state = state_at(simulation, (5.75, 3.0), (1.5, 1.0))
     free = state_at(simulation, (3.0, 3.0), (1.5, 1.0))
@@ -102,9 +102,9 @@ def test_a_wall_takes_the_speed_into_it_and_leaves_the_speed_along_it():
     assert free["velocity"][0, 0] > 0
 
 
-def test_a_disc_slides_round_a_corner():
-    # In U the inner wall ends at the corner (3, 2); the disc's centre passes below half a radius
-    # into the wall's shadow.
+def test_a_disc_slides_around_a_corner():
+    # In U the inner wall ends at the corner (3, 2); the disc starts below the wall, less than
+    # half a radius from its end.
     simulation = PointMazeSimulation("U", "sparse", False)
     state = pushed(simulation, state_at(simulation, (3.08, 1.7), (0.0, 0.0)), (0, 1), 12)
     x, y = state["position"][0] + 2.5
@@ -136,7 +136,7 @@ def test_starts_and_goals_cover_all_pairs_of_cells(maze):
     state = simulation.initial(np.random.default_rng(0).random((30 * free**2, 6)))
     centre = np.array(simulation.walls.shape[::-1]) / 2
     cells = [np.floor(state[key] + centre).astype(int) for key in ("position", "goal")]
-    assert not any(simulation.walls[y, x] for places in cells for x, y in places)
+    assert not any(simulation.walls[y, x] for positions in cells for x, y in positions)
     pairs = np.unique(np.hstack(cells), axis=0, return_counts=True)[1]
     assert len(pairs) == free * (free - 1)
     assert pairs.max() / pairs.mean() < 2
@@ -149,7 +149,7 @@ def test_starts_and_goals_cover_all_pairs_of_cells(maze):
     ("maze", "steps", "limit"),
     [("Open", 20, 50), ("U", 35, 100), ("Medium", 65, 150), ("Large", 115, 300)],
 )
-def test_the_longest_way_takes_the_time_it_should(maze, steps, limit):
+def test_the_longest_path_takes_the_documented_time(maze, steps, limit):
     env = gym.make(f"rlkit/PointMaze-{maze}-v0", terminates=True)
     env.reset(seed=0)
     walls = env.unwrapped.simulation.walls
@@ -160,15 +160,15 @@ def test_the_longest_way_takes_the_time_it_should(maze, steps, limit):
     state = env.unwrapped.get_state()
     state["simulation"] |= {"position": np.float32([way[0]]), "goal": np.float32([way[-1]])}
     env.unwrapped.set_state(state)
-    terminated, taken, place = False, 0, way.pop(0)
+    terminated, taken, position = False, 0, way.pop(0)
     while not terminated:
-        if len(way) > 1 and np.hypot(*(way[0] - place)) < 0.45:
+        if len(way) > 1 and np.hypot(*(way[0] - position)) < 0.45:
             way.pop(0)
-        toward = way[0] - place
+        toward = way[0] - position
         observation, _, terminated, truncated, _ = env.step(
             (toward / np.abs(toward).max()).astype(np.float32)
         )
-        place, taken = observation["achieved_goal"], taken + 1
+        position, taken = observation["achieved_goal"], taken + 1
         assert not truncated
     assert taken == pytest.approx(steps, rel=0.12)
     assert env.spec.max_episode_steps == limit
@@ -178,14 +178,14 @@ def test_rewards_and_termination_follow_the_arguments():
     sparse = PointMaze(maze="U")
     dense = gym.make("rlkit/PointMaze-U-Dense-v0")
     ending = PointMaze(maze="U", terminates=True)
-    place = np.zeros((1, 2), np.float32)
+    position = np.zeros((1, 2), np.float32)
     near, far = np.float32([[0.44, 0]]), np.float32([[0.46, 0]])
-    assert sparse.rule.reward(place, near) == 0
-    assert sparse.rule.reward(place, far) == -1
-    assert not sparse.rule.terminated(place, near)
-    assert ending.rule.terminated(place, near)
-    assert not ending.rule.terminated(place, far)
-    assert dense.unwrapped.rule.reward(place, far) == pytest.approx(-0.46)
+    assert sparse.rule.reward(position, near) == 0
+    assert sparse.rule.reward(position, far) == -1
+    assert not sparse.rule.terminated(position, near)
+    assert ending.rule.terminated(position, near)
+    assert not ending.rule.terminated(position, far)
+    assert dense.unwrapped.rule.reward(position, far) == pytest.approx(-0.46)
 
 
 @pytest.mark.parametrize(

@@ -54,16 +54,16 @@ def robot_of(env: gym.Env[Any, Any]) -> RoboticsEnv:
 
 
 def trace(env: gym.Env[Any, Any], steps: int, seed: int) -> list[Any]:
-    """What an environment returns, with resets every 60 steps."""
+    """All that an environment returns, with resets every 60 steps."""
     env.action_space.seed(seed)
-    seen: list[Any] = []
+    observed: list[Any] = []
     for step in range(steps):
         observation, *outcome = env.step(env.action_space.sample())
-        seen.append([observation[key] for key in sorted(observation)] + outcome[:3])
+        observed.append([observation[key] for key in sorted(observation)] + outcome[:3])
         if step % 60 == 59 or outcome[1] or outcome[2]:
             observation, _ = env.reset()
-            seen.append([observation[key] for key in sorted(observation)])
-    return seen
+            observed.append([observation[key] for key in sorted(observation)])
+    return observed
 
 
 def assert_same(one: list[Any], two: list[Any]) -> None:
@@ -106,9 +106,9 @@ def test_a_batch_equals_a_loop(rule: GoalRule, width: int) -> None:
     desired = rng.normal(size=(40, width))
     achieved = desired + rng.choice([0.0, 0.05, 0.5], (40, 1)) * rng.normal(size=(40, width))
     low, high = rule.reward_range
-    for judge in (rule.reward, rule.success, rule.terminated):
-        batch = judge(achieved, desired)
-        loop = [judge(achieved[i : i + 1], desired[i : i + 1])[0] for i in range(40)]
+    for function in (rule.reward, rule.success, rule.terminated):
+        batch = function(achieved, desired)
+        loop = [function(achieved[i : i + 1], desired[i : i + 1])[0] for i in range(40)]
         assert batch.shape == (40,)
         np.testing.assert_allclose(batch.astype(float), np.array(loop, float), rtol=1e-12)
     reward = rule.reward(achieved, desired)
@@ -143,9 +143,9 @@ def test_a_continuing_maze_keeps_its_rule_when_its_goal_moves() -> None:
     assert (reward, terminated, info["is_success"]) == (1.0, False, True)
     moved = robot.get_state()["goal"]
     assert not np.array_equal(moved, goal)
-    following, reward, *_ = env.step(np.zeros(2, np.float32))
-    np.testing.assert_array_equal(following["desired_goal"], moved)
-    assert reward == robot.compute_reward(following["achieved_goal"], moved)
+    next_observation, reward, *_ = env.step(np.zeros(2, np.float32))
+    np.testing.assert_array_equal(next_observation["desired_goal"], moved)
+    assert reward == robot.compute_reward(next_observation["achieved_goal"], moved)
 
 
 @pytest.mark.parametrize("env_id", FAMILIES)
@@ -209,7 +209,7 @@ def test_the_state_of_another_environment_is_refused() -> None:
 
 
 @pytest.mark.parametrize("env_id", ["FetchReach-v4", "FetchPush-v4", "PointMaze_UMaze-v3"])
-def test_the_checkers_have_nothing_to_say(env_id: str) -> None:
+def test_the_checkers_pass(env_id: str) -> None:
     problems = check_goal_env(make(env_id), episodes=2)
     assert [str(problem) for problem in problems if not problem.note] == []
 
@@ -241,7 +241,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         __import__("rlkit.envs.robotics")
 
 
-def test_an_id_of_the_missing_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_id_of_the_missing_extra_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(construct, "_import_robotics", lambda: False)
     kept = {k: v for k, v in gym.registry.items() if not k.startswith("Fetch")}
     monkeypatch.setattr(gym, "registry", kept)

@@ -14,7 +14,7 @@ import rlkit.envs  # noqa: F401
 from rlkit.envs.simulation_env import SimulationVectorEnv
 from rlkit.goals import DistanceRule, GoalRule
 
-# The others are wrappers around environments from elsewhere, and have no Simulation.
+# All other ids are wrappers around environments without a Simulation.
 IDS = sorted(
     name
     for name, spec in gym.registry.items()
@@ -96,11 +96,11 @@ def test_vector_rows_equal_single_environments(env_id, mode):
 
 
 @every_id
-def test_both_faces_share_the_registered_limit(env_id):
+def test_single_and_vector_share_the_registered_limit(env_id):
     single, vector = gym.make(env_id), gym.make_vec(env_id, num_envs=1)
     single.reset(seed=3)
     vector.reset(seed=3)
-    # Some environments count their own steps.
+    # Some environments have a time limit of their own.
     limit = gym.spec(env_id).max_episode_steps or single.unwrapped.max_episode_steps
     for step, action in enumerate(actions_for(single.action_space, limit), start=1):
         *_, terminated, truncated, _ = single.step(action)
@@ -125,7 +125,7 @@ def test_batch_equals_batches_of_one(env_id):
 
 
 @every_id
-def test_observations_lie_in_their_spaces(env_id):
+def test_observations_are_in_their_spaces(env_id):
     env = gym.make_vec(env_id, num_envs=64)
     observation, _ = env.reset(seed=0)
     for actions in actions_for(env.single_action_space, 60, 64):
@@ -138,16 +138,16 @@ def test_step_equals_the_rule(env_id):
     env = gym.make(env_id).unwrapped
     env.reset(seed=1)
     assert isinstance(env.rule, GoalRule)
-    seen = play(env, actions_for(env.action_space, 40))
-    goals = seen["achieved_goal"], seen["desired_goal"]
-    np.testing.assert_array_equal(seen["reward"], env.rule.reward(*goals))
-    np.testing.assert_array_equal(seen["terminated"], env.rule.terminated(*goals))
-    np.testing.assert_array_equal(seen["is_success"], env.rule.success(*goals))
-    np.testing.assert_array_equal(seen["reward"], env.compute_reward(*goals, [{}] * 40))
+    observed = play(env, actions_for(env.action_space, 40))
+    goals = observed["achieved_goal"], observed["desired_goal"]
+    np.testing.assert_array_equal(observed["reward"], env.rule.reward(*goals))
+    np.testing.assert_array_equal(observed["terminated"], env.rule.terminated(*goals))
+    np.testing.assert_array_equal(observed["is_success"], env.rule.success(*goals))
+    np.testing.assert_array_equal(observed["reward"], env.compute_reward(*goals, [{}] * 40))
     alone = [env.compute_reward(*pair, {}) for pair in zip(*goals, strict=True)]
-    np.testing.assert_array_equal(seen["reward"], alone)
+    np.testing.assert_array_equal(observed["reward"], alone)
     low, high = env.rule.reward_range
-    assert ((low <= seen["reward"]) & (seen["reward"] <= high)).all()
+    assert ((low <= observed["reward"]) & (observed["reward"] <= high)).all()
 
 
 @every_id
@@ -179,10 +179,10 @@ def test_no_start_satisfies_its_goal(env_id):
     assert not env.rule.success(*(observation[key] for key in GOALS)).any()
 
 
-# The checker finds infinite bounds suspicious; for a position in an unbounded world they are true.
+# The checker warns of infinite bounds, which are right for positions in an unbounded world.
 @pytest.mark.filterwarnings("ignore:.*A Box observation space m(in|ax)imum value is -?infinity")
 @every_id
-def test_gymnasium_checker_is_content(env_id):
+def test_gymnasium_checker_passes(env_id):
     check_env(gym.make(env_id).unwrapped)
 
 
@@ -210,7 +210,7 @@ def test_vector_state_round_trip(env_id, mode):
     env = make()
     env.reset(seed=2)
     actions = actions_for(env.single_action_space, 30, 4)
-    # Seven steps: under next-step autoreset, a restart is pending.
+    # After seven steps, a reset is pending under next-step autoreset.
     play(env, actions[:7])
     state = env.get_state()
     rest = play(env, actions[7:])
@@ -237,25 +237,25 @@ def test_saved_state_is_plain_data(env_id):
 
 
 @every_id
-def test_observations_are_the_callers_to_keep(env_id):
+def test_callers_may_write_to_observations(env_id):
     def run(spoil):
         env = gym.make_vec(env_id, num_envs=3, max_episode_steps=4)
         observation, _ = env.reset(seed=7)
-        seen = []
+        observed = []
         for actions in actions_for(env.single_action_space, 12, 3):
             for value in observation.values():
-                seen.append(value.copy())
+                observed.append(value.copy())
                 if spoil:
                     value[...] = 1
             observation = env.step(actions)[0]
-        return seen
+        return observed
 
     for value, other in zip(run(False), run(True), strict=True):
         np.testing.assert_array_equal(value, other)
 
 
 @every_id
-def test_pictures(env_id):
+def test_rendering(env_id):
     env = gym.make(env_id, render_mode="rgb_array")
     env.reset(seed=0)
     before = env.render()
@@ -350,7 +350,7 @@ def test_a_state_of_another_batch_is_refused():
         gym.make_vec("rlkit/PointMaze-U-v0", num_envs=2).set_state(state)
 
 
-def test_render_without_a_mode_says_what_to_do():
+def test_render_without_a_mode_warns():
     for env in (
         gym.make("rlkit/BitFlip-v0").unwrapped,
         gym.make_vec("rlkit/BitFlip-v0", num_envs=1),
@@ -370,7 +370,7 @@ def test_gymnasium_vector_wrappers_work():
     np.testing.assert_array_equal(infos["episode"]["l"], [5, 5])
 
 
-class Walk:
+class UserSimulation:
     """A user's simulation that shares one read-only goal among all rows and all states."""
 
     draws, frames_per_second = 1, 10
@@ -382,21 +382,21 @@ class Walk:
 
     def initial(self, uniforms):
         goal = np.broadcast_to(np.float32(3), uniforms.shape)
-        return {"place": uniforms.astype(np.float32), "goal": goal}
+        return {"position": uniforms.astype(np.float32), "goal": goal}
 
     def step(self, state, action):
-        return state | {"place": state["place"] + action}
+        return state | {"position": state["position"] + action}
 
     def observe(self, state):
-        place = state["place"]
-        return {"observation": place, "achieved_goal": place, "desired_goal": state["goal"]}
+        position = state["position"]
+        return {"observation": position, "achieved_goal": position, "desired_goal": state["goal"]}
 
     def render(self, state, size):
         return np.full((size, size, 3), 255, np.uint8)
 
 
 def test_a_simulation_may_share_arrays_between_states():
-    env = SimulationVectorEnv(Walk(), num_envs=3)
+    env = SimulationVectorEnv(UserSimulation(), num_envs=3)
     start = env.reset(seed=0)[0]["observation"][:, 0]
     ends = []
     for _ in range(3):
@@ -405,7 +405,7 @@ def test_a_simulation_may_share_arrays_between_states():
         assert (observation["observation"][terminated] < 1).all()
         np.testing.assert_array_equal(observation["desired_goal"], np.full((3, 1), 3, np.float32))
         ends.append(terminated)
-    # Starts lie in [0, 1): those above 0.5 are near 3 after two steps, the others after three.
+    # Starts are in [0, 1): those above 0.5 are close to 3 after two steps, the others after three.
     np.testing.assert_array_equal(ends, [[False] * 3, start > 0.5, start <= 0.5])
 
 

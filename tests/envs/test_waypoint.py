@@ -55,10 +55,10 @@ def test_without_commands_the_flight_is_straight_and_level():
 def test_a_held_turn_is_a_circle_of_radius_speed_over_rate(command):
     rate = command * TURN_RATE
     path = flown(flying(turn_rate=rate), (command, 0), 60)
-    places = np.concatenate([state["position"] for state in path])[:, :2]
+    positions = np.concatenate([state["position"] for state in path])[:, :2]
     radius = AIRSPEED / rate
     np.testing.assert_allclose(
-        np.hypot(places[:, 0], places[:, 1] - radius), abs(radius), rtol=1e-3
+        np.hypot(positions[:, 0], positions[:, 1] - radius), abs(radius), rtol=1e-3
     )
     np.testing.assert_allclose(path[-1]["heading"], 60 * CONTROL_PERIOD * rate)
 
@@ -75,14 +75,14 @@ def test_rates_follow_their_commands_with_the_declared_lags():
         np.testing.assert_allclose(state["position"][0, 2], 500 - lost)
 
 
-def test_places_agree_with_a_fine_integration():
+def test_positions_agree_with_a_fine_integration():
     path = flown(flying(), (1, 1), 30)
-    heading, turn_rate, place, ticks = 0.0, 0.0, np.zeros(2), 500
+    heading, turn_rate, position, ticks = 0.0, 0.0, np.zeros(2), 500
     for _ in range(30 * round(CONTROL_PERIOD) * ticks):
         turn_rate += (TURN_RATE - turn_rate) / TURN_LAG / ticks
         heading += turn_rate / ticks
-        place += AIRSPEED / ticks * np.array([np.cos(heading), np.sin(heading)])
-    np.testing.assert_allclose(path[-1]["position"][0, :2], place, atol=1.0)
+        position += AIRSPEED / ticks * np.array([np.cos(heading), np.sin(heading)])
+    np.testing.assert_allclose(path[-1]["position"][0, :2], position, atol=1.0)
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
@@ -102,7 +102,7 @@ def test_no_flight_is_faster_than_the_airspeed_or_leaves_its_space(seed):
         assert np.isfinite(observed).all()
 
 
-def test_the_floor_holds_the_aircraft_up_and_lets_it_climb_away():
+def test_the_altitude_stops_at_zero_and_can_increase_again():
     path = flown(flying(altitude=20.0), (0, -1), 20)
     assert path[-1]["position"][0, 2] == 0
     assert path[-1]["climb_rate"][0] == 0
@@ -112,7 +112,7 @@ def test_the_floor_holds_the_aircraft_up_and_lets_it_climb_away():
     )
 
 
-def test_every_goal_is_reached_by_the_flight_that_it_came_from():
+def test_every_goal_is_reached_by_its_random_flight():
     simulation, state, uniforms = started(5000)
     periods = 3 + np.floor(5 * uniforms[:, 1])
     commands = (2 * uniforms[:, 2:] - 1).reshape(-1, 4, 2)
@@ -137,10 +137,10 @@ def test_no_start_satisfies_its_goal():
     assert state["goal"][:, 2].min() > 0
 
 
-def test_a_flight_that_ends_where_it_began_is_cut():
+def test_a_random_flight_that_ends_at_its_start_is_shortened():
     simulation = WaypointSimulation()
     uniforms = np.full((5000, simulation.draws), 0.5)
-    # Level circles at constant rates; the fastest come round once or more.
+    # Level circles at constant rates; the fastest complete one or more.
     uniforms[:, 1] = 0.99
     uniforms[:, 2::2] = np.linspace(0.5, 1, 5000)[:, None]
     state = simulation.initial(uniforms)
@@ -151,7 +151,7 @@ def test_a_flight_that_ends_where_it_began_is_cut():
     assert distance[came_round].min() > 0.2
 
 
-def test_rows_do_not_influence_each_other():
+def test_rows_are_independent():
     simulation, rng = WaypointSimulation(), np.random.default_rng(4)
     uniforms = rng.random((9, simulation.draws))
     assert_rows_are_independent(simulation, uniforms, 60, lambda _: rng.uniform(-1, 1, (9, 2)))
@@ -173,7 +173,7 @@ def pose(x, y, z, heading):
         (pose(0.0, 0.0, 0.0, 2 * np.pi - 0.1), True),
     ],
 )
-def test_success_takes_place_and_direction(achieved, success):
+def test_success_needs_position_and_direction(achieved, success):
     goal = pose(0.0, 0.0, 0.0, 0.0)
     assert WaypointRule().success(achieved, goal) == [success]
     assert WaypointRule().terminated(achieved, goal) == [success]
@@ -190,8 +190,8 @@ def test_the_dense_reward_adds_distance_and_weighted_heading_error():
 def test_the_rule_obeys_its_laws():
     rng = np.random.default_rng(0)
     angle = rng.uniform(-np.pi, np.pi, (2, 301))
-    place = 150.0 * rng.random((2, 301, 3))
-    goals = np.concatenate([place, np.cos(angle)[..., None], np.sin(angle)[..., None]], axis=2)
+    position = 150.0 * rng.random((2, 301, 3))
+    goals = np.concatenate([position, np.cos(angle)[..., None], np.sin(angle)[..., None]], axis=2)
     achieved, desired = goals.astype(np.float32)
     for rule in (WaypointRule(), WaypointRule(sparse=False)):
         for method in ("reward", "success", "terminated"):
@@ -213,7 +213,7 @@ def test_bad_arguments_are_named():
 
 
 def guidance(observation):
-    """Aims at a point that lies before the waypoint on its line and moves up as one nears."""
+    """Aims at a point before the waypoint on its line, which approaches it with the aircraft."""
     numbers, goal = observation["observation"].astype(float), observation["desired_goal"]
     to_goal = goal[:, :2] - numbers[:, :2]
     distance = np.hypot(*to_goal.T)
@@ -226,7 +226,7 @@ def guidance(observation):
     return np.clip(action, -1, 1).astype(np.float32)
 
 
-def test_simple_guidance_finds_most_waypoints():
+def test_simple_guidance_reaches_most_waypoints():
     env = Waypoint.vector(300, max_episode_steps=100)
     observation, _ = env.reset(seed=0)
     over, succeeded = np.zeros(300, bool), np.zeros(300, bool)
@@ -238,7 +238,7 @@ def test_simple_guidance_finds_most_waypoints():
 
 
 @pytest.mark.parametrize("reward", ["sparse", "dense"])
-def test_an_episode_ends_at_success_and_pays_what_the_rule_says(reward):
+def test_an_episode_ends_at_success_with_the_rules_reward(reward):
     env = Waypoint(reward=reward)
     observation, _ = env.reset(seed=0)
     terminated = False
@@ -254,12 +254,12 @@ def test_an_episode_ends_at_success_and_pays_what_the_rule_says(reward):
     assert value == 0.0 if reward == "sparse" else -1.4 < value < 0
 
 
-@pytest.mark.filterwarnings("ignore:.*infinity. This is probably too")  # flights have no border
+@pytest.mark.filterwarnings("ignore:.*infinity. This is probably too")  # positions are unbounded
 def test_the_environment_passes_gymnasiums_checker():
     check_env(Waypoint(), skip_render_check=True)
 
 
-def test_pictures_show_the_flight_and_its_altitude():
+def test_images_show_the_flight_and_its_altitude():
     simulation = WaypointSimulation()
     pictures = [
         simulation.render(state, 96)

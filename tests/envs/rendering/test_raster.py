@@ -15,10 +15,10 @@ def coverage(pictures):
 
 
 def sampled(raster, inside, finer=20):
-    """The share of each pixel that lies inside of a shape, from a grid of points."""
+    """The share of each pixel inside a shape, estimated from a grid of points."""
     fine = (np.arange(raster.size * finer) + 0.5) / finer
-    places = raster.view.to_world(np.stack(np.meshgrid(fine, fine), axis=-1), raster.size)
-    grid = inside(places).astype(float)
+    positions = raster.view.to_world(np.stack(np.meshgrid(fine, fine), axis=-1), raster.size)
+    grid = inside(positions).astype(float)
     return grid.reshape(raster.size, finer, raster.size, finer).mean(axis=(1, 3))
 
 
@@ -33,7 +33,7 @@ def test_the_view_maps_to_pixels_and_back():
         View(0.0, 0.0, 0.0)
 
 
-def test_a_disc_covers_what_it_covers():
+def test_the_coverage_of_a_disc():
     raster = Raster(centred_view(2.0), 32)
     centres = np.random.default_rng(0).uniform(-0.7, 0.7, (6, 2))
     pictures = blank(raster, 6)
@@ -45,7 +45,7 @@ def test_a_disc_covers_what_it_covers():
         assert area == pytest.approx(np.pi * 0.25**2, rel=0.02)
 
 
-def test_a_bar_covers_what_it_covers():
+def test_the_coverage_of_a_bar():
     raster = Raster(centred_view(2.0), 48)
     rng = np.random.default_rng(1)
     start = rng.uniform(-0.4, 0.4, (8, 2))
@@ -56,14 +56,14 @@ def test_a_bar_covers_what_it_covers():
     raster.bar(pictures, start, end, 0.2, WHITE)
     for picture, one, other in zip(pictures, start, end, strict=True):
 
-        def inside(places, one=one, other=other):
-            along = np.clip((places - one) @ (other - one) / 0.25, 0, 1)
-            return ((places - one - along[..., None] * (other - one)) ** 2).sum(-1) <= 0.1**2
+        def inside(positions, one=one, other=other):
+            along = np.clip((positions - one) @ (other - one) / 0.25, 0, 1)
+            return ((positions - one - along[..., None] * (other - one)) ** 2).sum(-1) <= 0.1**2
 
         assert np.abs(coverage(picture) - sampled(raster, inside)).max() < 0.12
 
 
-def test_squares_meet_without_a_seam():
+def test_adjacent_squares_have_no_seam():
     raster = Raster(centred_view(3.3), 48)
     tiles = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1]), axis=-1).reshape(-1, 2)
     pictures = blank(raster, 2)
@@ -75,17 +75,17 @@ def test_squares_meet_without_a_seam():
 
 
 @pytest.mark.parametrize("centre", [(-1.0, 0.2), (1.0, 1.0), (0.0, -1.1), (5.0, 5.0)])
-def test_shapes_are_cut_off_at_the_edge(centre):
+def test_shapes_are_clipped_at_the_edge(centre):
     small, large = Raster(centred_view(2.0), 20), Raster(centred_view(4.0), 40)
     cut, whole = blank(small, 1), blank(large, 1)
-    place = np.array([centre])
+    position = np.array([centre])
     for raster, pictures in ((small, cut), (large, whole)):
-        raster.disc(pictures, place, 0.3, WHITE)
-        raster.bar(pictures, place, place + np.array([[0.4, 0.3]]), 0.2, WHITE)
+        raster.disc(pictures, position, 0.3, WHITE)
+        raster.bar(pictures, position, position + np.array([[0.4, 0.3]]), 0.2, WHITE)
     assert np.abs(cut.astype(int) - whole[:, 10:30, 10:30]).max() <= 1
 
 
-def test_a_shape_larger_than_the_picture():
+def test_a_shape_larger_than_the_image():
     raster = Raster(centred_view(1.0), 16)
     pictures = blank(raster, 1)
     raster.disc(pictures, np.zeros((1, 2)), 5.0, WHITE)

@@ -53,7 +53,7 @@ VARIANTS = {
 }
 
 
-def sensed(observation):
+def array_of(observation):
     return observation["observation"] if isinstance(observation, dict) else observation
 
 
@@ -63,24 +63,24 @@ def actions_of(env, count, seed=5):
     return [space.sample() for _ in range(count)]
 
 
-def shown(env, count, seed=0):
+def observations(env, count, seed=0):
     """The first entry of every observation."""
-    seen = [sensed(env.reset(seed=seed)[0])[0]]
-    seen += [sensed(env.step(action)[0])[0] for action in actions_of(env, count)]
-    return np.array(seen)
+    observed = [array_of(env.reset(seed=seed)[0])[0]]
+    observed += [array_of(env.step(action)[0])[0] for action in actions_of(env, count)]
+    return np.array(observed)
 
 
 def trace(env, actions):
-    """Everything that steps return, with a reset wherever an episode ends."""
-    seen = []
+    """All that steps return, with a reset at the end of each episode."""
+    observed = []
     for action in actions:
         observation, reward, terminated, truncated, _ = env.step(action)
-        seen += [sensed(observation), reward, terminated, truncated]
+        observed += [array_of(observation), reward, terminated, truncated]
         if isinstance(observation, dict):
-            seen += [observation["achieved_goal"], observation["desired_goal"]]
+            observed += [observation["achieved_goal"], observation["desired_goal"]]
         if terminated or truncated:
-            seen.append(sensed(env.reset()[0]))
-    return seen
+            observed.append(array_of(env.reset()[0]))
+    return observed
 
 
 def assert_same(one, two):
@@ -97,11 +97,11 @@ def test_laws(env_id, wrap):
     assert problems == {}
 
 
-# The checker suspects infinite bounds, unnormalised actions, and every wrapper.
+# The checker warns of infinite bounds, unnormalised actions, and every wrapper.
 @pytest.mark.filterwarnings("ignore:.*(infinity|recommend|unwrapped)")
 @every_wrapper
 @pytest.mark.parametrize("env_id", [PLAIN, GOALS])
-def test_gymnasium_checker_is_content(env_id, wrap):
+def test_gymnasium_checker_passes(env_id, wrap):
     check_env(wrap(make(env_id)), skip_render_check=True)
 
 
@@ -129,7 +129,7 @@ def test_only_the_key_observation_changes(wrap):
 @pytest.mark.parametrize("env_id", [PLAIN, GOALS])
 def test_a_saved_state_continues_bit_for_bit(env_id, wrap):
     def build():
-        # Gymnasium's own Pendulum has no state; the suite's, inside its variant, does.
+        # Gymnasium's Pendulum has no get_state, the suite's has one.
         inner = make(env_id) if env_id == GOALS else make("rlkit/Pendulum-HiddenVelocity-v0").env
         return TimeLimit(wrap(inner), 13)
 
@@ -181,33 +181,35 @@ def test_hidden_indices():
 
 
 def test_delay():
-    np.testing.assert_array_equal(shown(Delay(Clock(), 3), 8), [1, 1, 1, 1, 2, 3, 4, 5, 6])
-    np.testing.assert_array_equal(shown(Delay(Clock(), 0), 4), [1, 2, 3, 4, 5])
+    np.testing.assert_array_equal(observations(Delay(Clock(), 3), 8), [1, 1, 1, 1, 2, 3, 4, 5, 6])
+    np.testing.assert_array_equal(observations(Delay(Clock(), 0), 4), [1, 2, 3, 4, 5])
     env = Delay(Clock(), 2)
-    shown(env, 5)
-    np.testing.assert_array_equal(shown(env, 3), [1, 1, 1, 2])  # nothing of the episode before
+    observations(env, 5)
+    np.testing.assert_array_equal(
+        observations(env, 3), [1, 1, 1, 2]
+    )  # nothing of the previous episode
 
 
 def test_dropped_frames():
-    seen = shown(DropFrames(Clock(), 0.3), 4000)
+    observed = observations(DropFrames(Clock(), 0.3), 4000)
     time = np.arange(1, 4002)
-    fresh = seen == time
+    fresh = observed == time
     assert fresh[0]
-    np.testing.assert_array_equal(seen, np.maximum.accumulate(np.where(fresh, time, 0)))
+    np.testing.assert_array_equal(observed, np.maximum.accumulate(np.where(fresh, time, 0)))
     assert abs(fresh[1:].mean() - 0.7) < 0.03
-    assert (shown(DropFrames(Clock(), 1.0), 5) == 1).all()
-    np.testing.assert_array_equal(shown(DropFrames(Clock(), 0.0), 5), np.arange(1, 7))
+    assert (observations(DropFrames(Clock(), 1.0), 5) == 1).all()
+    np.testing.assert_array_equal(observations(DropFrames(Clock(), 0.0), 5), np.arange(1, 7))
 
 
 def test_flicker():
     env = Flicker(Clock(), 0.25)
     assert (env.observation_space.low == 0).all()  # although the clock starts at 1
-    seen = shown(env, 4000)
-    blank = seen == 0
-    np.testing.assert_array_equal(seen[~blank], np.arange(1, 4002)[~blank])
+    observed = observations(env, 4000)
+    blank = observed == 0
+    np.testing.assert_array_equal(observed[~blank], np.arange(1, 4002)[~blank])
     assert abs(blank.mean() - 0.25) < 0.03
     assert not blank[1:][blank[:-1]].all()  # independent from step to step
-    assert (shown(Flicker(Clock(), 1.0), 5) == 0).all()
+    assert (observations(Flicker(Clock(), 1.0), 5) == 0).all()
     assert Flicker(make("rlkit/BitFlip-v0"), 0.5).reset(seed=0)[0]["observation"].dtype == np.int8
 
 
@@ -215,9 +217,9 @@ def test_noise():
     env = ObservationNoise(Clock(), [0.5, 0.0, 2.0])
     assert env.observation_space.low.tolist() == [-np.inf, 1, -np.inf]
     assert env.observation_space.high.tolist() == [np.inf, 1000, np.inf]
-    seen = [env.reset(seed=0)[0]] + [env.step(action)[0] for action in actions_of(env, 900)]
-    noise = np.array(seen) - np.arange(1, 902)[:, None]
-    assert seen[0].dtype == np.float32
+    observed = [env.reset(seed=0)[0]] + [env.step(action)[0] for action in actions_of(env, 900)]
+    noise = np.array(observed) - np.arange(1, 902)[:, None]
+    assert observed[0].dtype == np.float32
     np.testing.assert_allclose(noise.std(axis=0), [0.5, 0, 2], rtol=0.1)
     assert abs(noise[:, 2].mean()) < 0.2
     assert (noise[:, 1] == 0).all()
@@ -232,7 +234,13 @@ def test_previous_step():
     assert env.step(3)[0].tolist() == [3, 3, 3, 0, 0, 1, 3]
     assert env.reset()[0].tolist() == [1, 1, 1, 0, 0, 0, 0]
     env = PreviousStep(Clock(action_space=spaces.Box(2, 5, (2,), np.float32)))
-    assert env.observation_space.low.tolist() == [1, 1, 1, 0, 0]  # the start's zeros count
+    assert env.observation_space.low.tolist() == [
+        1,
+        1,
+        1,
+        0,
+        0,
+    ]  # the zeros after a reset are included
     assert env.observation_space.high.tolist() == [1000] * 3 + [5, 5]
     env.reset(seed=0)
     observation = env.step(np.array([3, 99], np.float32))[0]
@@ -243,17 +251,17 @@ def test_previous_step():
     assert only.step(2)[0].tolist() == [2, 2, 2, 2]
 
 
-def test_random_wrappers_leave_the_environment_alone_and_differ_from_each_other():
+def test_random_wrappers_do_not_change_the_environment_and_differ_from_each_other():
     plain, noisy = make(GOALS), ObservationNoise(make(GOALS), 1.0)
     for seed in (7, None):  # starts of later episodes too
         first, other = plain.reset(seed=seed)[0], noisy.reset(seed=seed)[0]
         np.testing.assert_array_equal(first["desired_goal"], other["desired_goal"])
     inner = Flicker(Clock(), 0.5)
     both = Flicker(inner, 0.5)
-    blank = shown(both, 2000) == 0
-    assert abs(blank.mean() - 0.75) < 0.05  # the same numbers twice would give a half
-    np.testing.assert_array_equal(shown(both, 50, seed=1), shown(both, 50, seed=1))
-    assert (shown(both, 50, seed=1) != shown(both, 50, seed=2)).any()
+    blank = observations(both, 2000) == 0
+    assert abs(blank.mean() - 0.75) < 0.05  # with the same random numbers it would be a half
+    np.testing.assert_array_equal(observations(both, 50, seed=1), observations(both, 50, seed=1))
+    assert (observations(both, 50, seed=1) != observations(both, 50, seed=2)).any()
 
 
 @pytest.mark.parametrize(
@@ -301,7 +309,7 @@ def test_wrong_arguments_are_named(build, message):
 
 
 @pytest.mark.parametrize("env_id", VARIANTS)
-def test_variants_show_entries_of_their_originals(env_id):
+def test_variants_observe_entries_of_the_full_observation(env_id):
     name, kept = VARIANTS[env_id]
     whole, part = make(name, **ICE.get(env_id, {})), make(env_id)
     assert gym.spec(env_id).max_episode_steps == gym.spec(name).max_episode_steps
@@ -312,11 +320,11 @@ def test_variants_show_entries_of_their_originals(env_id):
     assert outer == spaces.Box(inner.low[kept], inner.high[kept])
     assert whole.action_space == part.action_space
     first, other = whole.reset(seed=6)[0], part.reset(seed=6)[0]
-    np.testing.assert_array_equal(sensed(first)[kept], sensed(other))
+    np.testing.assert_array_equal(array_of(first)[kept], array_of(other))
     for action in actions_of(whole, 60):
         first, *rest = whole.step(action)
         other, *others = part.step(action)
-        np.testing.assert_array_equal(sensed(first)[kept], sensed(other), strict=True)
+        np.testing.assert_array_equal(array_of(first)[kept], array_of(other), strict=True)
         assert rest == others
         if rest[1] or rest[2]:
             break
@@ -335,7 +343,7 @@ def test_variants_keep_the_laws_and_continue_exactly(env_id):
     assert_same(trace(two, actions[30:]), trace(one, actions[30:]))
 
 
-def test_the_suites_variants_are_native_vectors():
+def test_masked_variants_have_native_vector_environments():
     venv = make_vec_env(make, "rlkit/PlanarPush-HiddenVelocity-v0", 3, seed=0)
     assert isinstance(venv.env.unwrapped.simulation, Masked)
     assert venv.reset()["observation"].shape == (3, 6)
@@ -348,10 +356,10 @@ def test_the_suites_variants_are_native_vectors():
     assert not dense.unwrapped.rule.sparse
 
 
-@pytest.mark.parametrize(("name", "seen"), [("FetchReach", range(5)), ("FetchPush", range(14))])
-def test_masked_fetch_is_late_and_without_velocities(name, seen):
+@pytest.mark.parametrize(("name", "observed"), [("FetchReach", range(5)), ("FetchPush", range(14))])
+def test_masked_fetch_is_delayed_and_without_velocities(name, observed):
     pytest.importorskip("gymnasium_robotics", reason="the extra `robotics` is not installed")
-    env_id, kept = f"rlkit/{name}-Masked-v0", list(seen)
+    env_id, kept = f"rlkit/{name}-Masked-v0", list(observed)
     plain, masked = make(f"{name}-v4"), make(env_id)
     assert gym.spec(env_id).max_episode_steps == gym.spec(f"{name}-v4").max_episode_steps
     assert goal_rule(masked) == goal_rule(plain)

@@ -22,7 +22,7 @@ from rlkit.vec.env_state import env_state, set_env_state
 
 
 class Maze(SimulationEnv):
-    """PointMaze that draws itself, and its goal, small and fast."""
+    """PointMaze with small images of itself and of its goal."""
 
     def __init__(self, render_mode="rgb_array"):
         maze = PointMazeSimulation("U", "sparse", False)
@@ -37,7 +37,7 @@ class Maze(SimulationEnv):
 
 
 class Clock(gym.Env):
-    """Draws its own clock, so that what a wrapper shows tells when it was seen."""
+    """Renders its clock, so that an image shows its time."""
 
     render_mode = "rgb_array"
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (as in gym.Env)
@@ -65,12 +65,12 @@ WRAPPERS = {
     "goals": lambda env: PixelGoals(env, rule=RULE),
     "goals stack": lambda env: PixelGoals(env, rule=RULE, frames=2),
 }
-# The checker suspects every wrapper.
+# The checker warns of every wrapper.
 checked = pytest.mark.filterwarnings("ignore:.*unwrapped")
 every_wrapper = pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS.keys())
 
 
-def played(env, steps, seed=5):
+def rollout(env, steps, seed=5):
     space = pickle.loads(pickle.dumps(env.action_space))
     space.seed(seed)
     return [env.step(space.sample()) for _ in range(steps)]
@@ -91,7 +91,7 @@ def test_laws(wrap):
 
 @checked
 @every_wrapper
-def test_gymnasium_checker_is_content(wrap):
+def test_gymnasium_checker_passes(wrap):
     check_env(wrap(Maze()), skip_render_check=True)
 
 
@@ -100,11 +100,11 @@ def test_a_saved_state_continues_bit_for_bit(wrap):
     one, two = wrap(Maze()), wrap(Maze())
     one.reset(seed=1)
     two.reset(seed=2)
-    played(one, 8)
+    rollout(one, 8)
     state = env_state(one)
-    wanted = played(one, 20)
+    wanted = rollout(one, 20)
     set_env_state(two, state)
-    assert_same(played(two, 20), wanted)
+    assert_same(rollout(two, 20), wanted)
 
 
 def test_only_the_observation_changes():
@@ -131,10 +131,10 @@ def test_only_the_observation_changes():
 def test_frames_are_stacked_oldest_first(grayscale, channels):
     env = PixelObservation(Clock(), size=20, grayscale=grayscale, frames=3)
     assert env.observation_space == spaces.Box(0, 255, (20, 20, 3 * channels), np.uint8)
-    seen = [env.reset(seed=0)[0]] + [env.step(0)[0] for _ in range(4)]
-    times = [picture[0, 0, ::channels].tolist() for picture in seen]
+    observed = [env.reset(seed=0)[0]] + [env.step(0)[0] for _ in range(4)]
+    times = [picture[0, 0, ::channels].tolist() for picture in observed]
     assert times == [[1, 1, 1], [1, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 5]]
-    assert all((picture == picture[0, 0]).all() for picture in seen)
+    assert all((picture == picture[0, 0]).all() for picture in observed)
     assert env.reset()[0][0, 0, ::channels].tolist() == [1, 1, 1]
 
 
@@ -157,7 +157,7 @@ def test_a_spec_rebuilds_the_wrapper():
     )
 
 
-def test_goals_become_pictures():
+def test_goals_become_images():
     env = PixelGoals(Maze(), rule=RULE, size=64, frames=2)
     observation = env.reset(seed=0)[0]
     np.testing.assert_array_equal(observation["desired_goal"], env.unwrapped.goal_picture())
@@ -175,7 +175,7 @@ def test_goals_become_pictures():
     assert env.step(env.action_space.sample())[1:3] == (0.0, True)
 
 
-def test_a_function_may_draw_the_goal():
+def test_a_function_may_render_the_goal():
     def drawn(env):
         return Clock.picture + np.uint8(env.unwrapped.time + 99)
 
@@ -187,20 +187,20 @@ def test_a_function_may_draw_the_goal():
     assert (reward, info) == (2.0, {})
 
 
-def test_goals_that_nothing_judges():
+def test_image_goals_without_a_rule():
     env, plain = PixelGoals(Maze()), Maze()
     env.reset(seed=0)
     plain.reset(seed=0)
-    for one, other in zip(played(env, 10), played(plain, 10), strict=True):
+    for one, other in zip(rollout(env, 10), rollout(plain, 10), strict=True):
         assert one[1:] == other[1:]
     observation = one[0]
     pair = observation["achieved_goal"], observation["desired_goal"]
     rule = goal_rule(env)
     assert rule.reward_range == (-np.inf, np.inf)
     batch = [picture[None] for picture in pair]
-    for judge in (rule.success, rule.terminated, rule.reward, env.compute_reward):
+    for function in (rule.success, rule.terminated, rule.reward, env.compute_reward):
         with pytest.raises(ValueError, match="PixelGoals a rule= for images"):
-            judge(*batch)
+            function(*batch)
 
 
 @pytest.mark.parametrize(
@@ -236,26 +236,26 @@ def test_fetch_reach_from_pixels():
     assert env.spec.max_episode_steps == plain.spec.max_episode_steps
     assert goal_rule(env) == goal_rule(plain)
     plain.reset(seed=0)
-    for one, other in zip(played(env, 5), played(plain, 5), strict=True):
+    for one, other in zip(rollout(env, 5), rollout(plain, 5), strict=True):
         np.testing.assert_array_equal(one[0]["achieved_goal"], other[0]["achieved_goal"])
         assert one[1:] == other[1:]
     # The goal is a red ball, unless it is hidden.
     picture = one[0]["observation"].astype(int)
     assert picture.std() > 20
     assert (picture[..., 0] - picture[..., 1] < 40).all()
-    shown = robot(show_goal=True)
-    balls = shown.reset(seed=0)[0]["observation"].astype(int)
+    with_goal = robot(show_goal=True)
+    balls = with_goal.reset(seed=0)[0]["observation"].astype(int)
     assert (balls[..., 0] - balls[..., 1] > 100).any()
     again.reset(seed=9)
     set_env_state(again, env_state(env))
     set_env_state(env, env_state(env))
-    assert_same(played(again, 5), played(env, 5))
+    assert_same(rollout(again, 5), rollout(env, 5))
     assert [str(p) for p in check_goal_env(again, episodes=1) if not p.note] == []
-    for opened in (env, again, shown):
+    for opened in (env, again, with_goal):
         opened.close()
 
 
-def test_a_robot_that_cannot_be_drawn_says_what_to_install(monkeypatch):
+def test_a_robot_that_cannot_be_rendered_names_the_package(monkeypatch):
     env = robot()
 
     def fail():
@@ -279,7 +279,7 @@ def test_without_a_screen_egl_is_chosen(monkeypatch):
     ):
         names = {"MUJOCO_GL": chosen, "DISPLAY": display, "WAYLAND_DISPLAY": None}
         for name, value in names.items():
-            monkeypatch.setenv(name, str(value))  # which is taken back whatever happens
+            monkeypatch.setenv(name, str(value))  # undone after the test
             if value is None:
                 monkeypatch.delenv(name)
         make("FetchReach-v4", render_mode=mode)

@@ -38,7 +38,7 @@ def pixels_of(family, **arguments):
 
 
 def visited(simulation, rows, steps=30, seed=0):
-    """States in the midst of episodes of random but steady actions."""
+    """States in the middle of episodes with random actions that are held for several steps."""
     rng = np.random.default_rng(seed)
     state = simulation.initial(rng.random((rows, simulation.draws)))
     for step in range(steps):
@@ -49,8 +49,8 @@ def visited(simulation, rows, steps=30, seed=0):
 
 
 def truth(simulation, state):
-    seen = simulation.simulation.observe(state)
-    return seen["achieved_goal"], seen["desired_goal"]
+    observed = simulation.simulation.observe(state)
+    return observed["achieved_goal"], observed["desired_goal"]
 
 
 def rows_of(state, rows):
@@ -59,35 +59,35 @@ def rows_of(state, rows):
 
 @every_family
 @every_size
-def test_places_are_read_from_pictures(family, size):
+def test_positions_follow_from_images(family, size):
     simulation = pixels_of(family, size=size)
     state = visited(simulation, 1000)
     pixel = simulation.renderer.view.side / size
     achieved, desired = truth(simulation, state)
-    seen = simulation.observe(state)
-    for pictures, places in (("achieved_goal", achieved), ("desired_goal", desired)):
-        error = simulation.rule.goal_vector(seen[pictures]) - places
+    observed = simulation.observe(state)
+    for pictures, positions in (("achieved_goal", achieved), ("desired_goal", desired)):
+        error = simulation.rule.goal_vector(observed[pictures]) - positions
         assert np.hypot(*error.T).max() < 0.1 * pixel
 
 
 @every_family
-def test_success_is_the_state_environments_but_near_the_threshold(family):
+def test_success_equals_the_state_environments_except_near_the_threshold(family):
     simulation = pixels_of(family)
     rule, state = simulation.simulation.rule, visited(simulation, 3000)
     achieved, desired = truth(simulation, state)
-    # Goals around where things are, so that both answers are common.
+    # Goals close to the achieved ones, so that success and failure are both common.
     aside = np.random.default_rng(1).normal(0, rule.threshold, achieved.shape)
     wanted = rows_of(state, slice(None)) | {"goal": np.clip(achieved + aside, *bounds(desired))}
     wanted = simulation.renderer.goal_state(wanted)
     pictures = simulation.picture(state), simulation.picture(wanted)
-    places = achieved, wanted["goal"]
-    distance = np.linalg.norm(places[0] - places[1], axis=1)
+    positions = achieved, wanted["goal"]
+    distance = np.linalg.norm(positions[0] - positions[1], axis=1)
     within = np.abs(truth(simulation, wanted)[0] - wanted["goal"]).max(axis=1) < 1e-6  # reach
     assert within.mean() > 0.8
     band = 0.15 * simulation.renderer.view.side / 48
     clear = within & (np.abs(distance - rule.threshold) > band)
     success = simulation.rule.success(*pictures)
-    np.testing.assert_array_equal(success[clear], rule.success(*places)[clear])
+    np.testing.assert_array_equal(success[clear], rule.success(*positions)[clear])
     assert clear.mean() > 0.7
     assert 0.2 < success[clear].mean() < 0.8
     dense = MarkerRule(DistanceRule(rule.threshold, sparse=False), simulation.renderer.view)
@@ -99,7 +99,7 @@ def bounds(desired):
 
 
 @every_family
-def test_the_goals_picture_is_of_a_state_that_satisfies_it(family):
+def test_the_goal_image_is_of_a_state_that_satisfies_the_goal(family):
     simulation = pixels_of(family)
     state = visited(simulation, 500)
     reached = simulation.renderer.goal_state(state)
@@ -107,15 +107,15 @@ def test_the_goals_picture_is_of_a_state_that_satisfies_it(family):
     np.testing.assert_allclose(achieved, desired, atol=1e-6)
     for name in (name for name in reached if "velocity" in name):
         np.testing.assert_array_equal(reached[name], 0)
-    seen = simulation.observe(state)
-    np.testing.assert_array_equal(seen["desired_goal"], simulation.picture(reached))
-    assert simulation.rule.success(simulation.picture(reached), seen["desired_goal"]).all()
-    # A state at rest stays where it is.
+    observed = simulation.observe(state)
+    np.testing.assert_array_equal(observed["desired_goal"], simulation.picture(reached))
+    assert simulation.rule.success(simulation.picture(reached), observed["desired_goal"]).all()
+    # A state at rest does not change.
     later = simulation.step(reached, np.zeros((500, *simulation.action_space.shape), np.float32))
-    assert simulation.rule.success(simulation.picture(later), seen["desired_goal"]).all()
+    assert simulation.rule.success(simulation.picture(later), observed["desired_goal"]).all()
 
 
-def test_the_pusher_of_a_goals_picture_is_free():
+def test_the_pusher_of_a_goal_image_touches_nothing():
     renderer = renderer_of(pixels_of("PlanarPush").simulation)
     goal = GOAL_AREA * np.array([[-1, -1], [-1, 1], [1, -1], [1, 1], [0, 0]], float)
     reached = renderer.goal_state({"goal": goal, "puck_velocity": np.ones((5, 2))})
@@ -124,7 +124,7 @@ def test_the_pusher_of_a_goals_picture_is_free():
     assert np.abs(reached["pusher"]).max() <= TABLE - PUSHER_RADIUS + 1e-12
 
 
-def test_the_arm_of_a_goals_picture_bends_one_way():
+def test_the_arm_of_a_goal_image_bends_one_way():
     simulation = pixels_of("PlanarReach")
     angle = simulation.renderer.goal_state(visited(simulation, 500))["angle"]
     assert (angle[:, 1] > 0).all()
@@ -134,7 +134,7 @@ def test_the_arm_of_a_goals_picture_bends_one_way():
 
 
 @every_family
-def test_a_picture_shows_neither_goal_nor_velocity(family):
+def test_an_image_shows_neither_goal_nor_velocity(family):
     simulation = pixels_of(family)
     state = visited(simulation, 20)
     other = {
@@ -142,15 +142,15 @@ def test_a_picture_shows_neither_goal_nor_velocity(family):
         for name, value in state.items()
     }
     np.testing.assert_array_equal(simulation.picture(state), simulation.picture(other))
-    seen = simulation.observe(state)
-    assert seen["observation"] is seen["achieved_goal"]
-    assert seen["observation"].shape == (20, 48, 48, 3)
-    assert seen["observation"].dtype == np.uint8
-    assert len(np.unique(seen["observation"], axis=0)) == 20
+    observed = simulation.observe(state)
+    assert observed["observation"] is observed["achieved_goal"]
+    assert observed["observation"].shape == (20, 48, 48, 3)
+    assert observed["observation"].dtype == np.uint8
+    assert len(np.unique(observed["observation"], axis=0)) == 20
 
 
 @every_family
-def test_pictures_do_not_depend_on_their_batch(family):
+def test_images_do_not_depend_on_their_batch(family):
     simulation = pixels_of(family)
     state = visited(simulation, 40)
     batch = simulation.picture(state)
@@ -160,7 +160,7 @@ def test_pictures_do_not_depend_on_their_batch(family):
 
 
 @every_family
-def test_nothing_but_the_marker_has_the_markers_colour(family):
+def test_only_the_marker_has_its_colour(family):
     simulation = pixels_of(family)
     state = visited(simulation, 200)
     pictures = simulation.picture(state).astype(int)
@@ -175,7 +175,7 @@ def test_nothing_but_the_marker_has_the_markers_colour(family):
 
 
 @every_family
-def test_the_world_behind_the_pictures_is_the_familys(family):
+def test_the_dynamics_are_the_familys(family):
     plain, pixels = make(f"rlkit/{family}-v0"), make(f"rlkit/{family}-Pixels-v0")
     assert plain.spec.max_episode_steps == pixels.spec.max_episode_steps
     assert plain.action_space == pixels.action_space
@@ -194,7 +194,7 @@ def test_the_world_behind_the_pictures_is_the_familys(family):
 
 
 @every_family
-def test_the_large_picture_is_the_familys(family):
+def test_render_gives_the_familys_image(family):
     frames = []
     for name in (family, f"{family}-Pixels"):
         env = gym.make(f"rlkit/{name}-v0", render_mode="rgb_array")
@@ -204,13 +204,13 @@ def test_the_large_picture_is_the_familys(family):
 
 
 @every_family
-def test_factors_tell_the_truth(family):
+def test_factors_are_the_true_values(family):
     simulation = pixels_of(family)
     state = visited(simulation, 30)
     factors = simulation.factors(state)
     assert all(value.shape[0] == 30 and value.ndim == 2 for value in factors.values())
-    place = factors[MARKERS[family.split("-")[0]]]
-    np.testing.assert_allclose(place, truth(simulation, state)[0], atol=1e-6)
+    position = factors[MARKERS[family.split("-")[0]]]
+    np.testing.assert_allclose(position, truth(simulation, state)[0], atol=1e-6)
     if family == "PlanarReach":
         np.testing.assert_allclose(factors["angle"][:, 2:], np.sin(state["angle"]))
         np.testing.assert_allclose(factors["angle"][:, :2], np.cos(state["angle"]))
@@ -223,7 +223,7 @@ def test_laws(name):
 
 
 @pytest.mark.parametrize("reward", ["sparse", "dense"])
-def test_the_rule_is_the_wrapped_one_on_places(reward):
+def test_the_rule_is_the_wrapped_one_on_positions(reward):
     env = make("rlkit/PointMaze-U-Pixels-v0", reward=reward, terminates=True)
     rule = env.unwrapped.rule
     assert isinstance(rule, GoalRule)
@@ -231,21 +231,21 @@ def test_the_rule_is_the_wrapped_one_on_places(reward):
     assert pickle.loads(pickle.dumps(rule)) == rule
     simulation = env.unwrapped.simulation
     state = visited(simulation, 100)
-    seen = simulation.observe(state)
-    here, there = seen["achieved_goal"], seen["desired_goal"]
+    observed = simulation.observe(state)
+    here, there = observed["achieved_goal"], observed["desired_goal"]
     goals = np.concatenate([here[:50], there[50:]])
-    places = rule.goal_vector(here), rule.goal_vector(goals)
-    np.testing.assert_array_equal(rule.reward(here, goals), rule.rule.reward(*places))
+    positions = rule.goal_vector(here), rule.goal_vector(goals)
+    np.testing.assert_array_equal(rule.reward(here, goals), rule.rule.reward(*positions))
     np.testing.assert_array_equal(rule.terminated(here, goals), rule.success(here, goals))
     assert rule.terminated(here, goals)[:50].all()
     assert rule.reward(here, goals)[:50].tolist() == [0.0] * 50
     assert not make("rlkit/PointMaze-U-Pixels-v0").unwrapped.rule.terminated(here, goals).any()
 
 
-def test_a_batch_is_judged_like_its_rows_and_like_channels_first():
+def test_the_rule_of_a_batch_equals_its_rows_and_channels_first():
     simulation = pixels_of("PlanarReach", reward="dense")
-    seen = simulation.observe(visited(simulation, 60))
-    pair = seen["achieved_goal"], seen["desired_goal"]
+    observed = simulation.observe(visited(simulation, 60))
+    pair = observed["achieved_goal"], observed["desired_goal"]
     batch = simulation.rule.reward(*pair)
     rows = [simulation.rule.reward(*(p[i : i + 1] for p in pair))[0] for i in range(60)]
     np.testing.assert_array_equal(batch, rows)
@@ -253,7 +253,7 @@ def test_a_batch_is_judged_like_its_rows_and_like_channels_first():
     np.testing.assert_array_equal(simulation.rule.reward(*first), batch)
 
 
-def test_a_noisy_picture_still_shows_its_place():
+def test_a_noisy_image_still_gives_its_position():
     simulation = pixels_of("PointMaze-U")
     state = visited(simulation, 200)
     noise = np.random.default_rng(0).normal(0, 4, (200, 48, 48, 3))
@@ -262,7 +262,7 @@ def test_a_noisy_picture_still_shows_its_place():
     assert np.abs(error).max() < 0.15 * simulation.renderer.view.side / 48
 
 
-def test_the_suites_pictures_are_native_vectors():
+def test_image_variants_have_native_vector_environments():
     venv = make_vec_env(make, "rlkit/PlanarPush-Pixels-v0", 3, seed=0)
     assert isinstance(venv.env.unwrapped.simulation, Pixels)
     assert venv.reset()["observation"].shape == (3, 48, 48, 3)
@@ -284,14 +284,14 @@ def test_arguments_reach_the_family():
 
 
 class Corner(MazeRenderer):
-    """A user's renderer, which moves the view."""
+    """A user's renderer with a shifted view."""
 
     def __init__(self, simulation):
         super().__init__(simulation)
         self.view = View(-3.0, -2.0, 5.0)
 
 
-def test_renderers_of_ones_own():
+def test_a_renderer_of_a_user():
     maze = PointMazeSimulation("U", "sparse", False)
     simulation = Pixels(maze, Corner(maze), 84)
     state = visited(simulation, 50)
