@@ -1,4 +1,4 @@
-"""Latent state: observations as small codes, behind one contract."""
+"""Latent models: observations as small vectors, behind one contract."""
 
 from rlkit.latents.autoencoder import Autoencoder as Autoencoder
 from rlkit.latents.autoencoder import Denoising as Denoising
@@ -6,6 +6,7 @@ from rlkit.latents.check import check_latent as check_latent
 from rlkit.latents.contract import LATENTS as LATENTS
 from rlkit.latents.contract import LatentModel as LatentModel
 from rlkit.latents.contract import Metrics as Metrics
+from rlkit.latents.joint import JointLatent as JointLatent
 from rlkit.latents.latent import FittedLatent as FittedLatent
 from rlkit.latents.measures import active_units as active_units
 from rlkit.latents.measures import disentanglement as disentanglement

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import layer_norm
 
 from rlkit.latents.contract import Metrics
-from rlkit.latents.model import CHANNELS, EncoderDecoder, normal_like, squared_error
+from rlkit.latents.networks import CHANNELS, EncoderDecoder, normal_like, squared_error
 from rlkit.networks.fields import require, require_flag, require_number
 
 

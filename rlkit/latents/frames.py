@@ -1,60 +1,15 @@
-"""Observations on their way into a latent model: checked, made tensors, standardised."""
+"""Frames that a latent model is fitted to: checks, moments, and reading in chunks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-Frames = Tensor | NDArray[Any]
+from rlkit.latents.networks import Frames, as_tensor, require_shape
+
 CHUNK = 256
-
-
-def as_tensor(x: Frames, images: bool) -> Tensor:
-    """Rows as a tensor, uint8 or float32.
-
-    Raises:
-        ValueError: If they hold numbers that are none, or images are of another type or range.
-    """
-    # Copied: a memory map is read-only, and torch shares memory only with what it may write.
-    rows = x if isinstance(x, Tensor) else torch.from_numpy(np.array(x))
-    if rows.dtype == torch.uint8:
-        return rows
-    if images and not rows.is_floating_point():
-        raise ValueError(
-            f"images are bytes (uint8), or floats in [0, 1], got {str(rows.dtype)[6:]}: convert "
-            f"them with .astype(numpy.uint8)"
-        )
-    rows = rows.float()
-    if rows.numel() == 0:
-        return rows
-    low, high = (float(end) for end in torch.aminmax(rows))
-    if not (np.isfinite(low) and np.isfinite(high)):
-        at = tuple((~rows.isfinite()).nonzero()[0].tolist())
-        raise ValueError(
-            f"observations must be finite, found {float(rows[at])} at index {at}; look for what "
-            f"the environment divides by"
-        )
-    if images and not (low >= 0 and high <= 1):
-        raise ValueError(
-            f"images as floats are in [0, 1], found {low if low < 0 else high:.6g}: give them as "
-            f"uint8, or divide by 255"
-        )
-    return rows
-
-
-def require_shape(x: Frames, shape: tuple[int, ...], what: str) -> None:
-    """Raises a ValueError unless the last axes of an array are a shape."""
-    if tuple(x.shape[max(x.ndim - len(shape), 0) :]) != shape:
-        advice = ""
-        if len(shape) == 3 and tuple(x.shape[-3:]) == (shape[2], *shape[:2]):
-            advice = "; images have their channels last, use numpy.moveaxis(images, -3, -1)"
-        wanted = ", ".join(str(n) for n in ("...", *shape))
-        raise ValueError(f"{what} have shape {tuple(x.shape)}, not ({wanted}){advice}")
 
 
 def require_frames(frames: Frames, shape: tuple[int, ...]) -> None:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rlkit.latents.contract import LATENTS, LatentModel, Metrics
-from rlkit.latents.frames import Frames, as_tensor, moments, require_frames, require_shape
+from rlkit.latents.frames import moments, require_frames
+from rlkit.latents.networks import Frames, as_tensor, require_shape
 from rlkit.networks import adam_state
 from rlkit.networks.files import fill_views, read_model, write_model
 from rlkit.networks.fit import descend

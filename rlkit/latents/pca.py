@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from rlkit.latents.contract import Metrics
-from rlkit.latents.frames import Frames, chunks
-from rlkit.latents.model import ParametricLatent, squared_error
+from rlkit.latents.frames import chunks
+from rlkit.latents.networks import Frames, ParametricLatent, squared_error
 
 # Up to this many numbers an observation's covariance is small enough to be taken apart exactly.
 EXACT_SIZE = 1024

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rlkit.latents.contract import Metrics
-from rlkit.latents.model import (
+from rlkit.latents.networks import (
     CHANNELS,
     EncoderDecoder,
     normal_like,

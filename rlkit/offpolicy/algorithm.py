@@ -59,7 +59,7 @@ class Algorithm(OffPolicyAlgorithm):
             `steps` (n-step sums), `share`, `directory` (images on disk).
         latent: Latent model of images, as `rlkit.latents.LATENTS.make` takes it, or None; fitted
             before the training, then frozen or refreshed.
-        pretraining: How it is fitted: fields of `rlkit.offpolicy.pretraining.Pretraining`.
+        pretraining: How it is fitted: fields of `rlkit.latents.pretraining.Pretraining`.
         reward_source: What rewards image goals in training: "environment" or "latent" model.
         imagination: How goals are imagined: fields of `rlkit.offpolicy.imagination.Imagining`. None
             for the environment's alone.

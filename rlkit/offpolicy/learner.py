@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rlkit.goals import GoalRule, return_bounds
+from rlkit.latents import JointLatent
 from rlkit.networks import (
     Mlp,
     Normaliser,
@@ -27,7 +28,6 @@ from rlkit.networks import (
 from rlkit.networks.encoders import HiddenState
 from rlkit.networks.gradient import Loss, Metrics, State
 from rlkit.offpolicy.contract import require_same_shapes
-from rlkit.offpolicy.joint import JointLatent
 from rlkit.offpolicy.recurrent import Network, RecurrentEncoder
 from rlkit.offpolicy.settings import ActorCritic, LearnerConfig, Sizes
 from rlkit.offpolicy.transitions import Inputs, Transitions, rows_of, view_of
@@ -70,8 +70,9 @@ class GradientLearner:
         joint: JointLatent | None = None,
     ) -> None:
         self.config, self.joint = config, joint
-        self.sizes = sizes = joint.sizes(sizes) if joint else sizes
-        self.device = torch.device(device)
+        if joint:
+            sizes = Sizes(*joint.widths(sizes.observation, sizes.goal), sizes.action)
+        self.sizes, self.device = sizes, torch.device(device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.actor_critic = config if isinstance(config, ActorCritic) else ActorCritic()
         self.recurrent: RecurrentEncoder | None = None
@@ -253,7 +254,7 @@ class GradientLearner:
     def prepare(self, batch: dict[str, NDArray[Any]]) -> State:
         """The tensors that networks read of a batch."""
         tensors = self._tensors(batch)
-        return tensors if self.joint is None else self.joint.see(self.state, tensors)
+        return tensors if self.joint is None else self.joint.encode(self.state, tensors)
 
     def _tensors(self, batch: dict[str, NDArray[Any]]) -> State:
         tensors = {name: self._tensor(array) for name, array in batch.items()}

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from rlkit.goals import GoalRule, is_goal_space, is_image_space
 from rlkit.latents import LATENTS, FittedLatent
-from rlkit.offpolicy.joint import require_joint
-from rlkit.offpolicy.latent_goals import (
+from rlkit.latents.goal_rules import (
     ImageGoalRule,
     LatentDistanceRule,
     LatentGoalRule,
     require_image_rule,
 )
-from rlkit.offpolicy.pretraining import Pretraining, pretraining_of
+from rlkit.latents.joint import require_joint
+from rlkit.latents.pretraining import Pretraining, pretraining_of
 from rlkit.offpolicy.spaces import ObservationEncoder, rule_of
 from rlkit.replay import LatentEncoder
 

@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from stable_baselines3 import HerReplayBuffer
 
-from rlkit.latents import LATENTS
+from rlkit.latents import LATENTS, JointLatent
 from rlkit.names import require_known
 from rlkit.networks.encoders import ENCODERS, SequenceEncoder
 from rlkit.offpolicy.contract import Learner
-from rlkit.offpolicy.joint import joint_latent
 from rlkit.offpolicy.recurrent import RecurrentEncoder
 from rlkit.offpolicy.settings import ActorCritic, Inputs, Recurrence
 from rlkit.offpolicy.spaces import SpaceAdapter
@@ -198,6 +197,21 @@ def _start(config: Any, adapter: SpaceAdapter) -> str:
     return "stored" if size <= CACHE * encoder.features else "zero"
 
 
+def _joint_latent(agent: Algorithm) -> JointLatent | None:
+    """The latent model that the learner trains, and where its images are; None for none."""
+    model, config, goal = agent.observation_encoder.joint, agent.config, agent.adapter.layout.goal
+    if model is None:
+        return None
+    return JointLatent(
+        model,
+        agent.adapter.layout.slices["observation"].start,
+        of_goals=goal is not None and goal.shape == model.shape,
+        one_goal=config.is_recurrent and config.goal_mode == "early",
+        burn_in=config.burn_in if config.is_recurrent else 0,
+        reconstruction=config.reconstruction,
+    )
+
+
 def make_learner(agent: Algorithm, seed: np.random.SeedSequence) -> Learner:
     """The learner of an agent, for its environment and its observation encoder."""
     learner: Learner = agent.learner_class(
@@ -206,7 +220,7 @@ def make_learner(agent: Algorithm, seed: np.random.SeedSequence) -> Learner:
         seed=int(seed.generate_state(1)[0]),
         device=agent.device,
         rule=agent.rule,
-        joint=joint_latent(agent.observation_encoder.joint, agent.adapter, agent.config),
+        joint=_joint_latent(agent),
     )
     return learner
 

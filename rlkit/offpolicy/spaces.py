@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage, unwrap_v
 
 from rlkit.goals import GoalRule, ObservationLayout, is_goal_space, vector_size
 from rlkit.latents import Autoencoder, FittedLatent
-from rlkit.offpolicy.latent_goals import ImageGoalRule, LatentDistanceRule
+from rlkit.latents.goal_rules import ImageGoalRule, LatentDistanceRule
 from rlkit.offpolicy.settings import Sizes
 from rlkit.replay import Batch, LatentEncoder
 from rlkit.vec.vec_env import vec_goal_rule

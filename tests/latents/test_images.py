@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from rlkit.latents import PCA, VAE, Autoencoder
-from rlkit.latents.images import ImageDecoder, ImageEncoder
+from rlkit.latents.networks import ImageDecoder, ImageEncoder
 
 SIDES = (8, 28, 32, 36, 40, 48, 64, 84, 96)
 

@@ -156,7 +156,7 @@ def test_laws_are_broken_by_name():
 
 
 def test_a_model_without_a_shape_says_so():
-    with pytest.raises(ValueError, match=r"VAE does not know.*with_shape\(\(4,\)\)"):
+    with pytest.raises(ValueError, match=r"VAE has no shape.*with_shape\(\(4,\)\)"):
         VAE().encode(torch.zeros(0), torch.zeros(2, 4))
     model = replace(VAE(), shape=(3,))
     with pytest.raises(ValueError, match=r"shape \(4,\), VAE is configured for \(3,\)"):

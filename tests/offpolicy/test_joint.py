@@ -13,8 +13,8 @@ from rlkit.agents import DQN, SAC, TD3, Sizes
 from rlkit.envs.make import make
 from rlkit.envs.wrappers.pixel_observation import PixelObservation
 from rlkit.latents import PCA, VAE, Autoencoder, Denoising
+from rlkit.latents.joint import JointLatent
 from rlkit.offpolicy.diagnostics import diagnose
-from rlkit.offpolicy.joint import JointLatent
 from rlkit.vec.vec_env import make_vec_env
 
 ALGORITHMS = pytest.mark.parametrize("algorithm", [SAC, TD3, DQN])
@@ -44,7 +44,7 @@ def new(algorithm, reconstruction=0.01, **options):
         start=2,
         of_goals=True,
         one_goal=config.goal_mode == "early",
-        warm=config.burn_in,
+        burn_in=config.burn_in,
         reconstruction=reconstruction,
     )
     return algorithm.learner_class(config, Sizes(2 + PICTURE, PICTURE, A), seed=0, joint=joint)
@@ -203,8 +203,8 @@ def test_without_reconstruction_the_decoder_is_left_alone(algorithm):
 def test_learning_sees_what_acting_sees(options):
     learner = new(SAC, **options)
     tensors = learner._tensors(random_batch(SAC, steps=5))
-    one = learner.joint.see(learner.state, tensors)
-    other = learner.joint.see_to_learn(learner.state, tensors)
+    one = learner.joint.encode(learner.state, tensors)
+    other = learner.joint.encode_to_learn(learner.state, tensors)
     torch.testing.assert_close(one["observation"], other["observation"].detach())
     assert one["goal"].shape == other["goal"].shape == (6, 5, 3)
     torch.testing.assert_close(one["goal"], other["goal"].detach())
@@ -298,9 +298,9 @@ def test_memory_is_diagnosed_through_codes():
             'joint = True needs a latent model to train; set latent = "autoencoder"',
         ),
         ({"latent": VAE()}, r"latent = \{'name': 'vae'.*\} is not; set latent = \"autoencoder\""),
-        ({"latent": PCA()}, "without chance in its codes"),
-        ({"latent": Denoising()}, "without chance in its codes"),
-        ({"latent": Autoencoder(noise=0.1)}, "without chance in its codes"),
+        ({"latent": PCA()}, "an autoencoder without noise"),
+        ({"latent": Denoising()}, "an autoencoder without noise"),
+        ({"latent": Autoencoder(noise=0.1)}, "an autoencoder without noise"),
         ({"reward_source": "latent"}, 'set reward_source = "environment", or joint = False'),
         ({"compile": True}, "compile = True does not go with joint = True"),
         ({"reconstruction": -1.0}, "reconstruction = -1.0 must be >= 0"),
@@ -317,7 +317,7 @@ def test_wide_vectors_are_not_trained_together():
         observation_space = spaces.Box(-1, 1, (9,), np.float32)
         action_space = spaces.Discrete(2)
 
-    with pytest.raises(ValueError, match=r"needs pictures, and observations have shape \(9,\)"):
+    with pytest.raises(ValueError, match=r"needs images, and observations have shape \(9,\)"):
         DQN("MlpPolicy", Wide(), **SETTINGS)
 
 

@@ -12,7 +12,7 @@ from rlkit.agents import DQN, SAC, TD3
 from rlkit.envs.make import make
 from rlkit.io.checkpoint import read_checkpoint, write_checkpoint
 from rlkit.latents import PCA
-from rlkit.offpolicy.pretraining import Pretraining
+from rlkit.latents.pretraining import Pretraining
 
 OFTEN = {**LITTLE, "refresh_every": 40, "refresh_steps": 3}
 GRU = {"encoder": {"name": "gru", "hidden": 5}, "start": "stored", "window": 4}

@@ -12,9 +12,9 @@ from rlkit.envs.make import make
 from rlkit.envs.wrappers.pixel_observation import PixelObservation
 from rlkit.goals import ExactRule, GoalRule
 from rlkit.latents import PCA, VAE
-from rlkit.offpolicy.latent_goals import LatentDistanceRule, LatentGoalRule
+from rlkit.latents.goal_rules import LatentDistanceRule, LatentGoalRule
+from rlkit.latents.pretraining import Pretraining
 from rlkit.offpolicy.observation_encoder import LatentObservationEncoder
-from rlkit.offpolicy.pretraining import Pretraining
 from rlkit.vec.vec_env import make_vec_env
 
 REACH, MAZE = "rlkit/PlanarReach-Pixels-v0", "rlkit/PointMaze-U-Pixels-v0"
@@ -227,7 +227,7 @@ def goals(observation, achieved, desired):
             goals(PICTURE, PICTURE, spaces.Box(0, 255, (48, 48, 3), np.uint8)),
             "pictures of one size",
         ),
-        (goals(PICTURE, PICTURE, PICTURE), "Blind must say by `goal_vector`"),
+        (goals(PICTURE, PICTURE, PICTURE), "Blind must have `goal_vector`"),
     ],
 )
 def test_what_cannot_be_seen_is_named(space, message):

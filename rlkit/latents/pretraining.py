@@ -1,4 +1,4 @@
-"""When and how a latent model is fitted to what an agent sees."""
+"""When and how a latent model is fitted to an agent's observations."""
 
 from __future__ import annotations
 
@@ -14,28 +14,27 @@ LEAST = {"frames": 2, "refresh_every": 0}
 
 @dataclass(frozen=True)
 class Pretraining:
-    """How a latent model is fitted before the training; then it is frozen, or fitted again.
+    """How a latent model is fitted before the training; afterwards it is frozen or fitted again.
 
-    Frames come from random actions, in episodes that are broken off early: where they begin, and
-    what they ask for, shows more of the world than what random actions reach. They are not counted
-    as steps of the training.
+    Frames come from random actions in short episodes: initial states and desired goals vary more
+    than what random actions reach. They do not count as steps of the training.
     """
 
     frames: int = 6_000
-    """Pictures to fit to, >= 2."""
+    """Images to fit to, >= 2."""
     stay: int = 10
     """Random actions between two resets, >= 1."""
     steps: int = 3_000
     """Gradient steps, >= 1."""
     batch_size: int = 64
-    """Pictures per step, >= 1."""
+    """Images per step, >= 1."""
     learning_rate: float = 1e-3
     """Adam's step size, > 0."""
     near: int = 3
-    """Random actions by which pictures are near each other, >= 1 and at most `stay`; what is nearer
-    than most others counts as reached where the latent judges goals."""
+    """Random actions within which images count as near each other, >= 1 and at most `stay`; with
+    `reward_source = "latent"`, the threshold is what separates these from other pairs."""
     refresh_every: int = 0
-    """Steps of the training until the model is fitted again, to what the replay holds then, >= 0;
+    """Steps of the training until the model is fitted again, to the replay buffer's contents, >= 0;
     0 is never."""
     refresh_steps: int = 500
     """Gradient steps of such a fit, >= 1."""

@@ -1,4 +1,4 @@
-"""What goals mean once they are codes: judged by what a rule read from pictures, or as codes."""
+"""Goal rules for goals that are latents: judged by what a rule read from images, or as latents."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ Array = NDArray[Any]
 
 @runtime_checkable
 class ImageGoalRule(Protocol):
-    """A goal rule that judges pictures by a vector that it reads from each.
+    """A goal rule for images: it reads a vector from each, and has a rule for the vectors.
 
     Attributes:
-        rule: Judges the vectors.
+        rule: The rule for the vectors.
         width: K, their width.
     """
 
     rule: GoalRule
     width: int
 
-    def goal_vector(self, pictures: Array) -> Array:
-        """What the rule reads, `(N, H, W, C) -> (N, K)`."""
+    def goal_vector(self, images: Array) -> Array:
+        """The vectors of images, `(N, H, W, C) -> (N, K)`."""
 
 
 @dataclass(frozen=True)
 class LatentGoalRule:
-    """Judges goals that are codes, which agents read, followed by what a rule judges.
+    """The rule for goals that are a latent, which agents read, followed by a vector with a rule.
 
     Attributes:
-        rule: Judges the part behind the code.
-        dims: D, the width of a code.
+        rule: The rule for the vector after the latent.
+        dims: D, the width of a latent.
     """
 
     rule: GoalRule
@@ -43,7 +43,7 @@ class LatentGoalRule:
 
     @property
     def reward_range(self) -> tuple[float, float]:
-        """The rule's own."""
+        """That of the vector's rule."""
         return self.rule.reward_range
 
     def reward(self, achieved: Array, desired: Array) -> Array:
@@ -61,13 +61,13 @@ class LatentGoalRule:
 
 @dataclass
 class LatentDistanceRule:
-    """Judges goals by the distance between codes: -1 until it is below a threshold, 0 there.
+    """Rewards the distance between latents: 0 below a threshold, otherwise -1.
 
-    The threshold is not known before the latent model has been fitted, and belongs to that version
-    of it; whoever holds this rule sees it change.
+    The threshold is found by `rlkit.latents.nearness` once the latent model has been fitted, and
+    again after each further fit; it is set on this object.
 
-    Source: Nair et al. 2018, section 4.3, who reward by the distance itself; sparse, as hindsight
-    likes it, with a threshold found by `rlkit.latents.nearness`.
+    Source: Nair et al. 2018, section 4.3, whose reward is the distance itself; sparse here, which
+    suits hindsight.
 
     Attributes:
         threshold: Distance below which a goal counts as reached, > 0.
@@ -81,11 +81,11 @@ class LatentDistanceRule:
         return (-1.0, 0.0)
 
     def reward(self, achieved: Array, desired: Array) -> Array:
-        """-1 until a code is reached and 0 there, `(N, D), (N, D) -> (N,)`."""
+        """0 where the desired latent is reached, otherwise -1, `(N, D), (N, D) -> (N,)`."""
         return DistanceRule(self.threshold).reward(achieved, desired)
 
     def success(self, achieved: Array, desired: Array) -> Array:
-        """Whether each code is near the other, `(N, D), (N, D) -> (N,)`."""
+        """Whether the latents are closer than the threshold, `(N, D), (N, D) -> (N,)`."""
         return DistanceRule(self.threshold).success(achieved, desired)
 
     def terminated(self, achieved: Array, desired: Array) -> Array:
@@ -94,11 +94,11 @@ class LatentDistanceRule:
 
 
 def require_image_rule(rule: GoalRule) -> ImageGoalRule:
-    """A rule as one of pictures; raises a ValueError if it is none."""
+    """A rule as one of images; raises a ValueError if it is none."""
     if not isinstance(rule, ImageGoalRule):
         raise ValueError(
-            f"goals are pictures, which the replay does not keep: {type(rule).__name__} must say "
-            f"by `goal_vector`, `width` and `rule` what it reads from a picture and how it judges "
-            f"that, as rlkit.envs.wrappers.pixel_simulation.MarkerRule does"
+            f"goals are images, which the replay buffer does not keep: {type(rule).__name__} must "
+            f"have `goal_vector`, `width` and `rule`, as "
+            f"rlkit.envs.wrappers.pixel_simulation.MarkerRule has"
         )
     return rule
