@@ -17,30 +17,24 @@ class HiddenGoalReach(SimulationEnv):
     """`PlanarReach` with a goal that is visible only at the start of an episode.
 
     ## Description
-
     The task is that of `PlanarReach`. The goal is visible in the first `visible_steps`
     observations, too few to reach it, so that the agent has to remember a position in the plane.
 
     ## Action Space
-
     `Box(-1, 1, (links,), float32)`: torques of the joints in units of 2 N m.
 
     ## Observation Space
-
     That of `PlanarReach`, and the key `goal_visible`, `Box(0, 1, (1,), float32)`: 1 while an agent
     may read `desired_goal`, else 0. `desired_goal` is always the true goal, because rewards and
     hindsight need it.
 
     ## Rewards, Starting State
-
     Those of `PlanarReach`, `sparse` or `dense`.
 
     ## Episode End
-
     Never terminates. The registered ids truncate after 50 steps (2.5 s).
 
     ## Arguments
-
     - `visible_steps`: number of observations with a visible goal, the first included (default 5).
       With None the goal is always visible, and there is no key `goal_visible`, as in
       `PlanarReach`.
@@ -49,7 +43,6 @@ class HiddenGoalReach(SimulationEnv):
     - `render_mode`: `"rgb_array"` or None; images have a green border while the goal is visible.
 
     ## Version History
-
     - v0: first version.
     """
 

@@ -191,7 +191,6 @@ class PlanarPush(SimulationEnv):
     """A disc that pushes a puck to a goal position on a table.
 
     ## Description
-
     On a table of 1 m × 1 m with walls, a driven disc (radius 0.05 m, 1 kg) pushes a free puck
     (radius 0.08 m, 0.2 kg). The puck's centre has to come within 0.05 m of the goal and stay
     there. The drive has a force of up to 8 N along each axis and a damping of 10 N s/m. The puck
@@ -202,12 +201,10 @@ class PlanarPush(SimulationEnv):
     the same top speed, the puck keeps sliding, and future positions depend on velocities.
 
     ## Action Space
-
     `Box(-1, 1, (2,), float32)`: force of the drive along x and y in units of 8 N (in general,
     0.8 m/s times the damping).
 
     ## Observation Space
-
     A Dict, float32:
 
     | Key | Content | Min | Max | Unit |
@@ -221,29 +218,24 @@ class PlanarPush(SimulationEnv):
     | `desired_goal` | goal x, y | -0.3 | 0.3 | m |
 
     ## Rewards
-
     `sparse`: 0 if the puck is within 0.05 m of the goal after the action, else -1. `dense`: minus
     the distance of puck and goal in metres.
 
     ## Starting State
-
     Both are at rest. The puck is uniform over the square of ±0.25 m, the goal over ±0.3 m, the
     pusher over ±0.44 m. A goal within 0.1 m of the puck and a pusher within 0.02 m of contact are
     shifted by half of their square.
 
     ## Episode End
-
     Never terminates. The registered ids truncate after 50 steps (5 s).
 
     ## Arguments
-
     - `reward`: `"sparse"` (default) or `"dense"` (the `-Dense-v0` ids).
     - `damping`: damping of the drive in N s/m; default 10.
     - `friction`: coefficient of friction between puck and table; default 0.6.
     - `render_mode`: `"rgb_array"` or None.
 
     ## Version History
-
     - v0: first version.
     """
 

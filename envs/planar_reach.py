@@ -119,7 +119,6 @@ class PlanarReach(SimulationEnv):
     """A planar arm whose tip has to reach a goal position.
 
     ## Description
-
     An arm of `links` equal links with a total length of 1 m turns about a shoulder at the origin.
     Its tip has to come within 0.05 m of the goal and stay there. Every joint has a motor with a
     gear of high ratio: the motor's inertia, as seen through the gear, is much larger than that of
@@ -132,11 +131,9 @@ class PlanarReach(SimulationEnv):
     the equation is solved exactly.
 
     ## Action Space
-
     `Box(-1, 1, (links,), float32)`: torques of the joints in units of 2 N m.
 
     ## Observation Space
-
     A Dict, float32:
 
     | Key | Content | Min | Max | Unit |
@@ -151,28 +148,23 @@ class PlanarReach(SimulationEnv):
     A joint angle is measured from the previous link, the first one from the x axis.
 
     ## Rewards
-
     `sparse`: 0 if the tip is within 0.05 m of the goal after the action, else -1. `dense`: minus
     the distance of tip and goal in metres.
 
     ## Starting State
-
     The arm is at rest with uniform joint angles. The goal is uniform by area over the annulus from
     0.2 m to 0.95 m around the shoulder; a goal within 0.1 m of the tip is reflected through the
     shoulder.
 
     ## Episode End
-
     Never terminates. The registered ids truncate after 50 steps (2.5 s).
 
     ## Arguments
-
     - `links`: number of links, at least 2 (default 2; `rlkit/PlanarReach3-v0` has 3).
     - `reward`: `"sparse"` (default) or `"dense"` (the `-Dense-v0` ids).
     - `render_mode`: `"rgb_array"` or None.
 
     ## Version History
-
     - v0: first version.
     """
 

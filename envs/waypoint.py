@@ -272,7 +272,6 @@ class Waypoint(SimulationEnv):
     """An aircraft that flies through waypoints in given directions.
 
     ## Description
-
     An aircraft with a constant speed of 30 m/s over flat ground has to fly through a position,
     within 100 m, with a given heading, within 0.35 rad (20°). It cannot stop or wait: after a miss
     it has to fly another circle. Turns are coordinated. The turn rate follows its command with a
@@ -282,12 +281,10 @@ class Waypoint(SimulationEnv):
     heading are solved exactly, positions to millimetres.
 
     ## Action Space
-
     `Box(-1, 1, (2,), float32)`: commanded turn rate (counterclockwise) in units of 0.12 rad/s and
     commanded climb rate in units of 4 m/s.
 
     ## Observation Space
-
     A Dict, float32:
 
     | Key | Content | Min | Max | Unit |
@@ -301,28 +298,23 @@ class Waypoint(SimulationEnv):
     | `desired_goal` | the same values of the waypoint | as above | as above | m |
 
     ## Rewards
-
     `sparse`: 0 if position and direction are reached after the action, else -1. `dense`: minus the
     distance in units of 100 m, minus 1 per radian of heading error.
 
     ## Starting State
-
     The aircraft is at x = y = 0 in level flight along the x axis, 300 m to 600 m high. The waypoint
     is the end of a random flight of 12 to 28 steps from the same start, so that it can be reached
     in time: four legs of equal duration, 3 to 7 steps each, with uniform commands. If that flight
     ends at its start, the waypoint is the end of its second leg.
 
     ## Episode End
-
     Terminates at success. The registered ids truncate after 100 steps (200 s).
 
     ## Arguments
-
     - `reward`: `"sparse"` (default) or `"dense"` (the `-Dense-v0` ids).
     - `render_mode`: `"rgb_array"` or None.
 
     ## Version History
-
     - v0: first version.
     """
 

@@ -107,11 +107,27 @@ class HiddenGoal(SimulationWrapper):
 class MaskedEnv(SimulationEnv):
     """An environment of this suite with some entries of its observation removed.
 
-    Args:
-        family: `"module:Class"` of the environment.
-        hidden: Indices of the entries to remove from `observation`.
-        render_mode: "rgb_array" or None.
-        arguments: Arguments of the environment.
+    ## Description
+    Dynamics, actions, goals, rewards, start states and time limits are those of the family. The
+    registered ids hide all velocities, so that an agent needs memory:
+
+    | Id | Hidden entries | Arguments |
+    |---|---|---|
+    | `rlkit/PointMaze-U-HiddenVelocity-v0` | 2, 3: velocity | `damping=0.3` |
+    | `rlkit/PlanarReach-HiddenVelocity-v0` | 4, 5: joint velocities | |
+    | `rlkit/PlanarPush-HiddenVelocity-v0` | 2, 3, 6, 7: velocities | `damping=3`, `friction=0.15` |
+
+    ## Observation Space
+    That of the family; `observation` lacks the hidden entries.
+
+    ## Arguments
+    - `family`: `"module:Class"` of the environment; the ids set it.
+    - `hidden`: indices of the entries to remove from `observation`; the ids set it.
+    - `render_mode`: `"rgb_array"` or None.
+    - all others: the family's.
+
+    ## Version History
+    - v0: first version.
     """
 
     def __init__(

@@ -174,16 +174,13 @@ class PixelsEnv(SimulationEnv):
     """PointMaze, PlanarReach or PlanarPush with image observations and image goals.
 
     ## Description
-
     Dynamics, start states, goals and time limits are those of the family. A single image does not
     show velocities. `env.unwrapped.simulation.factors(state)` returns the ground truth of states.
 
     ## Action Space
-
     The family's.
 
     ## Observation Space
-
     A Dict of three images, `Box(0, 255, (size, size, 3), uint8)`, channels last:
 
     | Key | Content |
@@ -197,22 +194,18 @@ class PixelsEnv(SimulationEnv):
     is 2 cm to the left of the puck.
 
     ## Rewards
-
     The family's `sparse` or `dense` reward of the distance between the two markers.
 
     ## Starting State, Episode End
-
     The family's.
 
     ## Arguments
-
     - `family`: `"module:Class"` of the environment; the ids set it.
     - `size`: width and height of the images, 32, 48 (default), 64 or 84 pixels.
     - `render_mode`: `"rgb_array"` or None; `render()` gives the family's image with the goal.
     - all others: the family's, such as `reward` and PointMaze's `terminates`.
 
     ## Version History
-
     - v0: first version.
     """
 
