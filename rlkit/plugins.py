@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar, overload
@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar, overload
 from rlkit.names import nearest, require_known
 
 T = TypeVar("T")
+Case = TypeVar("Case")
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,27 @@ class PluginGroup(Generic[T]):
             raise ValueError(
                 f"{self.kind} {name!r} cannot be made of {settings}: {error}"
             ) from error
+
+
+def run_laws(owner: object, laws: Mapping[str, Callable[[Case], str | None]], case: Case) -> None:
+    """Checks an object against laws.
+
+    Args:
+        owner: What is checked; its class is named in the error.
+        laws: By name; each returns what is wrong, or None.
+        case: What the laws are checked on.
+
+    Raises:
+        ValueError: If a law is broken or fails; the message names it and what is wrong.
+    """
+    for name, law in laws.items():
+        broken = f"{type(owner).__name__} breaks the law {name!r}"
+        try:
+            wrong = law(case)
+        except Exception as error:  # a user's class may raise anything
+            raise ValueError(f"{broken}: {type(error).__name__}: {error}") from error
+        if wrong is not None:
+            raise ValueError(f"{broken}: {wrong}")
 
 
 def _members(contract: type[Any]) -> list[str]:

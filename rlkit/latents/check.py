@@ -16,11 +16,11 @@ from rlkit.networks.laws import (
     changed,
     differ,
     not_lowered,
-    run_laws,
     unreached_parameters,
     wrong_loss,
     wrong_parameters,
 )
+from rlkit.plugins import run_laws
 
 TOLERANCE = 1e-4
 """Largest difference between two ways to the same float32 numbers, where those are around 1."""

@@ -3,35 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rlkit.networks.gradient import Loss, gradient
-
-Case = TypeVar("Case")
-
-
-def run_laws(owner: object, laws: Mapping[str, Callable[[Case], str | None]], case: Case) -> None:
-    """Checks an object against laws.
-
-    Args:
-        owner: What is checked; its class is named in the error.
-        laws: By name; each returns what is wrong, or None.
-        case: What the laws are checked on.
-
-    Raises:
-        ValueError: If a law is broken or fails; the message names it and what is wrong.
-    """
-    for name, law in laws.items():
-        broken = f"{type(owner).__name__} breaks the law {name!r}"
-        try:
-            wrong = law(case)
-        except Exception as error:  # a user's class may raise anything
-            raise ValueError(f"{broken}: {type(error).__name__}: {error}") from error
-        if wrong is not None:
-            raise ValueError(f"{broken}: {wrong}")
 
 
 def differ(one: Tensor, two: Tensor, what: str, *, tolerance: float) -> str | None:

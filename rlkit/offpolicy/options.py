@@ -17,7 +17,7 @@ from rlkit.offpolicy.contract import Learner
 from rlkit.offpolicy.recurrent import RecurrentEncoder
 from rlkit.offpolicy.settings import ActorCritic, Inputs, Recurrence
 from rlkit.offpolicy.spaces import SpaceAdapter
-from rlkit.replay import ReplayBuffer
+from rlkit.replay import SAMPLERS, ReplayBuffer
 
 if TYPE_CHECKING:
     from rlkit.offpolicy.algorithm import Algorithm
@@ -40,7 +40,7 @@ ALGORITHM_OPTIONS = frozenset(
 SDE = ("use_sde", "sde_sample_freq", "use_sde_at_warmup")
 CNN_FEATURES = 50  # as in Yarats et al. 2021
 CACHE = 4  # times the features: a larger hidden state is a cache of past steps
-REPLAY_OPTIONS = ("hindsight", "steps", "share", "directory")
+REPLAY_OPTIONS = ("hindsight", "steps", "share", "directory", "sampler")
 
 
 def option_names(config: type[Any]) -> set[str]:
@@ -139,6 +139,8 @@ def replay_options(
     for settled in ("handle_timeout_termination", "copy_info_dict"):
         given.pop(settled, None)
     require_known("replay", (*options, *given), REPLAY_OPTIONS)
+    if not isinstance(options.get("sampler"), str | Mapping | None):
+        options["sampler"] = SAMPLERS.describe(options["sampler"])
     return {**given, **options}
 
 

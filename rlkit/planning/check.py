@@ -8,8 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from rlkit.networks.laws import changed, run_laws
+from rlkit.networks.laws import changed
 from rlkit.planning.contract import Actions, Evaluate, Plan, Planner, PlannerState
+from rlkit.plugins import run_laws
 
 TOLERANCE = 1e-6
 """How far beyond [-1, 1] rounding may lead."""

@@ -50,18 +50,40 @@ class Column:
     def __init__(
         self, size: int, space: spaces.Space[Any], directory: str | Path | None = None
     ) -> None:
+        self._space, self._directory = space, directory
         self._file: int | None = None
         self._cold = self._viewed = False
         self._written = 0
         if directory is None:
             self._array: Array = empty_rows(size, space)
-            return
-        mapped, self._file = _new_file(size, space, Path(directory))
+        else:
+            self._open_file(size, Path(directory))
+
+    def _open_file(self, size: int, directory: Path) -> None:
+        mapped, self._file = _new_file(size, self._space, directory)
         self._array, self._begin = np.asarray(mapped), mapped.offset
         self._map: mmap.mmap = mapped._mmap  # type: ignore[attr-defined]
-        self._width = self._array.nbytes // size
+        self._width, self._owner = self._array.nbytes // size, os.getpid()
         if self._file is not None:
             weakref.finalize(self, os.close, self._file)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All rows and, for rows on disk, the folder in which a copy makes a file of its own."""
+        return {name: part for name, part in vars(self).items() if name not in ("_file", "_map")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restores what `__getstate__` gave."""
+        vars(self).update(state)
+        self._file = None
+        if self._directory is not None:
+            self._copy_file()
+
+    def _copy_file(self) -> None:
+        assert self._directory is not None
+        rows = self._array
+        self._open_file(len(rows), Path(self._directory))
+        self._array[:] = rows
+        self.release()
 
     @property
     def array(self) -> Array:
@@ -103,9 +125,12 @@ class Column:
 
     def put(self, rows: Array, values: Any) -> None:
         """Overwrites the given rows, `(R,)`."""
-        self._array[rows] = values
         if self._file is None:
+            self._array[rows] = values
             return
+        if self._owner != os.getpid():  # a forked process shares the file until it writes
+            self._copy_file()
+        self._array[rows] = values
         # Through the map, because the system caches such writes in larger pieces, read back faster.
         self._written += len(rows) * self._width
         if self._viewed or self._written > MAX_MAPPED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -23,11 +24,33 @@ from rlkit.replay.relabelling import (
     relabel,
     split_steps,
 )
+from rlkit.replay.samplers import SAMPLERS, ReplaySampler
 from rlkit.replay.storage import EpisodeStorage, Positions
 
 Goals = Literal["step", "window"]
 Bounds = tuple[Positions, Positions]
 """First and last stored observation positions of episodes, see `EpisodeStorage.episode_bounds`."""
+
+
+@dataclass(frozen=True)
+class UniformSampler:
+    """Draws all stored steps alike; see `rlkit.replay.ReplaySampler`."""
+
+    def draw(
+        self, storage: EpisodeStorage, count: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], Positions]:
+        """Environments and positions of stored steps, `(count,)` each."""
+        return storage.sample_steps(count, rng)
+
+    def update(self, env: NDArray[np.int64], position: Positions, value: NDArray[Any]) -> None:
+        """Does nothing."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Does nothing."""
 
 
 class ReplayBuffer:
@@ -59,6 +82,8 @@ class ReplayBuffer:
             returns every key as it is.
         recompute_rewards: Whether `rule` computes rewards of original goals again when they are
             sampled: where the rule depends on a latent encoder, stored ones are of old versions.
+        sampler: Chooses the stored steps that batches are drawn around: a name, a mapping with a
+            name and settings, or a `rlkit.replay.ReplaySampler`; None draws uniformly.
         draw_goals: Draws the goals of the strategy "imagined", which needs it.
         steps: n of the n-step sums.
         gamma: Discount of one step, used by the n-step sums.
@@ -88,6 +113,7 @@ class ReplayBuffer:
         directory: str | Path | None = None,
         latent_encoder: LatentEncoder | None = None,
         recompute_rewards: bool = False,
+        sampler: str | Mapping[str, Any] | ReplaySampler | None = None,
         draw_goals: DrawGoals | None = None,
         steps: int = 1,
         gamma: float = 0.99,
@@ -134,6 +160,7 @@ class ReplayBuffer:
         self.reads_sequences = (
             window != 1 or burn_in > 0 or any(self.inputs.values()) or bool(hidden_state)
         )
+        self.sampler = SAMPLERS.make(UniformSampler() if sampler is None else sampler)
         self.steps, self.gamma = steps, gamma
         self.rng = np.random.default_rng(seed)
 
@@ -166,10 +193,10 @@ class ReplayBuffer:
         )
 
     def sample(self, count: int) -> Batch:
-        """Draws `count` windows around steps drawn uniformly from all that are stored.
+        """Draws `count` windows around steps that the sampler draws.
 
-        A window of one record is the step itself. Longer ones lie anywhere around it, and whole
-        episodes are drawn as often as they have steps.
+        A window of one record is the step itself. Longer ones lie anywhere around it, and a uniform
+        sampler draws whole episodes as often as they have steps.
 
         Returns:
             A batch `(count, burn_in + window, ...)`, relabelled, with `bootstrap` and `discount`.
@@ -177,7 +204,7 @@ class ReplayBuffer:
         Raises:
             ValueError: If nothing is stored yet.
         """
-        env, step = self.storage.sample_steps(count, self.rng)
+        env, step = self.sampler.draw(self.storage, count, self.rng)
         batch = self._windows(env, step)
         if self.rule is None:
             return sum_steps(batch, self.gamma, self.steps)
@@ -187,6 +214,13 @@ class ReplayBuffer:
             return self._hindsight(batch)
         single, index = split_steps(batch, self.steps)
         return join_steps(sum_steps(batch, self.gamma, self.steps), self._hindsight(single), index)
+
+    def update_priorities(self, batch: Batch, value: Array) -> None:
+        """Gives the sampler a number per window, `(B,)`, such as absolute TD errors.
+
+        It belongs to the window's first record after the burn-in.
+        """
+        self.sampler.update(batch.env, batch.position, value)
 
     def _windows(self, env: Array, step: Positions) -> Batch:
         if not self.reads_sequences:
@@ -218,7 +252,11 @@ class ReplayBuffer:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that sampling depends on, the generator included."""
-        return {"storage": self.storage.state_dict(), "rng": self.rng.bit_generator.state}
+        return {
+            "storage": self.storage.state_dict(),
+            "sampler": self.sampler.state_dict(),
+            "rng": self.rng.bit_generator.state,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` gave.
@@ -227,6 +265,7 @@ class ReplayBuffer:
             ValueError: If the state belongs to other spaces or another capacity.
         """
         self.storage.load_state_dict(state["storage"])
+        self.sampler.load_state_dict(state["sampler"])
         self.rng.bit_generator.state = state["rng"]
 
     def invalidate_latents(self) -> None:

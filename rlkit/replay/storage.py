@@ -52,7 +52,6 @@ class EpisodeStorage:
             returns them as they are.
 
     Attributes:
-        observation: All stored values by key, `(slots of all environments, ...)` each.
         columns: The columns of the keys that are stored.
         aliases: Keys that are not stored, each with the key whose column holds its values.
         cursor: Position of each environment's next step, `(num_envs,)`.
@@ -99,7 +98,6 @@ class EpisodeStorage:
         except MemoryError as error:
             raise too_large(need, capacity, directory) from error
         self._keys = [(key, self.aliases.get(key, key)) for key in keyed]
-        self.observation = {key: self.columns[source].array for key, source in self._keys}
         self.reward = np.zeros(size, np.float32)
         self.terminated = np.zeros(size, np.bool_)
         self.truncated = np.zeros(size, np.bool_)
@@ -112,6 +110,11 @@ class EpisodeStorage:
         self.begins = np.ones(num_envs, np.bool_)
         self.oldest = np.zeros(num_envs, np.int64)  # positions below are overwritten
         self._row = np.arange(num_envs, dtype=np.int64) * self.slots
+
+    @property
+    def observation(self) -> dict[str, Array]:
+        """All stored values by key, `(slots of all environments, ...)` each."""
+        return {key: self.columns[source].array for key, source in self._keys}
 
     def __len__(self) -> int:
         return int(self.has_action.sum())

@@ -17,11 +17,11 @@ from rlkit.networks.laws import (
     changed,
     differ,
     not_lowered,
-    run_laws,
     unreached_parameters,
     wrong_loss,
     wrong_parameters,
 )
+from rlkit.plugins import run_laws
 from rlkit.world.contract import Windows, WorldModel, repeat
 from rlkit.world.experience import HORIZON, Experience
 

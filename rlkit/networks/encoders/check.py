@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from rlkit.networks.encoders.contract import HiddenState, SequenceEncoder
-from rlkit.networks.laws import changed, differ, run_laws, wrong_parameters
+from rlkit.networks.laws import changed, differ, wrong_parameters
+from rlkit.plugins import run_laws
 
 TOLERANCE = 1e-5
 """Largest difference between two ways to the same float32 features, where those are around 1."""
