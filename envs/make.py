@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import copy
 import ctypes.util
-import difflib
 import importlib
 import os
 import re
 import sys
 import warnings
+from importlib.metadata import entry_points
 from typing import Any
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
 import rlkit.envs  # noqa: F401  registers the suite's ids
+from rlkit.names import similar
 
 _ROBOTICS_NAME = re.compile(r"(Fetch|HandReach|HandManipulate|PointMaze_|AntMaze_|Adroit|Franka)")
 _ROBOTICS_ENTRY = "rlkit.envs.robotics:load"
@@ -61,12 +62,15 @@ def find_spec(env_id: str) -> EnvSpec:
         ValueError: If the id is unknown or its module cannot be imported.
     """
     module, _, name = env_id.rpartition(":")
-    if module:
+    modules = [module] if module else []
+    if name not in gym.registry and "/" in name:
+        modules += registering_modules(name.partition("/")[0])
+    for needed in modules:
         try:
-            importlib.import_module(module)
+            importlib.import_module(needed)
         except Exception as error:
             raise ValueError(
-                f"{env_id!r} needs the module {module!r}, which cannot be imported: "
+                f"{env_id!r} needs the module {needed!r}, which cannot be imported: "
                 f"{type(error).__name__}: {error}. Is it installed, or its folder on PYTHONPATH?"
             ) from error
     if name not in gym.registry:
@@ -77,6 +81,19 @@ def find_spec(env_id: str) -> EnvSpec:
     if spec.entry_point == _ROBOTICS_ENTRY and not _import_robotics():
         raise ValueError(_without_robotics(env_id))
     return _with_rule(spec)
+
+
+def registering_modules(namespace: str | None = None) -> list[str]:
+    """Modules that other packages name in the entry-point group `rlkit.envs`.
+
+    The entry point `mine = "my_pkg.envs"` is for the ids `mine/...`, which that module registers
+    with `gymnasium.register` when it is imported.
+
+    Args:
+        namespace: The part of an id before the slash; all namespaces without.
+    """
+    found = entry_points(group="rlkit.envs")
+    return sorted(entry.value for entry in found if namespace in (None, entry.name))
 
 
 def _import_robotics() -> bool:
@@ -103,9 +120,8 @@ def _with_rule(spec: EnvSpec) -> EnvSpec:
 def _unknown(env_id: str, name: str, has_robotics: bool) -> str:
     if _ROBOTICS_NAME.match(name) and not has_robotics:
         return _without_robotics(env_id)
-    spelled = {known.lower(): known for known in gym.registry}
-    near = difflib.get_close_matches(name.lower(), spelled, n=3, cutoff=0.6)
-    hint = f"Nearest: {', '.join(spelled[match] for match in near)}." if near else ""
+    near = similar(name, gym.registry, count=3, cutoff=0.6)
+    hint = f"Nearest: {', '.join(near)}." if near else ""
     return (
         f"unknown environment {env_id!r}. {hint} "
         f"For an environment of your own, write module:Id-v0, where importing the module "

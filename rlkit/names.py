@@ -29,10 +29,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
     prefix, dot, last = name.rpartition(".")
     if f"{prefix}{dot}{RENAMED.get(last, '')}" in names:
         return f"It is now called {RENAMED[last]!r}."
-    spelled = {candidate.lower(): candidate for candidate in names}
-    close = difflib.get_close_matches(name.lower(), spelled, n=1, cutoff=0.5)
-    meant = f"Did you mean {spelled[close[0]]!r}? " if close else ""
+    close = similar(name, names, count=1)
+    meant = f"Did you mean {close[0]!r}? " if close else ""
     return f"{meant}Known: {', '.join(names)}."
+
+
+def similar(name: str, known: Iterable[str], count: int, cutoff: float = 0.5) -> list[str]:
+    """The known names that are most similar to an unknown one, ignoring case; the closest first."""
+    spelled = {candidate.lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.lower(), spelled, n=count, cutoff=cutoff)
+    return [spelled[match] for match in close]
 
 
 def require_known(

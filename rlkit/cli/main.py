@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -248,8 +250,6 @@ def list_(
     """
     rows: Iterable[tuple[str, str]]
     if what in GROUPS:
-        from importlib.metadata import entry_points
-
         rows = [(name, "") for name in sorted(entry_points(group=f"rlkit.{what}").names)]
         if what == "worlds":
             rows += cli_world.BASELINES.items()
@@ -258,22 +258,22 @@ def list_(
 
         rows = describe_recipes()
     else:
-        import gymnasium
-
-        import rlkit.envs  # noqa: F401  registers them
-
-        rows = [(name, "") for name in sorted(gymnasium.registry) if _is_listed(name)]
+        rows = [(name, "") for name in _environments()]
     for name, description in rows:
         print(f"{name:24} {description}".rstrip())
     return 0
 
 
-def _is_listed(env_id: str) -> bool:
-    """Whether an environment is the suite's, or that of a package with an entry point."""
+def _environments() -> list[str]:
+    """Ids of the suite's environments and of those that packages register by entry points."""
     import gymnasium
 
-    entry_point = gymnasium.registry[env_id].entry_point
-    return "/" in env_id and not str(entry_point).startswith("gymnasium.")
+    from rlkit.envs.make import registering_modules
+
+    for module in registering_modules():
+        importlib.import_module(module)
+    namespaces = {"rlkit", *entry_points(group="rlkit.envs").names}
+    return sorted(name for name in gymnasium.registry if name.partition("/")[0] in namespaces)
 
 
 @contextlib.contextmanager
