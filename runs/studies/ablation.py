@@ -66,15 +66,20 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
     """All settings of a run except its seed, with the agent's defaults filled in."""
     content = dataclasses.asdict(recipe)
     del content["seed"], content["description"]
-    fields = dataclasses.fields(AGENTS.load(recipe.agent).learner_class.config_class)
-    usual = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
-    options = usual | content["agent_options"]
+    options = _defaults(recipe.agent) | content["agent_options"]
     if options.get("encoder_lr") is None:
         options["encoder_lr"] = options["learning_rate"]
     if options.get("start") is None:
         options["start"] = "stored"  # the default with late goals, which all recipes here have
     plan: dict[str, Any] = json.loads(json.dumps(content | {"agent_options": options}))
     return plan
+
+
+def _defaults(agent: str) -> dict[str, Any]:
+    fields = dataclasses.fields(AGENTS.load(agent).learner_class.config_class)
+    usual = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+    plain: dict[str, Any] = json.loads(json.dumps(usual))
+    return plain
 
 
 def rows_of(recipe: str, goal_recipe: str, shared: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -91,9 +96,13 @@ def rows_of(recipe: str, goal_recipe: str, shared: Sequence[str] = ()) -> list[d
 
 
 def with_runs(rows: list[dict[str, Any]], old: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Adds the runs that an earlier file has for the same plans."""
+    """Adds the runs that an earlier file has for the same plans.
+
+    Options that are newer than the file count as their defaults.
+    """
     for row in rows:
-        same = (known["runs"] for known in old if not change_of(known["plan"], row["plan"]))
+        usual = {"agent_options": _defaults(row["plan"]["agent"])}
+        same = (known["runs"] for known in old if not change_of(known["plan"], row["plan"], usual))
         row["runs"] = next(same, [])
     return rows
 

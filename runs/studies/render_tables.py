@@ -38,12 +38,25 @@ def documents() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def change_of(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str | None:
-    """The first difference between two plans; None if they are equal."""
+def change_of(
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    defaults: Mapping[str, Any] | None = None,
+    prefix: str = "",
+) -> str | None:
+    """The first difference between two plans; None if they are equal.
+
+    Args:
+        old: The earlier plan.
+        new: The later plan.
+        defaults: Values of keys that the earlier plan does not have.
+        prefix: Begins the name of the key that differs.
+    """
+    usual = defaults or {}
     for key in sorted({*old, *new}):
-        was, now = old.get(key), new.get(key)
+        was, now = old.get(key, usual.get(key)), new.get(key)
         if isinstance(was, Mapping) and isinstance(now, Mapping):
-            change = change_of(was, now, f"{prefix}{key}.")
+            change = change_of(was, now, usual.get(key), f"{prefix}{key}.")
             if change:
                 return change
         elif was != now:

@@ -75,6 +75,9 @@ def test_the_first_difference_of_two_plans_is_named(tables):
     new = {"env": "A", "options": {"rate": 0.1, "layers": [9]}}
     assert tables.change_of(old, new) == "options.layers was [8] and is [9]"
     assert tables.change_of(old, {**old, "more": 1}) == "more was None and is 1"
+    more = {"env": "A", "options": {**old["options"], "more": 1}}
+    assert tables.change_of(old, more) == "options.more was None and is 1"
+    assert tables.change_of(old, more, {"options": {"rate": 5, "more": 1}}) is None
 
 
 def test_corridors_have_the_longest_solved_length_of_each_seed(tables, tmp_path):
