@@ -1,4 +1,4 @@
-"""What training says of itself: means of the learner's metrics, hindsight, goals reached."""
+"""Training metrics between two writings to the logger: losses, hindsight, goals reached."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ RECENT_GOALS = 2000
 
 
 class TrainingMetrics:
-    """Collects between two writings to the logger; part of the exact state of a training."""
+    """Sums of metrics; part of the exact state of a training."""
 
     def __init__(self) -> None:
-        # Learners may report different metrics in different phases: sums by the joined names.
+        # Learners may have different metrics in different phases: sums by the joined names.
         self._sums: dict[str, tuple[Tensor, int]] = {}
-        self._hindsight = np.zeros(
-            4
-        )  # rows relabelled, of them successes; of original goals, successes
+        # Relabelled rows and their successes, rows with original goals and their successes.
+        self._hindsight = np.zeros(4)
         self._goals: deque[tuple[NDArray[Any], bool]] = deque(maxlen=RECENT_GOALS)
 
     def add_update(self, names: list[str], values: Tensor) -> None:
@@ -37,7 +36,7 @@ class TrainingMetrics:
             self._sums[key] = (values, 1)
 
     def add_batch(self, batch: Batch, rule: GoalRule | None) -> None:
-        """Notes how many of a batch's goals were relabelled, and how many are reached."""
+        """Counts how many of a batch's goals were relabelled, and how many are reached."""
         if rule is None or batch.desired_goal is None:
             return
         learned = batch.mask
@@ -48,19 +47,20 @@ class TrainingMetrics:
         self._hindsight += [rows.sum(), hits[0], (~rows).sum(), hits[1]]
 
     def add_step(
-        self, reward: NDArray[Any], seen: Any, dones: NDArray[np.bool_], rule: GoalRule | None
+        self, reward: NDArray[Any], next_observation: Any, dones: NDArray[np.bool_], rule: Any
     ) -> None:
-        """Takes in a step of training, for reports that compare it with what was foretold.
+        """Takes in a step of training, for metrics that compare it with a prediction.
 
         Args:
-            reward: `(n,)`, as the replay stores it.
-            seen: What the agent saw after the step; where an episode ended, its last observation.
+            reward: `(n,)`, as the replay buffer stores it.
+            next_observation: As the agent works with it, after the step; where an episode ended,
+                its last observation.
             dones: Where it ended, `(n,)`.
-            rule: Judges goals.
+            rule: The goal rule; None without goals.
         """
 
     def add_goal(self, goal: NDArray[Any], reached: bool) -> None:
-        """Notes how an episode ended."""
+        """Takes in the goal of an episode that ended, and whether it was reached."""
         self._goals.append((np.array(goal), reached))
 
     @property
@@ -73,11 +73,11 @@ class TrainingMetrics:
 
     @property
     def updates(self) -> int:
-        """Updates since the last writing."""
+        """Updates since the last call of `write`."""
         return sum(count for _, count in self._sums.values())
 
     def write(self, logger: Logger) -> None:
-        """Records the means since the last time, and starts over.
+        """Records the means since the last call, and starts again.
 
         Raises:
             FloatingPointError: If a metric is not finite.
@@ -101,7 +101,7 @@ class TrainingMetrics:
         self._hindsight = np.zeros(4)
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it."""
+        """All sums and recent goals."""
         return {
             "sums": {key: [total, count] for key, (total, count) in self._sums.items()},
             "hindsight": self._hindsight.copy(),

@@ -1,4 +1,4 @@
-"""Agents as plain data: the exact state of a training, and the one-file form of `save`."""
+"""Agents as plain data: the exact state of a training, and the file that `save` writes."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _settle_environments(agent: Algorithm) -> dict[str, Any]:
 
 
 def _settle_noise(agent: Algorithm) -> None:
-    # Correlated noise has a memory that cannot be read, only made to forget.
+    # Correlated noise has a state that cannot be read, only reset.
     if agent.action_noise is not None:
         agent.action_noise.reset()
 
@@ -127,7 +127,7 @@ def _place_environments(env: VecEnv, settled: dict[str, Any]) -> None:
 
 
 def write_agent(agent: Algorithm, path: Source, left_out: set[str]) -> None:
-    """Saves an agent without its replay; see `Algorithm.save`."""
+    """Saves an agent without its replay buffer; see `Algorithm.save`."""
     learner = agent.learner.state_dict()
     multi = isinstance(agent.observation_space, spaces.Dict)
     tree = {
@@ -188,9 +188,7 @@ def read_agent(
         {**saved["learner"], "weights": tree["weights"], "optimiser": tree["optimiser"]}
     )
     agent.observation_encoder.load_state_dict(saved.get("latent", {}))
-    agent.observation_encoder.age = (
-        0  # a refresh is fitted to what the replay holds, and this one is empty
-    )
+    agent.observation_encoder.age = 0  # a refresh needs stored images, and there are none yet
     for name in (*SAVED_ATTRIBUTES, *agent.evolving):
         if name in attributes:
             setattr(agent, name, attributes[name])
@@ -202,19 +200,18 @@ def read_agent(
 
 
 def _fitting_hidden_state(agent: Algorithm, saved: list[torch.Tensor]) -> HiddenState:
-    shapes = [
-        [tuple(part.shape) for part in hidden_state] for hidden_state in (saved, agent.hidden_state)
-    ]
+    shapes = [[tuple(part.shape) for part in state] for state in (saved, agent.hidden_state)]
     if shapes[0] != shapes[1]:
         raise ValueError(
-            f"the saved memory has shapes {shapes[0]}, this agent's {shapes[1]}: start, encoder or "
-            f"number of environments differ; load with force_reset=True to begin new episodes"
+            f"the saved hidden state has shapes {shapes[0]}, this agent's {shapes[1]}: start, "
+            f"encoder or number of environments differ; load with force_reset=True to begin new "
+            f"episodes"
         )
     return tuple(part.to(agent.device) for part in saved)
 
 
 def write_replay(agent: Algorithm, path: Source) -> None:
-    """Saves an agent's replay; see `Algorithm.save_replay_buffer`."""
+    """Saves an agent's replay buffer; see `Algorithm.save_replay_buffer`."""
     write_archive(path, {"replay": agent.replay_buffer.state_dict()}, suffix=".replay")
 
 
@@ -242,7 +239,7 @@ def _plain_options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _global_rng() -> dict[str, Any]:
-    # Nothing of ours draws from the global generators; a user's environment or noise may.
+    # The suite never draws from the global generators; a user's environment or noise may.
     version, internal, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
     return {

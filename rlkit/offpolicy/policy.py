@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class LearnerPolicy(BasePolicy):
-    """Acts with an algorithm's learner; its parameters share the learner's memory.
+    """Acts with an algorithm's learner; its parameters are views of the learner's.
 
     `state_dict` and `load_state_dict` therefore read and write the learner itself. The network that
     acts, `actor` (of DQN: `critic`), is a policy as well, which has no other parameters.
@@ -54,7 +54,7 @@ class LearnerPolicy(BasePolicy):
 
     @property
     def device(self) -> torch.device:
-        """Where the learner lives."""
+        """The learner's device."""
         return self.device_
 
     def save(self, path: Any) -> None:
@@ -87,17 +87,17 @@ class LearnerPolicy(BasePolicy):
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = False,
     ) -> tuple[NDArray[Any], Any]:
-        """Actions for one observation or a batch, and the memory to pass in next time.
+        """Actions for one observation or a batch, and the hidden state for the next call.
 
         Args:
             observation: One raw observation, or a batch of them.
             state: What the last call returned; None at the start.
-            episode_start: Where episodes begin, `(n,)`: memory is fresh there.
+            episode_start: Where episodes begin, `(n,)`: the hidden state is reset there.
             deterministic: Whether to act without exploring.
 
         Raises:
-            ValueError: If the observation does not fit the observation space, or the memory is
-                not that of so many observations.
+            ValueError: If the observation does not fit the observation space, or the hidden
+                state is that of another number of observations.
         """
         if isinstance(observation, tuple) and len(observation) == 2:
             raise ValueError(
@@ -125,14 +125,14 @@ class LearnerPolicy(BasePolicy):
 
 
 def _continued(state: Any, fresh: HiddenState) -> HiddenState:
-    """The memory of the last step, which must have the shapes of a fresh one."""
+    """The hidden state of the last call, which must have the shapes of a fresh one."""
     if state is None:
         return fresh
-    shapes = [[tuple(np.shape(part)) for part in hidden_state] for hidden_state in (state, fresh)]
+    shapes = [[tuple(np.shape(part)) for part in parts] for parts in (state, fresh)]
     if shapes[0] != shapes[1]:
         raise ValueError(
             f"state has shapes {shapes[0]}, these observations need {shapes[1]}: pass what the "
-            f"last `predict` of as many environments returned, or None to begin anew"
+            f"last `predict` of as many environments returned, or None to start"
         )
     return tuple(torch.as_tensor(part).to(own) for part, own in zip(state, fresh, strict=True))
 
@@ -148,6 +148,6 @@ def _batched(observation: Any, space: spaces.Space[Any], vectorised: bool) -> An
 
 @cache
 def policy_class(agent: type[Algorithm], network: str | None = None) -> type[LearnerPolicy]:
-    """The policy of an agent's class, or the part that is a network: what `load` has to know."""
+    """The policy class of an agent class, or of one network of it, for `load`."""
     name = f"{agent.__name__}{(network or 'policy').capitalize()}"
     return type(name, (LearnerPolicy,), {"agent_class": agent, "network": network})
