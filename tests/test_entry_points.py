@@ -27,25 +27,7 @@ class MyAgent(SAC):
     pass
 
 
-@dataclass(frozen=True)
-class MyEncoder(GRU):
-    pass
-
-
-@dataclass(frozen=True)
-class MyLatent(PCA):
-    pass
-
-
-@dataclass(frozen=True)
-class MyPlanner(CEM):
-    pass
-
-
-@dataclass(frozen=True)
-class MyWorld(LinearDynamics):
-    pass
-
+{parts}
 
 class MyMaze(PointMaze):
     pass
@@ -53,6 +35,12 @@ class MyMaze(PointMaze):
 
 gymnasium.register("mine/Maze-v0", "my_parts:MyMaze", max_episode_steps=50)
 """
+PART = """
+@dataclass(frozen=True)
+class {}({}):
+    pass
+"""
+PARTS = {"MyEncoder": "GRU", "MyLatent": "PCA", "MyPlanner": "CEM", "MyWorld": "LinearDynamics"}
 ENTRY_POINTS = """
 [rlkit.agents]
 mine = my_parts:MyAgent
@@ -79,7 +67,8 @@ MODEL = ["agent_options.batch_size=8", "agent_options.particles=2"]
 def package(tmp_path_factory):
     """A folder with an installed package that registers a part of each kind."""
     folder = tmp_path_factory.mktemp("site")
-    (folder / "my_parts.py").write_text(MODULE)
+    parts = "\n".join(PART.format(*names) for names in PARTS.items())
+    (folder / "my_parts.py").write_text(MODULE.replace("{parts}", parts))
     info = folder / "my_parts-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-parts\nVersion: 1.0\n")

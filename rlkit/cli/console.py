@@ -7,10 +7,11 @@ import json as json_
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import FlagCreatePairsOff, UseAppendAction, arg
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, UseAppendAction, arg
 
 if TYPE_CHECKING:
     from rlkit.vec.vec_env import MakeEnv
@@ -19,6 +20,21 @@ Json = Annotated[bool, FlagCreatePairsOff]
 Number = Annotated[int | None, arg(metavar="N")]
 Folder = Annotated[Path | None, arg(metavar="FOLDER")]
 Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(name="set", metavar="KEY=VALUE")]
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How a model is fitted to data."""
+
+    steps: int = 5_000
+    """Gradient steps."""
+    batch_size: int = 128
+    """Frames, records or windows per step."""
+    learning_rate: float = 1e-3
+    """Step size of Adam."""
+
+
+Fit = Annotated[FitOptions, OmitArgPrefixes]
 
 
 def env_maker() -> MakeEnv:

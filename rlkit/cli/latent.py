@@ -11,10 +11,21 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
-from rlkit.cli.console import Folder, Json, Number, Settings, env_maker, print_report, quiet_output
+from rlkit.cli.console import (
+    Fit,
+    FitOptions,
+    Folder,
+    Json,
+    Number,
+    Settings,
+    env_maker,
+    print_report,
+    quiet_output,
+)
 
 app = SubcommandApp()
 Data = Annotated[str, arg(metavar="ID_OR_PATH")]
+FIT = FitOptions()
 
 
 @app.command
@@ -22,9 +33,7 @@ def train(
     model: Annotated[str, Positional, arg(metavar="MODEL")],
     data: Data,
     frames: Number = None,
-    steps: int = 5_000,
-    batch_size: int = 128,
-    learning_rate: float = 1e-3,
+    fit: Fit = FIT,
     seed: int = 0,
     out: Folder = None,
     settings: Settings = (),
@@ -36,9 +45,7 @@ def train(
         model: Name of a latent model (see `rlkit list latents`), or my_pkg.mod:Class.
         data: Id of an environment with image observations, .npy file, folder of PNG files, or run.
         frames: Number of frames at most; by default 20,000 of an environment, all of a file.
-        steps: Gradient steps.
-        batch_size: Frames per step.
-        learning_rate: Adam's step size.
+        fit: Gradient steps.
         seed: Seed of everything random.
         out: Folder for latent/ and the report; by default runs/out/latents/<data>/<model>.
         settings: A setting of the model, such as dims=8.
@@ -54,9 +61,9 @@ def train(
             out,
             settings=settings,
             count=frames,
-            steps=steps,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
+            steps=fit.steps,
+            batch_size=fit.batch_size,
+            learning_rate=fit.learning_rate,
             seed=seed,
         )
     return _print(found, json)

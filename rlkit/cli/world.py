@@ -5,12 +5,15 @@ Imports wait until a command needs them, so that help answers at once.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 from tyro.extras import SubcommandApp
 
 from rlkit.cli.console import (
+    Fit,
+    FitOptions,
     Folder,
     Json,
     Settings,
@@ -20,11 +23,13 @@ from rlkit.cli.console import (
     quiet_output,
 )
 
+if TYPE_CHECKING:
+    from rlkit.analysis.world.data import Source
+    from rlkit.analysis.world.training import Fitting
+
 app = SubcommandApp()
-Data = Annotated[str, arg(metavar="ID_OR_PATH")]
 Names = Annotated[tuple[str, ...], arg(metavar="COLUMN...")]
 Column = Annotated[str | None, arg(metavar="COLUMN")]
-Latent = Annotated[str | None, arg(metavar="FOLDER")]
 BASELINES = {
     "persistence": "baseline: the last observation",
     "trend": "baseline: a line through the last observations",
@@ -36,19 +41,47 @@ BASELINES = {
 }
 
 
+@dataclass(frozen=True)
+class DataOptions:
+    """Data of world models; the fields of `rlkit.analysis.world.data.Source`."""
+
+    data: Annotated[str, arg(metavar="ID_OR_PATH")]
+    """Id of an environment, run, .csv file, tanks, or Minari data set (minari:NAME)."""
+    gather: int = 20_000
+    """Steps to collect in an environment."""
+    correlated: float = 0.5
+    """Share of the episodes in which random actions are correlated in time."""
+    targets: Names = ()
+    """Columns of a .csv file to forecast."""
+    drivers: Names = ()
+    """Columns of a .csv file whose future is known."""
+    time: Column = None
+    """Column of times in a .csv file."""
+    latent: Annotated[str | None, arg(metavar="FOLDER")] = None
+    """Folder of a latent model that encodes images, or an agent's run."""
+
+    def source(self) -> Source:
+        """The same for `rlkit.analysis`, which is imported only now."""
+        from rlkit.analysis.world.data import Source
+
+        return Source(**vars(self))
+
+
+Data = Annotated[DataOptions, OmitArgPrefixes]
+FIT = FitOptions(batch_size=256)
+
+
+def _fitting(options: FitOptions) -> Fitting:
+    from rlkit.analysis.world.training import Fitting
+
+    return Fitting(options.steps, options.batch_size, options.learning_rate)
+
+
 @app.command
 def train(
     model: Annotated[str, Positional, arg(metavar="MODEL")],
-    data: Data,
-    gather: int = 20_000,
-    correlated: float = 0.5,
-    targets: Names = (),
-    drivers: Names = (),
-    time: Column = None,
-    latent: Latent = None,
-    steps: int = 5_000,
-    batch_size: int = 256,
-    learning_rate: float = 1e-3,
+    source: Data,
+    fit: Fit = FIT,
     seed: int = 0,
     out: Folder = None,
     settings: Settings = (),
@@ -58,33 +91,23 @@ def train(
 
     Args:
         model: Name of a world model (see `rlkit list worlds`), or my_pkg.mod:Class.
-        data: Id of an environment, run, .csv file, tanks, or Minari data set (minari:NAME).
-        gather: Steps to collect in an environment.
-        correlated: Share of the episodes in which random actions are correlated in time.
-        targets: Columns of a .csv file to forecast.
-        drivers: Columns of a .csv file whose future is known.
-        time: Column of times in a .csv file.
-        latent: Folder of a latent model that encodes images, or an agent's run.
-        steps: Gradient steps.
-        batch_size: Windows or records per step.
-        learning_rate: Adam's step size.
+        source: Data to learn from.
+        fit: Gradient steps.
         seed: Seed of everything random.
         out: Folder for world/; by default runs/out/worlds/<data>/<model>.
         settings: A setting of the model, such as members=3; env_options.KEY is the environment's.
         json: Print one JSON object on standard output and nothing else.
     """
-    from rlkit.analysis.world import training
-    from rlkit.analysis.world.data import Source
+    from rlkit.analysis.world.training import train_world
 
-    source = Source(data, gather, correlated, targets, drivers, time, latent)
     with quiet_output(json):
-        found = training.train_world(
+        found = train_world(
             model,
-            source,
+            source.source(),
             env_maker(),
             out,
             settings=settings,
-            fitting=training.Fitting(steps, batch_size, learning_rate),
+            fitting=_fitting(fit),
             seed=seed,
         )
     return _print_training(found, json)
@@ -93,21 +116,13 @@ def train(
 @app.command
 def score(
     models: Annotated[tuple[str, ...], Positional, arg(metavar="MODEL_OR_FOLDER...")],
-    data: Data,
-    gather: int = 20_000,
-    correlated: float = 0.5,
-    targets: Names = (),
-    drivers: Names = (),
-    time: Column = None,
-    latent: Latent = None,
+    source: Data,
     horizons: tuple[int, ...] = (1, 5, 15, 50),
     context: int = 15,
     windows: int = 300,
     samples: int = 50,
     controls: bool = True,
-    steps: int = 5_000,
-    batch_size: int = 256,
-    learning_rate: float = 1e-3,
+    fit: Fit = FIT,
     seeds: tuple[int, ...] = (0,),
     out: Folder = None,
     settings: Settings = (),
@@ -118,21 +133,13 @@ def score(
     Args:
         models: Folders of world models, names of models (fitted here), or baselines; NAME=MODEL
             gives one another name.
-        data: Id of an environment, run, .csv file, tanks, or Minari data set (minari:NAME).
-        gather: Steps to collect in an environment.
-        correlated: Share of the episodes in which random actions are correlated in time.
-        targets: Columns of a .csv file to forecast.
-        drivers: Columns of a .csv file whose future is known.
-        time: Column of times in a .csv file.
-        latent: Folder of a latent model that encodes images, or an agent's run.
+        source: Data, a part of which is held out.
         horizons: Steps ahead; those longer than the data allow are left out.
         context: Steps observed before a forecast.
         windows: Forecast windows at most.
         samples: Samples per forecast.
         controls: Add persistence, ARX, linear dynamics, and recurrent models with random weights.
-        steps: Gradient steps of models that are fitted here.
-        batch_size: Windows or records per step.
-        learning_rate: Adam's step size.
+        fit: Gradient steps of models that are fitted here.
         seeds: Seeds of collected data and of fits; several give intervals.
         out: Folder for the scores; by default runs/out/worlds/<data>/score.
         settings: A setting of a model, such as ensemble.members=3; env_options.KEY is the
@@ -140,19 +147,16 @@ def score(
         json: Print one JSON object on standard output and nothing else.
     """
     from rlkit.analysis.world.benchmark import BenchmarkSettings
-    from rlkit.analysis.world.data import Source
     from rlkit.analysis.world.report import describe_score, score_worlds
-    from rlkit.analysis.world.training import Fitting
 
-    source = Source(data, gather, correlated, targets, drivers, time, latent)
     with quiet_output(json):
         found = score_worlds(
             models,
-            source,
+            source.source(),
             env_maker(),
             out,
             settings=settings,
-            fitting=Fitting(steps, batch_size, learning_rate),
+            fitting=_fitting(fit),
             protocol=BenchmarkSettings(horizons, context, windows, samples),
             seeds=seeds,
             controls=controls,

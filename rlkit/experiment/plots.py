@@ -82,28 +82,14 @@ def _success_share(goals: Array, success: NDArray[np.bool_], edges: list[Array])
 def _draw_marks(axes: Axes, marks: Array, reached: NDArray[np.bool_]) -> None:
     if not len(marks):
         return
-    style: dict[str, Any] = {"linewidths": 1.4, "zorder": 3}
-    hit, miss = marks[reached], marks[~reached]
-    axes.scatter(
-        hit[:, 0],
-        hit[:, 1],
-        marker="o",
-        s=34,
-        facecolors="white",
-        edgecolors="#1f7a4d",
-        **style,
-        label=f"test goal reached ({len(hit)})",
-    )
-    axes.scatter(
-        miss[:, 0],
-        miss[:, 1],
-        marker="X",
-        s=60,
-        facecolors="#c2362f",
-        edgecolors="white",
-        **style,
-        label=f"test goal missed ({len(miss)})",
-    )
+    common: dict[str, Any] = {"linewidths": 1.4, "zorder": 3}
+    styles: dict[str, dict[str, Any]] = {
+        "reached": {"marker": "o", "s": 34, "facecolors": "white", "edgecolors": "#1f7a4d"},
+        "missed": {"marker": "X", "s": 60, "facecolors": "#c2362f", "edgecolors": "white"},
+    }
+    for (word, style), chosen in zip(styles.items(), (reached, ~reached), strict=True):
+        x, y = marks[chosen].T
+        axes.scatter(x, y, label=f"test goal {word} ({len(x)})", **style, **common)
     axes.legend(
         loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False, handletextpad=0.2
     )
