@@ -15,6 +15,7 @@ from rlkit.envs.wrappers.pixel_observation import PixelObservation
 from rlkit.latents import PCA, VAE, Autoencoder, Denoising
 from rlkit.latents.joint import JointLatent
 from rlkit.offpolicy.diagnostics import diagnose
+from rlkit.offpolicy.transitions import Transitions, View
 from rlkit.vec.vec_env import make_vec_env
 
 ALGORITHMS = pytest.mark.parametrize("algorithm", [SAC, TD3, DQN])
@@ -81,14 +82,23 @@ def latent_gradient(learner):
     return learner.state["latent.m"] / 0.1
 
 
-def target_of(learner, algorithm, memory, t):
-    noise = learner.draw_noise(len(t["reward"]))
-    if algorithm is SAC:
-        return learner._target(
-            learner.state, memory, t, learner.state["log_ent_coef"].exp(), noise[0]
-        )
-    rest = (noise,) if algorithm is TD3 else ()
-    return learner._target(learner.state, memory, t, *rest)
+def networks_of(learner):
+    return [*learner.networks, *learner.targets]
+
+
+def critic_loss(learner, algorithm, rows):
+    """The critic's loss at its parameters, with the noise that the next update draws."""
+    state = learner.generator.get_state()
+    with torch.no_grad():
+        noise = learner.draw_noise(len(rows.reward))
+        rest = {
+            SAC: lambda: (learner.state["log_ent_coef"].exp(), noise[0]),
+            TD3: lambda: (noise,),
+            DQN: tuple,
+        }[algorithm]()
+        target = learner._target(learner.state, rows, *rest)
+    learner.generator.set_state(state)
+    return learner.critic_loss(rows.critic.parameters, rows, target)[0]
 
 
 @ALGORITHMS
@@ -99,26 +109,20 @@ def test_the_gradient_is_that_of_one_graph_with_the_encoder_inside_the_loss(algo
     x, goal = torch.tensor(batch["observation"]), torch.tensor(batch["goal"])
     vector = learner.state["latent"].clone().requires_grad_()
 
-    def see(pictures):
-        return MODEL.encode(vector, pictures.reshape(-1, 32, 32, 1))[0]
+    def encode(images):
+        return MODEL.encode(vector, images.reshape(-1, 32, 32, 1))[0]
 
-    code = see(x[:, 0, 2:])
-    asked = see(goal[:, 0])
-    t = {
-        "observation": torch.cat([x[:, 0, :2], code], 1),
-        "following": torch.cat([x[:, 1, :2], see(x[:, 1, 2:]).detach()], 1),
-        **dict.fromkeys(("goal", "critic_goal"), asked),
-        **dict.fromkeys(("following_goal", "following_critic_goal"), asked.detach()),
+    z, goals = encode(x[:, 0, 2:]), encode(goal[:, 0])
+    after = torch.cat([x[:, 1, :2], encode(x[:, 1, 2:]).detach()], 1)
+    current = (x[:, 0, :0], torch.cat([x[:, 0, :2], z], 1), goals)
+    later = (x[:, 0, :0], after, goals.detach())
+    rows = Transitions(
+        {name: View(learner.state[name], current, later) for name in networks_of(learner)},
         **{name: torch.tensor(batch[name][:, 0]) for name in ("action", "reward", "discount")},
-        "weight": torch.full((6,), 1 / 6),
-    }
-    memory = learner.recall(learner.state, {"reward": torch.zeros(6, 1)}, *learner.networks)
-    state = learner.generator.get_state()
-    with torch.no_grad():
-        target = target_of(learner, algorithm, memory, t)
-    learner.generator.set_state(state)
-    loss, _ = learner.critic_loss(learner.state["critic"], memory, t, target)
-    error = (MODEL.decode(vector, code) - x[:, 0, 2:].reshape(-1, 32, 32, 1)).square().sum() / 6
+        weight=torch.full((6,), 1 / 6),
+    )
+    loss = critic_loss(learner, algorithm, rows)
+    error = (MODEL.decode(vector, z) - x[:, 0, 2:].reshape(-1, 32, 32, 1)).square().sum() / 6
     (expected,) = torch.autograd.grad(loss + weight * error, vector)
 
     names, values = learner.update(batch)
@@ -136,26 +140,21 @@ def test_the_gradient_is_that_of_one_graph_with_the_encoder_inside_the_loss(algo
     [GRU, {**GRU, "burn_in": 2}, {**GRU, "goal_mode": "early"}],
     ids=["late", "burn-in", "early"],
 )
-def test_the_gradient_through_a_memory_is_that_of_one_graph(algorithm, options):
+def test_the_gradient_through_a_recurrent_encoder_is_that_of_one_graph(algorithm, options):
     learner = new(algorithm, 0.0, **options)
     batch = random_batch(algorithm, steps=6)
     tensors = learner._tensors(batch)
     vector = learner.state["latent"].clone().requires_grad_()
 
-    def see(pictures):
-        codes = MODEL.encode(vector, pictures.reshape(-1, 32, 32, 1))[0]
-        return codes.reshape(*pictures.shape[:2], -1)
+    def encode(images):
+        z = MODEL.encode(vector, images.reshape(-1, 32, 32, 1))[0]
+        return z.reshape(*images.shape[:2], -1)
 
     x = tensors["observation"]
-    seen = {**tensors, "goal": see(tensors["goal"])}
-    seen["observation"] = torch.cat([x[..., :2], see(x[..., 2:])], dim=-1)
-    t = learner.transitions(seen)
-    memory = learner.recall(learner.state, seen, *learner.networks)
-    state = learner.generator.get_state()
-    with torch.no_grad():
-        target = target_of(learner, algorithm, memory, t)
-    learner.generator.set_state(state)
-    loss, _ = learner.critic_loss(memory["critic"].vector, memory, t, target)
+    encoded = {**tensors, "goal": encode(tensors["goal"])}
+    encoded["observation"] = torch.cat([x[..., :2], encode(x[..., 2:])], dim=-1)
+    rows = learner.transitions(learner.state, encoded, *networks_of(learner))
+    loss = critic_loss(learner, algorithm, rows)
     (expected,) = torch.autograd.grad(loss, vector)
     learner.update(batch)
     assert float(expected.norm()) > 1e-4
@@ -256,7 +255,7 @@ def test_pictures_without_goals_are_seen_and_resumed(tmp_path):
     assert agent.learner.sizes == Sizes(3, 0, 3)
 
 
-def test_goals_that_are_no_pictures_stay_beside_the_code():
+def test_goals_that_are_no_images_stay_beside_the_latent():
     def build(_):
         return PixelObservation(make("rlkit/PlanarReach-v0", render_mode="rgb_array"), size=32)
 
@@ -284,10 +283,10 @@ def test_a_saved_agent_acts_as_before_with_and_without_environments(tmp_path):
     assert not loaded.learner.state["latent"].equal(before)
 
 
-def test_memory_is_diagnosed_through_codes():
+def test_recurrent_encoders_are_diagnosed_through_latents():
     options = {"encoder": {"name": "gru", "hidden": 5}, "start": "stored", "window": 5}
     found = diagnose(agent_of(**options).learn(60))
-    assert found.keys() >= {"memory/context_actor", "memory/staleness_critic"}
+    assert found.keys() >= {"recurrent/context_actor", "recurrent/staleness_critic"}
 
 
 @pytest.mark.parametrize(
