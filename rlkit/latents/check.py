@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlkit.latents.contract import LatentModel, Metrics
+from rlkit.latents.contract import Decoder, LatentModel, Metrics
 from rlkit.networks import adam_state
 from rlkit.networks.fit import descend
 from rlkit.networks.laws import (
@@ -25,7 +25,7 @@ from rlkit.plugins import run_laws
 TOLERANCE = 1e-4
 """Largest difference between two ways to the same float32 numbers, where those are around 1."""
 _differ = partial(differ, tolerance=TOLERANCE)
-LATE = 10**9  # a step at which every schedule has come to its end
+LATE = 10**9  # a step after the end of every schedule
 
 
 class Observations:
@@ -52,35 +52,49 @@ class Observations:
         # Fresh biases are zero, which would hide mistakes in them.
         self.vector = vector + 0.01 * self.normal(*vector.shape)
         self.of_images = len(self.shape) == 3
-        self.x = self.normal(rows, *self.shape)
-        if self.of_images:
-            self.x = (255 * self.x.sigmoid()).to(torch.uint8)
+        self.x = self._observations(rows)
         self.z = self.normal(rows, self.model.dims)
+        self.next_x = [self._observations(rows)] if getattr(model, "reads_next", False) else []
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers."""
         return torch.randn(*shape, generator=self.generator)
 
+    def _observations(self, rows: int) -> Tensor:
+        x = self.normal(rows, *self.shape)
+        return (255 * x.sigmoid()).to(torch.uint8) if self.of_images else x
+
     def encode(self, x: Tensor) -> Tensor:
-        """The code's mean and deviation, side by side `(B, 2 D)`, without gradients."""
+        """Mean and deviation of latents, side by side `(B, 2 D)`, without gradients."""
         with torch.no_grad():
             return torch.cat(self.model.encode(self.vector, x), 1)
 
-    def decode(self, z: Tensor) -> Tensor:
-        """The model's observations, without gradients."""
+    def decode(self, z: Tensor) -> Tensor | None:
+        """The model's observations, without gradients; None for models without a decoder."""
+        if not isinstance(self.model, Decoder):
+            return None
         with torch.no_grad():
             return self.model.decode(self.vector, z)
 
+    @property
+    def ways(self) -> list[tuple[str, Callable[[Tensor], Tensor], Tensor]]:
+        """What the model computes of rows: by name, the function and its rows."""
+        ways: list[tuple[str, Any, Tensor]] = [("latents", self.encode, self.x)]
+        if isinstance(self.model, Decoder):
+            ways.append(("decoded", self.decode, self.z))
+        return ways
+
     def loss(self, vector: Tensor, seed: int = 0) -> tuple[Tensor, Metrics]:
-        """The loss when all schedules are over."""
-        return self.model.loss(vector, self.x, torch.Generator().manual_seed(seed), LATE)
+        """The loss at the end of all schedules."""
+        generator = torch.Generator().manual_seed(seed)
+        return self.model.loss(vector, self.x, generator, LATE, *self.next_x)
 
 
 Law = Callable[[Observations], str | None]
 
 
 def check_latent(model: LatentModel, observations: Observations | None = None) -> None:
-    """Checks the laws on random observations; silent where they hold.
+    """Checks the laws on random observations.
 
     Args:
         model: Configured, with or without a shape.
@@ -102,23 +116,27 @@ def _has_the_shapes_it_promises(case: Observations) -> str | None:
         return wrong
     with torch.no_grad():
         mean, scale = model.encode(case.vector, case.x)
-    found = {"mean": mean, "scale": scale, "decoded": case.decode(case.z)}
+    found = {"mean": mean, "scale": scale}
     wanted = {"mean": (rows, model.dims), "scale": (rows, model.dims), "decoded": case.x.shape}
+    if (y := case.decode(case.z)) is not None:
+        found["decoded"] = y
     for name, value in found.items():
         if value.shape != wanted[name] or value.dtype != torch.float32:
             return f"{name} is {value.dtype} {tuple(value.shape)}, not float32 {wanted[name]}"
         if not value.isfinite().all():
-            return f"{name} holds numbers that are none"
+            return f"{name} is not finite"
     return f"a deviation is {float(scale.min())}" if scale.min() < 0 else None
 
 
-def _images_are_bytes_or_shares(case: Observations) -> str | None:
+def _images_are_bytes_or_floats(case: Observations) -> str | None:
     if not case.of_images:
         return None
     shares = case.encode(case.x.float() / 255)
-    if wrong := _differ(shares, case.encode(case.x), "codes of bytes and of the same in [0, 1]"):
+    if wrong := _differ(shares, case.encode(case.x), "latents of bytes and of the same in [0, 1]"):
         return wrong
     y = case.decode(10 * case.z)
+    if y is None:
+        return None
     if y.min() < 0 or y.max() > 1:
         return f"decoded images reach from {float(y.min()):.4g} to {float(y.max()):.4g}"
     return None
@@ -126,6 +144,7 @@ def _images_are_bytes_or_shares(case: Observations) -> str | None:
 
 def _never_writes_to_what_it_reads(case: Observations) -> str | None:
     read = {"vector": case.vector, "x": case.x, "z": case.z}
+    read |= dict(zip(["next_x"], case.next_x, strict=False))
 
     def call() -> None:
         case.encode(case.x), case.decode(case.z), case.loss(case.vector)
@@ -135,29 +154,37 @@ def _never_writes_to_what_it_reads(case: Observations) -> str | None:
     return changed(read, call)
 
 
-def _codes_are_the_same_every_time(case: Observations) -> str | None:
-    ways: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]]
-    ways = {"codes": (case.encode, case.x), "decoded": (case.decode, case.z)}
-    for name, (function, rows) in ways.items():
+def _latents_are_the_same_every_time(case: Observations) -> str | None:
+    for name, function, rows in case.ways:
         if not torch.equal(function(rows), function(rows)):
             return f"{name} of the same rows differ between two calls"
     return None
 
 
 def _rows_are_separate(case: Observations) -> str | None:
-    codes, pictures = case.encode(case.x), case.decode(case.z)
-    for row in range(len(codes)):
-        one = slice(row, row + 1)
-        alone = f"row {row} alone and among others"
-        if wrong := _differ(case.encode(case.x[one]), codes[one], f"codes of {alone}"):
-            return wrong
-        if wrong := _differ(case.decode(case.z[one]), pictures[one], f"decoded, {alone}"):
-            return wrong
+    for name, function, rows in case.ways:
+        together = function(rows)
+        for row in range(len(rows)):
+            one = slice(row, row + 1)
+            alone = f"{name} of row {row} alone and among others"
+            if wrong := _differ(function(rows[one]), together[one], alone):
+                return wrong
     return None
 
 
+def _the_loss_reads_the_next_observations(case: Observations) -> str | None:
+    if not case.next_x:
+        return None
+    before, _ = case.loss(case.vector)
+    case.next_x = [part.flip(0) for part in case.next_x]
+    after, _ = case.loss(case.vector)
+    case.next_x = [part.flip(0) for part in case.next_x]
+    return "it is the same whatever follows" if torch.equal(before, after) else None
+
+
 def _the_loss_follows_its_generator(case: Observations) -> str | None:
-    return wrong_loss(case.loss, case.vector, "reconstruction")
+    metric = "reconstruction" if isinstance(case.model, Decoder) else None
+    return wrong_loss(case.loss, case.vector, metric)
 
 
 def _gradients_reach_every_parameter(case: Observations) -> str | None:
@@ -193,9 +220,10 @@ def _solve_of(model: LatentModel) -> Callable[[Any], Tensor] | None:
 LAWS: dict[str, Law] = {
     "it has the shapes that it promises": _has_the_shapes_it_promises,
     "it never writes to what it reads": _never_writes_to_what_it_reads,
-    "codes are the same every time": _codes_are_the_same_every_time,
+    "latents are the same every time": _latents_are_the_same_every_time,
     "rows are separate": _rows_are_separate,
-    "images are bytes or shares of one": _images_are_bytes_or_shares,
+    "images are bytes or floats in [0, 1]": _images_are_bytes_or_floats,
+    "a loss of neighbours reads them": _the_loss_reads_the_next_observations,
     "the loss follows its generator": _the_loss_follows_its_generator,
     "gradients reach every parameter": _gradients_reach_every_parameter,
     "fitting lowers the loss": _fitting_lowers_the_loss,

@@ -1,8 +1,8 @@
-"""What a latent model is to an agent: a code for an observation, and a picture of a code.
+"""The contract of latent models: observations as small vectors, and back.
 
-Laws, checked for every model by `tests/latents/test_latent_laws.py`: rows are separate; a code is
-the same every time; pictures have the observations' shape and range; chance comes from the
-generator that is handed in; training lowers the loss.
+Laws, checked for every model by `tests/latents/test_latent_laws.py`: rows are separate; a latent is
+the same every time; decoded observations have the shape and range of the observations; all
+randomness comes from the given generator; training lowers the loss.
 """
 
 from __future__ import annotations
@@ -19,14 +19,20 @@ Metrics = dict[str, Tensor]
 
 @runtime_checkable
 class LatentModel(Protocol):
-    """An autoencoder of any kind as a pure function of one flat vector.
+    """A model that encodes observations, as a pure function of one flat vector.
 
     Observations are images `(H, W, C)`, channels last as in Gymnasium, or vectors `(F,)`. Images
-    come as bytes, or as floats in [0, 1]; they leave as floats in [0, 1].
+    are bytes or floats in [0, 1]; decoded ones are floats in [0, 1].
 
-    A model is configured without knowing what it will see; `with_shape` completes it. One that has
-    a closed form also has `solve(frames) -> vector`, for frames `(N, *shape)` as an array or a
-    memory map; it is fitted by that and not by gradients.
+    A model is configured without knowing its observations; `with_shape` completes it. Further
+    members are optional:
+
+    - `decode(vector, z)`: observations `(B, *shape)` float32 of latents `(B, D)`, see `Decoder`.
+      Without it nothing is reconstructed or shown.
+    - `reads_next = True`: the loss compares neighbours in time, and gets one more argument, the
+      observations that follow `x` in their episodes, `(B, *shape)`.
+    - `solve(frames) -> vector`: a closed form for frames `(N, *shape)`, an array or a memory map;
+      the model is fitted by that and not by gradients.
     """
 
     @property
@@ -35,7 +41,7 @@ class LatentModel(Protocol):
 
     @property
     def dims(self) -> int:
-        """D, the width of a code."""
+        """D, the width of a latent."""
 
     @property
     def size(self) -> int:
@@ -54,34 +60,44 @@ class LatentModel(Protocol):
         """A fresh parameter vector `(P,)`."""
 
     def encode(self, vector: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes of observations.
+        """Latents of observations.
 
         Args:
             vector: Parameters `(P,)`; gradients flow to it.
             x: Observations `(B, *shape)`, uint8 or float32.
 
         Returns:
-            Mean and standard deviation of the code, `(B, D)` each; a deviation of 0 throughout for
-            models without one.
+            Mean and standard deviation of the latents, `(B, D)` each; deviations of 0 for models
+            without one.
         """
-
-    def decode(self, vector: Tensor, z: Tensor) -> Tensor:
-        """Observations `(B, *shape)` of codes `(B, D)`, float32; images in [0, 1]."""
 
     def loss(
         self, vector: Tensor, x: Tensor, generator: torch.Generator, step: int
     ) -> tuple[Tensor, Metrics]:
-        """What training lowers: a sum over numbers and dimensions, a mean over rows.
+        """The training loss: a sum over numbers and dimensions, a mean over rows.
 
         Args:
             vector: Parameters `(P,)`; gradients flow to it.
             x: Observations `(B, *shape)`, uint8 or float32.
-            generator: The only source of chance.
+            generator: The only source of randomness.
             step: Gradient steps taken so far, for schedules.
 
         Returns:
-            The loss and what it is made of, detached: `reconstruction` in every model, and `kl`
+            The loss and its parts, detached: `reconstruction` in models with a decoder, and `kl`
             and `kl_per_dim (D,)` in those that have them.
+        """
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """The optional part of a latent model that leads back to observations."""
+
+    def decode(self, vector: Tensor, z: Tensor) -> Tensor:
+        """Observations `(B, *shape)` float32 of latents `(B, D)`; images in [0, 1].
+
+        Args:
+            vector: The model's parameters `(P,)`; gradients flow to it.
+            z: Latents; gradients flow to them.
         """
 
 

@@ -1,17 +1,17 @@
-"""A latent model with its parameters: what agents hold, fit, save and load."""
+"""A latent model with its parameters, as agents use, fit, save and load it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlkit.latents.contract import LATENTS, LatentModel, Metrics
+from rlkit.latents.contract import LATENTS, Decoder, LatentModel, Metrics
 from rlkit.latents.frames import moments, require_frames
 from rlkit.latents.networks import Frames, as_tensor, require_shape
 from rlkit.networks import adam_state
@@ -24,17 +24,17 @@ CHUNK = 256  # frames that pass through a network at a time; more do not stay in
 class FittedLatent:
     """A latent model, its parameters and their version.
 
-    Vectors are standardised by the mean and deviation of the frames that were fitted, so that a
-    model sees numbers around 1. What agents see is the mean of a code, never a sample.
+    Vectors are standardised by the mean and deviation of the frames of the last fit, so that a
+    model reads numbers around 1. Agents read the mean of a latent, never a sample.
 
     Args:
         model: Configured, with a shape.
         generator: Source of the first parameters.
-        device: Where the parameters live and codes are computed.
+        device: Of the parameters and all computation.
 
     Attributes:
         model: The pure function.
-        version: How often it has been fitted; codes of different versions cannot be compared.
+        version: Number of fits; latents of different versions cannot be compared.
         steps: Gradient steps taken so far.
         shift: What is subtracted from vectors `(F,)`; empty for images.
         scale: What they are then multiplied by `(F,)`; empty for images.
@@ -48,7 +48,7 @@ class FittedLatent:
     ) -> None:
         if not model.shape:
             raise ValueError(
-                f"{type(model).__name__} does not know its observations: use "
+                f"{type(model).__name__} has no shape of observations yet: use "
                 f"model.with_shape(space.shape)"
             )
         self.model = model
@@ -73,8 +73,13 @@ class FittedLatent:
 
     @property
     def dims(self) -> int:
-        """D, the width of a code."""
+        """D, the width of a latent."""
         return self.model.dims
+
+    @property
+    def decodes(self) -> bool:
+        """Whether the model has a decoder."""
+        return isinstance(self.model, Decoder)
 
     @overload
     def encode(self, x: Tensor) -> Tensor: ...
@@ -83,20 +88,20 @@ class FittedLatent:
     def encode(self, x: NDArray[Any]) -> NDArray[np.float32]: ...
 
     def encode(self, x: Frames) -> Tensor | NDArray[np.float32]:
-        """Mean codes `(..., D)` float32 of observations `(..., *shape)`, without gradient.
+        """Mean latents `(..., D)` float32 of observations `(..., *shape)`, without gradient.
 
         Args:
             x: Bytes, or floats that are finite and in [0, 1] for images; an array gives an array,
                 a tensor a tensor on this latent's device.
 
         Raises:
-            ValueError: If observations have another shape, or numbers that are none.
+            ValueError: If observations have another shape, or non-finite numbers.
         """
-        codes = self._mapped(lambda rows: self._posterior(rows)[0], x, self.shape, "observations")
-        return codes if isinstance(x, Tensor) else codes.cpu().numpy()
+        z = self._mapped(lambda rows: self._posterior(rows)[0], x, self.shape, "observations")
+        return z if isinstance(x, Tensor) else z.cpu().numpy()
 
     def posterior(self, x: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Mean and standard deviation `(..., D)` of the codes of observations `(..., *shape)`."""
+        """Mean and standard deviation `(..., D)` of the latents of observations `(..., *shape)`."""
 
         def both(rows: Frames) -> Tensor:
             return torch.stack(self._posterior(rows), -1)
@@ -111,13 +116,13 @@ class FittedLatent:
     def decode(self, z: NDArray[Any]) -> NDArray[np.float32]: ...
 
     def decode(self, z: Frames) -> Tensor | NDArray[np.float32]:
-        """Observations `(..., *shape)` float32 of codes `(..., D)`, images in [0, 1].
+        """Observations `(..., *shape)` float32 of latents `(..., D)`, images in [0, 1].
 
         Raises:
-            ValueError: If codes have another width.
+            ValueError: If latents have another width, or the model has no decoder.
         """
-        shown = self._mapped(self._shown, z, (self.dims,), "codes")
-        return shown if isinstance(z, Tensor) else shown.cpu().numpy()
+        x = self._mapped(self._decoded, z, (self.dims,), "latents")
+        return x if isinstance(z, Tensor) else x.cpu().numpy()
 
     def fit(
         self,
@@ -127,11 +132,12 @@ class FittedLatent:
         batch_size: int = 128,
         learning_rate: float = 1e-3,
         generator: torch.Generator,
+        next_rows: NDArray[np.integer[Any]] | None = None,
     ) -> Iterator[Metrics]:
         """Fits the model to frames, or goes on fitting it; a model with a `solve` by that, at once.
 
-        What is being fitted takes the place of the present parameters when the last step is done,
-        and then the version goes up by one: whoever stops earlier changes nothing.
+        The parameters and the version change after the last step: a fit that is stopped earlier
+        changes nothing.
 
         Args:
             frames: `(N, *shape)`; an array, a tensor or a memory map. Batches are drawn from it
@@ -139,14 +145,16 @@ class FittedLatent:
             steps: Gradient steps, >= 1.
             batch_size: Frames per step, >= 1.
             learning_rate: Adam's, > 0.
-            generator: Source of batches and of the model's chance; on the CPU.
+            generator: Source of batches and of the model's randomness; on the CPU.
+            next_rows: Row of the frame that follows each in its episode `(N,)`, -1 where there is
+                none; needed by models that read it, ignored by others.
 
         Returns:
             An iterator over the steps' metrics; it does the work.
 
         Raises:
-            ValueError: At once if the frames have another shape, are all the same or hold numbers
-                that are none; in the middle if the loss stops being a number.
+            ValueError: At once if the frames have another shape, are all the same or hold
+                non-finite numbers, or `next_rows` is missing; later if the loss is not finite.
         """
         for name, value in (("steps", steps), ("batch_size", batch_size)):
             if value < 1:
@@ -157,7 +165,8 @@ class FittedLatent:
         solve: Callable[[Any], Tensor] | None = getattr(self.model, "solve", None)
         if solve is not None:
             return self._solve(solve, frames, min(batch_size, len(frames)), generator)
-        return self._descend(frames, steps, batch_size, learning_rate, generator)
+        rows = _Rows.of(self.model, len(frames), next_rows)
+        return self._descend(frames, rows, steps, batch_size, learning_rate, generator)
 
     def _solve(
         self,
@@ -180,6 +189,7 @@ class FittedLatent:
     def _descend(
         self,
         frames: Frames,
+        rows: _Rows,
         steps: int,
         batch_size: int,
         learning_rate: float,
@@ -188,13 +198,13 @@ class FittedLatent:
         shift, scale = self._standard(frames)
         state = dict(self._state)
 
-        def batch() -> Tensor:
-            drawn = torch.randint(len(frames), (batch_size,), generator=generator).numpy()
-            return self._standardised(self._rows(frames[drawn]), shift, scale)
+        def batch() -> list[Tensor]:
+            parts = rows.draw(batch_size, generator)
+            return [self._standardised(self._rows(frames[part]), shift, scale) for part in parts]
 
         yield from descend(
             state,
-            lambda vector, x, step: self.model.loss(vector, x, generator, step),
+            lambda vector, x, step: self.model.loss(vector, x[0], generator, step, *x[1:]),
             (batch() for _ in range(steps)),
             model=self.model,
             learning_rate=learning_rate,
@@ -208,7 +218,7 @@ class FittedLatent:
         self.version += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything, as plain data and tensors on the CPU: fitting goes on exactly from here."""
+        """Everything needed to go on fitting exactly, as plain data and tensors on the CPU."""
         tensors = {"shift": self.shift, "scale": self.scale, **self._state}
         return {
             "model": LATENTS.describe(self.model),
@@ -219,7 +229,7 @@ class FittedLatent:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave.
+        """Restores a `state_dict`.
 
         Raises:
             ValueError: If it is of another model or shape; nothing is changed then.
@@ -275,8 +285,8 @@ class FittedLatent:
 
         Args:
             folder: The folder.
-            device: Where the parameters shall live.
-            shape: Of the observations that it shall encode; None takes the folder's.
+            device: Of the parameters.
+            shape: Of the observations to encode; None takes the folder's.
 
         Raises:
             ValueError: If there is no latent, it is damaged, or it is for another shape.
@@ -286,7 +296,7 @@ class FittedLatent:
         if shape is not None and saved != tuple(shape):
             raise ValueError(
                 f"the latent in {folder} encodes observations of shape {saved}, these have shape "
-                f"{tuple(shape)}; fit one to them, or make the environment's images alike"
+                f"{tuple(shape)}; fit one to them, or use an environment with images like these"
             )
         model = LATENTS.make(state["model"])
         latent = cls(model.with_shape(saved), torch.Generator().manual_seed(0), device)
@@ -299,9 +309,12 @@ class FittedLatent:
         x = self._standardised(self._rows(rows), self.shift, self.scale)
         return self.model.encode(self.vector, x)
 
-    def _shown(self, z: Frames) -> Tensor:
-        codes = as_tensor(z, images=False).to(self.device)
-        y = self.model.decode(self.vector, codes)
+    def _decoded(self, z: Frames) -> Tensor:
+        if not isinstance(self.model, Decoder):
+            raise ValueError(
+                f"{type(self.model).__name__} has no decoder; use a model with decode, such as vae"
+            )
+        y = self.model.decode(self.vector, as_tensor(z, images=False).to(self.device))
         return y / self.scale + self.shift if self._of_vectors else y
 
     @property
@@ -338,3 +351,38 @@ class FittedLatent:
             starts = range(0, len(flat), CHUNK)
             y = torch.cat([function(flat[start : start + CHUNK]) for start in starts])
         return y.reshape(*lead, *y.shape[1:])
+
+
+class _Rows(NamedTuple):
+    """The rows of frames that batches are drawn from.
+
+    Attributes:
+        number: How many frames there are.
+        pairs: Rows with a successor, and the successors, `(2, M)`; None for models that read one
+            frame at a time.
+    """
+
+    number: int
+    pairs: NDArray[np.integer[Any]] | None
+
+    @classmethod
+    def of(
+        cls, model: LatentModel, number: int, next_rows: NDArray[np.integer[Any]] | None
+    ) -> _Rows:
+        """Those that a model reads; raises a ValueError if it lacks its successors."""
+        if not getattr(model, "reads_next", False):
+            return cls(number, None)
+        if next_rows is None or len(next_rows) != number or not (next_rows >= 0).any():
+            raise ValueError(
+                f"{type(model).__name__} reads pairs of frames that follow each other: give "
+                f"next_rows, the row of the frame after each of the {number} frames or -1"
+            )
+        first = np.flatnonzero(next_rows >= 0)
+        return cls(number, np.stack([first, next_rows[first]]))
+
+    def draw(self, count: int, generator: torch.Generator) -> list[NDArray[np.integer[Any]]]:
+        """Rows `(count,)`, with replacement, and those of their successors where there are any."""
+        if self.pairs is None:
+            return [torch.randint(self.number, (count,), generator=generator).numpy()]
+        drawn = torch.randint(self.pairs.shape[1], (count,), generator=generator).numpy()
+        return list(self.pairs[:, drawn])

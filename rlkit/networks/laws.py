@@ -52,20 +52,20 @@ def wrong_parameters(model: Any, vector: Tensor) -> str | None:
     return None
 
 
-def wrong_loss(loss: Loss, vector: Tensor, metric: str) -> str | None:
+def wrong_loss(loss: Loss, vector: Tensor, metric: str | None) -> str | None:
     """What is wrong with a seeded loss `vector -> (loss, metrics)`.
 
     Args:
         loss: Draws from a generator with the same seed in every call.
         vector: Parameters.
-        metric: What the metrics must hold.
+        metric: What the metrics must hold; None for nothing.
     """
     (one, metrics), (two, _) = loss(vector), loss(vector)
     if one.shape != () or not one.isfinite():
         return f"the loss is {one}, not one finite number"
     if not torch.equal(one, two):
         return f"two losses with the same generator are {float(one)} and {float(two)}"
-    if metric not in metrics:
+    if metric is not None and metric not in metrics:
         return f"the metrics {sorted(metrics)} hold no {metric}"
     found = loss(vector.clone().requires_grad_())[1]
     attached = [name for name, value in found.items() if value.requires_grad]

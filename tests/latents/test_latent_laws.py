@@ -1,12 +1,16 @@
 """Every latent model keeps the laws, and each law is broken by a model made to break it."""
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 
-from rlkit.latents import LATENTS, PCA, VAE, Autoencoder, check_latent
+from rlkit.latents import LATENTS, PCA, VAE, Autoencoder, FittedLatent, check_latent
 from rlkit.latents.check import LAWS, Observations
+from rlkit.latents.networks import EncoderDecoder
+from rlkit.networks.mlp import part_of
 
 PRESETS = {
     "pca": PCA(dims=3),
@@ -55,7 +59,7 @@ MISTAKES = {
     "scale negative": lambda mean, scale: (mean, -scale),
     "not a number": lambda mean, scale: (mean * torch.nan, scale),
     "normalised over rows": lambda mean, scale: (mean - mean.mean(0), scale),
-    "codes are sampled": lambda mean, scale: (mean + scale * torch.randn(mean.shape), scale),
+    "latents are sampled": lambda mean, scale: (mean + scale * torch.randn(mean.shape), scale),
 }
 
 
@@ -106,6 +110,101 @@ class Spoilt(VAE):
 
 
 @dataclass(frozen=True)
+class Contrastive(EncoderDecoder):
+    """Tells the next observation from those of other rows; it has no decoder.
+
+    Source: van den Oord et al. 2018, equation 4, with the negative squared distance as the score.
+    """
+
+    dims: int = 3
+    hidden: tuple[int, ...] = (16,)
+    channels: tuple[int, ...] = (4, 4, 4)
+    spatial: bool = False
+    shape: tuple[int, ...] = ()
+    blind: bool = False
+
+    reads_next: ClassVar[bool] = True
+
+    def shapes(self):
+        return {f"encoder.{name}": shape for name, shape in self.encoder.shapes().items()}
+
+    def fill(self, views, generator):
+        self.encoder.fill(part_of(views, "encoder"), generator)
+
+    def encode(self, vector, x):
+        z = self._encoded(vector, self.read(x))
+        return z, torch.zeros_like(z)
+
+    def loss(self, vector, x, generator, step, next_x):
+        z, later = self.encode(vector, x)[0], self.encode(vector, x if self.blind else next_x)[0]
+        scores = -torch.cdist(z, later).square()
+        loss = torch.nn.functional.cross_entropy(scores, torch.arange(len(z)))
+        return loss, {"contrast": loss.detach()}
+
+
+@dataclass(frozen=True)
+class Slow(Autoencoder):
+    """An autoencoder whose latents change little from one observation to the next."""
+
+    dims: int = 3
+
+    reads_next: ClassVar[bool] = True
+
+    def loss(self, vector, x, generator, step, next_x):
+        loss, metrics = super().loss(vector, x, generator, step)
+        step = self.encode(vector, next_x)[0] - self.encode(vector, x)[0]
+        slowness = step.square().sum(1).mean()
+        return loss + slowness, metrics | {"slowness": slowness.detach()}
+
+
+@pytest.mark.parametrize("model", [Contrastive(), Slow()], ids=["contrastive", "slow"])
+@pytest.mark.parametrize("shape", [(32, 32, 3), (7,)])
+def test_models_that_compare_neighbours_keep_the_laws(model, shape):
+    check_latent(model.with_shape(shape))
+
+
+def test_a_loss_that_ignores_what_follows_is_found():
+    with pytest.raises(ValueError, match="breaks the law 'a loss of neighbours reads them'"):
+        check_latent(Contrastive(blind=True).with_shape((7,)))
+
+
+def walks(episodes=20, steps=10):
+    """Vectors `(N, 4)` of short random walks, and the row after each or -1."""
+    rng = np.random.default_rng(0)
+    walk = rng.normal(size=(episodes, 1, 4)) + rng.normal(0, 0.1, (episodes, steps, 4)).cumsum(1)
+    rows = np.arange(episodes * steps).reshape(episodes, steps) + 1
+    rows[:, -1] = -1
+    return walk.reshape(-1, 4).astype(np.float32), rows.ravel()
+
+
+def test_neighbours_of_one_episode_are_compared():
+    frames, next_rows = walks()
+    seen = []
+
+    class Recording(Contrastive):
+        def loss(self, vector, x, generator, step, next_x):
+            seen.append((x, next_x))
+            return super().loss(vector, x, generator, step, next_x)
+
+    latent = FittedLatent(Recording(shape=(4,)), torch.Generator().manual_seed(0))
+    fit = {"steps": 300, "batch_size": 16, "generator": torch.Generator().manual_seed(1)}
+    losses = [float(m["loss"]) for m in latent.fit(frames, next_rows=next_rows, **fit)]
+    assert np.mean(losses[-20:]) < 0.7 * np.mean(losses[:20])
+    assert not latent.decodes
+    with pytest.raises(ValueError, match="Recording has no decoder"):
+        latent.decode(latent.encode(frames))
+    standard = (frames - latent.shift.numpy()) * latent.scale.numpy()
+    first = np.flatnonzero(next_rows >= 0)
+    both = np.concatenate([standard[first], standard[next_rows[first]]], 1)
+    pairs = {tuple(row) for row in both.round(4)}
+    x, after = seen[0]
+    assert {tuple(np.round(row, 4)) for row in torch.cat([x, after], 1).numpy()} <= pairs
+    for wrong in (None, next_rows[:-1], np.full(len(frames), -1)):
+        with pytest.raises(ValueError, match="Recording reads pairs of frames"):
+            latent.fit(frames, next_rows=wrong, **fit)
+
+
+@dataclass(frozen=True)
 class SpoiltPCA(PCA):
     """Components whose closed form gives others."""
 
@@ -125,10 +224,10 @@ class SpoiltPCA(PCA):
         ("not a number", "it has the shapes that it promises"),
         ("channels first", "it has the shapes that it promises"),
         ("observations centred in place", "it never writes to what it reads"),
-        ("codes are sampled", "codes are the same every time"),
+        ("latents are sampled", "latents are the same every time"),
         ("normalised over rows", "rows are separate"),
-        ("bytes are not scaled", "images are bytes or shares of one"),
-        ("images in [-1, 1]", "images are bytes or shares of one"),
+        ("bytes are not scaled", "images are bytes or floats in [0, 1]"),
+        ("images in [-1, 1]", "images are bytes or floats in [0, 1]"),
         ("noise of its own", "the loss follows its generator"),
         ("metrics attached", "the loss follows its generator"),
         ("no reconstruction", "the loss follows its generator"),
@@ -146,7 +245,9 @@ def test_each_law_finds_the_model_that_breaks_it(mistake, law):
 
 
 def test_laws_are_broken_by_name():
-    with pytest.raises(ValueError, match="Spoilt breaks the law 'rows are separate': codes of row"):
+    with pytest.raises(
+        ValueError, match="Spoilt breaks the law 'rows are separate': latents of row"
+    ):
         check_latent(Spoilt(dims=3, mistake="normalised over rows"))
     with pytest.raises(ValueError, match=r"Spoilt breaks .*promises': with_shape.* gave a model"):
         check_latent(Spoilt(dims=3, mistake="shape forgotten"))
