@@ -1,4 +1,4 @@
-"""What a code is worth: what can be read from it, how much of it is used, how it is laid out."""
+"""Measures of latents: what can be read from them, how many dimensions are used, distances."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ BINS = 20
 
 
 def linear_probe(
-    codes_train: Array, truth_train: Array, codes_test: Array, truth_test: Array
+    latents_train: Array, truth_train: Array, latents_test: Array, truth_test: Array
 ) -> NDArray[np.float64]:
-    """How much of the truth a linear map reads from codes it has not seen.
+    """How much of the truth a linear map predicts from held-out latents.
 
-    Ridge regression on standardised codes, with so little weight on the ridge that it only keeps
-    unused dimensions from spoiling the solution.
+    Ridge regression on standardised latents, with a penalty so small that it only regularises
+    unused dimensions.
 
     Args:
-        codes_train: `(N, D)`, the map is fitted to these.
+        latents_train: `(N, D)`, the map is fitted to these.
         truth_train: `(N, K)`; an angle belongs in as sine and cosine.
-        codes_test: `(M, D)`, it is judged on these.
+        latents_test: `(M, D)`, it is scored on these.
         truth_test: `(M, K)`.
 
     Returns:
@@ -32,10 +32,10 @@ def linear_probe(
     Raises:
         ValueError: If a true dimension does not vary in the test.
     """
-    mean, deviation = codes_train.mean(0), codes_train.std(0) + 1e-12
+    mean, deviation = latents_train.mean(0), latents_train.std(0) + 1e-12
     design, unseen = (
-        np.column_stack([(codes - mean) / deviation, np.ones(len(codes))]).astype(np.float64)
-        for codes in (codes_train, codes_test)
+        np.column_stack([(latents - mean) / deviation, np.ones(len(latents))]).astype(np.float64)
+        for latents in (latents_train, latents_test)
     )
     truth_train, truth_test = (np.asarray(t, np.float64) for t in (truth_train, truth_test))
     ridge = RIDGE * len(design) * np.eye(design.shape[1])
@@ -49,59 +49,60 @@ def linear_probe(
 
 
 def active_units(means: Array, threshold: float = 0.01) -> NDArray[np.bool_]:
-    """Which dimensions `(D,)` of codes `(N, D)` say anything: their mean varies over the data.
+    """Which dimensions `(D,)` of latents `(N, D)` are used: their mean varies over the data.
 
-    Source: Burda et al. 2016, section 4.2, with its threshold on the variance. It is made for
-    models with a unit prior; codes of others have no scale of their own.
+    Source: Burda et al. 2016, section 4.2, with its threshold on the variance. It is for models
+    with a unit prior; latents of others have no scale of their own.
     """
     active: NDArray[np.bool_] = means.var(0) > threshold
     return active
 
 
 def kl_per_dim(mean: Array, scale: Array) -> NDArray[np.float64]:
-    """Divergence from the standard normal in nats, per dimension `(D,)`, over codes `(N, D)`."""
+    """Divergence from the standard normal in nats, per dimension `(D,)`, over latents `(N, D)`."""
     mean, scale = np.asarray(mean, np.float64), np.asarray(scale, np.float64)
     divergence: NDArray[np.float64] = ((mean**2 + scale**2 - 1) / 2 - np.log(scale)).mean(0)
     return divergence
 
 
-def disentanglement(codes: Array, truth: Array) -> float:
-    """The mutual information gap: whether each true dimension lies in one dimension of the code.
+def disentanglement(latents: Array, truth: Array) -> float:
+    """The mutual information gap: whether each true dimension lies in one dimension of the latent.
 
-    For each true dimension, the information that the best dimension of the code has about it, less
-    that of the second best, as a share of what there is to know; then the mean. 1 is perfect, 0 is
-    what any rotation of two codes by 45 degrees gives.
+    For each true dimension, the mutual information with the best dimension of the latent, less
+    that with the second best, as a share of its entropy; then the mean. 1 is perfect; latents whose
+    dimensions are rotated by 45 degrees score 0.
 
-    Source: Chen et al. 2018, equation 6, with codes in 20 bins as in Locatello et al. 2019. Here
-    the bins hold equal counts instead of being equally wide, so that a stretched code scores the
-    same.
+    Source: Chen et al. 2018, equation 6, with latents in 20 bins as in Locatello et al. 2019. Here
+    the bins hold equal counts instead of being equally wide, so that a
+    rescaled latent scores the same.
 
     Args:
-        codes: `(N, D)`; a few thousand rows, for chance agreement in bins counts as information.
+        latents: `(N, D)`; a few thousand rows, because chance agreement in bins counts as
+            information.
         truth: `(N, K)`, continuous.
 
     Raises:
         ValueError: If there are fewer than two dimensions to compare, or a true one is constant.
     """
-    if codes.shape[1] < 2:
-        raise ValueError(f"a gap needs two dimensions or more, got codes {codes.shape}")
-    binned = [_bins(column) for column in np.asarray(codes).T]
+    if latents.shape[1] < 2:
+        raise ValueError(f"a gap needs two dimensions or more, got latents {latents.shape}")
+    binned = [_bins(column) for column in np.asarray(latents).T]
     gaps = []
     for k, column in enumerate(np.asarray(truth).T):
         bins = _bins(column)
         entropy = _information(bins, bins)
         if entropy == 0:
             raise ValueError(f"the true dimension {k} does not vary; leave it out")
-        first, second = sorted((_information(code, bins) for code in binned), reverse=True)[:2]
+        first, second = sorted((_information(part, bins) for part in binned), reverse=True)[:2]
         gaps.append((first - second) / entropy)
     return float(np.mean(gaps))
 
 
-def distance_correlation(codes: Array, truth: Array, pairs: NDArray[np.integer[Any]]) -> float:
-    """Whether what is near in code is near in truth: Spearman's correlation over pairs.
+def distance_correlation(latents: Array, truth: Array, pairs: NDArray[np.integer[Any]]) -> float:
+    """Spearman's correlation of distances between latents with true distances, over pairs.
 
     Args:
-        codes: `(N, D)`.
+        latents: `(N, D)`.
         truth: `(N, K)`, in one unit, metres say.
         pairs: Rows to compare, `(P, 2)`.
 
@@ -109,7 +110,7 @@ def distance_correlation(codes: Array, truth: Array, pairs: NDArray[np.integer[A
         In [-1, 1]; NaN where one of the distances is the same for all pairs.
     """
     one, two = np.asarray(pairs).T
-    ranks = [_ranks(np.linalg.norm(rows[one] - rows[two], axis=1)) for rows in (codes, truth)]
+    ranks = [_ranks(np.linalg.norm(rows[one] - rows[two], axis=1)) for rows in (latents, truth)]
     near, far = (rank - rank.mean() for rank in ranks)
     scale = np.sqrt((near**2).sum() * (far**2).sum())
     return float((near * far).sum() / scale) if scale > 0 else float("nan")
@@ -141,15 +142,15 @@ def _ranks(values: Array) -> NDArray[np.float64]:
 
 
 def nearness(near: Array, far: Array) -> tuple[float, float]:
-    """The distance that tells near pairs from far ones best.
+    """The distance that separates near pairs from far ones best.
 
     Args:
-        near: Distances between codes of observations that are near each other, `(M,)`.
-        far: Distances between codes of any two observations, `(N,)`.
+        near: Distances between latents of observations that are near each other, `(M,)`.
+        far: Distances between latents of any two observations, `(N,)`.
 
     Returns:
         The threshold, and its balanced accuracy: the mean share of pairs on the right side, 0.5
-        where codes tell nothing and 1 where they tell all.
+        without any separation and 1 with a perfect one.
 
     Raises:
         ValueError: If there are no pairs, or all distances are the same.
@@ -159,7 +160,7 @@ def nearness(near: Array, far: Array) -> tuple[float, float]:
     distances = np.unique(np.concatenate([near, far]).astype(np.float64))
     if len(distances) < 2:
         raise ValueError(
-            f"all pairs of codes are {distances[0]:.6g} apart, so no distance tells near from far: "
+            f"all pairs of latents are {distances[0]:.6g} apart, so no distance separates them: "
             f"fit the latent model for longer, or with a lower beta"
         )
     between = (distances[1:] + distances[:-1]) / 2

@@ -139,10 +139,12 @@ class Imagination:
     def pictures(self) -> Array | None:
         """Decoded goals as the agent draws them now, `(SHOWN, H, W, C)` in [0, 1], to look at.
 
-        None where nothing was visited yet, or codes are of vectors. Training does not notice.
+        None where nothing was visited yet, the latent model has no decoder, or observations are
+        vectors. It does not affect training.
         """
         visits = self.plan.source == "visited"
-        if len(self.latent.shape) != 3 or (visits and len(self.storage or ()) == 0):
+        shows = self.latent.decodes and len(self.latent.shape) == 3
+        if not shows or (visits and len(self.storage or ()) == 0):
             return None
         rng = np.random.default_rng(0)
         skewed = visits and self.plan.skew != 0

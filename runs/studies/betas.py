@@ -50,7 +50,7 @@ def latent_facts(run: Path, env: str, factor: str) -> Facts:
         factor: The true state variables that are predicted from latents.
     """
     latent, frames = agents_latent(run), held_out_frames(env, make)
-    found = scores(latent, frames, *latent.posterior(frames.pictures))
+    found = scores(latent, frames, *latent.posterior(frames.images))
     probe = found["factors"][factor]
     return {
         "explained": found["explained"],

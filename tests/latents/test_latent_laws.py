@@ -6,11 +6,10 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from contrastive import Contrastive
 
 from rlkit.latents import LATENTS, PCA, VAE, Autoencoder, FittedLatent, check_latent
 from rlkit.latents.check import LAWS, Observations
-from rlkit.latents.networks import EncoderDecoder
-from rlkit.networks.mlp import part_of
 
 PRESETS = {
     "pca": PCA(dims=3),
@@ -107,39 +106,6 @@ class Spoilt(VAE):
         if self.mistake == "per row":
             loss = loss.expand(len(x))
         return loss, metrics
-
-
-@dataclass(frozen=True)
-class Contrastive(EncoderDecoder):
-    """Tells the next observation from those of other rows; it has no decoder.
-
-    Source: van den Oord et al. 2018, equation 4, with the negative squared distance as the score.
-    """
-
-    dims: int = 3
-    hidden: tuple[int, ...] = (16,)
-    channels: tuple[int, ...] = (4, 4, 4)
-    spatial: bool = False
-    shape: tuple[int, ...] = ()
-    blind: bool = False
-
-    reads_next: ClassVar[bool] = True
-
-    def shapes(self):
-        return {f"encoder.{name}": shape for name, shape in self.encoder.shapes().items()}
-
-    def fill(self, views, generator):
-        self.encoder.fill(part_of(views, "encoder"), generator)
-
-    def encode(self, vector, x):
-        z = self._encoded(vector, self.read(x))
-        return z, torch.zeros_like(z)
-
-    def loss(self, vector, x, generator, step, next_x):
-        z, later = self.encode(vector, x)[0], self.encode(vector, x if self.blind else next_x)[0]
-        scores = -torch.cdist(z, later).square()
-        loss = torch.nn.functional.cross_entropy(scores, torch.arange(len(z)))
-        return loss, {"contrast": loss.detach()}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Figures of a latent model: what it shows, imagines and keeps apart."""
+"""Figures of a latent model: reconstructions, samples, and how latents are distributed."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ from rlkit.experiment.plots import COLOURS, COLUMNS, picture_sheet, remove_spine
 from rlkit.latents import FittedLatent, active_units, kl_per_dim
 
 Array = NDArray[np.floating[Any]]
-Pictures = NDArray[Any]
+Images = NDArray[Any]
 _TRAVERSED = 10  # dimensions
 _REACH = 2.5  # standard deviations to either side
 _USED, _IDLE = COLOURS[0], "#c9c9c6"
 
 
-def reconstructions(latent: FittedLatent, pictures: Pictures) -> Figure:
-    """Pictures `(N, H, W, C)` above what is decoded of their codes, two blocks of 12."""
-    chosen = pictures[np.linspace(0, len(pictures) - 1, 2 * COLUMNS).astype(int)]
+def reconstructions(latent: FittedLatent, images: Images) -> Figure:
+    """Images `(N, H, W, C)` above their reconstructions, two blocks of 12."""
+    chosen = images[np.linspace(0, len(images) - 1, 2 * COLUMNS).astype(int)]
     shown = latent.decode(latent.encode(chosen))
     rows = [
         *(chosen[:COLUMNS] / 255, shown[:COLUMNS]),
         *(chosen[COLUMNS:] / 255, shown[COLUMNS:]),
     ]
     return picture_sheet(
-        rows, ["seen", "decoded"] * 2, "Held-out pictures, and what their codes decode to"
+        rows, ["image", "decoded"] * 2, "Held-out images and their reconstructions"
     )
 
 
-def prior_samples(latent: FittedLatent, codes: Array, deviations: Array, seed: int = 0) -> Figure:
-    """What codes drawn at random decode to; from the codes' own spread without a prior."""
+def prior_samples(latent: FittedLatent, latents: Array, deviations: Array, seed: int = 0) -> Figure:
+    """Decoded random latents; without a prior, from a Gaussian fitted to the latents."""
     rng = np.random.default_rng(seed)
     count = 4 * COLUMNS
     z = rng.standard_normal((count, latent.dims))
     title = "Decoded samples of the prior N(0, 1)"
     if not (deviations > 0).all():
-        mean, covariance = codes.mean(0), np.atleast_2d(np.cov(codes.T))
+        mean, covariance = latents.mean(0), np.atleast_2d(np.cov(latents.T))
         z = rng.multivariate_normal(mean, covariance, count)
-        title = "No prior: decoded samples of a Gaussian fitted to the codes"
+        title = "No prior: decoded samples of a Gaussian fitted to the latents"
     shown = latent.decode(z.astype(np.float32))
     return picture_sheet(list(shown.reshape(4, COLUMNS, *latent.shape)), [""] * 4, title)
 
 
-def traversals(latent: FittedLatent, codes: Array, deviations: Array) -> Figure:
-    """What changes along each dimension, around the held-out picture nearest to the codes' mean."""
-    amount, name = _amounts(codes, deviations)
+def traversals(latent: FittedLatent, latents: Array, deviations: Array) -> Figure:
+    """What changes along each dimension, around the held-out image nearest to the mean."""
+    amount, name = _amounts(latents, deviations)
     order = np.argsort(-amount)[:_TRAVERSED]
-    scale = codes.std(0)
-    offset = (codes - codes.mean(0)) / (scale + 1e-9)
-    middle = codes[np.argmin((offset**2).sum(1))]
+    scale = latents.std(0)
+    offset = (latents - latents.mean(0)) / (scale + 1e-9)
+    middle = latents[np.argmin((offset**2).sum(1))]
     steps = np.linspace(-_REACH, _REACH, COLUMNS - 1)
     rows = []
     for dim in order:
         z = np.repeat(middle[None], len(steps), 0)
-        z[:, dim] = codes[:, dim].mean() + steps * scale[dim]
+        z[:, dim] = latents[:, dim].mean() + steps * scale[dim]
         rows.append(latent.decode(z.astype(np.float32)))
     labels = [f"{dim}: {amount[dim]:.2g}" for dim in order]
     return picture_sheet(
@@ -67,11 +67,11 @@ def traversals(latent: FittedLatent, codes: Array, deviations: Array) -> Figure:
     )
 
 
-def dimensions(codes: Array, deviations: Array) -> Figure:
-    """How much each dimension says: divergence from the prior, or variance without one."""
-    amount, name = _amounts(codes, deviations)
+def dimensions(latents: Array, deviations: Array) -> Figure:
+    """How much each dimension is used: divergence from the prior, or variance without one."""
+    amount, name = _amounts(latents, deviations)
     has_prior = bool((deviations > 0).all())
-    used = active_units(codes) if has_prior else np.ones(len(amount), np.bool_)
+    used = active_units(latents) if has_prior else np.ones(len(amount), np.bool_)
     order = np.argsort(-amount)
     figure, axes = _axes((max(5.0, 2 + 0.28 * len(order)), 3.6))
     axes.bar(
@@ -81,14 +81,14 @@ def dimensions(codes: Array, deviations: Array) -> Figure:
     title = f"{len(order)} dimensions"
     if has_prior:
         title = f"{used.sum()} of {len(used)} active (blue), {amount.sum():.1f} nats in all"
-    axes.set(xlabel="dimension of the code", ylabel=name, title=title)
+    axes.set(xlabel="dimension of the latent", ylabel=name, title=title)
     remove_spines(axes)
     return figure
 
 
-def distance_figure(codes: Array, truth: Array, name: str) -> Figure:
-    """Distances between codes against distances in truth, for random pairs."""
-    near, far, correlation = distances(codes, truth)
+def distance_figure(latents: Array, truth: Array, name: str) -> Figure:
+    """Distances between latents against true distances, for random pairs."""
+    near, far, correlation = distances(latents, truth)
     figure, axes = _axes((5.2, 4.2))
     axes.scatter(far, near, s=5, color=_USED, alpha=0.25, linewidths=0)
     edges = np.quantile(far, np.linspace(0, 1, 13))
@@ -97,8 +97,8 @@ def distance_figure(codes: Array, truth: Array, name: str) -> Figure:
     axes.plot(*np.transpose(middles), color=COLOURS[1], linewidth=2, label="median")
     axes.set(
         xlabel=f"true distance: {name}",
-        ylabel="distance between codes",
-        title=f"Is what is near in code near in truth? Spearman {correlation:.2f}",
+        ylabel="distance between latents",
+        title=f"Distances of latents and true distances: Spearman {correlation:.2f}",
     )
     axes.set_ylim(0, None)
     axes.legend(frameon=False, loc="lower right")
@@ -106,9 +106,9 @@ def distance_figure(codes: Array, truth: Array, name: str) -> Figure:
     return figure
 
 
-def embedding(codes: Array, truth: Array | None, name: str) -> Figure:
-    """The two widest directions of the codes `(N, D)`, coloured by up to four true numbers."""
-    centred = codes - codes.mean(0)
+def embedding(latents: Array, truth: Array | None, name: str) -> Figure:
+    """The first two principal components of latents, coloured by up to four true numbers."""
+    centred = latents - latents.mean(0)
     _, lengths, directions = np.linalg.svd(centred, full_matrices=False)
     share = (lengths[:2] ** 2).sum() / (lengths**2).sum()
     flat = centred @ directions[:2].T
@@ -129,14 +129,14 @@ def embedding(codes: Array, truth: Array | None, name: str) -> Figure:
             bar.outline.set_visible(False)
             axes.set_title(f"{name}, number {i}", fontsize=10)
         remove_spines(axes)
-    figure.suptitle(f"Codes along their two widest directions ({share:.0%} of their variance)")
+    figure.suptitle(f"First two principal components of latents ({share:.0%} of their variance)")
     return figure
 
 
-def _amounts(codes: Array, deviations: Array) -> tuple[Array, str]:
+def _amounts(latents: Array, deviations: Array) -> tuple[Array, str]:
     if (deviations > 0).all():
-        return kl_per_dim(codes, deviations), "KL in nats"
-    return codes.var(0).astype(np.float64), "variance"
+        return kl_per_dim(latents, deviations), "KL in nats"
+    return latents.var(0).astype(np.float64), "variance"
 
 
 def _axes(size: tuple[float, float]) -> tuple[Figure, Any]:

@@ -1,4 +1,4 @@
-"""What a latent model is worth on frames that it has not seen, as numbers."""
+"""Scores of a latent model on held-out frames."""
 
 from __future__ import annotations
 
@@ -28,20 +28,23 @@ _SECONDS = 0.2  # that each throughput is measured for
 Array = NDArray[np.floating[Any]]
 
 
-def scores(latent: FittedLatent, frames: Frames, codes: Array, deviations: Array) -> dict[str, Any]:
-    """Everything that can be said in numbers, as JSON values.
+def scores(
+    latent: FittedLatent, frames: Frames, latents: Array, deviations: Array
+) -> dict[str, Any]:
+    """All scores, as JSON values.
 
-    `error` is the mean squared error of a number in [0, 1], `explained` the share of the pictures'
-    variance that is not lost. Under `factors`, two probes read the truth from codes; each is
-    fitted to the first half of the frames and scored by its R2 on the second.
+    `error` is the mean squared error of a number in [0, 1], `explained` the share of the images'
+    variance that is explained; both are None without a decoder. Under `factors`, two probes predict
+    the true factors from latents; each is fitted to the first half of the frames and scored by its
+    R2 on the second.
 
     Args:
         latent: The latent.
         frames: Held out, `(N, H, W, C)`.
-        codes: Their mean codes `(N, D)`.
-        deviations: Those of the codes `(N, D)`; 0 where the model has none.
+        latents: Their mean latents `(N, D)`.
+        deviations: Those of the latents `(N, D)`; 0 where the model has none.
     """
-    error, explained = _reconstruction(latent, frames)
+    error, explained = _reconstruction(latent, frames) if latent.decodes else (None, None)
     has_prior = bool((deviations > 0).all())
     return {
         "model": LATENTS.describe(latent.model),
@@ -51,34 +54,34 @@ def scores(latent: FittedLatent, frames: Frames, codes: Array, deviations: Array
         "frames": len(frames),
         "error": error,
         "explained": explained,
-        "active_units": int(active_units(codes).sum()) if has_prior else None,
-        "kl_per_dim": kl_per_dim(codes, deviations).tolist() if has_prior else None,
-        "variance_per_dim": codes.var(0).tolist(),
-        "factors": {name: _factor(codes, truth) for name, truth in frames.factors.items()},
+        "active_units": int(active_units(latents).sum()) if has_prior else None,
+        "kl_per_dim": kl_per_dim(latents, deviations).tolist() if has_prior else None,
+        "variance_per_dim": latents.var(0).tolist(),
+        "factors": {name: _factor(latents, truth) for name, truth in frames.factors.items()},
         "encoding": throughput(latent, frames),
     }
 
 
 def neighbour_probe(
-    codes_train: Array, truth_train: Array, codes_test: Array, truth_test: Array
+    latents_train: Array, truth_train: Array, latents_test: Array, truth_test: Array
 ) -> NDArray[np.float64]:
-    """How much of the truth the nearest codes tell, however bent the code lies: R2 `(K,)`.
+    """How well the nearest latents predict the truth, which need not be linear: R2 `(K,)`.
 
-    The mean over the 8 nearest codes, weighted by one over their distance. Codes are compared as
-    they are: their own scale tells dimensions that are used from those that are not.
+    The mean over the 8 nearest latents, weighted by one over their distance. Latents are not
+    standardised: their own scale separates used dimensions from unused ones.
 
     Args:
-        codes_train: `(N, D)`, whose truth is known.
+        latents_train: `(N, D)`, whose truth is known.
         truth_train: `(N, K)`.
-        codes_test: `(M, D)`.
+        latents_test: `(M, D)`.
         truth_test: `(M, K)`.
     """
     guess = np.empty(truth_test.shape)
-    squares = (codes_train**2).sum(1)
-    for start in range(0, len(codes_test), _CHUNK):
-        rows = codes_test[start : start + _CHUNK]
-        distance = squares - 2 * rows @ codes_train.T + (rows**2).sum(1, keepdims=True)
-        near = np.argpartition(distance, min(NEIGHBOURS, len(codes_train)) - 1)[:, :NEIGHBOURS]
+    squares = (latents_train**2).sum(1)
+    for start in range(0, len(latents_test), _CHUNK):
+        rows = latents_test[start : start + _CHUNK]
+        distance = squares - 2 * rows @ latents_train.T + (rows**2).sum(1, keepdims=True)
+        near = np.argpartition(distance, min(NEIGHBOURS, len(latents_train)) - 1)[:, :NEIGHBOURS]
         squared = np.take_along_axis(distance, near, 1).clip(0)
         weight = 1 / (np.sqrt(squared) + 1e-6)
         weight /= weight.sum(1, keepdims=True)
@@ -88,22 +91,22 @@ def neighbour_probe(
     return score
 
 
-def distances(codes: Array, truth: Array) -> tuple[Array, Array, float]:
-    """Distances in code and in truth between random pairs `(P,)`, and Spearman's correlation."""
-    pairs = np.random.default_rng(0).integers(len(codes), size=(PAIRS, 2))
+def distances(latents: Array, truth: Array) -> tuple[Array, Array, float]:
+    """Distances of latents and true ones `(P,)` of random pairs, and Spearman's correlation."""
+    pairs = np.random.default_rng(0).integers(len(latents), size=(PAIRS, 2))
     one, two = pairs[pairs[:, 0] != pairs[:, 1]].T
-    near, far = (np.linalg.norm(rows[one] - rows[two], axis=1) for rows in (codes, truth))
-    return near, far, distance_correlation(codes, truth, np.stack([one, two], 1))
+    near, far = (np.linalg.norm(rows[one] - rows[two], axis=1) for rows in (latents, truth))
+    return near, far, distance_correlation(latents, truth, np.stack([one, two], 1))
 
 
 def throughput(latent: FittedLatent, frames: Frames) -> dict[str, Any]:
     """Frames per second through `encode`, and through its network alone.
 
-    The network alone has its batch in place already, as floats; what `encode` adds are the checks,
-    the conversion of bytes and the copies.
+    The network alone reads a batch of floats that is on the device; `encode` adds the checks, the
+    conversion of bytes and the copies.
     """
-    pictures = np.array(frames.pictures[:_CHUNK])
-    floats = torch.from_numpy(pictures).to(latent.device).float() / 255
+    images = np.array(frames.images[:_CHUNK])
+    floats = torch.from_numpy(images).to(latent.device).float() / 255
     network = getattr(latent.model, "encoder", None)
 
     def bare() -> None:
@@ -114,9 +117,9 @@ def throughput(latent: FittedLatent, frames: Frames) -> dict[str, Any]:
                 network(latent.vector[: network.size], floats)
 
     return {
-        "frames_per_s": round(_rate(lambda: latent.encode(pictures), latent) * len(pictures)),
-        "network_frames_per_s": round(_rate(bare, latent) * len(pictures)),
-        "batch_size": len(pictures),
+        "frames_per_s": round(_rate(lambda: latent.encode(images), latent) * len(images)),
+        "network_frames_per_s": round(_rate(bare, latent) * len(images)),
+        "batch_size": len(images),
         "device": str(latent.device),
         "threads": torch.get_num_threads(),
     }
@@ -141,10 +144,10 @@ def _reconstruction(latent: FittedLatent, frames: Frames) -> tuple[float, float]
     """Mean squared error, and the share of variance that is explained."""
     mean = np.zeros(latent.shape)
     for start in range(0, len(frames), _CHUNK):
-        mean += frames.pictures[start : start + _CHUNK].sum(0, dtype=np.float64) / 255 / len(frames)
+        mean += frames.images[start : start + _CHUNK].sum(0, dtype=np.float64) / 255 / len(frames)
     error = variance = 0.0
     for start in range(0, len(frames), _CHUNK):
-        rows = frames.pictures[start : start + _CHUNK]
+        rows = frames.images[start : start + _CHUNK]
         shares = rows / np.float32(255)
         error += float(((latent.decode(latent.encode(rows)) - shares) ** 2).sum(dtype=np.float64))
         variance += float(((shares - mean) ** 2).sum())
@@ -152,19 +155,19 @@ def _reconstruction(latent: FittedLatent, frames: Frames) -> tuple[float, float]
     return error / numbers, 1 - error / variance if variance else 0.0
 
 
-def _factor(codes: Array, truth: Array) -> dict[str, Any]:
+def _factor(latents: Array, truth: Array) -> dict[str, Any]:
     known = np.isfinite(truth).all(1)
-    codes, truth = codes[known].astype(np.float64), truth[known]
+    latents, truth = latents[known].astype(np.float64), truth[known]
     half = len(truth) // 2
     varies = (truth[:half].std(0) > 0) & (truth[half:].std(0) > 0)
     truth = truth[:, varies]
     found: dict[str, Any] = {"varies": varies.tolist(), "disentanglement": None}
     if not varies.any():
         return found | {"linear_r2": [], "neighbour_r2": [], "distance_correlation": None}
-    halves = codes[:half], truth[:half], codes[half:], truth[half:]
-    if codes.shape[1] > 1:
-        found["disentanglement"] = disentanglement(codes, truth)
-    *_, correlation = distances(codes, truth)
+    halves = latents[:half], truth[:half], latents[half:], truth[half:]
+    if latents.shape[1] > 1:
+        found["disentanglement"] = disentanglement(latents, truth)
+    *_, correlation = distances(latents, truth)
     return found | {
         "linear_r2": linear_probe(*halves).tolist(),
         "neighbour_r2": neighbour_probe(*halves).tolist(),

@@ -1,4 +1,4 @@
-"""Latent models trained and examined by themselves, without an agent."""
+"""Training and evaluation of latent models without an agent."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def train_latent(
     seed: int = 0,
     device: str = "auto",
 ) -> dict[str, Any]:
-    """Fits a latent model to frames, saves it and examines it on others.
+    """Fits a latent model to frames, saves it and evaluates it on held-out ones.
 
     Args:
         name: Of the model: `vae`, `my_pkg.mod:Class`.
@@ -54,10 +54,10 @@ def train_latent(
         batch_size: Frames per step.
         learning_rate: Adam's.
         seed: Of the frames, the first parameters and the batches.
-        device: Where it is computed; a GPU if there is one by default.
+        device: Of the computation; by default a GPU if there is one.
 
     Returns:
-        What the report says, the folder, and under `training` what was done.
+        The report, the folder, and the settings under `training`.
 
     Raises:
         ValueError: If the folder holds a latent, or model, settings or data are wrong; nothing is
@@ -71,14 +71,15 @@ def train_latent(
     train = training_frames(data, make, count, seed)
     held_out = held_out_frames(data, make, seed=seed)
     generator = torch.Generator().manual_seed(seed)
-    shaped = model.with_shape(train.pictures.shape[1:])
+    shaped = model.with_shape(train.images.shape[1:])
     latent = FittedLatent(shaped, generator, get_device(device))
     fit = latent.fit(
-        train.pictures,
+        train.images,
         steps=steps,
         batch_size=batch_size,
         learning_rate=learning_rate,
         generator=generator,
+        next_rows=train.next_rows,
     )
     path.mkdir(parents=True, exist_ok=True)
     at_once = hasattr(latent.model, "solve")
@@ -108,24 +109,24 @@ def report_latent(
     seed: int = 0,
     device: str = "auto",
 ) -> dict[str, Any]:
-    """Examines a saved latent on frames that it has not seen.
+    """Evaluates a saved latent model on held-out frames.
 
     Args:
         folder: What `train_latent` made, a folder that `FittedLatent.save` wrote, or an agent's
-            run, of which the newest checkpoint counts.
+            run, whose newest checkpoint is taken.
         data: As in `rlkit.analysis.latent.frames.held_out_frames`.
         make: Builds one environment from its id.
         out: Where the report goes; the folder by default, if it is not the latent's own, and for a
             run the folder `latent` in it.
         count: How many frames.
         seed: Of an environment's frames.
-        device: Where codes are computed.
+        device: Of the computation.
 
     Returns:
-        What the report says, and its folder.
+        The report, and its folder.
 
     Raises:
-        ValueError: If there is no latent, or the frames do not suit it.
+        ValueError: If there is no latent, or the frames have another shape.
     """
     if (folder / RECIPE).is_file():
         latent, usual = agents_latent(folder, get_device(device)), folder / LATENT
@@ -143,7 +144,7 @@ def report_latent(
 
 
 def agents_latent(run: Path, device: Any = "cpu") -> FittedLatent:
-    """The latent model that an agent sees by, from the newest checkpoint of its run.
+    """The latent model of an agent, from the newest checkpoint of its run.
 
     Raises:
         ValueError: If the run has no checkpoint, or its agent no latent model.
@@ -160,14 +161,17 @@ def agents_latent(run: Path, device: Any = "cpu") -> FittedLatent:
 
 
 def describe_report(found: dict[str, Any]) -> str:
-    """A few lines for people of what a report says."""
-    lines = [
-        f"held-out error {found['error']:.5f} per number, {found['explained']:.1%} of the "
-        f"pictures' variance explained"
-    ]
+    """A report in a few lines of text."""
+    facts = []
+    if found["error"] is not None:
+        facts.append(
+            f"held-out error {found['error']:.5f} per number, {found['explained']:.1%} of the "
+            f"images' variance explained"
+        )
     if found["active_units"] is not None:
         dims = len(found["kl_per_dim"])
-        lines[0] += f"; {found['active_units']} of {dims} dimensions active"
+        facts.append(f"{found['active_units']} of {dims} dimensions active")
+    lines = ["; ".join(facts)] if facts else []
     for name, factor in found["factors"].items():
         if factor["linear_r2"]:
             linear, near = (min(factor[f"{probe}_r2"]) for probe in ("linear", "neighbour"))
@@ -188,7 +192,7 @@ def _shown(number: float | None) -> str:
 
 
 def _run(fit: Any, steps: int, path: Path) -> float:
-    """Works a fit off; seconds that it took."""
+    """Runs a fit to its end; returns the seconds that it took."""
     began = time.monotonic()
     events = EventFile(path)
     every = max(1, steps // _POINTS)

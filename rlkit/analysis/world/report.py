@@ -196,9 +196,9 @@ def _figures(found: dict[str, Any], shown: ReportInput) -> dict[str, Figure]:
 
 
 def _open_loops(shown: ReportInput) -> dict[str, list[Any]]:
-    """Decoded forecasts by name, where codes can be decoded."""
+    """Decoded forecasts by name, where latents can be decoded."""
     latent = shown.data.latent
-    if latent is None:
+    if latent is None or not latent.decodes:
         return {}
     test = shown.benchmark.test
     past, truth = test.context_observation[shown.rows], test.future_observation[shown.rows]

@@ -12,7 +12,7 @@ from rlkit.experiment.run_folder import RunFolder
 MAZE = "rlkit/PointMaze-U-Pixels-v0"
 
 
-def pictures(count, shape=(32, 32, 3), seed=0):
+def images(count, shape=(32, 32, 3), seed=0):
     return np.random.default_rng(seed).integers(0, 256, (count, *shape), np.uint8)
 
 
@@ -35,7 +35,7 @@ def shades(env_id, **arguments):
 
 def test_frames_of_an_environment_tell_the_truth():
     frames = gather_frames(MAZE, make, 300, seed=3)
-    assert frames.pictures.shape == (300, 48, 48, 3)
+    assert frames.images.shape == (300, 48, 48, 3)
     assert {name: rows.shape for name, rows in frames.factors.items()} == {
         "position": (300, 2),
         "velocity": (300, 2),
@@ -44,20 +44,20 @@ def test_frames_of_an_environment_tell_the_truth():
     assert 200 < known.sum() < 300  # the others are pictures of goals, of which nothing is told
     with make(MAZE) as env:
         rule = env.unwrapped.rule
-    places = rule.goal_vector(frames.pictures[known])
+    places = rule.goal_vector(frames.images[known])
     assert np.abs(places - frames.factors["position"][known]).max() < 0.05
 
 
 def test_frames_of_an_environment_come_again_with_the_seed():
     one, two, other = (gather_frames(MAZE, make, 150, seed) for seed in (1, 1, 2))
-    assert np.array_equal(one.pictures, two.pictures)
-    assert not np.array_equal(one.pictures, other.pictures)
+    assert np.array_equal(one.images, two.images)
+    assert not np.array_equal(one.images, other.images)
 
 
 def test_what_is_held_out_of_an_environment_is_new():
     train, test = training_frames(MAZE, make, 150), held_out_frames(MAZE, make, 150)
-    seen = {picture.tobytes() for picture in train.pictures}
-    assert sum(picture.tobytes() in seen for picture in test.pictures) < 5
+    seen = {picture.tobytes() for picture in train.images}
+    assert sum(picture.tobytes() in seen for picture in test.images) < 5
 
 
 def test_pictures_of_goals_are_among_the_frames():
@@ -69,8 +69,15 @@ def test_pictures_of_goals_are_among_the_frames():
 
 def test_an_environment_without_a_vector_form_or_factors():
     frames = gather_frames("Shades-v0", shades, 200, seed=0)
-    assert frames.pictures.shape == (200, 32, 32, 1)
-    assert set(np.unique(frames.pictures)) == {0, 5, 10, 15}  # every fifth step
+    assert frames.images.shape == (200, 32, 32, 1)
+    assert set(np.unique(frames.images)) == {0, 5, 10, 15}  # every fifth step
+    shade = frames.images[:, 0, 0, 0].astype(int)
+    follows = frames.next_rows >= 0
+    assert (shade[frames.next_rows[follows]] == shade[follows] + 5).all()
+    assert (shade[~follows] == 15)[:-16].all()  # the last of their episodes
+    half = frames.part(slice(100))
+    assert (half.next_rows < 100).all()
+    assert (half.next_rows[:84] == frames.next_rows[:84]).all()
     assert frames.factors == {}
 
 
@@ -78,37 +85,37 @@ def test_a_run_stands_for_its_environment(tmp_path):
     content = {"env": MAZE, "env_options": {"size": 32}, "agent": "sac", "steps": 10}
     RunFolder.create(tmp_path / "run", make_recipe(content))
     frames = training_frames(str(tmp_path / "run"), make, 120)
-    assert frames.pictures.shape == (120, 32, 32, 3)
+    assert frames.images.shape == (120, 32, 32, 3)
 
 
 def test_a_file_is_mapped_and_its_last_tenth_held_out(tmp_path):
-    frames = pictures(200)
+    frames = images(200)
     np.save(tmp_path / "frames.npy", frames)
     path = str(tmp_path / "frames.npy")
     train, test = training_frames(path, make), held_out_frames(path, make)
-    assert isinstance(train.pictures.base, np.memmap)
-    assert np.array_equal(train.pictures, frames[:180])
-    assert np.array_equal(test.pictures, frames[180:])
-    assert np.array_equal(training_frames(path, make, 100).pictures, frames[:180:2])
+    assert isinstance(train.images.base, np.memmap)
+    assert np.array_equal(train.images, frames[:180])
+    assert np.array_equal(test.images, frames[180:])
+    assert np.array_equal(training_frames(path, make, 100).images, frames[:180:2])
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("RGB", 3), ("L", 1), ("P", 3), ("RGBA", 3)])
 def test_a_folder_of_pngs(tmp_path, mode, channels):
-    frames = pictures(110, (8, 9, 3))
+    frames = images(110, (8, 9, 3))
     save_pngs(tmp_path / "pngs", frames, mode)
     found = training_frames(str(tmp_path / "pngs"), make)
-    assert found.pictures.shape == (99, 8, 9, channels)
+    assert found.images.shape == (99, 8, 9, channels)
     if mode in ("RGB", "RGBA"):
-        assert np.array_equal(found.pictures, frames[:99])
+        assert np.array_equal(found.images, frames[:99])
 
 
 @pytest.mark.parametrize(
     ("frames", "message"),
     [
-        (pictures(99), "holds 99 frames; 100 or more"),
-        (pictures(120).astype(np.float32), "holds float32 of shape (120, 32, 32, 3)"),
-        (pictures(120)[..., 0], "grey ones with C = 1"),
-        (pictures(120, (3, 32, 32)), "channels first"),
+        (images(99), "holds 99 frames; 100 or more"),
+        (images(120).astype(np.float32), "holds float32 of shape (120, 32, 32, 3)"),
+        (images(120)[..., 0], "grey ones with C = 1"),
+        (images(120, (3, 32, 32)), "channels first"),
         (np.array([None, {}]), "no array of numbers"),
     ],
 )
@@ -130,8 +137,8 @@ def test_other_paths_that_do_not_fit(tmp_path):
         training_frames(str(tmp_path / "torn.npy"), make)
     with pytest.raises(ValueError, match="neither PNG files nor a run"):
         training_frames(str(tmp_path), make)
-    save_pngs(tmp_path / "pngs", pictures(110))
-    Image.fromarray(pictures(1, (16, 32, 3))[0]).save(tmp_path / "pngs" / "0050.png")
+    save_pngs(tmp_path / "pngs", images(110))
+    Image.fromarray(images(1, (16, 32, 3))[0]).save(tmp_path / "pngs" / "0050.png")
     with pytest.raises(ValueError, match=r"one size: 0050\.png is \(16, 32, 3\)"):
         training_frames(str(tmp_path / "pngs"), make)
 
@@ -140,8 +147,8 @@ def test_other_paths_that_do_not_fit(tmp_path):
     ("arguments", "message"),
     [
         ({"shape": (3, 32, 32)}, "channels first"),
-        ({"shape": (4,)}, "does not show pictures"),
-        ({"kind": np.float32}, "does not show pictures"),
+        ({"shape": (4,)}, "has no images"),
+        ({"kind": np.float32}, "has no images"),
     ],
 )
 def test_environments_that_do_not_fit(arguments, message):

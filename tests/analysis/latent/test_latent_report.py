@@ -4,15 +4,17 @@ from wsgiref.util import setup_testing_defaults
 import numpy as np
 import pytest
 import torch
+from contrastive import Contrastive
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.projector.projector_plugin import ProjectorPlugin
 
-from rlkit.analysis.latent import plots as latent_pictures
+from rlkit.analysis.latent import plots
 from rlkit.analysis.latent.frames import Frames, gather_frames
 from rlkit.analysis.latent.report import write_report
 from rlkit.analysis.latent.scores import neighbour_probe, scores
+from rlkit.analysis.latent.training import describe_report
 from rlkit.envs.make import make
 from rlkit.latents import PCA, VAE, FittedLatent, linear_probe
 
@@ -24,10 +26,12 @@ def frames():
     return gather_frames("rlkit/PointMaze-U-Pixels-v0", make, 240, seed=0)
 
 
-def fitted(model, pictures, steps=3):
+def fitted(model, images, steps=3, next_rows=None):
     generator = torch.Generator().manual_seed(0)
-    latent = FittedLatent(model.with_shape(pictures.shape[1:]), generator)
-    for _ in latent.fit(pictures, steps=steps, batch_size=8, generator=generator):
+    latent = FittedLatent(model.with_shape(images.shape[1:]), generator)
+    for _ in latent.fit(
+        images, steps=steps, batch_size=8, generator=generator, next_rows=next_rows
+    ):
         pass
     return latent
 
@@ -38,7 +42,7 @@ def small_vae(**settings):
 
 @pytest.mark.parametrize("model", [small_vae(dims=3), PCA(dims=5)], ids=["vae", "pca"])
 def test_a_report_has_everything_to_look_at(tmp_path, frames, model):
-    latent = fitted(model, frames.pictures)
+    latent = fitted(model, frames.images)
     found = write_report(tmp_path / "new", latent, frames)
     assert json.loads((tmp_path / "new" / "report.json").read_text()) == found
     accumulator = EventAccumulator(str(tmp_path / "new")).Reload()
@@ -53,11 +57,21 @@ def test_a_report_has_everything_to_look_at(tmp_path, frames, model):
     assert len(found["factors"]["position"]["linear_r2"]) == 2
 
 
+def test_a_model_without_a_decoder_is_reported_without_reconstructions(tmp_path, frames):
+    write_report(tmp_path, fitted(PCA(dims=2), frames.images), frames)
+    latent = fitted(Contrastive(), frames.images, next_rows=frames.next_rows)
+    found = write_report(tmp_path, latent, frames)
+    assert found["error"] is found["explained"] is None
+    figures = {path.stem for path in tmp_path.glob("*.png")} - {"projector_images"}
+    assert figures == {"dimensions", "distances", "embedding"}
+    assert "position: R2 at least" in describe_report(found)
+
+
 def test_a_second_report_replaces_the_first(tmp_path, frames):
-    latent = fitted(PCA(dims=2), frames.pictures)
+    latent = fitted(PCA(dims=2), frames.images)
     write_report(tmp_path, latent, frames)
     before = {path.name for path in tmp_path.iterdir()}
-    write_report(tmp_path, latent, Frames(frames.pictures[:150]))
+    write_report(tmp_path, latent, Frames(frames.images[:150]))
     assert {path.name for path in tmp_path.iterdir()} == before - {"distances.png"}
     found = json.loads((tmp_path / "report.json").read_text())
     assert (found["frames"], found["factors"]) == (150, {})
@@ -71,11 +85,11 @@ def test_a_model_of_other_observations_is_refused(tmp_path, frames):
 
 
 def test_scores_are_what_they_say(frames):
-    pictures = frames.pictures
-    latent = fitted(PCA(dims=4, whiten=False), pictures)
-    codes, deviations = latent.posterior(pictures)
-    found = scores(latent, frames, codes, deviations)
-    flat = pictures.reshape(len(pictures), -1) / 255
+    images = frames.images
+    latent = fitted(PCA(dims=4, whiten=False), images)
+    latents, deviations = latent.posterior(images)
+    found = scores(latent, frames, latents, deviations)
+    flat = images.reshape(len(images), -1) / 255
     lengths = np.linalg.svd(flat - flat.mean(0), compute_uv=False) ** 2
     # Clipping to [0, 1] brings decoded pictures a little nearer.
     assert found["explained"] == pytest.approx(lengths[:4].sum() / lengths.sum(), abs=0.02)
@@ -88,11 +102,11 @@ def test_scores_are_what_they_say(frames):
 
 def test_probes_are_judged_on_frames_that_they_were_not_fitted_to(frames):
     rng = np.random.default_rng(0)
-    latent = fitted(PCA(dims=2), frames.pictures)
-    codes = rng.standard_normal((240, 60))
+    latent = fitted(PCA(dims=2), frames.images)
+    latents = rng.standard_normal((240, 60))
     truth = rng.standard_normal((240, 1))
-    factors = {"chance": truth, "still": np.ones((240, 1)), "code": codes[:, :1]}
-    found = scores(latent, Frames(frames.pictures, factors), codes, 0 * codes)["factors"]
+    factors = {"chance": truth, "still": np.ones((240, 1)), "code": latents[:, :1]}
+    found = scores(latent, Frames(frames.images, factors), latents, 0 * latents)["factors"]
     assert found["chance"]["linear_r2"][0] < 0
     assert found["chance"]["neighbour_r2"][0] < 0.1
     assert found["code"]["linear_r2"][0] > 0.99
@@ -107,36 +121,36 @@ def test_probes_are_judged_on_frames_that_they_were_not_fitted_to(frames):
 
 def test_neighbours_read_a_bent_code_that_a_line_cannot():
     truth = np.random.default_rng(0).uniform(-1, 1, (600, 1))
-    codes = np.hstack([np.cos(9 * truth), np.sin(9 * truth) * (1 + truth)])
-    halves = codes[:300], truth[:300], codes[300:], truth[300:]
+    latents = np.hstack([np.cos(9 * truth), np.sin(9 * truth) * (1 + truth)])
+    halves = latents[:300], truth[:300], latents[300:], truth[300:]
     assert linear_probe(*halves)[0] < 0.3
     assert neighbour_probe(*halves)[0] > 0.9
     # A known code itself is its own nearest neighbour.
-    assert neighbour_probe(codes, truth, codes, truth)[0] > 0.999
+    assert neighbour_probe(latents, truth, latents, truth)[0] > 0.999
 
 
 def test_traversals_begin_with_what_says_most():
     latent = FittedLatent(small_vae(dims=3, shape=(32, 32, 1)), torch.Generator().manual_seed(0))
-    codes = np.random.default_rng(0).standard_normal((50, 3)) * [1.0, 0.01, 2.0]
-    figure = latent_pictures.traversals(latent, codes.astype(np.float32), np.full((50, 3), 0.5))
+    latents = np.random.default_rng(0).standard_normal((50, 3)) * [1.0, 0.01, 2.0]
+    figure = plots.traversals(latent, latents.astype(np.float32), np.full((50, 3), 0.5))
     labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert [label.split(":")[0] for label in labels] == ["2", "0", "1"]
 
 
 def test_idle_dimensions_are_pale():
-    codes = np.random.default_rng(0).standard_normal((50, 3)) * [1.0, 0.01, 2.0]
-    figure = latent_pictures.dimensions(codes, np.full((50, 3), 0.5))
+    latents = np.random.default_rng(0).standard_normal((50, 3)) * [1.0, 0.01, 2.0]
+    figure = plots.dimensions(latents, np.full((50, 3), 0.5))
     colours = [bar.get_facecolor() for bar in figure.axes[0].patches]
     assert colours[0] == colours[1] != colours[2]
     assert figure.axes[0].get_title().startswith("2 of 3 active")
 
 
 def test_samples_without_a_prior_say_so(frames):
-    latent = fitted(PCA(dims=1), frames.pictures)
-    codes, deviations = latent.posterior(frames.pictures)
-    title = latent_pictures.prior_samples(latent, codes, deviations).axes[0].get_title()
+    latent = fitted(PCA(dims=1), frames.images)
+    latents, deviations = latent.posterior(frames.images)
+    title = plots.prior_samples(latent, latents, deviations).axes[0].get_title()
     assert title.startswith("No prior")
-    title = latent_pictures.prior_samples(latent, codes, deviations + 1).axes[0].get_title()
+    title = plots.prior_samples(latent, latents, deviations + 1).axes[0].get_title()
     assert title == "Decoded samples of the prior N(0, 1)"
 
 
@@ -149,24 +163,24 @@ def served(folder, path, query):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_projector_shows_codes_with_their_pictures(tmp_path, frames, channels):
-    pictures = np.ascontiguousarray(frames.pictures[..., :channels])
-    latent = fitted(PCA(dims=3), pictures)
-    write_report(tmp_path, latent, Frames(pictures, frames.factors))
+def test_the_projector_shows_latents_with_their_images(tmp_path, frames, channels):
+    images = np.ascontiguousarray(frames.images[..., :channels])
+    latent = fitted(PCA(dims=3), images)
+    write_report(tmp_path, latent, Frames(images, frames.factors))
     (shown,) = json.loads(served(tmp_path, "/info", "run=."))["embeddings"]
     known = np.isfinite(frames.factors["position"]).all(1)
     assert shown["tensorShape"] == [known.sum(), 3]
     assert shown["sprite"]["singleImageDim"] == [48, 48]
-    served_codes = np.frombuffer(served(tmp_path, "/tensor", "run=.&name=codes"), np.float32)
-    codes = latent.encode(pictures[known])
-    assert np.allclose(served_codes.reshape(codes.shape), codes, atol=1e-4)
-    lines = served(tmp_path, "/metadata", "run=.&name=codes").decode().splitlines()
+    served_latents = np.frombuffer(served(tmp_path, "/tensor", "run=.&name=latents"), np.float32)
+    latents = latent.encode(images[known])
+    assert np.allclose(served_latents.reshape(latents.shape), latents, atol=1e-4)
+    lines = served(tmp_path, "/metadata", "run=.&name=latents").decode().splitlines()
     assert lines[0].split("\t") == ["frame", "position 0", "position 1", "velocity 0", "velocity 1"]
     assert len(lines) == 1 + known.sum()
-    with Image.open(tmp_path / "projector_pictures.png") as image:
+    with Image.open(tmp_path / "projector_images.png") as image:
         sheet = np.asarray(image)
     across = sheet.shape[1] // 48
     assert sheet.shape[1] == 48 * int(np.ceil(np.sqrt(known.sum())))
     number = across + 2  # in the second row
     cell = sheet[48:96, 96:144]
-    assert np.array_equal(cell[..., :channels], pictures[known][number])
+    assert np.array_equal(cell[..., :channels], images[known][number])

@@ -81,7 +81,7 @@ def test_without_a_folder_each_training_gets_its_own(tmp_path, monkeypatch, movi
         ({"settings": ["a.b=0"]}, "is no setting of a latent model"),
         ({"steps": 0}, "steps must be >= 1"),
         ({"count": 50}, "50 frames are too few"),
-        ({"data": "rlkit/PointMaze-U-v0"}, "does not show pictures"),
+        ({"data": "rlkit/PointMaze-U-v0"}, "has no images"),
         ({"data": "rlkit/PointMaze-Q-Pixels-v0"}, "unknown environment"),
     ],
 )
