@@ -4,8 +4,8 @@ from rlkit.agents.dqn import DQN as DQN
 from rlkit.agents.dqn import DQNConfig as DQNConfig
 from rlkit.agents.dqn import DQNLearner as DQNLearner
 from rlkit.agents.mpc import MPC as MPC
-from rlkit.agents.mpc_learner import MPCConfig as MPCConfig
-from rlkit.agents.mpc_learner import MPCLearner as MPCLearner
+from rlkit.agents.mpc import MPCConfig as MPCConfig
+from rlkit.agents.mpc import MPCLearner as MPCLearner
 from rlkit.agents.sac import SAC as SAC
 from rlkit.agents.sac import SACConfig as SACConfig
 from rlkit.agents.sac import SACLearner as SACLearner

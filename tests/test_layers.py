@@ -33,7 +33,7 @@ MAY_IMPORT = {
     },
     "rlkit.planning": {
         *("rlkit.names", "rlkit.plugins", "rlkit.goals", "rlkit.networks", "rlkit.world"),
-        *("numpy", "torch"),
+        *("numpy", "gymnasium", "torch"),
     },
     "rlkit.io": {"rlkit.version", "numpy", "gymnasium", "torch", "safetensors"},
     "rlkit.vec": {"rlkit.goals", "numpy", "gymnasium", "stable_baselines3"},

@@ -39,7 +39,7 @@ def write_model(folder: Path, kind: str, state: dict[str, Any], views: dict[str,
         )
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     facts = {name: value for name, value in state.items() if name not in tensors}
-    del tensors["vector"]  # its named parts are written instead
+    tensors.pop("vector", None)  # its named parts are written instead
     tensors |= {f"model.{name}": view.clone() for name, view in views.items()}
     header = {"format": FORMAT, "rlkit": VERSION}
     written = {

@@ -1,7 +1,8 @@
-"""What an agent that plans says of itself: its decisions, its world, and the imagination gap."""
+"""Metrics of agents that plan: their plans, their world model, and the imagination gap."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,63 +11,77 @@ from numpy.typing import NDArray
 from stable_baselines3.common.logger import Logger
 
 from rlkit.goals import GoalRule
+from rlkit.networks.encoders import HiddenState
 from rlkit.offpolicy.metrics import TrainingMetrics
-from rlkit.planning import Plan
-from rlkit.planning.rollouts import PredictedOutcome
+from rlkit.planning import Plan, PredictedOutcome
 
 COUNTED = ("world/nonfinite", "world/fallbacks")
 CLOCK = "planner/milliseconds"
 
 
-class PlanningMetrics(TrainingMetrics):
-    """A report that also compares what was imagined with what came of it.
+@dataclass(frozen=True)
+class Decision:
+    """Planned actions in n environments.
 
-    A stretch begins with a decision and lasts for the planner's horizon, or until its episode ends;
-    the next one begins with the next decision. `imagination/gap` is the return imagined of the plan
-    minus the real one, over stretches, without discount; `imagination/success_gap` the same of
-    being at the goal at a stretch's end. The agent plans anew in every step, so even with a perfect
-    world the real return may be the higher one. An agent that is too sure of itself has a gap > 0.
+    Attributes:
+        action: `(n, A)` in [-1, 1], or integers `(n,)`.
+        hidden_state: After the action.
+        plan: The plan; None before the world is fitted.
+        predicted: The imagined outcome of the plan; None likewise.
+        fallback: `(n,)`, where no roll-out was finite and the action is random.
+    """
+
+    action: NDArray[Any]
+    hidden_state: HiddenState
+    plan: Plan | None
+    predicted: PredictedOutcome | None
+    fallback: NDArray[np.bool_]
+
+
+class PlanningMetrics(TrainingMetrics):
+    """A report that also compares imagined with real outcomes.
+
+    A segment begins with a plan and lasts for the planner's horizon, or until the episode ends; the
+    next one begins with the next plan. `imagination/gap` is the imagined return of the plan minus
+    the real one, over segments, without discount; `imagination/success_gap` the same for being at
+    the goal at the segment's end. The agent plans anew in every step, so even with a perfect world
+    model the real return may be higher. An overconfident agent has a gap > 0.
 
     Args:
         count: Environments that the agent trains in.
         horizon: H of its planner.
 
     Attributes:
-        fitted: The replay's cursor `(count,)` at the last fit.
+        fitted: The replay buffer's cursor `(count,)` at the last fit.
     """
 
     def __init__(self, count: int, horizon: int) -> None:
         super().__init__()
-        self._imagined = np.zeros((count, horizon))  # return until each step of a stretch
+        self._imagined = np.zeros((count, horizon))  # return up to each step of a segment
         self._success = np.zeros((count, horizon))
         self._real = np.zeros(count)
-        self._age = np.full(count, -1)  # steps since a stretch began, -1 where none is under way
+        self._age = np.full(count, -1)  # steps since the segment began, -1 without one
         self.fitted = np.zeros(count, np.int64)
         self._means: dict[str, tuple[float, int]] = {}
         self._counts = dict.fromkeys(COUNTED, 0)
 
     def add(self, name: str, values: Any) -> None:
-        """Takes numbers `(n,)` into the mean that is logged under a name."""
+        """Adds numbers `(n,)` to the mean that is logged under a name."""
         values = np.atleast_1d(np.asarray(values, np.float64))
         total, count = self._means.get(name, (0.0, 0))
         if len(values):
             self._means[name] = (total + float(values.sum()), count + len(values))
 
-    def add_decision(
-        self,
-        plan: Plan,
-        predicted: PredictedOutcome,
-        fallback: NDArray[np.bool_],
-        is_first: NDArray[Any],
-    ) -> None:
-        """Notes a decision of training, and begins stretches where none is under way.
+    def add_decision(self, decision: Decision, is_first: NDArray[Any]) -> None:
+        """Counts a decision of training, and begins segments where there is none.
 
         Args:
-            plan: What the planner found.
-            predicted: What was imagined of it.
-            fallback: Where it was not followed, `(n,)`.
+            decision: One without a plan is not counted.
             is_first: Where an episode begins, `(n,)`.
         """
+        plan, predicted, fallback = decision.plan, decision.predicted, decision.fallback
+        if plan is None or predicted is None:
+            return
         self._counts["world/nonfinite"] += int(plan.rejected.sum())
         self._counts["world/fallbacks"] += int(fallback.sum())
         good = ~fallback
@@ -78,7 +93,7 @@ class PlanningMetrics(TrainingMetrics):
             "planner/uncertainty": predicted.uncertainty,
         }.items():
             self.add(name, value.numpy()[good])
-        self._age[is_first] = -1  # an episode that was cut took its stretch with it
+        self._age[is_first] = -1  # an episode that was cut has no outcome
         begins = (self._age < 0) & good
         self._imagined[begins] = predicted.reward.numpy().cumsum(1)[begins]
         if predicted.success is not None:
@@ -89,7 +104,7 @@ class PlanningMetrics(TrainingMetrics):
     def add_step(
         self, reward: NDArray[Any], seen: Any, dones: NDArray[np.bool_], rule: GoalRule | None
     ) -> None:
-        """Ends stretches that are over; see `TrainingMetrics.add_step`."""
+        """Ends complete segments; see `TrainingMetrics.add_step`."""
         running = self._age >= 0
         self._real[running] += reward[running]
         self._age[running] += 1
@@ -109,7 +124,7 @@ class PlanningMetrics(TrainingMetrics):
         self.add(f"imagination/{what}_real", real)
 
     def write(self, logger: Logger) -> None:
-        """Records the means since the last time, and starts over; see `TrainingMetrics.write`."""
+        """Records the means since the last call and resets them; see `TrainingMetrics.write`."""
         super().write(logger)
         for name, (total, count) in self._means.items():
             logger.record(name, total / count)
@@ -118,14 +133,14 @@ class PlanningMetrics(TrainingMetrics):
         self._means, self._counts = {}, dict.fromkeys(COUNTED, 0)
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it but the milliseconds, which no two runs have in common."""
+        """Everything but the milliseconds, which differ between equal runs."""
         means = {name: list(mean) for name, mean in self._means.items() if name != CLOCK}
-        stretches = (self._imagined, self._success, self._real, self._age)
+        segments = (self._imagined, self._success, self._real, self._age)
         return super().state_dict() | {
             "means": means,
             "counts": dict(self._counts),
             "fitted": self.fitted.copy(),
-            "stretches": [array.copy() for array in stretches],
+            "segments": [array.copy() for array in segments],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -134,8 +149,8 @@ class PlanningMetrics(TrainingMetrics):
         self._means = {name: (total, int(n)) for name, (total, n) in state["means"].items()}
         self._counts = {name: int(number) for name, number in state["counts"].items()}
         self.fitted = np.array(state["fitted"])
-        stretches = (np.array(array) for array in state["stretches"])
-        self._imagined, self._success, self._real, self._age = stretches
+        segments = (np.array(array) for array in state["segments"])
+        self._imagined, self._success, self._real, self._age = segments
 
 
 def metrics_of(metrics: dict[str, torch.Tensor]) -> tuple[list[str], torch.Tensor]:

@@ -1,4 +1,4 @@
-"""How much a planner may search: sequences that are scored, or milliseconds."""
+"""The budget of a planner: sequences to score, or milliseconds."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from rlkit.planning.contract import Clock
 
 MARGIN = 1.5
-"""How much longer than the longest iteration so far the next one is allowed to take."""
+"""Assumed duration of the next iteration, in durations of the longest one so far."""
 
 
 def populations(samples: int, iterations: int, decay: float = 1.0, least: int = 1) -> list[int]:
-    """Sizes of the populations of a search, `samples` in sum.
+    """Sizes of the populations of a search, which sum up to `samples`.
 
     Args:
         samples: Sequences per decision, >= 1.
@@ -20,7 +20,7 @@ def populations(samples: int, iterations: int, decay: float = 1.0, least: int = 
         least: Smallest size, >= 1.
 
     Raises:
-        ValueError: If there are too few samples for that.
+        ValueError: If there are too few samples.
     """
     if samples < iterations * least:
         raise ValueError(
@@ -30,7 +30,7 @@ def populations(samples: int, iterations: int, decay: float = 1.0, least: int = 
     shares = [decay**-i for i in range(iterations)]
     sizes = [max(least, int(samples * share / sum(shares))) for share in shares]
     i = 0
-    # What rounding left goes to the first ones, and what `least` took they give.
+    # The first ones take what rounding left, and give what `least` took.
     while (missing := samples - sum(sizes)) != 0:
         if missing > 0 or sizes[i] > least:
             sizes[i] += 1 if missing > 0 else -1
@@ -39,10 +39,10 @@ def populations(samples: int, iterations: int, decay: float = 1.0, least: int = 
 
 
 def rounds(sizes: Sequence[int], milliseconds: float | None, clock: Clock) -> Iterator[int]:
-    """Sizes of one population after the other, until the budget is used up; at least one.
+    """The size of each population until the budget is used up; at least one.
 
-    A budget in time goes through the sizes, and on with the last of them. It is over when the next
-    iteration, as long as the longest so far and a margin, would end too late.
+    A budget in time repeats the last of the sizes. It ends when the next iteration, with the
+    longest duration so far and a margin, would exceed it.
 
     Args:
         sizes: Of the planned iterations.

@@ -1,4 +1,4 @@
-"""The cross-entropy method: fit a distribution to the best of what it gave, again and again."""
+"""The cross-entropy method: repeatedly fit a distribution to the best of its samples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rlkit.planning.search import Search
 class CEM(Search):
     """A Gaussian per action, fitted to the elites; its mean is executed.
 
-    Of choices it fits the probabilities of each step.
+    For choices it fits the probabilities of each step.
 
     Source: Rubinstein 1999; as a planner with a warm start and momentum, Chua et al. 2018 (PETS),
     appendix on optimisation. Deviations: actions beyond the range are clipped where PETS truncates

@@ -1,12 +1,12 @@
-"""What a planner is to an agent: it finds actions that a function scores highly.
+"""The contract of planners: they find sequences of actions that score highly.
 
-A planner knows no environment and no model. It is handed `evaluate`, which says how good sequences
-of actions are; what imagines them (a learned model, the true simulator) is the caller's business.
+A planner depends on no environment and no particular model. It is given a `PlanningProblem`, which
+scores sequences of actions by a learned world model or by the true simulator.
 
-Laws, checked for every planner by `tests/planning/test_planner_laws.py`: same seed, same plan;
-actions stay in their range; a budget in samples is kept exactly; a score that is no number never
-wins, and environments never disturb each other; a reset is a fresh start; a plan is no worse than
-random sequences, and better for what the plan before it found.
+Laws, checked for every planner by `check_planner`: same seed, same plan; actions stay in their
+range; a budget in samples is kept exactly; a score that is not finite never wins, and environments
+do not affect each other; a reset is a fresh start; a plan is no worse than random sequences, and
+better with the planner state of the last plan.
 """
 
 from __future__ import annotations
@@ -19,20 +19,18 @@ from typing import Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
+from rlkit.planning.problem import PlanningProblem
 from rlkit.plugins import PluginGroup
 
 PlannerState = tuple[Tensor, ...]
-"""What a planner remembers between decisions: tensors with a leading axis of environments."""
-Evaluate = Callable[[Tensor], Tensor]
-"""Scores `(E, N)`, higher is better, of N sequences of actions `(E, N, H, A)` for each of E
-environments."""
+"""What a planner keeps between decisions: tensors with a leading axis of environments."""
 Clock = Callable[[], float]
-"""Seconds since some moment."""
+"""Seconds since an arbitrary moment."""
 
 
 @dataclass(frozen=True)
 class Actions:
-    """What can be done in one step.
+    """The actions of one step.
 
     Attributes:
         size: A, the width of an action, >= 1.
@@ -44,7 +42,7 @@ class Actions:
     discrete: bool = False
 
     def __post_init__(self) -> None:
-        """Refuses an empty action.
+        """Checks the size.
 
         Raises:
             ValueError: If the size is below 1.
@@ -52,25 +50,31 @@ class Actions:
         if self.size < 1:
             raise ValueError(f"size must be a whole number >= 1, got {self.size!r}")
 
+    def random(self, count: int, generator: torch.Generator) -> Tensor:
+        """Uniform actions `(n, A)`."""
+        uniform = torch.rand(count, self.size, generator=generator)
+        if not self.discrete:
+            return 2 * uniform - 1
+        return torch.nn.functional.one_hot(uniform.argmax(1), self.size).float()
+
 
 @dataclass(frozen=True)
 class Plan:
-    """A decision in E environments.
+    """A plan for E environments.
 
     Attributes:
-        sequence: The actions decided on, `(E, H, A)`. Where `failed`, the rest of the plan before,
-            or zeros (for choices the first one), which nothing speaks for.
-        state: For the decision after the next step.
-        score: The best score seen, `(E,)`; -inf where `failed`. It belongs to the sequence for
-            planners that execute the best one, and is close to its score for those that execute a
-            mean.
-        spread: Standard deviation of the last elites' actions, averaged, `(E,)`: what the search
-            is still unsure of.
+        sequence: The chosen actions, `(E, H, A)`. Where `failed`, the rest of the last plan, or
+            zeros (for choices the first one), without any evidence.
+        state: The planner state for the next decision.
+        score: The best score found, `(E,)`; -inf where `failed`. Planners that execute a mean
+            return a sequence whose own score is only close to it.
+        spread: Standard deviation of the last elites' actions, averaged, `(E,)`: how far the
+            search is from having converged.
         rejected: How many scores were not finite, `(E,)`.
         failed: Where none was finite, `(E,)`: the caller has to act without the plan.
         samples: Sequences scored, per environment.
         iterations: Calls of `evaluate`.
-        milliseconds: Time that it took.
+        milliseconds: Duration of planning.
     """
 
     sequence: Tensor
@@ -93,7 +97,7 @@ class Plan:
 class Planner(Protocol):
     """A search for good sequences of actions, as a pure function.
 
-    A planner is configured without knowing what can be done; `with_actions` completes it.
+    A planner is configured without knowing its actions; `with_actions` completes it.
     """
 
     @property
@@ -102,15 +106,15 @@ class Planner(Protocol):
 
     @property
     def samples(self) -> int:
-        """Sequences that are scored per decision and environment, without a budget in time."""
+        """Sequences scored per decision and environment, without a budget in time."""
 
     @property
     def milliseconds(self) -> float | None:
-        """Budget of a decision in time; None for one in samples, whose plans can be repeated."""
+        """Budget of a decision in time; None for a budget in samples, which is reproducible."""
 
     @property
     def actions(self) -> Actions | None:
-        """What can be done; None before `with_actions`."""
+        """The actions; None before `with_actions`."""
 
     def with_actions(self, actions: Actions) -> Self:
         """The same planner for these actions.
@@ -120,24 +124,24 @@ class Planner(Protocol):
         """
 
     def initial(self, count: int, device: torch.device | str = "cpu") -> PlannerState:
-        """What it remembers before the first decision in `count` environments."""
+        """Planner state before the first decision in `count` environments."""
 
     def plan(
         self,
-        evaluate: Evaluate,
+        problem: PlanningProblem,
         state: PlannerState,
         is_first: Tensor,
         generator: torch.Generator,
         clock: Clock = time.perf_counter,
     ) -> Plan:
-        """Decides.
+        """Plans for E environments.
 
         Args:
-            evaluate: Scores sequences; a score that is not finite counts as the worst.
-            state: From the plan before, exactly one step ago; never written to.
-            is_first: Where an episode begins, `(E,)`: what came before is forgotten there.
-            generator: Source of all chance, on the carry's device.
-            clock: What a budget in milliseconds is measured with.
+            problem: What to maximise.
+            state: Of the last plan, exactly one step ago; never written to.
+            is_first: Where an episode begins, `(E,)`: the planner state is reset there.
+            generator: Source of all randomness, on the device of the planner state.
+            clock: Measures a budget in milliseconds.
 
         Raises:
             ValueError: If the scores have another shape than `(E, N)`.

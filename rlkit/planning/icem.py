@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rlkit.planning.budget import populations
 from rlkit.planning.contract import Actions, PlannerState
-from rlkit.planning.search import Belief, Search
+from rlkit.planning.search import Proposal, Search
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class ICEM(Search):
     Source: Pinneri et al. 2020, algorithm 1: noise of a power spectrum 1 / f^colour along time,
     elites that stay for the next iteration and, shifted, for the next decision, populations that
     shrink by `decay` down to twice the elites, and the mean among the samples. Deviations: the mean
-    is among those of every iteration but the first (a budget in time does not know its last one),
-    and shifted elites repeat their last action where the paper draws a new one.
+    is among those of every iteration but the first (with a budget in time the last one is not
+    known), and shifted elites repeat their last action where the paper draws a new one.
 
     Attributes:
         colour: Exponent of the noise, >= 0: 0 is white, 2 a random walk; the paper takes 2 to 4 for
@@ -38,10 +38,10 @@ class ICEM(Search):
     executes_best: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Refuses settings that cannot work.
+        """Checks the settings.
 
         Raises:
-            ValueError: If a setting is out of range; the message says which.
+            ValueError: If a setting is out of range.
         """
         within = {
             "colour": (">= 0", self.colour >= 0),
@@ -55,7 +55,7 @@ class ICEM(Search):
 
     @property
     def stay(self) -> int:
-        """How many elites stay."""
+        """How many elites are kept."""
         return int(self.kept * self.elites)
 
     def sizes(self) -> list[int]:
@@ -66,39 +66,43 @@ class ICEM(Search):
         """The same planner for these actions.
 
         Raises:
-            ValueError: If they are choices, of which there is no coloured noise.
+            ValueError: If they are choices, for which coloured noise is not defined.
         """
         if actions.discrete:
             raise ValueError("icem plans with actions in [-1, 1]; for choices take cem or mppi")
         return dataclasses.replace(self, actions=actions)
 
     def initial(self, count: int, device: torch.device | str = "cpu") -> PlannerState:
-        """The mean `(E, K, A)`, elites `(E, stay, K, A)`, and where there are any `(E,)`."""
+        """Mean `(E, K, A)`, elites `(E, stay, K, A)`, and where there are any `(E,)`."""
         (mean,) = super().initial(count, device)
         elites = mean[:, None].repeat(1, self.stay, 1, 1)
         return mean, elites, torch.zeros(count, dtype=torch.bool, device=device)
 
-    def _begin(self, state: PlannerState, is_first: Tensor) -> Belief:
+    def _begin(self, state: PlannerState, is_first: Tensor) -> Proposal:
         return dataclasses.replace(
             super()._begin(state, is_first),
             elites=self._shifted(state[1]),
             has_elites=state[2] & ~is_first,
         )
 
-    def _keep(self, belief: Belief, best: Tensor) -> PlannerState:
-        return belief.mean, belief.elites[:, : self.stay], belief.has_elites
+    def _keep(self, current: Proposal, best: Tensor) -> PlannerState:
+        return current.mean, current.elites[:, : self.stay], current.has_elites
 
     def _draw(
-        self, belief: Belief, size: int, iteration: int, generator: torch.Generator
+        self,
+        current: Proposal,
+        size: int,
+        iteration: int,
+        generator: torch.Generator,
     ) -> Tensor:
-        count, knots, width = belief.mean.shape
+        count, knots, width = current.mean.shape
         noise = coloured_noise((count, size, width, knots), self.colour, generator).mT
-        drawn = belief.mean[:, None] + belief.deviation[:, None] * noise
-        here = belief.has_elites[:, None, None, None]
+        drawn = current.mean[:, None] + current.deviation[:, None] * noise
+        has_elites = current.has_elites[:, None, None, None]
         stay = self.stay
-        drawn[:, :stay] = torch.where(here, belief.elites[:, :stay], drawn[:, :stay])
+        drawn[:, :stay] = torch.where(has_elites, current.elites[:, :stay], drawn[:, :stay])
         if iteration > 0:
-            drawn[:, -1] = belief.mean
+            drawn[:, -1] = current.mean
         return drawn.clamp(-1, 1)
 
 
@@ -120,7 +124,7 @@ def coloured_noise(shape: tuple[int, ...], exponent: float, generator: torch.Gen
     frequency[0] = 1 / length
     amplitude = frequency ** (-exponent / 2)
     # Coefficients of frequency 0 and, for even lengths, of the highest are real: all their power is
-    # in one part. The others stand for two, themselves and their conjugates.
+    # in one part. The others count twice, with their conjugates.
     real = torch.zeros(len(frequency), dtype=torch.bool, device=device)
     real[0] = True
     real[-1] |= length % 2 == 0

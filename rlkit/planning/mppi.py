@@ -1,4 +1,4 @@
-"""Model predictive path integral control: all good sequences count, the better the more."""
+"""Model predictive path integral control: elites are weighted by their scores."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from rlkit.planning.search import Search
 class MPPI(Search):
     """A Gaussian per action, fitted to elites that are weighted by their scores.
 
-    An elite of score s counts exp((s - best) / (temperature * (best - worst))), over the elites of
-    an environment.
+    An elite of score s has the weight exp((s - best) / (temperature * (best - worst))), over the
+    elites of an environment.
 
     Source: Williams et al. 2017, eq. 34; iterated, with elites and a deviation that is fitted too,
     Hansen et al. 2024 (TD-MPC2), section 3.2. Deviations: the temperature is relative to the range
@@ -31,10 +31,10 @@ class MPPI(Search):
     temperature: float = 0.3
 
     def __post_init__(self) -> None:
-        """Refuses settings that cannot work.
+        """Checks the settings.
 
         Raises:
-            ValueError: If a setting is out of range; the message says which.
+            ValueError: If a setting is out of range.
         """
         super().__post_init__()
         if not self.temperature > 0:

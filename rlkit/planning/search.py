@@ -1,4 +1,4 @@
-"""What the planners of this suite have in common: draw sequences, score them, refit, draw again."""
+"""The search by sampling that the planners share: sample, score, refit, sample again."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ import torch
 from torch import Tensor
 
 from rlkit.planning.budget import populations, rounds
-from rlkit.planning.contract import Actions, Clock, Evaluate, Plan, PlannerState
+from rlkit.planning.contract import Actions, Clock, Plan, PlannerState
+from rlkit.planning.problem import PlanningProblem
 
 
 @dataclass(frozen=True)
-class Belief:
-    """What a search knows, in knots: actions that are held for some steps.
+class Proposal:
+    """The distribution that a search samples from, in knots: actions held for some steps.
 
     Attributes:
-        mean: `(E, K, A)`; of choices, their probabilities.
-        deviation: `(E, K, A)`; of choices it is not used.
+        mean: `(E, K, A)`; for choices, their probabilities.
+        deviation: `(E, K, A)`; not used for choices.
         elites: The best of the last population, best first, `(E, N, K, A)`.
-        has_elites: Where these are worth trying again, `(E,)`.
+        has_elites: Where these can be scored again, `(E,)`.
     """
 
     mean: Tensor
@@ -34,26 +35,26 @@ class Belief:
 
 @dataclass(frozen=True)
 class Search:
-    """Settings and loop of a search that samples; a planner says how it draws and how it weighs.
+    """Settings and loop of a search by sampling; a planner defines how to sample and to weight.
 
-    Sequences may be searched in knots, actions that are held for `hold` steps each. That makes long
-    horizons searchable: white noise over many steps goes nowhere, and the space is smaller.
+    Sequences may be searched in knots, actions that are held for `hold` steps each. This makes long
+    horizons searchable: white noise over many steps averages out, and the space is smaller.
 
     Attributes:
         horizon: H, steps of a sequence, >= 1.
-        samples: Sequences scored per decision, over all iterations. Under a budget in milliseconds
+        samples: Sequences scored per decision, over all iterations. With a budget in milliseconds
             they only set the sizes of the populations.
         iterations: Populations per decision, >= 1.
-        elites: How many of a population the next one is fitted to, >= 1.
+        elites: Best sequences of a population to which the next one is fitted, >= 1.
         hold: Steps for which an action is held, >= 1.
-        milliseconds: Time for a decision, > 0; iterations go on until it is used up. None plans
-            with `samples`.
-        deviation: Standard deviation of the first population about its mean, > 0. Actions beyond
-            the range are clipped: at 1, a third of those about 0 lie on its ends.
-        least_deviation: What it never falls below, in [0, deviation]; for choices, in [0, 1), the
-            share of chance in their probabilities.
-        momentum: Share of the old mean and deviation in the new ones, in [0, 1).
-        actions: What can be done; set by `with_actions`.
+        milliseconds: Time for a decision, > 0; iterations continue until it is used up. None
+            plans with `samples`.
+        deviation: Standard deviation of the first population around its mean, > 0. Actions beyond
+            the range are clipped: at 1, a third of those around 0 lie on its ends.
+        least_deviation: Lower bound of the deviation, in [0, deviation]; for choices, in [0, 1),
+            the weight of a uniform distribution in their probabilities.
+        momentum: Weight of the old mean and deviation in the new ones, in [0, 1).
+        actions: The actions; set by `with_actions`.
     """
 
     horizon: int = 20
@@ -68,13 +69,13 @@ class Search:
     actions: Actions | None = None
 
     executes_best: ClassVar[bool] = False
-    """Whether the best sequence seen is executed; otherwise the mean of the last fit."""
+    """Whether the best sequence found is executed; otherwise the mean of the last fit."""
 
     def __post_init__(self) -> None:
-        """Refuses settings that cannot work.
+        """Checks the settings.
 
         Raises:
-            ValueError: If a setting is out of range; the message says which.
+            ValueError: If a setting is out of range.
         """
         for name in ("horizon", "samples", "iterations", "elites", "hold"):
             value = getattr(self, name)
@@ -96,7 +97,7 @@ class Search:
 
     @property
     def knots(self) -> int:
-        """K, actions that a sequence is made of."""
+        """K, knots of a sequence."""
         return math.ceil(self.horizon / self.hold)
 
     def sizes(self) -> list[int]:
@@ -108,7 +109,7 @@ class Search:
         return dataclasses.replace(self, actions=actions)
 
     def initial(self, count: int, device: torch.device | str = "cpu") -> PlannerState:
-        """The mean before anything is known, `(E, K, A)`."""
+        """The initial mean, `(E, K, A)`; see `Planner.initial`."""
         actions = self._known_actions()
         middle = 1 / actions.size if actions.discrete else 0.0
         return (torch.full((count, self.knots, actions.size), middle, device=device),)
@@ -116,21 +117,21 @@ class Search:
     @torch.no_grad()
     def plan(
         self,
-        evaluate: Evaluate,
+        problem: PlanningProblem,
         state: PlannerState,
         is_first: Tensor,
         generator: torch.Generator,
         clock: Clock = time.perf_counter,
     ) -> Plan:
-        """Decides; see `Planner.plan`."""
+        """See `Planner.plan`."""
         began = clock()
-        belief = self._begin(state, is_first)
-        best, score = belief.mean, torch.full_like(belief.mean[:, 0, 0], -torch.inf)
+        current = self._begin(state, is_first)
+        best, score = current.mean, torch.full_like(current.mean[:, 0, 0], -torch.inf)
         rejected, spread = torch.zeros_like(score, dtype=torch.int64), torch.zeros_like(score)
         samples = iterations = 0
         for size in rounds(self.sizes(), self.milliseconds, clock):
-            knots = self._draw(belief, size, iterations, generator)
-            scores = _finite_scores(evaluate, self._steps(knots))
+            knots = self._draw(current, size, iterations, generator)
+            scores = _finite_scores(problem, self._steps(knots))
             rejected += scores.isneginf().sum(1)
             samples, iterations = samples + size, iterations + 1
             top = scores.topk(min(self.elites, size), dim=1)
@@ -138,46 +139,50 @@ class Search:
             better = top.values[:, 0] > score
             best = torch.where(better[:, None, None], elites[:, 0], best)
             score = torch.where(better, top.values[:, 0], score)
-            belief, spread = self._refit(belief, elites, top.values)
+            current, spread = self._refit(current, elites, top.values)
         failed = score.isneginf()
-        decided = best if self.executes_best else belief.mean
+        decided = best if self.executes_best else current.mean
         sequence = self._steps(self._settled(decided)[:, None])[:, 0]
-        state = self._keep(belief, best)
+        state = self._keep(current, best)
         took = 1000 * (clock() - began)
         return Plan(sequence, state, score, spread, rejected, failed, samples, iterations, took)
 
-    def _begin(self, state: PlannerState, is_first: Tensor) -> Belief:
-        """The last plan one step later, and a fresh one where an episode begins."""
+    def _begin(self, state: PlannerState, is_first: Tensor) -> Proposal:
+        """The distribution around the last plan one step later, reset where an episode begins."""
         fresh = self.initial(len(is_first), state[0].device)[0]
         mean = torch.where(is_first[:, None, None], fresh, self._shifted(state[0]))
-        return Belief(
+        return Proposal(
             mean,
             torch.full_like(mean, self.deviation),
             elites=mean[:, None],
             has_elites=torch.zeros_like(is_first),
         )
 
-    def _keep(self, belief: Belief, best: Tensor) -> PlannerState:
-        """What the next decision begins with."""
-        return (best if self.executes_best else belief.mean,)
+    def _keep(self, current: Proposal, best: Tensor) -> PlannerState:
+        """The planner state for the next decision."""
+        return (best if self.executes_best else current.mean,)
 
     def _draw(
-        self, belief: Belief, size: int, iteration: int, generator: torch.Generator
+        self,
+        current: Proposal,
+        size: int,
+        iteration: int,
+        generator: torch.Generator,
     ) -> Tensor:
-        """A population `(E, N, K, A)`: choices by their probabilities, numbers about the mean."""
+        """A population `(E, N, K, A)`: choices by their probabilities, numbers around the mean."""
         if self._known_actions().discrete:
-            return self._drawn_choices(belief.mean, size, generator)
-        mean, deviation = belief.mean[:, None], belief.deviation[:, None]
+            return self._drawn_choices(current.mean, size, generator)
+        mean, deviation = current.mean[:, None], current.deviation[:, None]
         shape = (len(mean), size, *mean.shape[2:])
         noise = torch.randn(shape, generator=generator, device=mean.device)
         return (mean + deviation * noise).clamp(-1, 1)
 
     def _weights(self, scores: Tensor) -> Tensor:
-        """What each elite counts, `(E, N)`, zero for -inf; of any sum."""
+        """The weight of each elite, `(E, N)`, zero for a score of -inf; not normalised."""
         return scores.isfinite().to(scores.dtype)
 
-    def _refit(self, belief: Belief, elites: Tensor, scores: Tensor) -> tuple[Belief, Tensor]:
-        """The belief after a population, and the spread of its elites."""
+    def _refit(self, current: Proposal, elites: Tensor, scores: Tensor) -> tuple[Proposal, Tensor]:
+        """The distribution after a population, and the spread of its elites."""
         weights = self._weights(scores)
         total = weights.sum(1, keepdim=True)
         weights = (weights / total.clamp(min=1e-12))[:, :, None, None]
@@ -187,20 +192,22 @@ class Search:
         if self._known_actions().discrete:
             mean = torch.lerp(mean, self.initial(1, mean.device)[0], self.least_deviation)
         deviation = deviation.clamp(min=self.least_deviation)
-        # Elites none of which has a score teach nothing.
+        # Without a finite score there is nothing to fit to.
         has_elites = total[:, 0] > 0
-        learnt = has_elites[:, None, None]
-        return Belief(
-            torch.where(learnt, torch.lerp(mean, belief.mean, self.momentum), belief.mean),
+        fitted = has_elites[:, None, None]
+        return Proposal(
+            torch.where(fitted, torch.lerp(mean, current.mean, self.momentum), current.mean),
             torch.where(
-                learnt, torch.lerp(deviation, belief.deviation, self.momentum), belief.deviation
+                fitted,
+                torch.lerp(deviation, current.deviation, self.momentum),
+                current.deviation,
             ),
             elites,
             has_elites,
         ), spread
 
     def _settled(self, mean: Tensor) -> Tensor:
-        """Actions of a mean `(..., K, A)`: of choices the most probable ones."""
+        """Actions of a mean `(..., K, A)`: the most probable choices."""
         actions = self._known_actions()
         if not actions.discrete:
             return mean.clamp(-1, 1)
@@ -209,18 +216,18 @@ class Search:
     def _drawn_choices(
         self, probabilities: Tensor, size: int, generator: torch.Generator
     ) -> Tensor:
-        """Independent choices `(E, N, K, A)` of probabilities `(E, K, A)`."""
+        """Independent choices `(E, N, K, A)` by probabilities `(E, K, A)`."""
         count, knots, choices = probabilities.shape
         shape = (count, size, knots, 1)
         uniform = torch.rand(shape, generator=generator, device=probabilities.device)
-        # Rounding may leave the last sum short of 1: what lies beyond it is the last choice.
+        # The last sum may be below 1 by rounding: numbers above it stand for the last choice.
         above = uniform > probabilities.cumsum(-1)[:, None, :, :-1]
         return one_hot(above.sum(-1), choices)
 
     def _shifted(self, knots: Tensor) -> Tensor:
         """Sequences `(..., K, A)` one step later, the last action again at their end.
 
-        Of held actions: the average over each knot's steps of what is held one step later.
+        A knot becomes the average of the actions one step later over the steps that it is held.
         """
         later = torch.cat([knots[..., 1:, :], knots[..., -1:, :]], -2)
         return torch.lerp(knots, later, 1 / self.hold)
@@ -241,13 +248,13 @@ def one_hot(choices: Tensor, size: int) -> Tensor:
     return torch.nn.functional.one_hot(choices, size).to(torch.float32)
 
 
-def _finite_scores(evaluate: Evaluate, sequences: Tensor) -> Tensor:
+def _finite_scores(problem: PlanningProblem, sequences: Tensor) -> Tensor:
     """Scores `(E, N)`, -inf where they are not finite."""
-    scores = evaluate(sequences)
+    scores = problem.evaluate(sequences)
     shape = tuple(sequences.shape[:2])
     if tuple(scores.shape) != shape:
         raise ValueError(
-            f"evaluate must give one score per sequence, {shape} for sequences "
+            f"evaluate must return one score per sequence, {shape} for sequences "
             f"{tuple(sequences.shape)}, got {tuple(scores.shape)}"
         )
     scores = scores.to(sequences.dtype)

@@ -1,4 +1,4 @@
-"""Random shooting: what other planners are measured by."""
+"""Random shooting, the baseline of other planners."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rlkit.planning.search import Belief, Search
+from rlkit.planning.search import Proposal, Search
 
 
 @dataclass(frozen=True)
 class RandomShooting(Search):
     """Sequences drawn uniformly; the best is executed.
 
-    One of them is the rest of the plan before (warm start). `deviation` and `momentum` do nothing.
+    One of them is the rest of the last plan (warm start). `deviation` and `momentum` are not used.
 
     Source: Nagabandi et al. 2018, section IV-C; there without a warm start.
     """
@@ -25,9 +25,13 @@ class RandomShooting(Search):
     executes_best: ClassVar[bool] = True
 
     def _draw(
-        self, belief: Belief, size: int, iteration: int, generator: torch.Generator
+        self,
+        current: Proposal,
+        size: int,
+        iteration: int,
+        generator: torch.Generator,
     ) -> Tensor:
-        actions, mean = self._known_actions(), belief.mean
+        actions, mean = self._known_actions(), current.mean
         if actions.discrete:
             even = torch.full_like(mean, 1 / actions.size)
             drawn = self._drawn_choices(even, size, generator)

@@ -4,11 +4,11 @@ from rlkit.world.check import check_world as check_world
 from rlkit.world.contract import WORLDS as WORLDS
 from rlkit.world.contract import Imagined as Imagined
 from rlkit.world.contract import Metrics as Metrics
+from rlkit.world.contract import OpenLoop as OpenLoop
 from rlkit.world.contract import Policy as Policy
 from rlkit.world.contract import Widths as Widths
 from rlkit.world.contract import Windows as Windows
 from rlkit.world.contract import WorldModel as WorldModel
-from rlkit.world.contract import open_loop as open_loop
 from rlkit.world.contract import repeat as repeat
 from rlkit.world.data.stored import stored_episodes as stored_episodes
 from rlkit.world.data.windows import Episodes as Episodes

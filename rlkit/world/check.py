@@ -19,10 +19,9 @@ from rlkit.networks.laws import (
     not_lowered,
     unreached_parameters,
     wrong_loss,
-    wrong_parameters,
 )
 from rlkit.plugins import run_laws
-from rlkit.world.contract import Windows, WorldModel, repeat
+from rlkit.world.contract import Parameters, Windows, WorldModel, repeat
 from rlkit.world.experience import HORIZON, Experience
 
 TOLERANCE = 1e-4
@@ -53,7 +52,15 @@ def _has_the_shapes_it_promises(case: Experience) -> str | None:
         return f"with_widths({w}) gave a model for {model.widths}"
     if model.window < 1:
         return f"window is {model.window}, a window has at least one record"
-    return wrong_parameters(model, case.vector)
+    views = model.views(case.parameters)
+    if isinstance(case.parameters, Tensor):
+        total = sum(view.numel() for view in views.values())
+        if case.parameters.ndim != 1 or total != len(case.parameters):
+            return f"parameters are {tuple(case.parameters.shape)}, the views hold {total} numbers"
+    again = model.views(model.from_views({name: view.clone() for name, view in views.items()}))
+    if again.keys() != views.keys() or any(not torch.equal(again[k], views[k]) for k in views):
+        return "from_views does not invert views"
+    return None
 
 
 def _imagines_in_the_right_shape(case: Experience) -> str | None:
@@ -66,6 +73,8 @@ def _imagines_in_the_right_shape(case: Experience) -> str | None:
     )
     if any(shapes != before for shapes in after) or any(shape[0] != rows for shape in before):
         return f"memory has shapes {before} when fresh, {after[0]} and {after[1]} later"
+    if len(made.hidden_states) != HORIZON:
+        return f"it has {len(made.hidden_states)} hidden states of {HORIZON} steps"
     widths = {"observation": w.observation, "outcome": w.outcome}
     widths |= {name: w.target for name in ("mean", "scale") if getattr(made, name) is not None}
     for name, width in widths.items():
@@ -82,9 +91,10 @@ def _imagines_in_the_right_shape(case: Experience) -> str | None:
 def _memory_begins_with_the_last_observation(case: Experience) -> str | None:
     hidden_state = case.seen(case.windows, 3)
     made = case.imagine(hidden_state, case.actions)
+    last = torch.stack([one[0] for one in made.hidden_states], 1)
     pairs = {
         "observed": (hidden_state[0], case.windows.observation[:, 2]),
-        "imagined": (made.hidden_state[0], made.observation[:, -1]),
+        "imagined": (last, made.observation),
     }
     other = [name for name, (one, two) in pairs.items() if not torch.equal(one, two)]
     return f"hidden_state[0] is not the last observation, {other[0]}" if other else None
@@ -92,13 +102,13 @@ def _memory_begins_with_the_last_observation(case: Experience) -> str | None:
 
 def _never_writes_to_what_it_reads(case: Experience) -> str | None:
     hidden_state = case.seen(case.windows, 3)
-    read = {"vector": case.vector, "actions": case.actions, **vars(case.windows)}
+    read = {"actions": case.actions, **vars(case.windows), **case.model.views(case.parameters)}
     read |= {f"hidden_state[{i}]": part for i, part in enumerate(hidden_state)}
 
     def call() -> None:
         case.observe(case.windows, 3, 6, hidden_state)
         case.imagine(hidden_state, case.actions)
-        case.loss(case.vector, case.windows)
+        case.loss(case.parameters, case.windows)
 
     return changed(read, call)
 
@@ -153,7 +163,7 @@ def _imagining_reads_the_past_alone(case: Experience) -> str | None:
     for other in range(2):
         # What it has been shown elsewhere, in training say, is not to be found in it again.
         future = replace(case.windows, observation=case.windows.observation + other)
-        case.loss(case.vector, future)
+        case.loss(case.parameters, future)
         case.seen(future, case.windows.action.shape[1])
         made.append(case.imagine(hidden_state, case.actions).observation)
     if not torch.equal(*made):
@@ -215,7 +225,7 @@ def _padding_never_changes_a_loss(case: Experience) -> str | None:
                 value = getattr(case.windows, name).clone()
                 value[0, first:] += garbage * (1 + case.normal(*value[0, first:].shape))
                 changed[name] = value
-            losses.append(case.loss(case.vector, replace(case.windows, **changed))[0])
+            losses.append(case.loss(case.parameters, replace(case.windows, **changed))[0])
         if wrong := _differ(losses[0], losses[1], f"losses with other padding after {kept} steps"):
             return wrong
     return None
@@ -233,19 +243,48 @@ def _a_loss_does_not_look_across_a_reset(case: Experience) -> str | None:
             value = getattr(case.windows, name).clone()
             value[:, :at] += garbage * (1 + case.normal(*value[:, :at].shape))
             changed[name] = value
-        losses.append(case.loss(case.vector, replace(case.windows, **changed))[0])
+        losses.append(case.loss(case.parameters, replace(case.windows, **changed))[0])
     return _differ(losses[0], losses[1], "losses after a reset under different steps before it")
 
 
 def _the_loss_follows_its_generator(case: Experience) -> str | None:
-    return wrong_loss(lambda vector: case.loss(vector, case.windows), case.vector, "error")
+    parameters: Parameters = case.parameters
+    if isinstance(parameters, Tensor):
+        return wrong_loss(lambda vector: case.loss(vector, case.windows), parameters, "error")
+    return wrong_loss(lambda _: case.loss(parameters, case.windows), torch.zeros(1), "error")
+
+
+def _imagination_is_differentiable(case: Experience) -> str | None:
+    if not getattr(case.model, "differentiable", True) or not case.widths.action:
+        return None
+    actions = case.actions.clone().requires_grad_()
+    made = case.imagine(case.seen(case.windows, 3), actions, temperature=0.5, gradients=True)
+    (found,) = torch.autograd.grad(made.observation.square().sum(), actions)
+    if not found.isfinite().all() or not found[:, 0].any():
+        return (
+            "actions get no finite gradient; models without gradients have differentiable = False"
+        )
+    return None
+
+
+def _binary_outcomes_are_zero_or_one(case: Experience) -> str | None:
+    made = case.imagine(case.seen(case.windows, 3), case.actions)
+    for column in case.widths.binary:
+        value = made.outcome[:, :, column]
+        if not ((value == 0) | (value == 1)).all():
+            return f"outcome {column} is binary and holds {float(value[0, 0]):.4g}"
+        if made.mean is not None:
+            mean = made.mean[:, :, case.widths.observation + column]
+            if (mean < 0).any() or (mean > 1).any():
+                return f"the mean of outcome {column} is no probability"
+    return None
 
 
 def _gradients_reach_every_parameter(case: Experience) -> str | None:
     if hasattr(case.model, "solve"):
         return None
     return unreached_parameters(
-        case.model, lambda vector: case.loss(vector, case.windows), case.vector
+        case.model, lambda vector: case.loss(vector, case.windows), case.parameters
     )
 
 
@@ -255,7 +294,7 @@ def _training_lowers_the_loss(case: Experience) -> str | None:
     if solve is not None:
         after = solve(iter([windows]))
     else:
-        start = case.vector if adapt is None else adapt(case.vector, windows)
+        start = case.parameters if adapt is None else adapt(case.parameters, windows)
         state = adam_state("vector", start)
         fit = descend(
             state,
@@ -267,7 +306,9 @@ def _training_lowers_the_loss(case: Experience) -> str | None:
         for _ in fit:
             pass
         after = state["vector"]
-    return not_lowered(lambda v, seed: float(case.loss(v, windows, seed)[0]), case.vector, after)
+    return not_lowered(
+        lambda v, seed: float(case.loss(v, windows, seed)[0]), case.parameters, after
+    )
 
 
 def _rows(windows: Windows, rows: slice) -> Windows:
@@ -296,6 +337,8 @@ LAWS: dict[str, Law] = {
     "the loss follows its generator": _the_loss_follows_its_generator,
     "padding never changes a loss": _padding_never_changes_a_loss,
     "a loss does not look across a reset": _a_loss_does_not_look_across_a_reset,
+    "imagination is differentiable": _imagination_is_differentiable,
+    "binary outcomes are 0 or 1": _binary_outcomes_are_zero_or_one,
     "gradients reach every parameter": _gradients_reach_every_parameter,
     "training lowers the loss": _training_lowers_the_loss,
 }

@@ -9,11 +9,12 @@ from rlkit.networks.encoders import HiddenState
 from rlkit.world.contract import (
     Imagined,
     Metrics,
+    OpenLoop,
+    Parameters,
     Policy,
     Widths,
     Windows,
     WorldModel,
-    open_loop,
 )
 
 LATE = 10**9  # a step at which every schedule has come to its end
@@ -42,10 +43,14 @@ class Experience:
         self.widths = Widths(3, 2, 1) if widths is None else widths
         self.model = model.with_widths(self.widths)
         self.generator = torch.Generator().manual_seed(seed)
-        vector = self.model.initial_parameters(self.generator)
-        # Fresh biases are zero, which would hide mistakes in them.
-        self.vector = vector + 0.01 * self.normal(*vector.shape)
+        parameters: Parameters = self.model.initial_parameters(self.generator)
+        if isinstance(parameters, Tensor):
+            # Fresh biases are zero, which would hide mistakes in them.
+            parameters = parameters + 0.01 * self.normal(*parameters.shape)
         self.windows = self.generated(rows, steps)
+        if not isinstance(parameters, Tensor):
+            parameters = self.model.solve(iter([self.windows]))  # type: ignore[attr-defined]
+        self.parameters = parameters
         self.actions = self.normal(rows, HORIZON, self.widths.action)
 
     def normal(self, *shape: int) -> Tensor:
@@ -62,12 +67,13 @@ class Experience:
             turned = 0.9 * x[-1] + 0.3 * x[-1].roll(1, 1).tanh()
             x.append(turned + 0.3 * drive + 0.05 * self.normal(rows, w.observation))
         observation = torch.stack(x, 1)
-        outcome = observation[:, 1:, :1].square().expand(-1, -1, w.outcome)
+        outcome = observation[:, 1:, :1].square().expand(-1, -1, w.outcome).clone()
+        outcome[:, :, list(w.binary)] = (outcome[:, :, list(w.binary)] > 1).float()
         is_first = torch.zeros(rows, steps + 1, dtype=torch.bool)
         is_first[:, 0] = True
         position = torch.arange(rows * steps).view(rows, steps)
         mask = torch.ones(rows, steps, dtype=torch.bool)
-        return Windows(observation, action, outcome.clone(), is_first, mask, position)
+        return Windows(observation, action, outcome, is_first, mask, position)
 
     def observe(
         self, windows: Windows, start: int, stop: int, hidden_state: HiddenState
@@ -76,7 +82,7 @@ class Experience:
         part = slice(start, stop)
         with torch.no_grad():
             return self.model.observe(
-                self.vector,
+                self.parameters,
                 windows.observation[:, part],
                 windows.previous_action[:, part],
                 hidden_state,
@@ -93,15 +99,18 @@ class Experience:
         actions: Tensor | Policy,
         seed: int = 0,
         temperature: float = 1.0,
+        gradients: bool = False,
     ) -> Imagined:
-        """What the model makes up of actions, without gradients."""
-        policy = open_loop(actions) if isinstance(actions, Tensor) else actions
+        """What the model imagines."""
+        policy = OpenLoop(actions) if isinstance(actions, Tensor) else actions
         generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
+        with torch.set_grad_enabled(gradients):
             return self.model.imagine(
-                self.vector, hidden_state, policy, HORIZON, generator, temperature
+                self.parameters, hidden_state, policy, HORIZON, generator, temperature
             )
 
-    def loss(self, vector: Tensor, windows: Windows, seed: int = 0) -> tuple[Tensor, Metrics]:
+    def loss(
+        self, parameters: Parameters, windows: Windows, seed: int = 0
+    ) -> tuple[Tensor, Metrics]:
         """The loss when all schedules are over."""
-        return self.model.loss(vector, windows, torch.Generator().manual_seed(seed), LATE)
+        return self.model.loss(parameters, windows, torch.Generator().manual_seed(seed), LATE)

@@ -28,6 +28,8 @@ class Layout:
         action: A, columns of an action; 0 for a series that nobody drives.
         achieved: Which columns of an observation are the achieved goal; empty without goals.
         outcomes: What is predicted besides, out of `"reward"` and `"terminated"`.
+        binary: Those of the outcomes that are 0 or 1 and predicted by a Bernoulli distribution;
+            others are numbers like any.
 
     Raises:
         ValueError: If a field is out of its range.
@@ -37,8 +39,11 @@ class Layout:
     action: int
     achieved: tuple[int, ...] = ()
     outcomes: tuple[str, ...] = ()
+    binary: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if unknown := set(self.binary) - set(self.outcomes):
+            raise ValueError(f"binary names {sorted(unknown)}, outcomes are {self.outcomes}")
         _ = self.widths  # checks them
         if any(not 0 <= column < self.observation for column in self.achieved):
             raise ValueError(
@@ -54,13 +59,15 @@ class Layout:
         observation_space: spaces.Space[Any],
         action_space: spaces.Space[Any],
         outcomes: Sequence[str] = (),
+        binary: Sequence[str] = (),
     ) -> Layout:
         """The columns of an environment, in the order of `rlkit.goals.ObservationLayout`.
 
         Raises:
             ValueError: If a space has no vector form.
         """
-        return cls.of_columns(ObservationLayout.of(observation_space), action_space, outcomes)
+        layout = ObservationLayout.of(observation_space)
+        return cls.of_columns(layout, action_space, outcomes, binary)
 
     @classmethod
     def of_columns(
@@ -68,16 +75,18 @@ class Layout:
         observation: ObservationLayout,
         action_space: spaces.Space[Any],
         outcomes: Sequence[str] = (),
+        binary: Sequence[str] = (),
     ) -> Layout:
         """The columns of flat observations that are laid out already."""
         achieved = range(observation.size)[observation.achieved or slice(0)]
         width = vector_size(action_space)
-        return cls(observation.size, width, tuple(achieved), tuple(outcomes))
+        return cls(observation.size, width, tuple(achieved), tuple(outcomes), tuple(binary))
 
     @property
     def widths(self) -> Widths:
         """What a model has to know of it."""
-        return Widths(self.observation, self.action, len(self.outcomes))
+        binary = tuple(self.outcomes.index(name) for name in self.binary)
+        return Widths(self.observation, self.action, len(self.outcomes), binary)
 
     def achieved_goal(self, x: Tensor) -> Tensor:
         """The achieved goal `(..., G)` in observations `(..., F)`."""

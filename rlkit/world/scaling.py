@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlkit.world.contract import Imagined, Policy, Widths, Windows, open_loop
+from rlkit.world.contract import Imagined, OpenLoop, Policy, Widths, Windows
 from rlkit.world.data.windows import Episodes
 from rlkit.world.layout import Layout
 
@@ -101,7 +101,10 @@ class Scaling:
                 raise ValueError(f"the data has {found} columns of {name}, the layout {wanted}")
         if data.steps < 2:
             raise ValueError(f"{data.steps} step is too little to learn from; record more")
-        outcomes = [Standard.of(data.chunks(name), 1) for name in layout.outcomes]
+        outcomes = [
+            Standard.identity(1) if name in layout.binary else Standard.of(data.chunks(name), 1)
+            for name in layout.outcomes
+        ]
         observation = Standard.of(data.chunks("observation"), layout.observation)
         if not observation.deviation.any():
             raise ValueError(
@@ -138,7 +141,7 @@ class Scaling:
         """A policy as a model asks it, of actions `(n, H, A)` or a policy in raw units."""
         if isinstance(actions, Tensor):
             given = actions.to(self.action.shift.device)
-            return open_loop(self.action.standardised(given))
+            return OpenLoop(self.action.standardised(given))
         scale, restored = self.action.standardised, self.observation.restored
         return lambda x, hidden_state, t: scale(actions(restored(x), hidden_state, t))
 

@@ -1,8 +1,8 @@
-"""A world model with its parameters: what agents and scorecards hold, fit, save and load."""
+"""A world model with its parameters, which agents and benchmarks fit, query, save and load."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,26 +14,35 @@ from torch import Tensor
 
 from rlkit.networks import adam_state
 from rlkit.networks.encoders import HiddenState
-from rlkit.networks.files import fill_views, read_model, write_model
-from rlkit.networks.fit import descend
+from rlkit.networks.files import read_model, write_model
 from rlkit.networks.gradient import ONEDNN_WIDTH, fast_float32
-from rlkit.world.contract import WORLDS, Imagined, Metrics, Policy, Windows, WorldModel, repeat
+from rlkit.world.contract import (
+    WORLDS,
+    Imagined,
+    Metrics,
+    Parameters,
+    Policy,
+    WorldModel,
+    repeat,
+)
 from rlkit.world.data.windows import Array, Episodes, require_finite
+from rlkit.world.fitting import Settings, fit
 from rlkit.world.layout import Layout
 from rlkit.world.scaling import Scaling
 
-ROWS = 4096  # rows that are imagined at a time; more do not stay in the cache
+ROWS = 4096  # rows that are imagined at a time; more do not fit into the cache
+NAMED = "parameters."  # begins the name of each tensor of parameters that are no flat vector
 
 
 class NonFiniteForecast(ValueError):
-    """A forecast held what is no number; nothing of it may be used."""
+    """A forecast holds numbers that are not finite; none of it may be used."""
 
 
 class World:
     """A world model, its parameters and the scaling between them and raw units.
 
-    Columns are standardised by mean and deviation of what was fitted. A column that never varied
-    there is 0 to the model, and forecasts say that constant.
+    Columns are standardised by mean and deviation of the data. A column that is constant in the
+    data is 0 for the model, and forecasts hold the constant.
 
     Args:
         model: Configured; its widths are set here.
@@ -46,6 +55,7 @@ class World:
         layout: Which columns are what.
         steps: Gradient steps taken so far; a closed form counts as one.
         scaling: Between the model and raw units.
+        state: Parameters and Adam's moments by name.
     """
 
     def __init__(
@@ -60,18 +70,35 @@ class World:
         self.device = torch.device(device)
         self.steps = 0
         self.scaling = Scaling.identity(layout.widths).to(device)
-        self._state = adam_state("vector", self.model.initial_parameters(generator).to(device))
-        widest = max(n for shape in self.model.shapes().values() for n in shape)
-        self._onednn = widest >= ONEDNN_WIDTH
+        self.state = self.state_of(self.model.initial_parameters(generator))
+        widest = max(n for view in self.views().values() for n in view.shape)
+        self.onednn = widest >= ONEDNN_WIDTH
 
     @property
-    def vector(self) -> Tensor:
-        """The parameters `(size,)`; a new tensor after each step. May be set."""
-        return self._state["vector"]
+    def parameters(self) -> Parameters:
+        """The model's parameters, in new tensors after each step."""
+        if "vector" in self.state:
+            return self.state["vector"]
+        return {name.removeprefix(NAMED): value for name, value in self.state.items()}
 
-    @vector.setter
-    def vector(self, value: Tensor) -> None:
-        self._state = self._state | {"vector": value}
+    @property
+    def size(self) -> int:
+        """How many numbers the parameters hold."""
+        return sum(view.numel() for view in self.views().values())
+
+    def move_to(self, parameters: Parameters, scaling: Scaling) -> None:
+        """Copies parameters and scaling into given tensors and uses these, where shapes agree.
+
+        Code that shares the memory of these tensors then reads the fitted values.
+        """
+        places = self.state_of(parameters, fresh=False), scaling.tensors()
+        kept = []
+        for place, new in zip(places, (self.state, self.scaling.tensors()), strict=True):
+            kept.append(dict(new))
+            for name in place.keys() & new.keys():
+                if place[name].shape == new[name].shape:
+                    kept[-1][name] = place[name].copy_(new[name])
+        self.state, self.scaling = kept[0], Scaling.of_tensors(kept[1])
 
     def fit(
         self,
@@ -82,13 +109,14 @@ class World:
         window: int | None = None,
         learning_rate: float = 1e-3,
         clip: float = 100.0,
+        keep_scaling: bool = False,
         generator: torch.Generator,
     ) -> Iterator[Metrics]:
-        """Fits the model, or goes on fitting it; a model with a `solve` by that, at once.
+        """Fits the model, or continues; a model with `solve` in one closed-form step.
 
-        The scaling is that of `data`, so this is the training part alone. After every step the
-        world is whole: whoever stops, saves world and generator, and goes on with the steps that
-        are left comes to the very same parameters.
+        The scaling is that of `data`, which therefore is the training part only. After every step
+        the world and the generator can be saved; continuing from there with the remaining steps
+        gives exactly the same parameters.
 
         Args:
             data: Episodes to draw windows from, with replacement.
@@ -97,89 +125,34 @@ class World:
             window: T, records per window; None takes the model's own.
             learning_rate: Adam's, > 0.
             clip: Largest norm of a gradient, > 0.
-            generator: Source of windows and of the model's chance; on the CPU.
+            keep_scaling: Whether the scaling stays, to adapt a fitted world to new data.
+            generator: Source of windows and of the model's randomness; on the CPU.
 
         Returns:
-            An iterator over the steps' metrics; it does the work.
+            An iterator over the steps' metrics, which takes a step each time.
 
         Raises:
-            ValueError: At once if the data do not fit the layout, are too few or hold what is no
-                number; in the middle if the loss stops being a number.
+            ValueError: At once if the data do not fit the layout, are too few or not finite; later
+                if the loss is not finite.
         """
         window = self.model.window if window is None else window
-        for name, value in {"steps": steps, "records": records, "window": window}.items():
-            if value < 1:
-                raise ValueError(f"{name} must be >= 1, got {value}")
-        for name, rate in {"learning_rate": learning_rate, "clip": clip}.items():
-            if not rate > 0:
-                raise ValueError(f"{name} must be > 0, got {rate}")
-        scaling = Scaling.of(data, self.layout).to(self.device)
-        if (solve := getattr(self.model, "solve", None)) is not None:
-            return self._solve(solve, scaling, data, window, generator)
-
-        def drawn(records: int) -> Windows:
-            count = max(records // window, 1)
-            return scaling.windows(data.sample(count, window, generator, self.layout.outcomes))
-
-        return self._descend(scaling, drawn, steps, records, learning_rate, clip, generator)
-
-    def _solve(
-        self,
-        solve: Callable[[Iterator[Windows]], Tensor],
-        scaling: Scaling,
-        data: Episodes,
-        window: int,
-        generator: torch.Generator,
-    ) -> Iterator[Metrics]:
-        vector = solve(scaling.windows(one) for one in data.every(window, self.layout.outcomes))
-        self.scaling, self._state = scaling, adam_state("vector", vector.to(self.device))
-        self.steps += 1
-        metrics = self.evaluate(data, generator, window)
-        yield {name: torch.tensor(value) for name, value in metrics.items()}
-
-    def _descend(
-        self,
-        scaling: Scaling,
-        drawn: Callable[[int], Windows],
-        steps: int,
-        records: int,
-        learning_rate: float,
-        clip: float,
-        generator: torch.Generator,
-    ) -> Iterator[Metrics]:
-        self.scaling = scaling
-        adapt = getattr(self.model, "adapt", None)
-        if adapt is not None and self.steps == 0:
-            self._state = self._state | {"vector": adapt(self.vector, drawn(ROWS))}
-
-        def loss(vector: Tensor, windows: Windows, step: int) -> tuple[Tensor, Metrics]:
-            return self.model.loss(vector, windows, generator, step)
-
-        fit = descend(
-            self._state,
-            loss,
-            (drawn(records) for _ in range(steps)),
-            model=self.model,
-            learning_rate=learning_rate,
-            start=self.steps,
-            clip=clip,
-            onednn=self._onednn,
-        )
-        for metrics in fit:
-            self.steps += 1
-            yield metrics
+        settings = Settings(steps, records, window, learning_rate, clip)
+        scaling = self.scaling
+        if not keep_scaling:
+            scaling = Scaling.of(data, self.layout).to(self.device)
+        return fit(self, data, scaling, settings, generator)
 
     @torch.no_grad()
     def evaluate(
         self, data: Episodes, generator: torch.Generator, window: int | None = None
     ) -> dict[str, float]:
-        """Loss and the model's metrics on every step of some data, held-out data say."""
+        """Loss and metrics of the model over all steps of data, such as held-out data."""
         window = self.model.window if window is None else window
         totals: dict[str, float] = {}
         count = 0.0
         for raw in data.every(window, self.layout.outcomes):
             windows = self.scaling.windows(raw)
-            loss, metrics = self.model.loss(self.vector, windows, generator, self.steps)
+            loss, metrics = self.model.loss(self.parameters, windows, generator, self.steps)
             weight = float(windows.counted.sum())
             count += weight
             for name, value in (metrics | {"loss": loss}).items():
@@ -187,7 +160,7 @@ class World:
         return {name: total / count for name, total in totals.items()}
 
     def initial(self, count: int) -> HiddenState:
-        """Memory of `count` fresh episodes."""
+        """Hidden state of `count` fresh episodes."""
         return self.model.initial(count, self.device)
 
     @torch.no_grad()
@@ -198,22 +171,23 @@ class World:
         hidden_state: HiddenState,
         is_first: Tensor,
     ) -> HiddenState:
-        """Takes in what happened, in raw units.
+        """Updates the hidden state with observations in raw units.
 
         Args:
             observation: `(B, T, F)`.
-            previous_action: What led to each, `(B, T, A)`; of no meaning where `is_first`.
-            hidden_state: Memory before, from `initial` or an earlier call.
+            previous_action: The action before each, `(B, T, A)`; ignored where `is_first`.
+            hidden_state: From `initial` or the last call.
             is_first: `(B, T)`, where an episode begins.
 
         Returns:
-            Memory after the last observation, for `imagine` and the next call.
+            The hidden state after the last observation.
         """
         x = self.scaling.observation.standardised(observation.to(self.device))
         action = self.scaling.action.standardised(previous_action.to(self.device))
-        return self.model.observe(self.vector, x, action, hidden_state, is_first.to(self.device))
+        return self.model.observe(
+            self.parameters, x, action, hidden_state, is_first.to(self.device)
+        )
 
-    @torch.no_grad()
     def imagine(
         self,
         hidden_state: HiddenState,
@@ -222,16 +196,18 @@ class World:
         horizon: int | None = None,
         generator: torch.Generator,
         temperature: float = 1.0,
+        gradients: bool = False,
     ) -> Imagined:
-        """What would come of actions, a sample per row, in raw units. Look at its `finite`.
+        """Samples one trajectory per row, in raw units; use only rows where `finite`.
 
         Args:
-            hidden_state: Memory of n rows; `rlkit.world.repeat` makes many rows of one.
-            actions: `(n, H, A)`, or a policy that is asked for them, with observations and actions
-                in raw units.
-            horizon: H, needed with a policy alone.
-            generator: The only source of chance.
-            temperature: How much chance there is within a prediction: 1 as it was learned, 0 none.
+            hidden_state: Of n rows; `rlkit.world.repeat` makes several rows of each.
+            actions: `(n, H, A)`, or a policy that reads observations and returns actions in raw
+                units.
+            horizon: H; needed with a policy.
+            generator: The only source of randomness.
+            temperature: Scales the randomness of each prediction: 1 as learned, 0 none.
+            gradients: Whether gradients flow to actions, hidden state and parameters.
 
         Raises:
             ValueError: If the horizon is missing or differs from that of the actions.
@@ -243,12 +219,13 @@ class World:
             raise ValueError(
                 f"horizon must be >= 1 and that of the actions, got {horizon} for {given} steps"
             )
-        policy = self.scaling.policy(actions)
-        with fast_float32(self._onednn):
-            made = self.model.imagine(
-                self.vector, hidden_state, policy, given, generator, temperature
-            )
-        return self.scaling.imagined(made)
+        with torch.set_grad_enabled(gradients):
+            policy = self.scaling.policy(actions)
+            with fast_float32(self.onednn):
+                made = self.model.imagine(
+                    self.parameters, hidden_state, policy, given, generator, temperature
+                )
+            return self.scaling.imagined(made)
 
     def forecast(
         self,
@@ -261,29 +238,29 @@ class World:
         temperature: float = 1.0,
         strict: bool = True,
     ) -> NDArray[np.float32]:
-        """Samples of what comes next, in raw units.
+        """Samples of future observations, in raw units.
 
         Args:
-            context_observations: What was seen, `(B, C + 1, F)`, the present last; C >= 0.
-            context_actions: What led from each to the next, `(B, C, A)`.
-            future_actions: What is done from the present on, `(B, H, A)`.
-            samples: S, futures per row, >= 1.
-            generator: The only source of chance.
-            temperature: How much chance there is within a prediction: 1 as it was learned, 0 none.
-            strict: Whether to refuse an answer that holds what is no number.
+            context_observations: `(B, C + 1, F)`, the present last; C >= 0.
+            context_actions: The action between each and the next, `(B, C, A)`.
+            future_actions: The actions from the present on, `(B, H, A)`.
+            samples: S, trajectories per row, >= 1.
+            generator: The only source of randomness.
+            temperature: Scales the randomness of each prediction: 1 as learned, 0 none.
+            strict: Whether to refuse a forecast that is not finite.
 
         Returns:
             Observations `(S, B, H, F)`.
 
         Raises:
-            ValueError: If the arrays do not fit each other or hold what is no number.
-            NonFiniteForecast: If `strict`, and the answer holds what is no number.
+            ValueError: If the arrays do not fit each other or are not finite.
+            NonFiniteForecast: If `strict`, and the forecast is not finite.
         """
         x, past, future = (
             torch.from_numpy(np.array(array, np.float32))
             for array in (context_observations, context_actions, future_actions)
         )
-        self._require_fit(x, past, future, samples)
+        _require_fit(self.layout, x, past, future, samples)
         previous = torch.nn.functional.pad(past, (0, 0, 1, 0))
         is_first = torch.zeros(previous.shape[:2], dtype=torch.bool)
         is_first[:, 0] = True
@@ -304,15 +281,15 @@ class World:
         if strict and broken.any():
             first = int(broken.any(3).any(1).any(0).nonzero()[0])
             raise NonFiniteForecast(
-                f"{type(self.model).__name__} forecasts {float(broken.float().mean()):.2%} of "
-                f"numbers that are none, first at step {first + 1} of {future.shape[1]}; fit it "
+                f"{float(broken.float().mean()):.2%} of what {type(self.model).__name__} forecasts "
+                f"is not finite, first at step {first + 1} of {future.shape[1]}; fit it "
                 f"longer or to more data, or shorten the horizon"
             )
         return forecast.numpy()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything, as plain data and tensors on the CPU: fitting goes on exactly from here."""
-        tensors = self._state | self.scaling.tensors()
+        """Plain data and tensors on the CPU, from which fitting continues exactly."""
+        tensors = self.state | self.scaling.tensors()
         return {
             **self._facts(),
             "steps": self.steps,
@@ -323,71 +300,90 @@ class World:
         """Restores what `state_dict` gave.
 
         Raises:
-            ValueError: If it is of another model or layout; nothing is changed then.
+            ValueError: If it is of another model or layout; nothing changes then.
         """
         for name, ours in self._facts().items():
             if state[name] != ours:
                 raise ValueError(
-                    f"the saved world has {name} {state[name]}, this one has {ours}; make this one "
-                    f"like it, or fit it anew"
+                    f"the saved world has {name} {state[name]}, this one has {ours}; use the same "
+                    f"settings, or fit a new world"
                 )
-        for name, value in (tensors := self._state | self.scaling.tensors()).items():
-            if state[name].shape != value.shape:
+        names = {name for name in state if name.startswith(NAMED)}
+        if names != {name for name in self.state if name.startswith(NAMED)}:
+            raise ValueError(f"the saved world has parameters {sorted(names)}, this one has others")
+        for name, value in (tensors := self.state | self.scaling.tensors()).items():
+            if name not in names and state[name].shape != value.shape:
                 raise ValueError(
                     f"the saved world's {name} has shape {tuple(state[name].shape)}, this one's "
                     f"{tuple(value.shape)}"
                 )
         loaded = {name: state[name].to(self.device, copy=True) for name in tensors}
         self.scaling = Scaling.of_tensors(loaded)
-        self._state = {name: loaded[name] for name in self._state}
+        self.state = {name: loaded[name] for name in self.state}
         self.steps = int(state["steps"])
 
     def save(self, folder: Path | str) -> None:
-        """Writes `weights.safetensors` and `world.json` into a folder of their own, all or none.
+        """Writes `weights.safetensors` and `world.json` into a folder of their own, atomically.
 
         Raises:
-            ValueError: If the folder holds anything else.
+            ValueError: If the folder holds other files.
         """
-        write_model(Path(folder), "world", self.state_dict(), self.model.views(self.vector.cpu()))
+        views = {name: view.cpu() for name, view in self.views().items()}
+        state = {k: v for k, v in self.state_dict().items() if not k.startswith(NAMED)}
+        write_model(Path(folder), "world", state, views)
 
     @classmethod
     def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> World:
         """A world from a folder that `save` wrote.
 
         Raises:
-            ValueError: If there is no world or it is damaged.
+            ValueError: If it holds no world or a damaged one.
         """
         state, named = read_model(Path(folder), "world")
         layout = state["layout"]
         lists = {key: tuple(value) for key, value in layout.items() if isinstance(value, list)}
         model = WORLDS.make(state["model"])
         world = cls(model, Layout(**{**layout, **lists}), torch.Generator().manual_seed(0), device)
-        vector = torch.empty(world.model.size)
-        fill_views(world.model.views(vector), named, Path(folder))
-        world.load_state_dict({**state, "vector": vector})
+        try:
+            parameters = world.model.from_views(named)
+        except ValueError as error:
+            raise ValueError(f"the weights in {folder} are of another model: {error}") from error
+        world.load_state_dict({**state, **world.state_of(parameters, fresh=False)})
         return world
+
+    def views(self) -> dict[str, Tensor]:
+        """The parameters by name; they share memory with the world."""
+        return self.model.views(self.parameters)
+
+    def state_of(self, parameters: Parameters, fresh: bool = True) -> dict[str, Tensor]:
+        """The state of parameters; for a vector with new moments of Adam, if `fresh`."""
+        if not isinstance(parameters, Tensor):
+            return {f"{NAMED}{name}": value.to(self.device) for name, value in parameters.items()}
+        vector = parameters.to(self.device)
+        return adam_state("vector", vector) if fresh else {"vector": vector}
 
     def _facts(self) -> dict[str, Any]:
         layout = {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self.layout).items()
+            if key != "binary" or value  # worlds without it were saved before there was any
         }
         return {"model": WORLDS.describe(self.model), "layout": layout}
 
-    def _require_fit(self, x: Tensor, past: Tensor, future: Tensor, samples: int) -> None:
-        count, seen = x.shape[:2]
-        widths = self.layout.widths
-        wanted = {
-            "context_observations": (x, (count, seen, widths.observation)),
-            "context_actions": (past, (count, seen - 1, widths.action)),
-            "future_actions": (future, (count, future.shape[1], widths.action)),
-        }
-        for name, (array, shape) in wanted.items():
-            if tuple(array.shape) != shape:
-                raise ValueError(
-                    f"{name} has shape {tuple(array.shape)}, not {shape}: C + 1 observations "
-                    f"(B, C + 1, F), and actions (B, C, A) and (B, H, A)"
-                )
-            require_finite(array.numpy(), name)
-        if samples < 1:
-            raise ValueError(f"samples must be >= 1, got {samples}")
+
+def _require_fit(layout: Layout, x: Tensor, past: Tensor, future: Tensor, samples: int) -> None:
+    (count, observed), widths = x.shape[:2], layout.widths
+    wanted = {
+        "context_observations": (x, (count, observed, widths.observation)),
+        "context_actions": (past, (count, observed - 1, widths.action)),
+        "future_actions": (future, (count, future.shape[1], widths.action)),
+    }
+    for name, (array, shape) in wanted.items():
+        if tuple(array.shape) != shape:
+            raise ValueError(
+                f"{name} has shape {tuple(array.shape)}, not {shape}: C + 1 observations "
+                f"(B, C + 1, F), and actions (B, C, A) and (B, H, A)"
+            )
+        require_finite(array.numpy(), name)
+    if samples < 1:
+        raise ValueError(f"samples must be >= 1, got {samples}")

@@ -30,7 +30,7 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS
 import argparse
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 import rlkit.envs  # noqa: F401  registers the ids
 from rlkit.envs.simulation import Simulation
 from rlkit.experiment.evaluate import wilson
-from rlkit.planning import PLANNERS, Actions, Evaluate, Planner
+from rlkit.planning import PLANNERS, Actions, FunctionProblem, Planner
 
 OUT = Path(__file__).resolve().parents[1] / "results" / "bench_planners.json"
 NAMES = ("shooting", "cem", "icem", "mppi")
@@ -52,6 +52,7 @@ PENDULUM: dict[str, Any] = {"horizon": 30, "iterations": 3}
 BUDGETS = (10.0, 30.0)  # milliseconds
 SEED = 1000  # the defaults were chosen on other episodes, from seed 0 on
 Array = NDArray[Any]
+Evaluate = Callable[[torch.Tensor], torch.Tensor]
 
 
 def goal_returns(simulation: Simulation, state: Mapping[str, Array]) -> Evaluate:
@@ -113,7 +114,10 @@ def run_maze(planner: Planner, episodes: int, seed: int = SEED) -> list[int | No
     for t in range(1, 101):
         evaluate = goal_returns(env.simulation, state)
         plan = planner.plan(
-            evaluate, planner_state, torch.full((len(unfinished),), t == 1), generator
+            FunctionProblem(evaluate),
+            planner_state,
+            torch.full((len(unfinished),), t == 1),
+            generator,
         )
         state = env.simulation.step(state, plan.action.numpy())
         observed = env.simulation.observe(state)
@@ -142,7 +146,9 @@ def run_pendulum(planner: Planner, episodes: int, seed: int = SEED) -> list[floa
     for t in range(200):
         state = np.array([env.unwrapped.state for env in envs])  # type: ignore[attr-defined]
         evaluate = pendulum_returns(state[:, 0], state[:, 1])
-        plan = planner.plan(evaluate, planner_state, torch.full((episodes,), t == 0), generator)
+        plan = planner.plan(
+            FunctionProblem(evaluate), planner_state, torch.full((episodes,), t == 0), generator
+        )
         planner_state = plan.state
         for i, env in enumerate(envs):
             returns[i] += float(env.step(2 * plan.action[i].numpy())[1])
@@ -157,7 +163,9 @@ def run_latency(planner: Planner, decisions: int, seed: int = SEED) -> dict[str,
     for t in range(decisions + 5):
         evaluate = pendulum_returns(rng.uniform(-np.pi, np.pi, 1), rng.uniform(-1, 1, 1))
         began = time.perf_counter()
-        plan = planner.plan(evaluate, planner_state, first if t == 0 else ~first, generator)
+        plan = planner.plan(
+            FunctionProblem(evaluate), planner_state, first if t == 0 else ~first, generator
+        )
         if t >= 5:  # the first ones fill caches
             taken.append(1000 * (time.perf_counter() - began))
             samples.append(plan.samples)

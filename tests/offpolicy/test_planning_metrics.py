@@ -1,4 +1,4 @@
-"""The imagination gap, against what is worked out by hand."""
+"""The imagination gap, against numbers worked out by hand."""
 
 import copy
 
@@ -8,9 +8,8 @@ import torch
 from stable_baselines3.common.logger import Logger
 
 from rlkit.goals import DistanceRule
-from rlkit.offpolicy.planning_metrics import PlanningMetrics
-from rlkit.planning import Plan
-from rlkit.planning.rollouts import PredictedOutcome
+from rlkit.offpolicy.planning_metrics import Decision, PlanningMetrics
+from rlkit.planning import Plan, PredictedOutcome
 
 RULE = DistanceRule(0.5)
 
@@ -38,12 +37,9 @@ def decide(report, rewards, success=None, fallback=None, first=None, **details):
         torch.zeros(count),
     )
     no = np.zeros(count, np.bool_)
-    report.add_decision(
-        plan(count, **details),
-        predicted,
-        no if fallback is None else np.array(fallback),
-        no if first is None else np.array(first),
-    )
+    failed = no if fallback is None else np.array(fallback)
+    decision = Decision(np.zeros((count, 1)), (), plan(count, **details), predicted, failed)
+    report.add_decision(decision, no if first is None else np.array(first))
 
 
 def step(report, reward, done=None, achieved=None):
@@ -61,7 +57,7 @@ def logged(report):
     return dict(logger.name_to_value)
 
 
-def test_a_stretch_is_compared_when_the_horizon_is_over():
+def test_a_segment_is_compared_when_the_horizon_is_over():
     report = PlanningMetrics(1, 3)
     for reward in (1.0, 2.0, 4.0):
         decide(report, [[10.0, 10.0, 10.0]] if reward == 1.0 else [[99.0, 99.0, 99.0]])
@@ -86,7 +82,7 @@ def test_an_episode_that_ends_compares_what_there_was():
     assert logged(report)["imagination/gap"] == 15 - 1
 
 
-def test_success_is_compared_at_the_end_of_a_stretch():
+def test_success_is_compared_at_the_end_of_a_segment():
     report = PlanningMetrics(2, 2)
     decide(report, [[0.0, 0.0]] * 2, success=[[0.0, 0.75], [0.0, 0.5]])
     step(report, [-1.0, -1.0], achieved=[[9.0], [9.0]])
@@ -97,7 +93,7 @@ def test_success_is_compared_at_the_end_of_a_stretch():
     assert found["imagination/success_gap"] == pytest.approx(0.125)
 
 
-def test_a_cut_episode_takes_its_stretch_with_it():
+def test_a_segment_of_a_cut_episode_is_not_compared():
     report = PlanningMetrics(1, 2)
     decide(report, [[5.0, 5.0]])
     step(report, [1.0])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from rlkit.planning import CEM, ICEM, MPPI, Actions, RandomShooting, check_planner
+from rlkit.planning import CEM, ICEM, MPPI, Actions, FunctionProblem, RandomShooting, check_planner
 from rlkit.planning.check import LAWS, LAWS_OF_SAMPLES, LAWS_OF_TIME, Problems
 
 KINDS = (RandomShooting, CEM, ICEM, MPPI)
@@ -46,8 +46,8 @@ def test_searching_beats_shooting_by_far(kind):
 
 @dataclass(frozen=True)
 class Unclipped(CEM):
-    def _draw(self, belief, size, iteration, generator):
-        return 3 * super()._draw(belief, size, iteration, generator)
+    def _draw(self, current, size, iteration, generator):
+        return 3 * super()._draw(current, size, iteration, generator)
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ SEEDS = itertools.count()
 
 @dataclass(frozen=True)
 class Unseeded(CEM):
-    def _draw(self, belief, size, iteration, generator):
+    def _draw(self, current, size, iteration, generator):
         own = torch.Generator().manual_seed(next(SEEDS))
-        return super()._draw(belief, size, iteration, own)
+        return super()._draw(current, size, iteration, own)
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,15 @@ class Shrinking(CEM):
 class Hopeful(CEM):
     """Counts the scores that are none, and takes them for the best."""
 
-    def plan(self, evaluate, state, is_first, *rest):
+    def plan(self, problem, state, is_first, *rest):
         count = torch.zeros(len(is_first), dtype=torch.int64)
 
         def hopeful(sequences):
-            scores = evaluate(sequences)
+            scores = problem.evaluate(sequences)
             count.add_((~scores.isfinite()).sum(1))
             return torch.where(scores.isfinite(), scores, 9.0)
 
-        plan = super().plan(hopeful, state, is_first, *rest)
+        plan = super().plan(FunctionProblem(hopeful), state, is_first, *rest)
         return dataclasses.replace(plan, rejected=count)
 
 
@@ -130,10 +130,10 @@ class Dawdling(CEM):
 
     milliseconds: float | None = 20.0
 
-    def plan(self, evaluate, state, is_first, generator, clock=lambda: 0.0):
+    def plan(self, problem, state, is_first, generator, clock=lambda: 0.0):
         began = clock()
         by_samples = CEM(samples=30 * self.samples, iterations=30, actions=self.actions)
-        plan = by_samples.plan(evaluate, state, is_first, generator)
+        plan = by_samples.plan(problem, state, is_first, generator)
         return dataclasses.replace(plan, milliseconds=1000 * (clock() - began))
 
 
@@ -143,26 +143,26 @@ class Hasty(CEM):
 
     milliseconds: float | None = 20.0
 
-    def plan(self, evaluate, state, is_first, generator, clock=lambda: 0.0):
+    def plan(self, problem, state, is_first, generator, clock=lambda: 0.0):
         began = clock()
         by_samples = CEM(samples=100, iterations=1, actions=self.actions)
-        plan = by_samples.plan(evaluate, state, is_first, generator)
+        plan = by_samples.plan(problem, state, is_first, generator)
         return dataclasses.replace(plan, milliseconds=1000 * (clock() - began))
 
 
 @pytest.mark.parametrize(
     ("kind", "law", "message"),
     [
-        (Shrinking, "it has the shapes that it promises", "the carry has shapes"),
+        (Shrinking, "its shapes are right", "the planner state has shapes"),
         (Unclipped, "actions stay in their range", "an action is"),
         (Writing, "it never writes to what it reads", "changed"),
-        (Hopeful, "a score that is no number never wins", "it did in"),
-        (Silent, "a failure is said and disturbs nobody", "failed is"),
+        (Hopeful, "a score that is not finite never wins", "it did in"),
+        (Silent, "a failure affects no other environment", "failed is"),
         (Unseeded, "same seed, same plan", "two plans with the same seed differ"),
         (Greedy, "a budget in samples is kept exactly", "401 sequences.*401 reported.*400"),
-        (Clinging, "a reset is a fresh start", "the plan before an episode's start"),
+        (Clinging, "a reset is a fresh start", "the planner state of the last episode"),
         (Upside, "it is no worse than random sequences", "as many random sequences score"),
-        (Forgetful, "the plan before helps", "the fourth plan for the same problems scores"),
+        (Forgetful, "the last plan helps", "the fourth plan for the same problems scores"),
         (Dawdling, "a budget in milliseconds is kept", "of 20 ms it took 30, in 30 iterations"),
         (Hasty, "a budget in milliseconds is kept", "of 20 ms it used 1, at 1 per iteration"),
     ],
@@ -176,5 +176,5 @@ def test_each_law_catches_who_breaks_it(kind, law, message):
 
 
 def test_one_choice_alone_is_refused():
-    with pytest.raises(ValueError, match="one choice alone is no problem"):
+    with pytest.raises(ValueError, match="one choice needs no planning"):
         Problems(CEM(), Actions(1, discrete=True))

@@ -1,4 +1,4 @@
-"""What sequences of actions are worth in imagination, against a loop over single steps."""
+"""Scores of sequences of actions in imagination, against a loop over single steps."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ import torch
 from imagined import Drift
 
 from rlkit.goals import DistanceRule
-from rlkit.planning.rollouts import PlanningObjective, Rollouts
+from rlkit.planning import ImaginedProblem, PlanningObjective, PlanningProblem
 from rlkit.world import Ensemble, Layout, World
 
 E, N, H = 3, 4, 6
@@ -36,7 +36,7 @@ def rollouts(rule=None, goal=None, particles=1, noise=0.0, start=None, **objecti
     world = World(Drift(noise), layout, generator)
     start = torch.zeros(E, 2) if start is None else start
     settings = {"gamma": 0.9, "shaping": 0.0, "uncertainty_penalty": 0.0, **objective}
-    return Rollouts(
+    return ImaginedProblem(
         world, (start,), PlanningObjective(rule, goal, **settings), particles, generator
     )
 
@@ -70,7 +70,7 @@ def by_hand(rule, shaping, gamma=0.9):
 def test_goals_are_judged_by_the_rule_step_by_step(rule, shaping):
     found = rollouts(rule, GOAL, shaping=shaping)
     scores, rewards, reached = by_hand(rule, shaping)
-    np.testing.assert_allclose(found(ACTIONS), scores, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.evaluate(ACTIONS), scores, rtol=1e-4, atol=1e-5)
     best = scores.argmax(1)
     predicted = found.predicted
     np.testing.assert_allclose(predicted.reward, rewards[range(E), best], rtol=1e-4, atol=1e-5)
@@ -83,7 +83,7 @@ def test_the_planted_rule_ends_episodes():
 
 
 def test_learned_rewards_count_until_a_termination():
-    scores = rollouts()(ACTIONS)
+    scores = rollouts().evaluate(ACTIONS)
     x = 0.1 * ACTIONS[..., 0].cumsum(2)
     over = torch.cat([torch.zeros(E, N, 1), (x > 0.35).float().cumsum(2)[..., :-1]], 2) > 0
     assert 0.1 < over.float().mean() < 0.9
@@ -94,7 +94,7 @@ def test_learned_rewards_count_until_a_termination():
 def test_what_differs_between_futures_is_penalised():
     noisy = {"particles": 64, "noise": 0.5, "start": torch.full((E, 2), -9.0)}
     plain, careful = rollouts(**noisy), rollouts(**noisy, uncertainty_penalty=2.0)
-    off = plain(ACTIONS) - careful(ACTIONS)
+    off = plain.evaluate(ACTIONS) - careful.evaluate(ACTIONS)
     expected = 2 * 0.5 * (0.81 ** torch.arange(H)).sum().sqrt()
     torch.testing.assert_close(off.mean(), expected, rtol=0.05, atol=0)
     torch.testing.assert_close(plain.predicted.uncertainty * 2, off[range(E), plain_best(plain)])
@@ -102,8 +102,12 @@ def test_what_differs_between_futures_is_penalised():
 
 def plain_best(found):
     again = rollouts(particles=64, noise=0.5, start=torch.full((E, 2), -9.0))
-    assert torch.equal(again(ACTIONS).amax(1), found._best["top"])
-    return rollouts(particles=64, noise=0.5, start=torch.full((E, 2), -9.0))(ACTIONS).argmax(1)
+    assert torch.equal(again.evaluate(ACTIONS).amax(1), found._best["top"])
+    return (
+        rollouts(particles=64, noise=0.5, start=torch.full((E, 2), -9.0))
+        .evaluate(ACTIONS)
+        .argmax(1)
+    )
 
 
 def test_a_future_that_is_no_number_takes_its_sequence_along():
@@ -111,7 +115,7 @@ def test_a_future_that_is_no_number_takes_its_sequence_along():
     start[1] = torch.nan
     actions = ACTIONS.clone()
     actions[0, 2, -1, 0] = torch.inf
-    scores = rollouts(Opposite(), GOAL, start=start)(actions)
+    scores = rollouts(Opposite(), GOAL, start=start).evaluate(actions)
     expected = torch.ones(E, N, dtype=torch.bool)
     expected[1], expected[0, 2] = False, False
     assert torch.equal(scores.isfinite(), expected)
@@ -119,7 +123,7 @@ def test_a_future_that_is_no_number_takes_its_sequence_along():
 
 def test_the_predicted_outcome_is_the_best_of_all_populations():
     found = rollouts(DistanceRule(0.3, sparse=False), GOAL)
-    first, second = found(ACTIONS[:, :2]), found(ACTIONS[:, 2:])
+    first, second = found.evaluate(ACTIONS[:, :2]), found.evaluate(ACTIONS[:, 2:])
     scores, rewards, _ = by_hand(DistanceRule(0.3, sparse=False), 0.0)
     best = scores.argmax(1)
     assert {bool(i < 2) for i in best} == {True, False}, "the case says nothing otherwise"
@@ -128,9 +132,9 @@ def test_the_predicted_outcome_is_the_best_of_all_populations():
 
 
 def test_many_rows_are_imagined_in_parts(monkeypatch):
-    whole = rollouts(Opposite(), GOAL, particles=2)(ACTIONS)
+    whole = rollouts(Opposite(), GOAL, particles=2).evaluate(ACTIONS)
     monkeypatch.setattr("rlkit.planning.rollouts.ROWS", N * 2)
-    torch.testing.assert_close(rollouts(Opposite(), GOAL, particles=2)(ACTIONS), whole)
+    torch.testing.assert_close(rollouts(Opposite(), GOAL, particles=2).evaluate(ACTIONS), whole)
 
 
 def test_rewards_are_expectations_where_a_world_knows_them():
@@ -141,10 +145,53 @@ def test_rewards_are_expectations_where_a_world_knows_them():
 
     def scores(seed, temperature):
         again = torch.Generator().manual_seed(seed)
-        return Rollouts(world, (start,), objective, 2, again, temperature)(ACTIONS[:, :, :1])
+        return ImaginedProblem(world, (start,), objective, 2, again, temperature).evaluate(
+            ACTIONS[:, :, :1]
+        )
 
     assert torch.equal(scores(1, 1.0), scores(1, 0.0))
     assert not torch.equal(
-        Rollouts(world, (start,), objective, 2, generator, 1.0)(ACTIONS),
-        Rollouts(world, (start,), objective, 2, generator, 1.0)(ACTIONS),
+        ImaginedProblem(world, (start,), objective, 2, generator, 1.0).evaluate(ACTIONS),
+        ImaginedProblem(world, (start,), objective, 2, generator, 1.0).evaluate(ACTIONS),
     )
+
+
+def test_gradients_reach_actions_that_require_them():
+    actions = ACTIONS.clone().requires_grad_()
+    problem = rollouts(DistanceRule(0.1), GOAL, shaping=1.0)
+    (found,) = torch.autograd.grad(problem.evaluate(actions).sum(), actions)
+    assert found.isfinite().all()
+    assert (found[:, :, 0] != 0).any()
+    assert not problem.evaluate(ACTIONS).requires_grad
+
+
+def test_a_value_function_counts_after_the_last_step_of_running_episodes():
+    values = {}
+
+    def value(x, hidden_state):
+        values["x"] = x.view(E, N, 2)
+        return torch.full((len(x),), 10.0)
+
+    plain, valued = rollouts(Opposite(), GOAL), rollouts(Opposite(), GOAL)
+    valued.value = value
+    gain = valued.evaluate(ACTIONS) - plain.evaluate(ACTIONS)
+    over = by_hand(Opposite(), 0.0)[2].any(2)
+    np.testing.assert_allclose(gain, np.where(over, 0.0, 10 * 0.9**H), atol=1e-4)
+    torch.testing.assert_close(values["x"], 0.1 * ACTIONS.sum(2))
+
+
+def test_planners_of_other_kinds_find_what_they_need():
+    """A planner that follows gradients, and one that expands single steps of the model."""
+    problem = rollouts(DistanceRule(0.05), GOAL, shaping=1.0)
+    actions = torch.zeros(E, 1, H, 2)
+    for _ in range(60):
+        actions.requires_grad_()
+        (up,) = torch.autograd.grad(problem.evaluate(actions).sum(), actions)
+        actions = (actions.detach() + 0.1 * up).clamp(-1, 1)
+    assert (problem.evaluate(actions) > problem.evaluate(ACTIONS).amax(1, keepdim=True)).all()
+    state, generator = problem.hidden_state, torch.Generator().manual_seed(0)
+    for _ in range(3):
+        step = torch.full((E, 1, 2), 0.5)
+        state = problem.world.imagine(state, step, generator=generator).hidden_state
+    torch.testing.assert_close(state[0], torch.full((E, 2), 0.15))
+    assert isinstance(problem, PlanningProblem)

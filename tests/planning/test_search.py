@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlkit.planning import CEM, ICEM, MPPI, Actions, RandomShooting
+from rlkit.planning import CEM, ICEM, MPPI, Actions, FunctionProblem, RandomShooting
 from rlkit.planning.budget import populations, rounds
 from rlkit.planning.icem import coloured_noise
 
@@ -92,7 +92,7 @@ def test_decisions_under_a_clock_with_stalls_stay_inside_their_budget(kind):
 
     for t in range(50):
         began = clock.now
-        plan = planner.plan(evaluate, state, firsts(1, t == 0), source, clock)
+        plan = planner.plan(FunctionProblem(evaluate), state, firsts(1, t == 0), source, clock)
         state = plan.state
         took.append(1000 * (clock.now - began))
         assert plan.milliseconds == pytest.approx(took[-1])
@@ -156,7 +156,7 @@ def naive_fit(recorder, planner, weights):
 )
 def test_the_mean_is_that_of_the_weighted_elites(planner, weights):
     planner, recorder = planner.with_actions(Actions(2)), Recorder()
-    plan = planner.plan(recorder, planner.initial(3), firsts(3), generator())
+    plan = planner.plan(FunctionProblem(recorder), planner.initial(3), firsts(3), generator())
     assert np.allclose(plan.state[0], naive_fit(recorder, planner, weights), atol=1e-5)
     assert torch.equal(plan.sequence, plan.state[0])
 
@@ -165,7 +165,7 @@ def test_the_mean_is_that_of_the_weighted_elites(planner, weights):
 def test_the_scale_and_the_zero_of_scores_do_not_matter(kind):
     planner, recorder = kind().with_actions(Actions(2)), Recorder()
     plans = [
-        planner.plan(evaluate, planner.initial(2), firsts(2), generator())
+        planner.plan(FunctionProblem(evaluate), planner.initial(2), firsts(2), generator())
         for evaluate in (recorder, lambda sequences: 64 * recorder(sequences) - 128)
     ]
     assert torch.allclose(plans[0].sequence, plans[1].sequence, atol=1e-3)
@@ -175,7 +175,7 @@ def test_the_scale_and_the_zero_of_scores_do_not_matter(kind):
 def test_equal_scores_are_no_trouble(kind):
     planner = kind().with_actions(Actions(2))
     plan = planner.plan(
-        lambda sequences: torch.zeros(sequences.shape[:2]),
+        FunctionProblem(lambda sequences: torch.zeros(sequences.shape[:2])),
         planner.initial(2),
         firsts(2),
         generator(),
@@ -187,7 +187,7 @@ def test_equal_scores_are_no_trouble(kind):
 @pytest.mark.parametrize("kind", [RandomShooting, ICEM])
 def test_the_best_ever_is_executed(kind):
     planner, recorder = kind().with_actions(Actions(2)), Recorder()
-    plan = planner.plan(recorder, planner.initial(2), firsts(2), generator())
+    plan = planner.plan(FunctionProblem(recorder), planner.initial(2), firsts(2), generator())
     for i in range(2):
         sequences = np.concatenate([asked[i] for asked in recorder.asked])
         scores = -((sequences - 0.5) ** 2).sum((1, 2))
@@ -206,7 +206,7 @@ def test_a_few_finite_scores_among_many_are_what_is_fitted():
         scores[:, 7:10] = 1.0
         return scores
 
-    plan = planner.plan(evaluate, planner.initial(2), firsts(2), generator())
+    plan = planner.plan(FunctionProblem(evaluate), planner.initial(2), firsts(2), generator())
     assert torch.allclose(plan.sequence, asked[0][:, 7:10].mean(1), atol=1e-6)
     assert plan.rejected.tolist() == [397, 397]
 
@@ -217,14 +217,14 @@ def test_a_few_finite_scores_among_many_are_what_is_fitted():
 def test_the_plan_before_is_shifted_by_one_step():
     planner, recorder = RandomShooting(horizon=4).with_actions(Actions(1)), Recorder()
     before = torch.tensor([[[0.1], [0.2], [0.3], [0.4]]])
-    planner.plan(recorder, (before,), firsts(1, False), generator())
+    planner.plan(FunctionProblem(recorder), (before,), firsts(1, False), generator())
     assert np.allclose(recorder.asked[0][0, 0, :, 0], [0.2, 0.3, 0.4, 0.4])
 
 
 def test_held_actions_are_shifted_by_one_step_on_average():
     planner, recorder = RandomShooting(horizon=8, hold=4).with_actions(Actions(1)), Recorder()
     before = torch.tensor([[[0.0], [0.8]]])
-    planner.plan(recorder, (before,), firsts(1, False), generator())
+    planner.plan(FunctionProblem(recorder), (before,), firsts(1, False), generator())
     # 0 0 0 .8 | .8 .8 .8 .8 in steps.
     assert np.allclose(recorder.asked[0][0, 0, :, 0], [0.2] * 4 + [0.8] * 4)
 
@@ -232,7 +232,7 @@ def test_held_actions_are_shifted_by_one_step_on_average():
 @pytest.mark.parametrize("kind", KINDS)
 def test_actions_are_held(kind):
     planner, recorder = kind(horizon=7, hold=3).with_actions(Actions(2)), Recorder()
-    plan = planner.plan(recorder, planner.initial(2), firsts(2), generator())
+    plan = planner.plan(FunctionProblem(recorder), planner.initial(2), firsts(2), generator())
     for sequences in (*recorder.asked, plan.sequence[:, None].numpy()):
         steps = np.moveaxis(sequences, 2, 0)
         assert len(steps) == 7
@@ -241,13 +241,13 @@ def test_actions_are_held(kind):
 
 def test_elites_stay_for_the_next_iteration_and_the_next_decision():
     planner, recorder = ICEM().with_actions(Actions(2)), Recorder()
-    plan = planner.plan(recorder, planner.initial(1), firsts(1), generator())
+    plan = planner.plan(FunctionProblem(recorder), planner.initial(1), firsts(1), generator())
     for last, now in itertools.pairwise(recorder.asked):
         order = np.argsort(((last[0] - 0.5) ** 2).sum((1, 2)))
         assert np.array_equal(now[0, :3], last[0, order[:3]])
     kept = plan.state[1]
     recorder.asked.clear()
-    planner.plan(recorder, plan.state, firsts(1, False), generator(1))
+    planner.plan(FunctionProblem(recorder), plan.state, firsts(1, False), generator(1))
     assert np.array_equal(recorder.asked[0][0, :3, :-1], kept[0, :, 1:])
 
 
@@ -284,4 +284,9 @@ def test_misuse_is_named():
         ICEM().with_actions(Actions(3, discrete=True))
     planner = CEM().with_actions(Actions(2))
     with pytest.raises(ValueError, match=r"\(2, 100\) for sequences \(2, 100, 20, 2\), got \(2,\)"):
-        planner.plan(lambda sequences: torch.zeros(2), planner.initial(2), firsts(2), generator())
+        planner.plan(
+            FunctionProblem(lambda sequences: torch.zeros(2)),
+            planner.initial(2),
+            firsts(2),
+            generator(),
+        )

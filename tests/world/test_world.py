@@ -93,7 +93,7 @@ def test_forecasts_are_in_raw_units_and_follow_the_system():
 
 def test_imagining_is_a_loop_over_the_linear_map():
     world = fitted(LinearDynamics())
-    p = {name: view.numpy() for name, view in world.model.views(world.vector).items()}
+    p = {name: view.numpy() for name, view in world.model.views(world.parameters).items()}
     scaling = world.scaling
     start, actions = torch.tensor(data().observation[:4]).float(), torch.full((4, 6, 1), 55.0)
     first = torch.ones(4, 1, dtype=torch.bool)
@@ -185,7 +185,7 @@ def test_files_are_for_others_to_read(tmp_path):
     world = fitted()
     world.save(tmp_path / "world")
     tensors = load_file(tmp_path / "world" / "weights.safetensors")
-    weight = world.model.views(world.vector)["0.weight"]
+    weight = world.model.views(world.parameters)["0.weight"]
     assert torch.equal(tensors["model.0.weight"], weight)
     np.testing.assert_allclose(tensors["observation.deviation"][0], SIZE[0], rtol=0.5)
     facts = json.loads((tmp_path / "world" / "world.json").read_text())
@@ -212,7 +212,7 @@ def damage(folder, name, function):
             lambda f: damage(
                 f, "world.json", lambda d: d.replace(b'"members": 2', b'"members": 3')
             ),
-            r"have shapes .*its model has",
+            r"have shapes .*the model has",
         ),
     ],
 )
@@ -242,7 +242,7 @@ def test_states_of_other_worlds_are_refused():
             world.load_state_dict(other.state_dict())
     with pytest.raises(ValueError, match=r"the saved world's vector has shape \(5,\), this one's"):
         world.load_state_dict(before | {"vector": torch.zeros(5)})
-    assert torch.equal(world.vector, before["vector"])
+    assert torch.equal(world.parameters, before["vector"])
 
 
 def test_the_scaling_is_that_of_what_was_fitted():
@@ -327,7 +327,7 @@ class Exploding(LinearDynamics):
 def test_what_is_no_number_is_never_passed_on():
     world = fitted(Exploding())
     windows = data().forecast_windows(0, 4, 2)
-    with pytest.raises(NonFiniteForecast, match=r"Exploding forecasts 25\.00%.* at step 3 of 4"):
+    with pytest.raises(NonFiniteForecast, match=r"25\.00% .*Exploding.* at step 3 of 4"):
         forecast(world, windows)
     hidden_state = world.observe(
         torch.from_numpy(windows.context_observation),
@@ -355,7 +355,7 @@ def test_a_loss_that_explodes_ends_the_fit_where_it_was_whole():
     with pytest.raises(ValueError, match=r"loss of Diverging is nan.*at step 2; lower learning_"):
         fit(world)
     assert world.steps == 2
-    assert world.vector.isfinite().all()
+    assert world.parameters.isfinite().all()
 
 
 def test_fitting_lowers_the_loss_on_held_out_data():

@@ -30,6 +30,22 @@ def test_presets_keep_the_laws_on_any_columns(preset):
         check_world(PRESETS[preset], Experience(PRESETS[preset], 2 + seed, 8, widths, seed))
 
 
+BINARY = {name: one for name, one in PRESETS.items() if name != "linear"} | {
+    name: WORLDS.make(name) for name in ("mdn_rnn", "seq2seq", "rssm")
+}
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_models_with_binary_outcomes_keep_the_laws(name):
+    widths = Widths(3, 2, 2, binary=(1,))
+    check_world(BINARY[name], Experience(BINARY[name], widths=widths))
+
+
+def test_linear_dynamics_have_no_bernoulli_heads():
+    with pytest.raises(ValueError, match="LinearDynamics has no Bernoulli heads"):
+        LinearDynamics().with_widths(Widths(2, 1, 1, binary=(0,)))
+
+
 @dataclass(frozen=True)
 class Small(Ensemble):
     members: int = 2
@@ -50,9 +66,9 @@ class Summing(Small):
 
     def imagine(self, vector, hidden_state, policy, horizon, generator, temperature=1.0):
         made = super().imagine(vector, hidden_state[:1], policy, horizon, generator, temperature)
-        return replace(
-            made, hidden_state=(made.hidden_state[0], hidden_state[1] + made.observation.sum(1))
-        )
+        totals = hidden_state[1].unsqueeze(1) + made.observation.cumsum(1)
+        after = zip(made.observation.unbind(1), totals.unbind(1), strict=True)
+        return replace(made, hidden_states=tuple(after))
 
 
 class OfAnotherSize(Small):
@@ -114,7 +130,7 @@ class Leaking(Small):
         told = self.seen["future"][: len(hidden_state[0]), :horizon]
         if told.shape != made.observation.shape:
             return made
-        return replace(made, observation=told, hidden_state=(told[:, -1],))
+        return replace(made, observation=told, hidden_states=tuple((x,) for x in told.unbind(1)))
 
 
 class Foreseeing(Small):
@@ -188,6 +204,19 @@ class Unwilling(Small):
         return 2 * loss.detach() - loss, metrics
 
 
+class Detached(Small):
+    def imagine(self, *args):
+        made = super().imagine(*args)
+        return replace(made, observation=made.observation.detach())
+
+
+class Numbers(Small):
+    """Predicts binary outcomes as numbers."""
+
+    def binary(self, device):
+        return None
+
+
 BREAKERS = [
     ("it has the shapes that it promises", OfAnotherSize),
     ("it imagines in the right shape", TooShort),
@@ -208,13 +237,15 @@ BREAKERS = [
     ("the loss follows its generator", Attached),
     ("gradients reach every parameter", Idle),
     ("training lowers the loss", Unwilling),
+    ("imagination is differentiable", Detached),
+    ("binary outcomes are 0 or 1", Numbers),
 ]
 
 
 @pytest.mark.parametrize(("law", "kind"), BREAKERS, ids=[kind.__name__ for _, kind in BREAKERS])
 def test_a_broken_law_is_named(law, kind):
     with pytest.raises(ValueError, match=f"{kind.__name__} breaks the law '{law}'"):
-        check_world(kind())
+        check_world(kind(), Experience(kind(), widths=Widths(3, 2, 2, binary=(1,))))
 
 
 def test_every_law_can_be_broken():

@@ -203,7 +203,7 @@ def _saved(label: str, world: World, facts: dict[str, Any]) -> Candidate:
     known = {
         "training_s": facts.get("outcome", {}).get("seconds"),
         "steps": world.steps,
-        "parameters": world.model.size,
+        "parameters": world.size,
     }
 
     def fit(data: WorldData, horizon: int, seed: int) -> FittedCandidate:
@@ -235,7 +235,7 @@ def _model(name: str, model: WorldModel, fitting: Fitting, role: str) -> Candida
             for _ in fitting.iterate(world, data, generator):
                 progress.update(world.steps)
         seconds = time.perf_counter() - began
-        facts = {"training_s": seconds, "steps": world.steps, "parameters": world.model.size}
+        facts = {"training_s": seconds, "steps": world.steps, "parameters": world.size}
         return FittedWorld(world, facts)
 
     return Candidate(name, role, 0, fit)

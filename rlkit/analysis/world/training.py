@@ -119,7 +119,7 @@ def train_world(
         facts["stopped"] = stopped
         if stopped is None:
             held_out = world.evaluate(data.validation, generator)
-            facts |= {"parameters": world.model.size, "held_out": held_out}
+            facts |= {"parameters": world.size, "held_out": held_out}
             # First what was found, then the world: its folder says that all is there.
             replace_file(path / TRAINING, _json({**arguments, "outcome": facts}))
             world.save(path / WORLD)

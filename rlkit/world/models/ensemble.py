@@ -14,14 +14,8 @@ from torch import Tensor
 from rlkit.networks.encoders import HiddenState
 from rlkit.networks.fields import is_number, is_whole, require
 from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
-from rlkit.world.models.parametric import (
-    Markov,
-    Step,
-    bounded,
-    negative_log_likelihood,
-    normal,
-    unroll,
-)
+from rlkit.world.models.densities import bounded, moments, negative_log_likelihood, sample
+from rlkit.world.models.parametric import Markov, Step, unroll
 
 LOW, HIGH = -10.0, 0.5  # first bounds of a log-variance (Chua et al. 2018)
 LEAST = -14.0  # the lower bound goes no further down: what never errs must not drown the rest
@@ -110,11 +104,12 @@ class Ensemble(Markov):
         """Samples of what would come; see `WorldModel.imagine`."""
         p, width = self.views(vector), self.known.observation
         predict = self._predictor(p, len(hidden_state[0]), generator)
+        binary = self.binary(vector.device)
 
         def step(hidden_state: HiddenState, action: Tensor) -> Step:
             mean, scale = predict(hidden_state[0], action)
-            sample = normal(mean, scale, generator, temperature)
-            return Step(sample, mean, scale, (sample[:, :width],))
+            drawn = sample(mean, scale, binary, generator, temperature)
+            return Step(drawn, *moments(mean, scale, binary), (drawn[:, :width],))
 
         return unroll(step, hidden_state, policy, horizon)
 
@@ -128,16 +123,19 @@ class Ensemble(Markov):
         rows = torch.cat([x, windows.action.flatten(0, 1)], 1)
         mean, log_scale = self._predicted(p, x, rows.expand(self.members, -1, -1))
         counted = windows.counted.flatten()
-        each = negative_log_likelihood(y, mean, log_scale)
+        binary = self.binary(vector.device)
+        each = negative_log_likelihood(y, mean, log_scale, binary)
         # In units of the change, where a network's outputs are around 1.
         relative = (2 * self.beta) * (log_scale.detach() - self._log_unit(p).detach())
+        if binary is not None:
+            relative = relative.masked_fill(binary, 0.0)
         weight = counted * self._weights(windows.position.flatten())
         total = (weight * (relative.exp() * each).sum(2)).sum()
         count = counted.sum().clamp(min=1)
         loss = total / (count * self.members)
         loss = loss + TIGHTENING * (p["high"] - p["low"]).sum() + self.decay * self._squares(p)
         with torch.no_grad():
-            errors = (mean.mean(0) - y).square().mean(1)
+            errors = (moments(mean.mean(0), y, binary)[0] - y).square().mean(1)
             error = (counted * errors).sum() / count
             nll = (counted * each.sum(2).mean(0)).sum() / count
         return loss, {"nll": nll, "error": error}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,7 +11,8 @@ from torch import Tensor
 from rlkit.networks.encoders import HiddenState
 from rlkit.networks.fields import is_number, require
 from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
-from rlkit.world.models.parametric import HALF_LOG_2PI, Markov, Step, unroll
+from rlkit.world.models.densities import HALF_LOG_2PI
+from rlkit.world.models.parametric import Markov, Step, unroll
 
 SMALLEST = 1e-4  # deviation of a residual, in deviations of its column
 
@@ -35,6 +36,15 @@ class LinearDynamics(Markov):
 
     def __post_init__(self) -> None:
         require(self, "ridge", is_number(self.ridge, 0), "a number >= 0")
+
+    def with_widths(self, widths: Widths) -> LinearDynamics:
+        """The same model for other columns; see `WorldModel.with_widths`."""
+        if widths.binary:
+            raise ValueError(
+                "LinearDynamics has no Bernoulli heads: declare no binary outcomes, or take "
+                "an ensemble"
+            )
+        return replace(self, widths=widths)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every parameter, in the flat vector's order."""

@@ -15,7 +15,8 @@ from rlkit.networks.encoders import HiddenState, SequenceEncoder
 from rlkit.networks.fields import is_whole, require
 from rlkit.networks.gradient import loop
 from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
-from rlkit.world.models.parametric import Step, negative_log_likelihood, normal, unroll
+from rlkit.world.models.densities import negative_log_likelihood, sample
+from rlkit.world.models.parametric import Step, unroll
 from rlkit.world.models.recurrent import Core, RecurrentWorldModel, fresh_where
 from rlkit.world.models.stepping import stepper
 
@@ -29,22 +30,31 @@ class Mixture(NamedTuple):
         logits: Of the components' weights, `(..., M)`.
         mean: `(..., M, F + K)`.
         log_scale: `(..., M, F + K)`.
+        binary: Which columns are binary, `(F + K,)`; None where there are none.
     """
 
     logits: Tensor
     mean: Tensor
     log_scale: Tensor
+    binary: Tensor | None = None
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the whole, `(..., F + K)` each."""
         weight = _weights(self.logits).unsqueeze(-1)
-        mean = (weight * self.mean).sum(-2)
-        variance = (2 * self.log_scale).exp() + (self.mean - mean.unsqueeze(-2)).square()
+        means, variances = self.mean, (2 * self.log_scale).exp()
+        if self.binary is not None:
+            p = means.sigmoid()
+            means = torch.where(self.binary, p, means)
+            variances = torch.where(self.binary, p * (1 - p), variances)
+        mean = (weight * means).sum(-2)
+        variance = variances + (means - mean.unsqueeze(-2)).square()
         return mean, (weight * variance).sum(-2).sqrt()
 
     def negative_log_likelihood(self, y: Tensor) -> Tensor:
         """Of whole rows `(..., F + K)`, in nats: `(...)`."""
-        each = negative_log_likelihood(y.unsqueeze(-2), self.mean, self.log_scale).sum(-1)
+        each = negative_log_likelihood(y.unsqueeze(-2), self.mean, self.log_scale, self.binary).sum(
+            -1
+        )
         return -(self.logits.log_softmax(-1) - each).logsumexp(-1)
 
     def sample(self, generator: torch.Generator, temperature: float) -> Tensor:
@@ -61,7 +71,7 @@ class Mixture(NamedTuple):
             chosen = (reached <= draw.to(reached.device)).sum(1)
         place = chosen.view(-1, 1, 1).expand(-1, 1, self.mean.shape[2])
         mean, log_scale = (part.gather(1, place).squeeze(1) for part in (self.mean, self.log_scale))
-        return normal(mean, log_scale.exp(), generator, math.sqrt(temperature))
+        return sample(mean, log_scale.exp(), self.binary, generator, math.sqrt(temperature))
 
 
 @dataclass(frozen=True)
@@ -153,8 +163,8 @@ class MdnRnn(RecurrentWorldModel):
         def step(hidden_state: HiddenState, action: Tensor) -> Step:
             features, memory = advance(hidden_state[1:], hidden_state[0], action)
             mixture = self._mixture(p, hidden_state[0], features)
-            sample = mixture.sample(generator, temperature)
-            return Step(sample, *mixture.moments(), (sample[:, :width], *memory))
+            drawn = mixture.sample(generator, temperature)
+            return Step(drawn, *mixture.moments(), (drawn[:, :width], *memory))
 
         return unroll(step, hidden_state, policy, horizon)
 
@@ -195,7 +205,8 @@ class MdnRnn(RecurrentWorldModel):
         logits, of_components = out[..., : self.mixtures], out[..., self.mixtures :]
         shape = (*out.shape[:-1], self.mixtures, 2 * self.known.target)
         raw, raw_scale = of_components.reshape(shape).chunk(2, -1)
-        return Mixture(logits, *self.prediction(p, x.unsqueeze(-2), raw, raw_scale))
+        prediction = self.prediction(p, x.unsqueeze(-2), raw, raw_scale)
+        return Mixture(logits, *prediction, self.binary(out.device))
 
 
 def _weights(logits: Tensor) -> Tensor:

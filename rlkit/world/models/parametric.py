@@ -1,25 +1,21 @@
-"""What several world models are built of: widths, memory of one step, imagining step by step."""
+"""What world models share: flat parameters for given columns, and imagining step by step."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from rlkit.networks import Parametric
 from rlkit.networks.encoders import HiddenState
-from rlkit.world.contract import Imagined, Policy, Widths
-
-HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+from rlkit.world.contract import Imagined, OpenLoop, Policy, Widths
 
 
 class ParametricWorldModel(Parametric):
-    """What our models share: dataclasses with a field `widths` that is set last."""
+    """A world model of one flat parameter vector: a dataclass whose last field is `widths`."""
 
     widths: Widths | None
 
@@ -47,17 +43,37 @@ class ParametricWorldModel(Parametric):
             )
         return self.widths
 
+    def from_views(self, views: dict[str, Tensor]) -> Tensor:
+        """The flat vector of named parameters; see `WorldModel.from_views`."""
+        vector = torch.empty(self.size)
+        own = self.views(vector)
+        shapes = [{name: tuple(p.shape) for name, p in part.items()} for part in (views, own)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"the parameters have shapes {shapes[0]}, the model has {shapes[1]}")
+        for name, view in own.items():
+            view.copy_(views[name])
+        return vector
+
+    def binary(self, device: torch.device) -> Tensor | None:
+        """Which columns of a prediction are binary, `(F + K,)`; None where there are none."""
+        w = self.known
+        if not w.binary:
+            return None
+        mask = torch.zeros(w.target, dtype=torch.bool, device=device)
+        mask[[w.observation + column for column in w.binary]] = True
+        return mask
+
 
 class Markov(ParametricWorldModel):
     """A model that needs no memory but the last observation."""
 
     @property
     def window(self) -> int:
-        """One record: windows of more would only hold neighbours that are much alike."""
+        """One record: those of a longer window resemble each other."""
         return 1
 
     def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
-        """Memory of fresh episodes; see `WorldModel.initial`."""
+        """See `WorldModel.initial`."""
         return (torch.zeros(count, self.known.observation, device=device),)
 
     def observe(
@@ -69,7 +85,7 @@ class Markov(ParametricWorldModel):
         is_first: Tensor,
         generator: torch.Generator | None = None,
     ) -> HiddenState:
-        """The last observation of a window; see `WorldModel.observe`."""
+        """See `WorldModel.observe`."""
         return (x[:, -1].clone(),)
 
 
@@ -80,7 +96,7 @@ class Step(NamedTuple):
         sample: `(n, F + K)`.
         mean: `(n, F + K)`, None where it is not known.
         scale: `(n, F + K)`, likewise.
-        hidden_state: Memory after the step, `hidden_state[0]` the sample's observation.
+        hidden_state: After the step; `hidden_state[0]` is the sample's observation.
     """
 
     sample: Tensor
@@ -95,7 +111,7 @@ def unroll(
     policy: Policy,
     horizon: int,
 ) -> Imagined:
-    """Imagines step by step, `(carry, action) -> Step`, asking the policy before each."""
+    """Imagines step by step with `step(hidden_state, action)`; the policy acts before each."""
     width = hidden_state[0].shape[1]
     steps = []
     for t in range(horizon):
@@ -105,34 +121,33 @@ def unroll(
     return Imagined(
         observation=samples[:, :, :width],
         outcome=samples[:, :, width:],
-        hidden_state=hidden_state,
+        hidden_states=tuple(one.hidden_state for one in steps),
         mean=_stacked([one.mean for one in steps]),
         scale=_stacked([one.scale for one in steps]),
     )
 
 
+def unroll_whole(
+    predict: Callable[[Tensor], Imagined],
+    hidden_state: HiddenState,
+    policy: Policy,
+    horizon: int,
+) -> Imagined:
+    """Imagines with a model that predicts all steps of `predict(actions (n, h, A))` at once.
+
+    Given actions take one call. Any other policy takes one call per step, each with the actions so
+    far; the first steps of `predict` must then depend on neither later actions nor new randomness.
+    """
+    if isinstance(policy, OpenLoop):
+        return predict(policy.actions[:, :horizon])
+    actions: list[Tensor] = []
+    for t in range(horizon):
+        actions.append(policy(hidden_state[0], hidden_state, t))
+        made = predict(torch.stack(actions, 1))
+        hidden_state = made.hidden_state
+    return made
+
+
 def _stacked(parts: list[Tensor | None]) -> Tensor | None:
     known = [part for part in parts if part is not None]
     return torch.stack(known, 1) if len(known) == len(parts) else None
-
-
-def normal(mean: Tensor, scale: Tensor, generator: torch.Generator, temperature: float) -> Tensor:
-    """Samples of normal distributions; a temperature scales their deviation, 0 gives the mean."""
-    if temperature == 0:
-        return mean
-    noise = torch.randn(mean.shape, generator=generator, device=generator.device).to(mean.device)
-    return torch.addcmul(mean, noise, scale, value=temperature)
-
-
-def negative_log_likelihood(y: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    """Of each number under a normal distribution, in nats; of the shape of its arguments."""
-    return 0.5 * ((y - mean) * (-log_scale).exp()).square() + log_scale + HALF_LOG_2PI
-
-
-def bounded(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Numbers drawn softly between two bounds, with a gradient everywhere.
-
-    Source: Chua et al. 2018, appendix A.1, for the log-variance of a network's output.
-    """
-    x = high - F.softplus(high - x)
-    return low + F.softplus(x - low)

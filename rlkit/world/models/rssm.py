@@ -12,13 +12,8 @@ from rlkit.networks.encoders import GRU, HiddenState
 from rlkit.networks.encoders.layers import fill_layers, linear
 from rlkit.networks.fields import is_number, is_whole, require
 from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
-from rlkit.world.models.parametric import (
-    ParametricWorldModel,
-    Step,
-    negative_log_likelihood,
-    normal,
-    unroll,
-)
+from rlkit.world.models.densities import moments, negative_log_likelihood, sample
+from rlkit.world.models.parametric import ParametricWorldModel, Step, unroll
 from rlkit.world.models.rssm_latents import Categorical, Gaussian, Latents
 from rlkit.world.models.rssm_scan import RssmScan, Weights
 from rlkit.world.models.stepping import gru_stepper
@@ -164,7 +159,7 @@ class Rssm(ParametricWorldModel):
         distribution is their mixture over rows. Temperature is that of latent and observation.
         """
         p, latents, width = self.views(vector), self.stochastic, self.known.observation
-        advance = gru_stepper(*self._memory_weights(p))
+        advance, binary = gru_stepper(*self._memory_weights(p)), self.binary(vector.device)
 
         def step(hidden_state: HiddenState, action: Tensor) -> Step:
             chance = latents.chance((len(action),), generator).to(action.device)
@@ -172,8 +167,8 @@ class Rssm(ParametricWorldModel):
             z = latents.sample(_layers(p, "prior", h), chance, temperature)
             mean, log_scale = self._decoded(p, h, z)
             scale = log_scale.exp()
-            sample = normal(mean, scale, generator, temperature)
-            return Step(sample, mean, scale, (sample[:, :width], h, z))
+            drawn = sample(mean, scale, binary, generator, temperature)
+            return Step(drawn, *moments(mean, scale, binary), (drawn[:, :width], h, z))
 
         return unroll(step, hidden_state, policy, horizon)
 
@@ -191,13 +186,15 @@ class Rssm(ParametricWorldModel):
         after = self._remembered(p, x, action, start, first, chance)
         h, z, posterior = (part[1:].transpose(0, 1) for part in after)
         prior, target = _layers(p, "prior", h), windows.target
-        reconstruction = negative_log_likelihood(target, *self._decoded(p, h, z)).sum(2)
+        binary = self.binary(vector.device)
+        reconstruction = negative_log_likelihood(target, *self._decoded(p, h, z), binary).sum(2)
         apart = latents.divergence(
             _leaning(posterior, self.representation), _leaning(prior, self.dynamics)
         )
         loss = windows.mean(reconstruction + apart.clamp(min=self.free))
         with torch.no_grad():
-            mean, _ = self._decoded(p, h, latents.sample(prior, None))
+            decoded = self._decoded(p, h, latents.sample(prior, None))
+            mean, _ = moments(*decoded, binary)
             metrics = {
                 "nll": windows.mean(reconstruction + apart),
                 "reconstruction": windows.mean(reconstruction),

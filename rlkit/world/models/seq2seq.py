@@ -16,7 +16,8 @@ from rlkit.networks.encoders.layers import tanh
 from rlkit.networks.fields import is_number, is_whole, require
 from rlkit.networks.gradient import loop
 from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
-from rlkit.world.models.parametric import Step, negative_log_likelihood, normal, unroll
+from rlkit.world.models.densities import moments, negative_log_likelihood, normal, sample
+from rlkit.world.models.parametric import Step, unroll
 from rlkit.world.models.recurrent import HIGH, Core, RecurrentWorldModel
 from rlkit.world.models.stepping import stepper
 
@@ -163,17 +164,17 @@ class Seq2Seq(RecurrentWorldModel):
         """Samples of what would come; see `WorldModel.imagine`."""
         p, width = self.views(vector), self.known.observation
         _, memory, _, attended = self._parted(hidden_state)
-        decode = self._decoder(p, vector, attended)
+        decode, binary = self._decoder(p, vector, attended), self.binary(vector.device)
 
         def step(hidden_state: HiddenState, action: Tensor) -> Step:
             x, _, state, _ = self._parted(hidden_state)
             raw, state = decode(x, action, state)
             mean, log_scale = self.prediction(p, x, *raw.chunk(2, 1))
             scale = log_scale.exp()
-            sample = normal(mean, scale, generator, temperature)
-            read = (sample if self.feedback == "sample" else mean)[:, :width]
-            after = (sample[:, :width], read.clone(), *memory, *state, *attended)
-            return Step(sample, mean, scale, after)
+            drawn = sample(mean, scale, binary, generator, temperature)
+            read = (drawn if self.feedback == "sample" else mean)[:, :width]
+            after = (drawn[:, :width], read.clone(), *memory, *state, *attended)
+            return Step(drawn, *moments(mean, scale, binary), after)
 
         return unroll(step, hidden_state, policy, horizon)
 
@@ -188,10 +189,11 @@ class Seq2Seq(RecurrentWorldModel):
         draw = torch.rand(ahead.mask.shape, generator=generator, device=generator.device)
         free = (draw < share).to(cut.device).unsqueeze(2)
         mean, log_scale = self._told(vector, ahead, state, attended, free, generator)
-        each = negative_log_likelihood(ahead.target, mean, log_scale)
+        binary = self.binary(vector.device)
+        each = negative_log_likelihood(ahead.target, mean, log_scale, binary)
         nll = ahead.mean(each.sum(2))
         with torch.no_grad():
-            errors = (mean - ahead.target).square().mean(2)
+            errors = (moments(mean, mean, binary)[0] - ahead.target).square().mean(2)
             one = replace(
                 ahead, mask=ahead.mask & (torch.arange(mean.shape[1]) == 0).to(cut.device)
             )

@@ -74,7 +74,7 @@ def test_training_leaves_a_world_and_what_was_done(tmp_path):
 def test_the_seed_repeats_a_training(tmp_path):
     for name, seed in {"a": 1, "b": 1, "c": 2}.items():
         trained(tmp_path / name, seed=seed)
-    a, b, c = (World.load(tmp_path / name / "world").vector for name in "abc")
+    a, b, c = (World.load(tmp_path / name / "world").parameters for name in "abc")
     assert (a == b).all()
     assert (a != c).any()
 
@@ -91,7 +91,7 @@ def test_what_is_killed_goes_on_bit_for_bit(tmp_path, monkeypatch, save_every_s)
     found = trained(folder)
     assert found["steps"] == 12
     whole, resumed = (load_world(tmp_path / name, "cpu")[0] for name in ("whole", "killed"))
-    assert torch.equal(whole.vector, resumed.vector)
+    assert torch.equal(whole.parameters, resumed.parameters)
     for name, value in whole.state_dict().items():
         other = resumed.state_dict()[name]
         assert torch.equal(value, other) if isinstance(value, torch.Tensor) else value == other
@@ -107,7 +107,7 @@ def test_a_signal_saves_and_the_rest_follows(tmp_path, monkeypatch):
     assert (found["stopped"], found["steps"]) == ("SIGTERM", 7)
     assert trained(tmp_path / "a")["stopped"] is None
     worlds = [World.load(tmp_path / name / "world") for name in ("whole", "a")]
-    assert torch.equal(worlds[0].vector, worlds[1].vector)
+    assert torch.equal(worlds[0].parameters, worlds[1].parameters)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlkit.world import Ensemble, Episodes, Layout, LinearDynamics, Widths, World, open_loop
+from rlkit.world import Ensemble, Episodes, Layout, LinearDynamics, OpenLoop, Widths, World
 from rlkit.world.experience import Experience
 
 SMALL = Ensemble(members=3, hidden=(8, 6)).with_widths(Widths(2, 1, 1))
@@ -36,7 +36,7 @@ def vector_of(model, seed=0):
 def test_rows_stay_with_a_member_and_members_share_the_rows():
     vector = vector_of(SMALL)
     x, actions = torch.randn(8, 2, generator=generator()), torch.zeros(8, 4, 1)
-    made = SMALL.imagine(vector, (x,), open_loop(actions), 4, generator(3), 1.0)
+    made = SMALL.imagine(vector, (x,), OpenLoop(actions), 4, generator(3), 1.0)
     members = []
     for row in range(8):
         ways = [by_hand(SMALL, vector, m, x[row], actions[row, 0]) for m in range(3)]
@@ -63,13 +63,13 @@ def test_members_can_be_drawn_anew_or_averaged():
     ]
     means, scales = torch.stack(ways[::2]), torch.stack(ways[1::2])
     mixed = Ensemble(members=3, hidden=(8, 6), propagation="mean").with_widths(SMALL.widths)
-    made = mixed.imagine(vector, (x,), open_loop(action), 1, generator())
+    made = mixed.imagine(vector, (x,), OpenLoop(action), 1, generator())
     torch.testing.assert_close(made.mean[:, 0].double(), means.mean(1), rtol=1e-4, atol=1e-5)
     spread = (scales.square().mean(1) + means.var(1, correction=0)).sqrt()
     torch.testing.assert_close(made.scale[:, 0].double(), spread, rtol=1e-4, atol=1e-5)
 
     drawn = Ensemble(members=3, hidden=(8, 6), propagation="resampled").with_widths(SMALL.widths)
-    made = drawn.imagine(vector, (x,), open_loop(action), 9, generator(), 0.0)
+    made = drawn.imagine(vector, (x,), OpenLoop(action), 9, generator(), 0.0)
     changed = 0
     for row in range(60):
         before, found = x[row], set()
@@ -87,7 +87,7 @@ def test_samples_are_as_wide_as_the_model_says():
     x = torch.randn(1, 2, generator=generator()).expand(30_000, 2)
     for temperature in (0.5, 1.0, 2.0):
         actions = torch.zeros(30_000, 1, 1)
-        made = SMALL.imagine(vector, (x,), open_loop(actions), 1, generator(), temperature)
+        made = SMALL.imagine(vector, (x,), OpenLoop(actions), 1, generator(), temperature)
         whole = torch.cat([made.observation, made.outcome], 2)
         z = (whole - made.mean) / made.scale
         torch.testing.assert_close(z.std(0)[0], torch.full((3,), temperature), rtol=0.02, atol=0)

@@ -9,10 +9,10 @@ from rlkit.world import (
     WORLDS,
     Episodes,
     Layout,
+    OpenLoop,
     Widths,
     World,
     check_world,
-    open_loop,
 )
 from rlkit.world.check import LAWS
 from rlkit.world.experience import Experience
@@ -78,8 +78,8 @@ def components(model, vector, x, read):
 
 def case_of(model=PRESETS["gru"], rows=3):
     case = Experience(model, rows=rows, steps=6, widths=Widths(2, 1, 1))
-    case.vector = case.vector + 0.3 * case.normal(*case.vector.shape)
-    case.model.views(case.vector)["log_change"].fill_(-1.0)
+    case.parameters = case.parameters + 0.3 * case.normal(*case.parameters.shape)
+    case.model.views(case.parameters)["log_change"].fill_(-1.0)
     return case
 
 
@@ -89,9 +89,9 @@ def test_the_loss_is_the_likelihood_of_the_mixture():
     total = 0.0
     for t in range(6):
         read = torch.cat([x[:, : t + 1], action[:, : t + 1]], 2)
-        mixture = components(case.model, case.vector, x[:, t], read)
+        mixture = components(case.model, case.parameters, x[:, t], read)
         total -= float(mixture.log_prob(target[:, t]).sum())
-    loss, metrics = case.loss(case.vector, case.windows)
+    loss, metrics = case.loss(case.parameters, case.windows)
     assert float(loss) == pytest.approx(total / 18, rel=1e-4)
     assert float(metrics["nll"]) == float(loss)
 
@@ -104,7 +104,7 @@ def test_samples_are_those_of_the_mixture():
     made = case.imagine(hidden_state, case.actions[:1].expand(count, -1, -1))
     x, action = case.windows.observation[:1, :4], case.windows.previous_action[:1, 1:4]
     read = torch.cat([x, torch.cat([action, case.actions[:1, :1]], 1)], 2)
-    mixture = components(case.model, case.vector, x[:, -1], read)
+    mixture = components(case.model, case.parameters, x[:, -1], read)
     first = torch.cat([made.observation, made.outcome], 2)[:, 0]
     torch.testing.assert_close(made.mean[:1, 0], mixture.mean, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(made.scale[:1, 0], mixture.variance.sqrt(), rtol=1e-4, atol=1e-4)
@@ -124,7 +124,7 @@ def test_temperature_divides_logits_and_scales_deviations_by_its_root():
     actions = case.actions[:1].expand(30_000, -1, -1)
     x, action = case.windows.observation[:1, :4], case.windows.previous_action[:1, 1:4]
     read = torch.cat([x, torch.cat([action, case.actions[:1, :1]], 1)], 2)
-    learned = components(case.model, case.vector, x[:, -1], read)
+    learned = components(case.model, case.parameters, x[:, -1], read)
     parts = learned.component_distribution.base_dist
     for temperature in (0.3, 3.0):
         weights = torch.distributions.Categorical(
@@ -151,10 +151,10 @@ def test_imagining_goes_on_where_it_stopped(preset):
     source = generator()
     with torch.no_grad():
         half = case.model.imagine(
-            case.vector, hidden_state, open_loop(case.actions[:, :2]), 2, source
+            case.parameters, hidden_state, OpenLoop(case.actions[:, :2]), 2, source
         )
         rest = case.model.imagine(
-            case.vector, half.hidden_state, open_loop(case.actions[:, 2:]), 2, source
+            case.parameters, half.hidden_state, OpenLoop(case.actions[:, 2:]), 2, source
         )
     made = torch.cat([half.observation, rest.observation], 1)
     torch.testing.assert_close(made, once.observation, rtol=1e-5, atol=1e-5)
@@ -243,12 +243,12 @@ def test_a_trained_memory_beats_a_frozen_one_and_persistence():
         for frozen in (False, True):
             model = MdnRnn({"name": core, "hidden": 16}, mixtures=2, window=16, frozen=frozen)
             world = World(model, Layout(1, 1), generator())
-            before = world.model.part(world.vector, "core").clone()
+            before = world.model.part(world.parameters, "core").clone()
             fit = world.fit(
                 training, steps=200, records=512, learning_rate=5e-3, generator=generator()
             )
             list(fit)
-            assert torch.equal(world.model.part(world.vector, "core"), before) == frozen
+            assert torch.equal(world.model.part(world.parameters, "core"), before) == frozen
             samples = world.forecast(
                 windows.context_observation,
                 windows.context_action,
@@ -274,7 +274,7 @@ def test_a_core_is_a_name_a_table_or_an_encoder_and_can_be_written_down(core, tm
     world.save(tmp_path / "world")
     loaded = World.load(tmp_path / "world")
     assert loaded.model == world.model
-    assert torch.equal(loaded.vector, world.vector)
+    assert torch.equal(loaded.parameters, world.parameters)
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from rlkit.world import (
     Ensemble,
     Episodes,
     Layout,
+    OpenLoop,
     Widths,
     World,
     check_world,
-    open_loop,
 )
 from rlkit.world.experience import Experience
 from rlkit.world.models.rssm import Rssm
@@ -231,7 +231,7 @@ def test_the_loss_is_the_one_written_down(kind):
     is_first, mask = case.windows.is_first.clone(), case.windows.mask.clone()
     is_first[1, 4], mask[2, 5:], mask[0, :2] = True, False, False
     windows = replace(case.windows, is_first=is_first, mask=mask)
-    vector = case.vector + 0.2 * case.normal(*case.vector.shape)
+    vector = case.parameters + 0.2 * case.normal(*case.parameters.shape)
     chance = case.model.stochastic.chance((8, 3), generator(3))
     found = ByHand(case.model, vector).records(windows, chance)
     assert len(found) == 5 + 6 + 5
@@ -255,8 +255,8 @@ def test_each_divergence_moves_its_own_side(kind):
         case = Experience(replace(KINDS[kind], **settings), widths=WIDTHS)
         # A memory that is deaf to latents: else the posterior steers the prior through it.
         width = case.model.stochastic.width
-        case.model.views(case.vector)["memory.0.input.weight"][:, :width] = 0
-        found = gradient(lambda vector: case.loss(vector, case.windows), case.vector)[0]
+        case.model.views(case.parameters)["memory.0.input.weight"][:, :width] = 0
+        found = gradient(lambda vector: case.loss(vector, case.windows), case.parameters)[0]
         return case.model.views(found)
 
     neither = slopes(dynamics=0.0, representation=0.0)
@@ -279,7 +279,7 @@ def test_each_divergence_moves_its_own_side(kind):
 def test_a_divergence_below_what_is_free_moves_nothing(kind):
     def slope(**settings):
         case = Experience(replace(KINDS[kind], **settings), widths=WIDTHS)
-        return gradient(lambda vector: case.loss(vector, case.windows), case.vector)
+        return gradient(lambda vector: case.loss(vector, case.windows), case.parameters)
 
     (free, metrics), (nothing, _) = slope(free=50.0), slope(dynamics=0.0, representation=0.0)
     torch.testing.assert_close(free, nothing)
@@ -291,7 +291,7 @@ def test_a_divergence_below_what_is_free_moves_nothing(kind):
 def test_outcomes_are_predicted_and_never_read(kind):
     case = Experience(KINDS[kind], widths=WIDTHS)
     other = replace(case.windows, outcome=case.windows.outcome + 3)
-    one, two = (case.loss(case.vector, windows)[1] for windows in (case.windows, other))
+    one, two = (case.loss(case.parameters, windows)[1] for windows in (case.windows, other))
     assert torch.equal(one["divergence"], two["divergence"])
     assert abs(float(one["reconstruction"] - two["reconstruction"])) > 0.1
 
@@ -299,7 +299,7 @@ def test_outcomes_are_predicted_and_never_read(kind):
 @both
 def test_imagined_steps_are_those_written_down(kind):
     case = Experience(KINDS[kind], widths=WIDTHS)
-    model, hand = case.model, ByHand(case.model, case.vector)
+    model, hand = case.model, ByHand(case.model, case.parameters)
     hidden_state = case.seen(case.windows, 5)
     made = case.imagine(hidden_state, case.actions, temperature=0.0)
     with torch.no_grad():
@@ -319,14 +319,14 @@ def test_imagined_steps_are_those_written_down(kind):
 @both
 def test_temperature_is_that_of_latents_and_of_the_decoder(kind):
     case = Experience(KINDS[kind], widths=WIDTHS)
-    case.model.views(case.vector)["prior.1.weight"].mul_(8)
+    case.model.views(case.parameters)["prior.1.weight"].mul_(8)
     rows = 20_000
     hidden_state = tuple(part[:1].expand(rows, -1) for part in case.seen(case.windows, 5))
     actions = case.actions[:1, :1].expand(rows, -1, -1)
     latents = []
     for temperature in (0.5, 1.0, 2.0):
         made = case.model.imagine(
-            case.vector, hidden_state, open_loop(actions), 1, generator(), temperature
+            case.parameters, hidden_state, OpenLoop(actions), 1, generator(), temperature
         )
         whole = torch.cat([made.observation, made.outcome], 2)
         z = ((whole - made.mean) / made.scale)[:, 0]
@@ -339,9 +339,9 @@ def test_temperature_is_that_of_latents_and_of_the_decoder(kind):
 @both
 def test_gradients_reach_what_imagining_starts_from(kind):
     case = Experience(KINDS[kind], widths=WIDTHS)
-    leaves = [case.vector, *case.seen(case.windows, 5), case.actions]
+    leaves = [case.parameters, *case.seen(case.windows, 5), case.actions]
     vector, *hidden_state, actions = (leaf.clone().requires_grad_() for leaf in leaves)
-    made = case.model.imagine(vector, tuple(hidden_state), open_loop(actions), 4, generator())
+    made = case.model.imagine(vector, tuple(hidden_state), OpenLoop(actions), 4, generator())
     reached = [vector, hidden_state[1], hidden_state[2], actions]
     found = torch.autograd.grad(made.observation[:, -1].square().sum(), reached)
     assert all(float(one.abs().sum()) > 1e-6 for one in found)
@@ -354,7 +354,7 @@ def test_posterior_samples_are_drawn_on_request(kind):
     w = case.windows
     args = (w.observation, w.previous_action, case.model.initial(4), w.is_first)
     likely, one, two, same = (
-        case.model.observe(case.vector, *args, source)
+        case.model.observe(case.parameters, *args, source)
         for source in (None, generator(1), generator(2), generator(1))
     )
     assert torch.equal(one[2], same[2])

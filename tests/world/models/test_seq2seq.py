@@ -8,10 +8,10 @@ from rlkit.world import (
     WORLDS,
     Episodes,
     Layout,
+    OpenLoop,
     Widths,
     World,
     check_world,
-    open_loop,
 )
 from rlkit.world.experience import LATE, Experience
 from rlkit.world.models.seq2seq import Seq2Seq
@@ -55,10 +55,10 @@ def test_imagining_goes_on_where_it_stopped(preset):
     source = generator()
     with torch.no_grad():
         half = case.model.imagine(
-            case.vector, hidden_state, open_loop(case.actions[:, :2]), 2, source
+            case.parameters, hidden_state, OpenLoop(case.actions[:, :2]), 2, source
         )
         rest = case.model.imagine(
-            case.vector, half.hidden_state, open_loop(case.actions[:, 2:]), 2, source
+            case.parameters, half.hidden_state, OpenLoop(case.actions[:, 2:]), 2, source
         )
     made = torch.cat([half.observation, rest.observation], 1)
     torch.testing.assert_close(made, once.observation, rtol=1e-5, atol=1e-5)
@@ -71,7 +71,7 @@ def told(case, windows, row, cut, steps):
     actions = one.action[:, cut : cut + steps]
     with torch.no_grad():
         return case.model.imagine(
-            case.vector, hidden_state, open_loop(actions), steps, generator(), 0.0
+            case.parameters, hidden_state, OpenLoop(actions), steps, generator(), 0.0
         ), one.target[:, cut : cut + steps]
 
 
@@ -96,7 +96,7 @@ def test_the_loss_is_the_likelihood_of_what_would_be_imagined(preset):
                 total += float(nll[t])
                 errors.append(float(error[t]))
                 firsts += [float(error[t])] * (t == 0)
-    loss, metrics = case.loss(case.vector, windows)
+    loss, metrics = case.loss(case.parameters, windows)
     assert len(errors) < 24
     assert float(loss) == pytest.approx(total / len(errors), rel=1e-4)
     assert float(metrics["horizon_error"]) == pytest.approx(np.mean(errors), rel=1e-4)
@@ -122,7 +122,7 @@ def test_nothing_is_told_of_another_episode():
 
 def losses(step=LATE, **settings):
     case = Experience(replace(SHORT, **settings), rows=64)
-    loss, _ = case.model.loss(case.vector, case.windows, generator(), step)
+    loss, _ = case.model.loss(case.parameters, case.windows, generator(), step)
     return float(loss)
 
 
@@ -142,13 +142,13 @@ def test_a_ramp_leads_from_one_to_the_other():
 
 def test_attention_weighs_the_encoders_last_outputs_by_their_likeness():
     case = Experience(PRESETS["attention"], rows=2, steps=9)
-    p, core = case.model.views(case.vector), case.model.encoders["encoder"]
-    part = case.vector[: core.size]
+    p, core = case.model.views(case.parameters), case.model.encoders["encoder"]
+    part = case.parameters[: core.size]
     read = torch.cat([case.windows.observation, case.windows.previous_action], 2)[:, :6]
     outputs, _ = core.scan(part, read, core.initial(2), case.windows.is_first[:, :6])
     state = torch.tanh(outputs[:, -1] @ p["start.weight"] + p["start.bias"])
     told = torch.cat([case.windows.observation[:, 5], case.actions[:, 0]], 1)
-    decoder = case.vector[core.size : 2 * core.size]
+    decoder = case.parameters[core.size : 2 * core.size]
     h, _ = core.step(decoder, told, (state,), torch.zeros(2, dtype=torch.bool))
     made = case.imagine(case.seen(case.windows, 6), case.actions)
     for row in range(2):
