@@ -361,7 +361,7 @@ class Algorithm(OffPolicyAlgorithm):
             **kwargs: Options to change.
 
         Raises:
-            CheckpointError: If the file is damaged, foreign, or carries a pickle.
+            CheckpointError: If the file is damaged, foreign, or contains a pickle.
             ValueError: If `env` has other spaces.
         """
         if print_system_info:

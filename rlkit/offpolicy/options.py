@@ -97,7 +97,7 @@ def plain_options(
     for name in given:
         if name not in names:
             raise ValueError(
-                f"policy_kwargs has no {name!r} here; supported are {sorted(names)}, "
+                f"policy_kwargs has no {name!r}; supported are {sorted(names)}, "
                 f"everything else is an option of the agent itself"
             )
     plain = {names[name]: value for name, value in given.items() if value is not None}
@@ -122,7 +122,7 @@ def replay_options(
     """Options of the replay, SB3's `HerReplayBuffer` and its arguments translated.
 
     Raises:
-        ValueError: If an option is unknown, or another replay class is asked for.
+        ValueError: If an option is unknown, or another replay class is given.
     """
     options, given = dict(replay or {}), dict(sb3_options or {})
     if sb3_class is HerReplayBuffer:

@@ -170,8 +170,8 @@ def read_agent(
         held = f"a {saved.get('class')}" if isinstance(saved, dict) else "no agent"
         raise CheckpointError(f"{path} holds {held}, not a {cls.__name__}: load it with its class")
     attributes = saved["attributes"]
-    asked = {name: attributes.pop(name) for name in ("verbose", "seed") if name in attributes}
-    options = {**asked, **saved["options"], **changes}
+    defaults = {name: attributes.pop(name) for name in ("verbose", "seed") if name in attributes}
+    options = {**defaults, **saved["options"], **changes}
     if isinstance(options["train_freq"], list):
         options["train_freq"] = tuple(options["train_freq"])
     observation_space = space_from_plain(saved["observation_space"])

@@ -160,8 +160,8 @@ class RecurrentEncoder:
         start = rate(1.0) if callable(rate) else rate
         if start == 0:
             raise ValueError(
-                f"encoder_lr = {own} is kept in proportion to learning_rate, which begins at 0 "
-                f"here; let it begin above 0, or leave encoder_lr out"
+                f"encoder_lr = {own} is kept in proportion to learning_rate, which begins at 0: "
+                f"let it begin above 0, or leave encoder_lr out"
             )
         for name, network in networks.items():
             scale = torch.ones(network.size, device=self.device)

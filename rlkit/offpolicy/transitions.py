@@ -128,18 +128,18 @@ def view_of(
     """
     steps = batch["reward"].shape[1] - burn_in
     if features is None:
-        current = following = rows["reward"].new_zeros(len(rows["reward"]), 0)
+        current = after = rows["reward"].new_zeros(len(rows["reward"]), 0)
     else:
         with torch.enable_grad():
             # `at_next` counts from the window's first observation, the burn-in included.
             whole = F.pad(features, (0, 0, burn_in, 0))
             current = features[:, :steps].flatten(0, 1)
-            following = at_next(batch, whole, burn_in).flatten(0, 1)
+            after = at_next(batch, whole, burn_in).flatten(0, 1)
     goals = ("goal", "goal") if sees_goal else ("visible_goal", "next_visible_goal")
     return View(
         parameters,
         (current, rows["observation"], rows[goals[0]]),
-        (following, rows["next_observation"], rows[goals[1]]),
+        (after, rows["next_observation"], rows[goals[1]]),
     )
 
 
