@@ -81,6 +81,11 @@ class FittedLatent:
         """Whether the model has a decoder."""
         return isinstance(self.model, Decoder)
 
+    @property
+    def reads_next(self) -> bool:
+        """Whether the model's loss compares neighbours in time."""
+        return bool(getattr(self.model, "reads_next", False))
+
     @overload
     def encode(self, x: Tensor) -> Tensor: ...
 
@@ -146,7 +151,7 @@ class FittedLatent:
             batch_size: Frames per step, >= 1.
             learning_rate: Adam's, > 0.
             generator: Source of batches and of the model's randomness; on the CPU.
-            next_rows: Row of the frame that follows each in its episode `(N,)`, -1 where there is
+            next_rows: Row of a later frame of the same episode for each `(N,)`, -1 where there is
                 none; needed by models that read it, ignored by others.
 
         Returns:
@@ -165,7 +170,7 @@ class FittedLatent:
         solve: Callable[[Any], Tensor] | None = getattr(self.model, "solve", None)
         if solve is not None:
             return self._solve(solve, frames, min(batch_size, len(frames)), generator)
-        rows = _Rows.of(self.model, len(frames), next_rows)
+        rows = _Rows.of(self, len(frames), next_rows)
         return self._descend(frames, rows, steps, batch_size, learning_rate, generator)
 
     def _solve(
@@ -367,14 +372,14 @@ class _Rows(NamedTuple):
 
     @classmethod
     def of(
-        cls, model: LatentModel, number: int, next_rows: NDArray[np.integer[Any]] | None
+        cls, latent: FittedLatent, number: int, next_rows: NDArray[np.integer[Any]] | None
     ) -> _Rows:
         """Those that a model reads; raises a ValueError if it lacks its successors."""
-        if not getattr(model, "reads_next", False):
+        if not latent.reads_next:
             return cls(number, None)
         if next_rows is None or len(next_rows) != number or not (next_rows >= 0).any():
             raise ValueError(
-                f"{type(model).__name__} reads pairs of frames that follow each other: give "
+                f"{type(latent.model).__name__} reads pairs of frames that follow each other: give "
                 f"next_rows, the row of the frame after each of the {number} frames or -1"
             )
         first = np.flatnonzero(next_rows >= 0)

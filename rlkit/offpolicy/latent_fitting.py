@@ -108,12 +108,15 @@ def _fit(
     seed: int,
 ) -> Iterator[Metrics]:
     """Fits the model to frames `(N, ...)`, and the threshold to near pairs `(M, 2)` of them."""
+    next_rows = np.full(len(frames), -1)
+    next_rows[near[:, 0]] = near[:, 1]
     yield from encoder.latent.fit(
         frames,
         steps=steps,
         batch_size=encoder.pretraining.batch_size,
         learning_rate=encoder.pretraining.learning_rate,
         generator=torch.Generator().manual_seed(seed),
+        next_rows=next_rows,
     )
     encoder.age = 0
     if encoder.latent_rule is None:
@@ -166,15 +169,15 @@ def _images_in(encoder: LatentObservationEncoder, observation: Any) -> tuple[Arr
 def _stored_frames(agent: Algorithm, encoder: LatentObservationEncoder) -> tuple[Array, Array]:
     """Images in the replay buffer `(N, ...)`, those of goals included, and near pairs `(M, 2)`.
 
-    Steps are drawn uniformly. Where the latent model gives rewards, the observations `near` steps
-    later are included, too.
+    Steps are drawn uniformly. Where the latent model gives rewards or compares neighbours in time,
+    the observations `near` steps later are included, too.
     """
     settings, storage = encoder.pretraining, agent.replay_buffer.storage
     env, step = storage.sample_steps(settings.frames, np.random.default_rng(encoder.refit_seed))
     slots, first = np.unique(storage.flat(env, step), return_index=True)
     env, step = env[first], step[first]
     rows, near = [slots], np.zeros((0, 2), np.int64)
-    if encoder.latent_rule is not None:
+    if encoder.latent_rule is not None or encoder.latent.reads_next:
         later = step + settings.near
         begin = np.flatnonzero(later <= storage.episode_bounds(env, step)[1])
         if len(begin) == 0:

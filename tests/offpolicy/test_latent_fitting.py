@@ -266,3 +266,18 @@ def test_goals_that_were_reached_are_told_as_places():
     goals, reached = agent.goal_outcomes
     assert goals.shape == (len(reached), 2)
     assert len(reached) > 0
+
+
+def test_a_model_that_compares_neighbours_and_has_no_decoder_serves_an_agent():
+    agent = refreshing(latent="contrastive:Contrastive").learn(60)
+    assert agent.observation_encoder.version == 2
+    other = agent_of(
+        REACH,
+        "contrastive:Contrastive",
+        SAC,
+        2,
+        pretraining=LITTLE,
+        reward_source="latent",
+        imagination={"source": "visited"},
+    ).learn(60)
+    assert other.imagination.pictures() is None
