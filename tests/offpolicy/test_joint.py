@@ -6,7 +6,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from resuming import assert_resumes
-from test_observation_encoder import REACH, Painted
+from test_observation_encoder import REACH, MovingBar
 
 import rlkit.envs  # noqa: F401  registers them
 from rlkit.agents import DQN, SAC, TD3, Sizes
@@ -251,7 +251,7 @@ def test_resume_is_exact(tmp_path, algorithm, options):
 def test_pictures_without_goals_are_seen_and_resumed(tmp_path):
     chosen = {"joint": True, "latent": TABLE, "batch_size": 4}
     chosen |= {"learning_starts": 12, "buffer_size": 200}
-    agent = assert_resumes(tmp_path, DQN, lambda _: Painted(), "", 2, chosen, rounds=(30, 20, 12))
+    agent = assert_resumes(tmp_path, DQN, lambda _: MovingBar(), "", 2, chosen, rounds=(30, 20, 12))
     assert agent.learner.sizes == Sizes(3, 0, 3)
 
 

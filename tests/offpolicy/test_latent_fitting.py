@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from resuming import TOTAL, advance, assert_resumes, assert_same, forget_clocks, start
-from test_observation_encoder import LITTLE, MAZE, REACH, SETTINGS, SMALL_VAE, Painted, agent_of
+from test_observation_encoder import LITTLE, MAZE, REACH, SETTINGS, SMALL_VAE, MovingBar, agent_of
 
 from rlkit.agents import DQN, SAC, TD3
 from rlkit.envs.make import make
@@ -201,7 +201,7 @@ def test_resume_is_exact_across_refreshes(tmp_path, algorithm, env_id, latent, o
 @pytest.mark.parametrize("env_id", [MAZE, ""])
 def test_a_stop_in_the_middle_of_a_refresh_begins_it_again(tmp_path, env_id):
     """Where environments cannot be saved, too."""
-    algorithm, build = (SAC, make) if env_id else (DQN, lambda _: Painted())
+    algorithm, build = (SAC, make) if env_id else (DQN, lambda _: MovingBar())
     judge = {"reward_source": "latent", **GRU, "goal_mode": "late"} if env_id else {}
     chosen = {"latent": SMALL_VAE, "pretraining": OFTEN, "batch_size": 4, "buffer_size": 60}
     setting = algorithm, build, env_id, 2, {**chosen, "learning_starts": 12, **judge}
@@ -249,7 +249,7 @@ def test_a_saved_agent_reads_its_replay_with_its_own_model(tmp_path):
 
 def test_pictures_without_goals_and_wide_vectors_are_refreshed_too():
     options = {**SETTINGS, "pretraining": OFTEN, "latent": PCA(dims=2)}
-    agent = DQN("MlpPolicy", Painted(), **options).learn(100)
+    agent = DQN("MlpPolicy", MovingBar(), **options).learn(100)
     assert agent.observation_encoder.version == 3
     assert agent._last_obs.shape == (1, 32, 32, 1)
     assert agent.replay_buffer.sample(4).observation["observation"].shape == (4, 2, 2)

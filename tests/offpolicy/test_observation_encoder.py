@@ -36,24 +36,24 @@ def agent_of(env_id=REACH, latent=None, algorithm=SAC, num_envs=2, **options):
     return algorithm("MultiInputPolicy", env, **chosen)
 
 
-class Painted(gym.Env):
-    """A light walks along a strip; without goals."""
+class MovingBar(gym.Env):
+    """Images of a bright bar that actions move to the left or right; without goals."""
 
     observation_space = spaces.Box(0, 255, (32, 32, 1), np.uint8)
     action_space = spaces.Discrete(3)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        self.place = int(self.np_random.integers(32))
+        self.position = int(self.np_random.integers(32))
         return self._picture(), {}
 
     def step(self, action):
-        self.place = int(np.clip(self.place + action - 1, 0, 31))
-        return self._picture(), -abs(self.place - 16) / 16, False, False, {}
+        self.position = int(np.clip(self.position + action - 1, 0, 31))
+        return self._picture(), -abs(self.position - 16) / 16, False, False, {}
 
     def _picture(self):
         picture = np.zeros((32, 32, 1), np.uint8)
-        picture[:, max(self.place - 2, 0) : self.place + 3] = 255
+        picture[:, max(self.position - 2, 0) : self.position + 3] = 255
         return picture
 
 
@@ -143,7 +143,7 @@ def test_resume_is_exact_and_includes_the_latent_model(
 def test_where_episodes_are_cut_the_new_ones_are_seen_as_codes(tmp_path):
     chosen = {"latent": {"name": "pca", "dims": 2}, "pretraining": LITTLE, "batch_size": 4}
     chosen |= {"learning_starts": 12, "buffer_size": 200}
-    agent = assert_resumes(tmp_path, DQN, lambda _: Painted(), "", 2, chosen, rounds=(30, 20, 12))
+    agent = assert_resumes(tmp_path, DQN, lambda _: MovingBar(), "", 2, chosen, rounds=(30, 20, 12))
     assert agent.episodes_cut > 0
     agent.state_dict()
     assert agent._last_obs.shape == (2, 2)
@@ -174,7 +174,7 @@ def test_a_saved_agent_sees_as_before_with_and_without_environments(tmp_path):
 
 
 def test_pictures_without_goals_become_codes_too():
-    agent = DQN("MlpPolicy", Painted(), **{**SETTINGS, "latent": {"name": "pca", "dims": 2}})
+    agent = DQN("MlpPolicy", MovingBar(), **{**SETTINGS, "latent": {"name": "pca", "dims": 2}})
     agent.learn(60)
     assert agent.observation_encoder.goal_width is None
     assert agent.replay_buffer.storage.observation["observation"].shape[1:] == (2,)
@@ -305,7 +305,7 @@ def test_the_judgement_is_saved_with_the_agent(tmp_path):
 
 def test_only_goals_that_are_pictures_can_be_judged_by_a_latent():
     with pytest.raises(ValueError, match="needs a latent model and goals that are pictures"):
-        DQN("MlpPolicy", Painted(), **SETTINGS, latent=PCA(dims=2), reward_source="latent")
+        DQN("MlpPolicy", MovingBar(), **SETTINGS, latent=PCA(dims=2), reward_source="latent")
     with pytest.raises(ValueError, match='reward_source must be "environment" or "latent", got 3'):
         agent_of(reward_source=3)
 

@@ -33,18 +33,18 @@ class Walk(gym.Env):
         super().reset(seed=seed)
         if self.fault == "raise in reset" and self.is_due():
             raise OSError("no start")
-        self.steps, self.place = 0, self.np_random.normal(size=2)
-        return self.place.astype(np.float32), {"options": options}
+        self.steps, self.position = 0, self.np_random.normal(size=2)
+        return self.position.astype(np.float32), {"options": options}
 
     def step(self, action):
         self.steps += 1
         first = self.fault == "raise at once"
         if self.steps == (1 if first else AT) and self.fault != "none" and self.is_due():
             self.do_harm()
-        self.place += 0.1 * action + 0.1 * self.np_random.normal(size=2)
-        reward = -float(np.linalg.norm(self.place))
+        self.position += 0.1 * action + 0.1 * self.np_random.normal(size=2)
+        reward = -float(np.linalg.norm(self.position))
         over = self.steps >= LENGTH
-        return self.place.astype(np.float32), reward, False, over, {"steps": self.steps}
+        return self.position.astype(np.float32), reward, False, over, {"steps": self.steps}
 
     def is_due(self):
         if not self.marker:
@@ -71,15 +71,15 @@ class Walk(gym.Env):
 
     def get_state(self):
         rng = self.np_random.bit_generator.state
-        return {"steps": self.steps, "place": self.place.copy(), "rng": rng}
+        return {"steps": self.steps, "position": self.position.copy(), "rng": rng}
 
     def set_state(self, state):
-        self.steps, self.place = state["steps"], state["place"].copy()
+        self.steps, self.position = state["steps"], state["position"].copy()
         self.np_random.bit_generator.state = state["rng"]
 
 
 def goal_walk(**kwargs):
-    return GoalWrapper(Walk(**kwargs), lambda place: place, RULE, spaces.Box(-1, 1, (2,)))
+    return GoalWrapper(Walk(**kwargs), lambda position: position, RULE, spaces.Box(-1, 1, (2,)))
 
 
 def build(fault="none", marker="", kind=Walk, **kwargs):

@@ -32,18 +32,18 @@ class Walk(gym.Env[Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         super().reset(seed=seed)
-        self.place = self.np_random.normal(size=2)
-        return self.place.copy(), {}
+        self.position = self.np_random.normal(size=2)
+        return self.position.copy(), {}
 
     def step(self, action: Any) -> Any:
-        self.place = self.place + action + self.np_random.normal(size=2)
-        return self.place.copy(), float(self.place.sum()), False, False, {}
+        self.position = self.position + action + self.np_random.normal(size=2)
+        return self.position.copy(), float(self.position.sum()), False, False, {}
 
     def get_state(self) -> dict[str, Any]:
-        return {"place": self.place.copy(), "generator": self.np_random.bit_generator.state}
+        return {"position": self.position.copy(), "generator": self.np_random.bit_generator.state}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        self.place = np.array(state["place"])
+        self.position = np.array(state["position"])
         self.np_random.bit_generator.state = state["generator"]
 
 
