@@ -1,1 +1,1 @@
-"""Experiments: environments in batches, runs, checkpoints, resuming, evaluation."""
+"""Experiments: recipes, run folders, training, resuming, evaluation, figures and videos."""

@@ -1,4 +1,4 @@
-"""Figures: where goals are reached, and how success grows."""
+"""Figures: where goals are reached, and success over environment steps."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from rlkit.experiment.evaluate import EpisodeResult
 from rlkit.experiment.run_folder import RunFolder
 
 COLOURS = ("#2f6fb3", "#d9742b", "#3a9a5b", "#b0405f", "#7a5fb0", "#8a6d3b", "#4aa3a8", "#666666")
-COLUMNS = 12  # pictures in a row of a sheet
-_SHEET, _MARGIN, _HEADING = 9.0, 0.9, 0.35  # inches: pictures, labels beside, title above
-_INK, _PALE = "#333333", "#f1f1ef"
+COLUMNS = 12  # images in a row of a sheet
+_SHEET, _MARGIN, _HEADING = 9.0, 0.9, 0.35  # inches: images, labels on the left, title above
+_DARK, _PALE = "#333333", "#f1f1ef"
 Array = NDArray[np.float64]
 
 
@@ -29,16 +29,16 @@ def goal_heat_map(
     episodes: Sequence[EpisodeResult] = (),
     title: str = "",
 ) -> Figure | None:
-    """Where goals are reached: success over the first two dimensions of the goal.
+    """Heat map of success over the first two dimensions of the goal.
 
     Args:
-        goals: Goals of training episodes `(N, G)`, shaded by their share of success per cell.
+        goals: Goals of training episodes `(N, G)`; colours show the success rate per cell.
         success: Whether each was reached `(N,)`.
-        episodes: Evaluated episodes, drawn as marks.
+        episodes: Evaluated episodes, drawn as markers.
         title: Heading.
 
     Returns:
-        The figure, or None where goals are not points of a plane: one-dimensional or binary.
+        The figure, or None for goals that are one-dimensional or binary.
     """
     tested = [row for row in episodes if row.goal is not None]
     marks = np.array([np.ravel(row.goal)[:2] for row in tested if row.goal is not None], float)
@@ -46,7 +46,7 @@ def goal_heat_map(
     points = np.concatenate([plane, marks.reshape(-1, plane.shape[1])]) if len(marks) else plane
     if len(points) == 0 or points.shape[1] < 2 or np.isin(points, (0.0, 1.0)).all():
         return None
-    # Fewer cells for fewer goals, so that most cells have some.
+    # Fewer cells for fewer goals, so that most cells are not empty.
     cells = int(np.clip(np.sqrt(len(goals) / 4), 6, 16))
     edges = [_edges(points[:, 0], cells), _edges(points[:, 1], cells)]
     figure = Figure(figsize=(6.2, 5.2), dpi=100, layout="constrained")
@@ -106,7 +106,7 @@ def success_curves(runs: Sequence[Path]) -> Figure:
         runs: Folders of runs.
 
     Raises:
-        ValueError: If a folder is no run, or no run has been evaluated yet.
+        ValueError: If a folder is not a run, or no run has been evaluated yet.
     """
     groups: dict[str, list[tuple[Array, Array]]] = {}
     ends: dict[str, float] = {}
@@ -184,7 +184,7 @@ def _cycle(count: int) -> list[str]:
 
 
 def thousands(value: float) -> str:
-    """A number in short: `950`, `20k`, `1.5M`."""
+    """A number in short form: `950`, `20k`, `1.5M`."""
     if abs(value) >= 1e6:
         return f"{value / 1e6:g}M"
     return f"{value / 1e3:g}k" if abs(value) >= 1e3 else f"{value:g}"
@@ -210,22 +210,22 @@ def mean_with_range(
 
 
 def remove_spines(axes: Axes) -> None:
-    """Takes from axes the lines that say nothing."""
+    """Removes the upper and right spines of axes, and draws the others in grey."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color("#999999")
-    axes.tick_params(colors=_INK, length=3)
+    axes.tick_params(colors=_DARK, length=3)
 
 
-def imagined_goals(shown: NDArray[Any]) -> Figure:
-    """Decoded goals `(N, H, W, C)` of an agent, in rows of 12 as far as they are full."""
-    rows = [shown[i : i + COLUMNS] for i in range(0, len(shown) - COLUMNS + 1, COLUMNS)]
-    return picture_sheet(rows, [""] * len(rows), "Goals that the agent imagines, decoded")
+def imagined_goals(images: NDArray[Any]) -> Figure:
+    """Figure of an agent's decoded goals `(N, H, W, C)` in full rows of 12."""
+    rows = [images[i : i + COLUMNS] for i in range(0, len(images) - COLUMNS + 1, COLUMNS)]
+    return image_grid(rows, [""] * len(rows), "Goals that the agent imagines, decoded")
 
 
-def picture_sheet(rows: Sequence[NDArray[Any]], labels: Sequence[str], title: str) -> Figure:
-    """Rows of pictures in [0, 1], each picture two screen pixels or more per pixel of its own."""
+def image_grid(rows: Sequence[NDArray[Any]], labels: Sequence[str], title: str) -> Figure:
+    """Figure of rows of images in [0, 1], with two or more pixels per pixel of an image."""
     count, (height, width, channels) = len(rows[0]), rows[0].shape[1:]
     line = [np.pad(row, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1.0) for row in rows]
     tiled = np.concatenate([np.concatenate(list(row), axis=1) for row in line], axis=0)

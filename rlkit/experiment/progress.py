@@ -1,4 +1,4 @@
-"""What a user sees while training: a bar on a terminal, a few plain lines elsewhere."""
+"""Progress of a training: a bar on a terminal, a few lines of text elsewhere."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class ProgressReport:
             self._bar.stop()
 
     def update(self, step: int) -> None:
-        """Tells that training has come to a step."""
+        """Reports that training has reached a step."""
         self._step = step
         if self._bar is not None:
             now = time.monotonic()
@@ -77,7 +77,7 @@ class ProgressReport:
             self.print(f"step {step:,} of {self._total:,}, {self._speed():,.0f} steps/s")
 
     def report(self, result: EvaluationResult) -> None:
-        """Tells the outcome of an evaluation."""
+        """Prints the result of an evaluation."""
         facts = result.summary()
         text = f"step {self._step:,}: return {facts['return_mean']:.2f}"
         if facts["success_rate"] is not None:

@@ -1,4 +1,4 @@
-"""Recipes: everything that is needed to repeat a run, as one TOML file."""
+"""Recipes: all settings of a run in one TOML file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rlkit.names import nearest
 
 @dataclass(frozen=True)
 class Evaluation:
-    """When and how the agent is examined on held-out episodes."""
+    """When and how the agent is evaluated on held-out episodes."""
 
     every: int = 10_000
     """Environment steps between evaluations; 0: only at the end."""
@@ -35,7 +35,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """When the run is saved, besides at its end."""
+    """When checkpoints are saved, in addition to the one at the end."""
 
     every: int = 50_000
     """Environment steps between checkpoints; 0: only at the end."""
@@ -53,7 +53,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One experiment, complete: the same recipe on the same machine gives the same weights."""
+    """All settings of a run: the same recipe gives the same weights on the same machine."""
 
     env: str
     """Id of the environment; `module:Id-v0` imports the module first."""
@@ -62,7 +62,7 @@ class Recipe:
     steps: int = 100_000
     """Environment steps to train for, counted over all environments."""
     num_envs: int = 1
-    """Environments that run side by side."""
+    """Environments that are stepped together."""
     subprocess: bool = False
     """Whether each environment gets a process of its own, replaced when it crashes or hangs;
     environments with a native vector form need none."""
@@ -89,7 +89,7 @@ class Recipe:
     pictures: Pictures = Pictures()
 
     def to_toml(self) -> str:
-        """The recipe as TOML, every default spelled out."""
+        """The recipe as TOML, defaults included."""
         return "\n".join(_toml_lines(dataclasses.asdict(self))) + "\n"
 
 
@@ -135,7 +135,7 @@ def load_recipe(name: str, settings: Iterable[str] = (), **flags: Any) -> Recipe
 
 
 def make_recipe(content: Mapping[str, Any], settings: Iterable[str] = (), **flags: Any) -> Recipe:
-    """A recipe from nested dicts, with the changes of `load_recipe`.
+    """A recipe from nested dicts, changed as by `load_recipe`.
 
     Raises:
         ValueError: If a key is unknown, or a value has the wrong type.
@@ -174,7 +174,7 @@ def parse_setting(setting: str) -> tuple[list[str], Any]:
     except tomllib.TOMLDecodeError:
         return keys, text
     value = parsed["value"]
-    # More keys or a date: the text happened to be TOML, and a plain string was meant.
+    # More keys, or a date: the text is valid TOML by chance, and a string was meant.
     is_value = len(parsed) == 1 and isinstance(value, str | int | float | list | dict)
     return keys, value if is_value else text
 
@@ -185,7 +185,7 @@ def named_table(name: str, settings: Iterable[tuple[list[str], Any]], owner: str
     Args:
         name: The component's.
         settings: Keys and values, as `parse_setting` splits them.
-        owner: Whose settings these are, and how one is written; ends the error.
+        owner: Whose settings these are, with an example; ends the error.
 
     Raises:
         ValueError: If a setting has no key of its own, or is the name.
@@ -224,7 +224,7 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     allowed = tuple(typing.get_origin(kind) or kind for kind in allowed)
     if float in allowed and type(value) is int:
         return float(value)
-    # `bool` is a subclass of `int`, and true is no number of steps.
+    # Exact types: `bool` is a subclass of `int`, and true is not a number of steps.
     if type(value) not in allowed:
         names = " or ".join(kind.__name__ for kind in allowed if kind is not type(None))
         names = "a table" if dataclasses.is_dataclass(hint) or dict in allowed else names

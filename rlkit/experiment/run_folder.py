@@ -1,4 +1,4 @@
-"""The folder of a run: recipe, surroundings, curves, evaluations, videos, checkpoints."""
+"""The folder of a run: recipe, system, curves, evaluations, videos, checkpoints."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ except ImportError:
 
 _LIBRARIES = ("torch", "numpy", "gymnasium", "stable-baselines3", "gymnasium-robotics", "mujoco")
 
-RECIPE = "recipe.toml"  # a folder with this file is a run
+RECIPE = "recipe.toml"  # its presence makes a folder a run
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where a run keeps what it knows.
+    """The files of a run.
 
     Attributes:
-        path: `recipe.toml`, `environment.json`, `metrics.jsonl`, TensorBoard's events,
-            `evaluations.json`, `videos/` and `checkpoints/step-N/` lie here.
+        path: Folder of `recipe.toml`, `environment.json`, `metrics.jsonl`, TensorBoard's events,
+            `evaluations.json`, `videos/` and `checkpoints/step-N/`.
     """
 
     path: Path
@@ -60,20 +60,20 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """The folder of a run that exists.
+        """Opens the folder of an existing run.
 
         Raises:
-            ValueError: If there is no run in the folder.
+            ValueError: If the folder holds no run.
         """
         if not (path / RECIPE).is_file():
             raise ValueError(
-                f"{str(path)!r} is no run: it holds no recipe.toml. A run's folder is "
+                f"{str(path)!r} is no run: it holds no recipe.toml. The folder of a run is "
                 f"runs/out/<env>/<agent>/<name>, or what `train --out` was given."
             )
         return cls(path)
 
     def require_free(self) -> None:
-        """Refuses to mix two runs.
+        """Raises an error if the folder holds a run, which must not mix with another.
 
         Raises:
             ValueError: If the folder already holds a run.
@@ -86,10 +86,10 @@ class RunFolder:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keeps other processes from training the same run meanwhile.
+        """Prevents other processes from training the same run at the same time.
 
         Raises:
-            ValueError: If another process trains it now.
+            ValueError: If another process is training it.
         """
         if fcntl is None:  # Windows
             yield
@@ -116,11 +116,11 @@ class RunFolder:
         return self.path / "videos"
 
     def recipe(self) -> Recipe:
-        """What the run trains, and how."""
+        """The recipe of the run."""
         return load_recipe(str(self.path / RECIPE))
 
     def save_recipe(self, recipe: Recipe) -> None:
-        """Writes the recipe; training the file again repeats the run."""
+        """Writes the recipe."""
         replace_file(self.path / RECIPE, recipe.to_toml().encode())
 
     def evaluations(self) -> list[dict[str, Any]]:
@@ -155,16 +155,16 @@ class RunFolder:
         return int(best["step"])
 
     def save_checkpoint(self, step: int, state: dict[str, Any]) -> None:
-        """Saves the state at a step and lets go of older ones, except the last two and the best.
+        """Saves the state at a step; of older checkpoints it keeps the last two and the best.
 
         Raises:
-            CheckpointError: If the disk refuses; earlier checkpoints are untouched.
+            CheckpointError: If it cannot be written; earlier checkpoints are untouched.
         """
         write_checkpoint(self.checkpoints / f"step-{step}", state)
         prune(self.checkpoints, newest=step, best=self.best_step())
 
     def rewind(self, step: int) -> None:
-        """Forgets every curve point, evaluation and video after a step, to resume there."""
+        """Removes every curve point, evaluation and video after a step, to resume there."""
         metrics.rewind(self.path, step)
         for video in self.videos.glob("step-*.mp4"):
             if int(video.stem.removeprefix("step-")) > step:
@@ -181,12 +181,12 @@ def default_path(recipe: Recipe, name: str) -> Path:
 
 
 def data_folder(kind: str, data: str, name: str) -> Path:
-    """The folder `runs/out/<kind>/<data>/<name>` under the current one, for what is made of data.
+    """The folder `runs/out/<kind>/<data>/<name>` under the current one, for a model of data.
 
     Args:
-        kind: What is made, `"worlds"` say.
-        data: Where the data come from: an environment's id, a file, a source's name.
-        name: Of what is made; its slashes and colons become dashes, as those of `data` do.
+        kind: Kind of the model, such as `"worlds"`.
+        data: Source of the data: an environment's id, a file, or a name.
+        name: Name of the model; slashes and colons become dashes, also in `data`.
     """
     return Path("runs", "out", kind, _dashed(data), _dashed(name))
 
@@ -197,19 +197,19 @@ def free_folder(path: Path) -> Path:
 
 
 def numbered(path: Path) -> Iterator[Path]:
-    """The names that a folder may take: `path`, `path-2`, `path-3` and so on."""
+    """Alternative names of a folder: `path`, `path-2`, `path-3` and so on."""
     yield path
     for number in itertools.count(2):
         yield path.with_name(f"{path.name}-{number}")
 
 
 def _dashed(name: str) -> str:
-    """A name that may be a path, or hold a colon, as that of one folder."""
+    """The name of one folder made from a name with slashes or colons."""
     return "-".join(part for part in re.split("[:/]", name) if part not in ("", ".", ".."))
 
 
 def describe_system() -> dict[str, Any]:
-    """Versions, machine and command line; nothing that names a person or a host."""
+    """Versions, machine and command line, without names of persons or hosts."""
     import torch
 
     libraries = {"rlkit-suite": VERSION}

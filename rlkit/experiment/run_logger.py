@@ -1,4 +1,4 @@
-"""The curves of a run: `metrics.jsonl` and TensorBoard's events, both rewound on resume."""
+"""The curves of a run: `metrics.jsonl` and TensorBoard's events, cut back when a run resumes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ encode: Any = summary  # torch leaves these functions untyped
 
 
 class MetricsFile(KVWriter):
-    """One JSON object per line: `step` and every scalar that the logger was given.
+    """Writes one JSON object per line: `step` and every logged scalar.
 
     Args:
         path: The file; continued if it exists.
@@ -58,10 +58,10 @@ class MetricsFile(KVWriter):
 
 
 class EventFile(KVWriter):
-    """TensorBoard's events of a run, in one file, written at once instead of by a thread.
+    """Writes TensorBoard's events of a run to one file, without a thread.
 
-    A synchronous file can be synced before each checkpoint and cut at its step, and its name
-    carries no host name, as TensorBoard's own writer's does.
+    The file can therefore be synced before each checkpoint and cut at its step. Unlike with
+    TensorBoard's own writer, its name contains no host name.
 
     Args:
         folder: The run's folder; an event file in it is continued.
@@ -76,7 +76,7 @@ class EventFile(KVWriter):
     def write(
         self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
     ) -> None:
-        """Appends one event with everything that TensorBoard can show."""
+        """Appends one event with every value that TensorBoard can show."""
         values = [
             value
             for key in sorted(key_values)
@@ -92,7 +92,7 @@ class EventFile(KVWriter):
         self._file.append(_event_record(event))
 
     def add_figure(self, tag: str, figure: Any, step: int, path: Path | None = None) -> None:
-        """Appends a Matplotlib figure, and writes it as a PNG file where a path is given."""
+        """Appends a Matplotlib figure, and writes it as a PNG file if a path is given."""
         summary = _figure_summary(tag, figure)
         if path is not None:
             replace_file(path, summary.value[0].image.encoded_image_string)
@@ -108,7 +108,7 @@ class EventFile(KVWriter):
 
 
 class RunLogger(Logger):
-    """The logger of a run, for `agent.set_logger`: SB3's, with two files that can be synced.
+    """SB3's logger with the two files of a run, for `agent.set_logger`.
 
     Args:
         folder: The run's folder.
@@ -119,7 +119,7 @@ class RunLogger(Logger):
         super().__init__(str(folder), [self.metrics, self.events])
 
     def sync(self) -> None:
-        """Forces every curve onto the disk, so that no checkpoint knows more than the curves."""
+        """Forces the curves onto the disk, before a checkpoint that must not be ahead of them."""
         self.metrics.sync()
         self.events.sync()
 
@@ -127,18 +127,18 @@ class RunLogger(Logger):
         self, key: str, value: float | None, exclude: str | tuple[str, ...] | None = None
     ) -> None:
         """Records a value that is averaged until the next dump."""
-        # As a Python float: a mean in float32 would continue differently from a checkpoint.
+        # As a Python float: a float32 mean would not continue exactly from a checkpoint.
         super().record_mean(key, None if value is None else float(value), exclude)
 
     def pending(self) -> dict[str, Any]:
-        """What was recorded but not dumped yet, as plain data for a checkpoint."""
+        """Recorded values that are not dumped yet, as plain data for a checkpoint."""
         return {
             key: [value, self.name_to_count.get(key, 0), list(self.name_to_excluded.get(key, ()))]
             for key, value in _scalars(self.name_to_value).items()
         }
 
     def restore(self, pending: dict[str, Any]) -> None:
-        """Takes back what `pending` returned."""
+        """Restores what `pending` returned."""
         for key, (value, count, excluded) in pending.items():
             self.name_to_value[key] = math.nan if value is None else value
             self.name_to_excluded[key] = tuple(excluded)
@@ -147,12 +147,12 @@ class RunLogger(Logger):
 
 
 def rewind(folder: Path, step: int) -> None:
-    """Cuts a run's curves after a step, torn last records included.
+    """Cuts a run's curves after a step; incomplete last records are removed, too.
 
-    Whatever moment the process is killed at, doing it again completes it.
+    If the process is killed meanwhile, a second call completes it.
 
     Raises:
-        OSError: If the disk refuses.
+        OSError: If a file cannot be written.
     """
     lines = folder / METRICS
     if lines.is_file():
@@ -163,18 +163,18 @@ def rewind(folder: Path, step: int) -> None:
     if files:
         kept = _event_header() + b"".join(_events_until(files[-1], step))
         if len(kept) != files[-1].stat().st_size:
-            # A new name, because a TensorBoard that is watching does not look at old ones again.
-            # The newest file holds everything, so two of them do no harm for a moment.
+            # A new name, because a running TensorBoard does not read earlier files again. The
+            # newest file holds everything, so two of them do no harm for a moment.
             files.append(folder / _event_name(_event_number(files[-1]) + 1))
             replace_file(files[-1], kept)
     for older in files[:-2]:
         older.unlink()
     for older in files[-2:-1]:
-        replace_file(older, b"")  # still there, or a watching TensorBoard would stop at it
+        replace_file(older, b"")  # emptied, since a running TensorBoard stops at a missing file
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's `metrics.jsonl`; a torn last line is left out."""
+    """The lines of a run's `metrics.jsonl`, without an incomplete last one."""
     path = folder / METRICS
     if not path.is_file():
         return []
@@ -200,7 +200,7 @@ def _events_until(path: Path, step: int) -> Iterator[bytes]:
 
 
 def _event_header() -> bytes:
-    # The start mark makes readers drop what they know of the run: this file has all of it.
+    # The start mark makes readers discard earlier data of the run, which this file repeats.
     start = SessionLog(status=SessionLog.START)
     return _event_record(
         Event(wall_time=time.time(), file_version="brain.Event:2")
@@ -227,7 +227,7 @@ def _event_files(folder: Path) -> list[Path]:
 
 
 def _scalars(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The scalars among logged values as JSON values, with null for what is not finite."""
+    """The scalars among logged values as JSON values; null for those that are not finite."""
     scalars: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, torch.Tensor):
@@ -254,7 +254,7 @@ def _summary(tag: str, value: Any) -> Summary:
         return encode.histogram(tag, value, bins="auto")
     scalars = _scalars({tag: value})
     if tag not in scalars:
-        return Summary()  # SB3's videos and hyper-parameters need writers of their own
+        return Summary()  # SB3's videos and hyperparameters are not supported
     number = math.nan if scalars[tag] is None else scalars[tag]
     return Summary(value=[Summary.Value(tag=tag, simple_value=number)])
 
@@ -269,7 +269,7 @@ def figure_pixels(figure: Any) -> NDArray[np.uint8]:
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """A picture `(H, W, 3)` as a PNG file holds it."""
+    """An image `(H, W, 3)` as the bytes of a PNG file."""
     from PIL import Image as Pillow
 
     stream = BytesIO()
@@ -283,6 +283,6 @@ def _figure_summary(tag: str, figure: Any) -> Summary:
 
 
 def image_summary(tag: str, encoded: bytes, height: int, width: int) -> Summary:
-    """An encoded picture, PNG or animated GIF, for TensorBoard."""
+    """An encoded image, PNG or animated GIF, for TensorBoard."""
     image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded)
     return Summary(value=[Summary.Value(tag=tag, image=image)])

@@ -18,22 +18,22 @@ from PIL import Image
 from rlkit.experiment.evaluate import Predicts
 
 Frame = NDArray[np.uint8]
-_PAUSE = 0.5  # seconds for which the end of an episode stands still
+_PAUSE = 0.5  # seconds for which the last frame of an episode is shown
 _GIF_RATE, _GIF_WIDTH, _GIF_FRAMES = 10, 240, 120
 _LONGEST_VIDEO = 3_000  # frames
 
 
 def frames_of(agent: Predicts, env: gym.Env[Any, Any], episodes: int, seed: int) -> Iterator[Frame]:
-    """Plays episodes and yields pictures `(H, W, 3)`, one per step.
+    """Runs episodes and yields images `(H, W, 3)`, one per step.
 
     Args:
         agent: The policy; its actions are deterministic.
         env: Made with `render_mode="rgb_array"`.
-        episodes: How many.
-        seed: Of the first episode; the others follow one by one.
+        episodes: Number of episodes.
+        seed: Seed of the first episode, increased by one for each further one.
 
     Raises:
-        ValueError: If the environment draws no pictures.
+        ValueError: If the environment renders no images.
     """
     rate = frames_per_second(env)
     for episode in range(episodes):
@@ -54,35 +54,35 @@ def frames_of(agent: Predicts, env: gym.Env[Any, Any], episodes: int, seed: int)
 
 def _frame(env: gym.Env[Any, Any]) -> Frame:
     try:
-        picture: Any = env.render()
+        image: Any = env.render()
     except Exception as error:
         raise ValueError(
-            f"{env} cannot draw: {error}. Without a display, environments of MuJoCo need the "
+            f"{env} cannot render: {error}. Without a display, MuJoCo needs the environment "
             f"variable MUJOCO_GL=egl or MUJOCO_GL=osmesa, and that library"
         ) from error
-    if not isinstance(picture, np.ndarray) or picture.ndim != 3:
+    if not isinstance(image, np.ndarray) or image.ndim != 3:
         raise ValueError(
-            f"{env} draws no pictures: render() gave {type(picture).__name__}. It must support "
+            f"{env} renders no images: render() returned {type(image).__name__}. It must support "
             f'render_mode="rgb_array" and return an array (H, W, 3)'
         )
-    return np.asarray(picture[..., :3], np.uint8)
+    return np.asarray(image[..., :3], np.uint8)
 
 
 def frames_per_second(env: gym.Env[Any, Any]) -> int:
-    """The speed at which an environment's pictures should be shown, in Hz."""
+    """The frame rate of an environment's images, in Hz."""
     return int(env.metadata.get("render_fps") or 30)
 
 
 def record(
     agent: Predicts, env: gym.Env[Any, Any], path: Path, episodes: int, seed: int
 ) -> list[Frame]:
-    """Records episodes as an mp4 file, frame by frame, so that memory stays small.
+    """Records episodes as an mp4 file, frame by frame, which needs little memory.
 
     Returns:
         A few small frames for `gif`.
 
     Raises:
-        ValueError: If the environment draws no pictures.
+        ValueError: If the environment renders no images.
     """
     rate = frames_per_second(env)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,12 +99,12 @@ def record(
 
 @contextlib.contextmanager
 def _encoder(path: Path, width: int, height: int, rate: int) -> Iterator[IO[bytes]]:
-    """A pipe that takes raw frames and becomes an mp4 file once all of them are in."""
+    """A pipe for raw frames, which become an mp4 file when it is closed."""
     import imageio_ffmpeg
 
     staged = path.with_name(f".{path.name}")
     source = f"-f rawvideo -pix_fmt rgb24 -s {width}x{height} -r {rate} -i -"
-    # The pixel format that every browser plays; the index in front, so that it streams.
+    # The pixel format that all browsers support; the index at the start, for streaming.
     target = "-an -c:v libx264 -crf 20 -pix_fmt yuv420p -movflags +faststart -f mp4"
     program = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error"]
     command = [*program, *source.split(), *target.split(), str(staged)]
@@ -118,10 +118,10 @@ def _encoder(path: Path, width: int, height: int, rate: int) -> Iterator[IO[byte
                 yield process.stdin
                 process.stdin.close()
             except BrokenPipeError:
-                pass  # the encoder says why
-            complaint = process.stderr.read().decode(errors="replace").strip()
+                pass  # the error output of the encoder has the reason
+            message = process.stderr.read().decode(errors="replace").strip()
         if process.returncode != 0:
-            raise ValueError(f"{path} cannot be encoded: {complaint or 'ffmpeg failed'}")
+            raise ValueError(f"{path} cannot be encoded: {message or 'ffmpeg failed'}")
         staged.replace(path)
     finally:
         staged.unlink(missing_ok=True)
@@ -142,8 +142,8 @@ def _shrunk(frame: Frame) -> Frame:
 
 
 def gif(frames: list[Frame]) -> bytes:
-    """Frames `(H, W, 3)` as an endless animated GIF of 10 frames per second."""
-    # One palette for all: it keeps still areas still, and the file small.
+    """Frames `(H, W, 3)` as an animated GIF in a loop, 10 frames per second."""
+    # One palette for all frames: static areas do not flicker, and the file is small.
     montage = Image.fromarray(np.concatenate(frames[:: max(1, len(frames) // 8)]))
     palette = montage.quantize(128)
     images = [

@@ -1,1 +1,1 @@
-"""Files: atomic writes, archives of plain data, checkpoints."""
+"""Files: atomic writes, serialisation of plain data, checkpoints and archives."""

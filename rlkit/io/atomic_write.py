@@ -1,4 +1,4 @@
-"""Writing to disk so that a killed process or a power cut leaves the old file or the new one."""
+"""Atomic writes: a kill or a power failure leaves the old file or the new one, never a part."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def sync(path: Path) -> None:
     """Forces a file, or the entries of a folder, onto the disk.
 
     Raises:
-        OSError: If the disk refuses.
+        OSError: If the file cannot be synced.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -21,10 +21,10 @@ def sync(path: Path) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Replaces a file in one step: no reader ever sees half of it.
+    """Replaces a file atomically: no reader ever sees a part of it.
 
     Raises:
-        OSError: If the disk refuses; the old file is then untouched.
+        OSError: If it cannot be written; the old file is then untouched.
     """
     # Beside the target: a rename is only atomic inside one file system.
     staged = path.with_name(f".{path.name}.staged")
@@ -38,10 +38,10 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 class AppendOnlyFile:
-    """A growing file of whole records, which outlives a full disk.
+    """A file of complete records that only grows, and that survives a full disk.
 
-    A record that does not fit is cut off again, so that later ones stay readable, and the failure
-    is announced once: losing a curve is bad, losing the training because of a curve is worse.
+    A record that does not fit is removed again, so that later ones stay readable, with one warning:
+    a full disk costs records of a curve and does not end the training.
 
     Args:
         path: The file; created when missing, otherwise continued.
@@ -53,11 +53,11 @@ class AppendOnlyFile:
         self._warned = False
 
     def append(self, record: bytes) -> None:
-        """Writes one record, or none of it."""
+        """Writes one record completely or not at all."""
         try:
             end = os.fstat(self._file.fileno()).st_size
             try:
-                while record:  # a write may be short, and only the next one says why
+                while record:  # a write may be partial, and only the next one raises the reason
                     record = record[self._file.write(record) :]
             except OSError:
                 self._file.truncate(end)
@@ -73,15 +73,15 @@ class AppendOnlyFile:
             self._warn(error)
 
     def close(self) -> None:
-        """Closes the file; the records are on disk as far as `sync` put them there."""
+        """Closes the file, without syncing it."""
         self._file.close()
 
     def _warn(self, error: OSError) -> None:
         if not self._warned:
             self._warned = True
             warnings.warn(
-                f"{self.path} cannot be written ({error.strerror}); training goes on, "
-                f"records are lost until there is room again",
+                f"{self.path} cannot be written ({error.strerror}); training "
+                f"continues, and records are lost until there is room again",
                 RuntimeWarning,
                 stacklevel=3,
             )

@@ -47,15 +47,15 @@ def write_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
             and `torch.Tensor`. NumPy scalars become Python's.
 
     Raises:
-        CheckpointError: If the disk refuses; earlier checkpoints are untouched.
+        CheckpointError: If it cannot be written; earlier checkpoints are untouched.
         TypeError: If the state holds anything else; the message names the place.
     """
     staged = folder.with_name(f".{folder.name}.staged")
     try:
-        _remove(staged)  # a killed save may have left it
+        _remove(staged)  # left by a killed process
         staged.mkdir(parents=True)
         _write_members(staged, state)
-        # First write everything, then sync everything: the disk can then batch the work.
+        # All files are written before they are synced, so that the disk can batch the work.
         for member in staged.iterdir():
             sync(member)
         sync(staged)
@@ -85,12 +85,12 @@ def prune(folder: Path, newest: int, best: int | None = None) -> None:
 
 
 def _remove(folder: Path) -> None:
-    # Renamed first: a folder that is half deleted must not look like a checkpoint.
-    doomed = folder.with_name(f".{folder.name}.removed")
-    shutil.rmtree(doomed, ignore_errors=True)
+    # Renamed first: a partly deleted folder must not look like a checkpoint.
+    removed = folder.with_name(f".{folder.name}.removed")
+    shutil.rmtree(removed, ignore_errors=True)
     if folder.exists():
-        os.rename(folder, doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
+        os.rename(folder, removed)
+        shutil.rmtree(removed, ignore_errors=True)
 
 
 class _HashedFile:
@@ -236,7 +236,7 @@ def _verify(folder: Path, name: str, facts: Any) -> None:
     if not _MEMBER_NAME.fullmatch(name) or path.is_symlink():
         raise CheckpointError(f"{folder} lists the member {name!r}, which is not a plain file.")
     if not isinstance(facts, dict) or not facts.keys() >= {"size", "sha256"}:
-        raise CheckpointError(f"{folder / MANIFEST} says nothing about {name}: a foreign file.")
+        raise CheckpointError(f"{folder / MANIFEST} has no checksum of {name}: a foreign file.")
     if not path.is_file():
         raise CheckpointError(f"{path} is missing. Use another checkpoint.")
     size = path.stat().st_size

@@ -12,7 +12,7 @@ def space_to_plain(space: spaces.Space[Any]) -> dict[str, Any]:
     """A space as a dict of plain values and arrays.
 
     Raises:
-        ValueError: If the space is of a kind that agents do not support.
+        ValueError: If agents do not support this kind of space.
     """
     match space:
         case spaces.Dict():
@@ -38,11 +38,11 @@ def space_from_plain(plain: dict[str, Any]) -> spaces.Space[Any]:
     """The space that `space_to_plain` described.
 
     Raises:
-        ValueError: If the description is none.
+        ValueError: If it describes no space.
     """
     match plain:
         case {"kind": "Dict", "spaces": dict() as parts}:
-            # As pairs, because Gymnasium sorts a dict, and the order is that of the vector's parts.
+            # As pairs: Gymnasium sorts a dict, and the order defines the observation vector.
             return spaces.Dict([(key, space_from_plain(part)) for key, part in parts.items()])
         case {"kind": "Box", "low": low, "high": high, "dtype": dtype}:
             low, high = np.asarray(low), np.asarray(high)

@@ -73,7 +73,7 @@ def test_a_video_holds_every_frame_and_the_gif_moves(tmp_path):
 
 
 def test_without_pictures_there_is_a_message_and_no_file(tmp_path):
-    with pytest.raises(ValueError, match=r"draws no pictures.*rgb_array"):
+    with pytest.raises(ValueError, match=r"renders no images.*rgb_array"):
         video.record(Still(), Shade(picture=False), tmp_path / "a.mp4", 1, 0)
     assert list(tmp_path.iterdir()) == []
 

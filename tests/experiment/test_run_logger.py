@@ -109,7 +109,7 @@ def test_a_watching_tensorboard_sees_each_step_once(tmp_path):
     assert [event.step for event in accumulator.Scalars("train/loss")] == [10, 20, 30, 40]
 
 
-def test_torn_last_records_are_cut(tmp_path):
+def test_incomplete_last_records_are_cut(tmp_path):
     log(tmp_path, [10, 20])
     events = next(tmp_path.glob("*tfevents*"))
     for path in (tmp_path / "metrics.jsonl", events):

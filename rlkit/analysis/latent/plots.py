@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from rlkit.analysis.latent.scores import distances
-from rlkit.experiment.plots import COLOURS, COLUMNS, picture_sheet, remove_spines
+from rlkit.experiment.plots import COLOURS, COLUMNS, image_grid, remove_spines
 from rlkit.latents import FittedLatent, active_units, kl_per_dim
 
 Array = NDArray[np.floating[Any]]
@@ -27,9 +27,7 @@ def reconstructions(latent: FittedLatent, images: Images) -> Figure:
         *(chosen[:COLUMNS] / 255, shown[:COLUMNS]),
         *(chosen[COLUMNS:] / 255, shown[COLUMNS:]),
     ]
-    return picture_sheet(
-        rows, ["image", "decoded"] * 2, "Held-out images and their reconstructions"
-    )
+    return image_grid(rows, ["image", "decoded"] * 2, "Held-out images and their reconstructions")
 
 
 def prior_samples(latent: FittedLatent, latents: Array, deviations: Array, seed: int = 0) -> Figure:
@@ -43,7 +41,7 @@ def prior_samples(latent: FittedLatent, latents: Array, deviations: Array, seed:
         z = rng.multivariate_normal(mean, covariance, count)
         title = "No prior: decoded samples of a Gaussian fitted to the latents"
     shown = latent.decode(z.astype(np.float32))
-    return picture_sheet(list(shown.reshape(4, COLUMNS, *latent.shape)), [""] * 4, title)
+    return image_grid(list(shown.reshape(4, COLUMNS, *latent.shape)), [""] * 4, title)
 
 
 def traversals(latent: FittedLatent, latents: Array, deviations: Array) -> Figure:
@@ -60,7 +58,7 @@ def traversals(latent: FittedLatent, latents: Array, deviations: Array) -> Figur
         z[:, dim] = latents[:, dim].mean() + steps * scale[dim]
         rows.append(latent.decode(z.astype(np.float32)))
     labels = [f"{dim}: {amount[dim]:.2g}" for dim in order]
-    return picture_sheet(
+    return image_grid(
         rows,
         labels,
         f"One dimension at a time, from {-_REACH:g} to {_REACH:g} deviations (beside: {name})",
