@@ -13,7 +13,6 @@ from rlkit.vec.vec_env import make_vec_env
 QUICK = {
     "net_arch": [64, 64],
     "layer_norm": True,
-    "random_fraction": 0.2,
     "learning_rate": 1e-3,
     "gamma": 0.98,
     "tau": 0.05,
@@ -21,6 +20,7 @@ QUICK = {
     "learning_starts": 500,
     "buffer_size": 100_000,
 }
+ACTOR = {**QUICK, "random_fraction": 0.2}
 TASKS = {
     "sac": (
         SAC,
@@ -28,10 +28,10 @@ TASKS = {
         {},
         2400,
         8,
-        {**QUICK, "entropy_in_target": False, "initial_ent_coef": 0.14},
+        {**ACTOR, "entropy_in_target": False, "initial_ent_coef": 0.14},
     ),
     # Without the penalty its tanh saturates with every third seed.
-    "td3": (TD3, "rlkit/PointMaze-Open-v0", {}, 3200, 8, {**QUICK, "action_penalty": 0.1}),
+    "td3": (TD3, "rlkit/PointMaze-Open-v0", {}, 3200, 8, {**ACTOR, "action_penalty": 0.1}),
     "dqn": (
         DQN,
         "rlkit/BitFlip-v0",
@@ -42,7 +42,6 @@ TASKS = {
             **QUICK,
             "net_arch": [256],
             "layer_norm": False,
-            "random_fraction": 0.0,
             "exploration_initial_eps": 0.2,
             "exploration_final_eps": 0.1,
             "update_ratio": 0.05,
@@ -56,8 +55,8 @@ def success(task, **changes):
     env = make_vec_env(make, env_id, num_envs, 0, **env_options)
     agent = algorithm("MultiInputPolicy", env, seed=0, device="cpu", **{**options, **changes})
     agent.learn(steps)
-    examination = make_vec_env(make, env_id, 50, **env_options)
-    result = evaluate(agent, examination, 100, EVALUATION_SEED, agent.rule)
+    eval_env = make_vec_env(make, env_id, 50, **env_options)
+    result = evaluate(agent, eval_env, 100, EVALUATION_SEED, agent.rule)
     return result.summary()["success_rate"]
 
 

@@ -9,10 +9,11 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.logger import KVWriter, Logger
 
-from rlkit.agents import DQN, SAC, TD3, diagnostics
+from rlkit.agents import DQN, SAC, TD3
 from rlkit.envs.make import make
 from rlkit.io.checkpoint import read_checkpoint, write_checkpoint
 from rlkit.networks.encoders import GRU
+from rlkit.offpolicy import diagnostics
 from rlkit.offpolicy.diagnostics import LONGEST, SPANS, diagnose
 from rlkit.vec.vec_env import make_vec_env
 
@@ -74,14 +75,14 @@ def test_the_context_is_as_long_as_the_memory(algorithm):
         set_gates(agent, name, -30.0)
     found = diagnose(agent)
     for name in networks(algorithm):
-        assert found[f"memory/context_{name}"] == 1
-        assert found[f"memory/recovery_{name}"] < 1e-5
+        assert found[f"recurrent/context_{name}"] == 1
+        assert found[f"recurrent/recovery_{name}"] < 1e-5
     set_gates(agent, "critic", 5.0)
     found = diagnose(agent)
-    assert found["memory/context_critic"] >= 32
-    assert found["memory/recovery_critic"] > 0.5
+    assert found["recurrent/context_critic"] >= 32
+    assert found["recurrent/recovery_critic"] > 0.5
     if algorithm is not DQN:
-        assert found["memory/context_actor"] == 1  # each network for itself
+        assert found["recurrent/context_actor"] == 1  # each network for itself
 
 
 @pytest.mark.parametrize(("half_life", "low", "high"), [(0.5, 2, 4), (2, 4, 16), (8, 16, 64)])
@@ -90,19 +91,19 @@ def test_the_context_follows_the_rate_of_forgetting(half_life, low, high):
     agent = collected(steps=1200, length=200)
     share = 2 ** (-1 / half_life)
     set_gates(agent, "actor", float(np.log(share / (1 - share))))
-    assert low <= diagnose(agent)["memory/context_actor"] <= high
+    assert low <= diagnose(agent)["recurrent/context_actor"] <= high
 
 
 def test_a_memory_longer_than_any_span_says_so():
     agent = collected(steps=600, length=300)
     set_gates(agent, "actor", 9.0)
-    assert diagnose(agent)["memory/context_actor"] == LONGEST > max(SPANS)
+    assert diagnose(agent)["recurrent/context_actor"] == LONGEST > max(SPANS)
 
 
 def test_an_episode_needs_no_more_context_than_it_has():
     agent = collected(length=4)
     set_gates(agent, "actor", 9.0)
-    assert diagnose(agent)["memory/context_actor"] <= 4
+    assert diagnose(agent)["recurrent/context_actor"] <= 4
 
 
 def test_a_longer_burn_in_recovers_more():
@@ -110,7 +111,7 @@ def test_a_longer_burn_in_recovers_more():
     for burn_in in (0, 2, 8, 64):
         agent = collected(burn_in=burn_in)
         set_gates(agent, "critic", 2.0)
-        distances.append(diagnose(agent)["memory/recovery_critic"])
+        distances.append(diagnose(agent)["recurrent/recovery_critic"])
     assert distances == sorted(distances, reverse=True)
     assert distances[0] > 0.5
     assert 0 < distances[2] < 0.5
@@ -122,7 +123,7 @@ def test_a_longer_burn_in_recovers_more():
 def test_stored_carries_age_with_updates(algorithm, num_envs):
     """Before any they are what an unroll gives, so the unroll reads just what acting read."""
     agent = collected(algorithm, num_envs=num_envs, start="stored", normalise=False)
-    names = [f"memory/staleness_{name}" for name in networks(algorithm)]
+    names = [f"recurrent/staleness_{name}" for name in networks(algorithm)]
     found = diagnose(agent)
     assert all(found[name] < 1e-5 for name in names)
     agent.train(20, 4)
@@ -132,7 +133,7 @@ def test_stored_carries_age_with_updates(algorithm, num_envs):
 
 def test_moving_moments_make_stored_carries_stale_as_well():
     agent = collected(start="stored", normalise=True)
-    assert diagnose(agent)["memory/staleness_actor"] > 1e-3
+    assert diagnose(agent)["recurrent/staleness_actor"] > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ def test_moving_moments_make_stored_carries_stale_as_well():
 )
 def test_what_there_is_to_say_follows_from_the_settings(options, kinds, owners):
     found = diagnose(collected(steps=100, **options))
-    expected = {f"memory/{kind}_{owner}" for kind in kinds for owner in owners}
+    expected = {f"recurrent/{kind}_{owner}" for kind in kinds for owner in owners}
     assert found.keys() == expected
 
 
@@ -188,8 +189,8 @@ def test_goals_that_memory_reads_are_those_that_were_played():
     views = encoder.views(agent.learner.state["actor"][: encoder.size])
     views["0.input.weight"][:, :-2] = 0  # all but the goal
     found = diagnose(agent)
-    assert found["memory/context_actor"] == 64  # back to the start of 50 steps
-    assert found["memory/recovery_actor"] == 1  # nothing is left to see
+    assert found["recurrent/context_actor"] == 64  # back to the start of 50 steps
+    assert found["recurrent/recovery_actor"] == 1  # nothing is left to see
 
 
 # Beside training
@@ -211,9 +212,9 @@ class Rows(KVWriter):
     def diagnosed(self):
         """Updates made, and what was said, wherever a memory was diagnosed."""
         return [
-            (row["train/n_updates"], {k: v for k, v in row.items() if k.startswith("memory/")})
+            (row["train/n_updates"], {k: v for k, v in row.items() if k.startswith("recurrent/")})
             for row in self.rows
-            if any(name.startswith("memory/") for name in row)
+            if any(name.startswith("recurrent/") for name in row)
         ]
 
 
@@ -239,7 +240,7 @@ def test_training_is_the_same_with_and_without(monkeypatch):
     watched, rows = start()
     advance(watched, 160)
     assert len(rows.diagnosed) >= 3
-    monkeypatch.setattr("rlkit.offpolicy.algorithm.record_memory", lambda agent: None)
+    monkeypatch.setattr("rlkit.offpolicy.algorithm.record_diagnostics", lambda agent: None)
     alone, none = start()
     advance(alone, 160)
     assert none.diagnosed == []
@@ -263,7 +264,7 @@ def test_a_memory_is_diagnosed_with_the_first_update_of_every_interval(monkeypat
     ]
     assert [updates for updates, _ in rows.diagnosed] == due
     assert 3 <= len(due) < len(made)
-    assert {f"memory/{kind}_actor" for kind in ("context", "recovery", "staleness")} <= (
+    assert {f"recurrent/{kind}_actor" for kind in ("context", "recovery", "staleness")} <= (
         rows.diagnosed[0][1].keys()
     )
 

@@ -109,20 +109,23 @@ def test_stored_carries_of_old_versions_read_as_fresh_ones():
 
 def test_the_latent_s_judgement_belongs_to_its_version():
     agent = refreshing(reward_source="latent", algorithm=TD3).learn(40)
-    threshold, storage = agent.observation_encoder.distance.threshold, agent.replay_buffer.storage
+    threshold, storage = (
+        agent.observation_encoder.latent_rule.threshold,
+        agent.replay_buffer.storage,
+    )
     stored = storage.reward.copy()
     agent.learn(60, reset_num_timesteps=False)
     assert agent.observation_encoder.version == 3
-    assert agent.observation_encoder.distance.threshold != threshold
+    assert agent.observation_encoder.latent_rule.threshold != threshold
     np.testing.assert_array_equal(storage.reward[stored != 0], stored[stored != 0])
     for _ in range(2):
         batch = agent.replay_buffer.sample(300)
         gap = batch.observation["achieved_goal"][:, 1] - batch.desired_goal[:, 0]
-        reached = np.linalg.norm(gap, axis=1) < agent.observation_encoder.distance.threshold
+        reached = np.linalg.norm(gap, axis=1) < agent.observation_encoder.latent_rule.threshold
         assert not batch.relabelled.all()
         np.testing.assert_array_equal(batch.reward[:, 0], reached - 1.0)
         played = ~batch.relabelled
-        agent.observation_encoder.distance.threshold = float(
+        agent.observation_encoder.latent_rule.threshold = float(
             np.median(np.linalg.norm(gap[played[:, 0]], axis=1))
         )
     assert 0.2 < reached[played[:, 0]].mean() < 0.8

@@ -8,12 +8,15 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from rlkit.agents import Algorithm, Learner, Sizes
+from rlkit.agents import DQN, Algorithm, GradientLearner, Learner, Sizes
+from rlkit.goals import DistanceRule
 
 INSTALLED = {point.name: point.load() for point in entry_points(group="rlkit.agents")}
-# MPC learns from episodes, not from batches: `test_mpc.py` holds it to what applies of this.
+# MPC learns from episodes, not from batches: `test_mpc.py` tests its learner.
 ALGORITHMS = {
-    name: found for name, found in INSTALLED.items() if issubclass(found.learner_class, Learner)
+    name: found
+    for name, found in INSTALLED.items()
+    if issubclass(found.learner_class, GradientLearner)
 }
 SMALL = {"net_arch": (16, 16), "batch_size": 8}
 F, G, A = 3, 2, 2
@@ -23,9 +26,9 @@ def is_discrete(algorithm):
     return spaces.Discrete in algorithm.action_spaces
 
 
-def new(algorithm, seed=0, bounds=None, sizes=None, **options):
+def new(algorithm, seed=0, rule=None, sizes=None, **options):
     config = algorithm.learner_class.config_class(**{**SMALL, **options})
-    return algorithm.learner_class(config, sizes or Sizes(F, G, A), seed=seed, bounds=bounds)
+    return algorithm.learner_class(config, sizes or Sizes(F, G, A), seed=seed, rule=rule)
 
 
 def random_batch(algorithm, seed=0, rows=8, steps=1):
@@ -189,19 +192,20 @@ def test_sums_of_several_steps_continue_where_they_end(algorithm):
 
 def test_targets_stay_within_reachable_returns(algorithm):
     """Unbounded, rewards of 100 drive values up; bounded by [-5, 0], they stay there."""
-    options = {"learning_rate": 1e-2, "tau": 1.0}
+    options = {"learning_rate": 1e-2, "tau": 1.0, "gamma": 0.8}
     if algorithm.__name__ == "SAC":
         options["entropy_in_target"] = False
     q = {}
-    for bounds in (None, (-5.0, 0.0)):
-        learner = new(algorithm, bounds=bounds, **options)
+    for rule in (None, DistanceRule(1.0)):
+        learner = new(algorithm, rule=rule, **options)
+        assert learner.bounds == (None if rule is None else pytest.approx((-5, 0)))
         batch = random_batch(algorithm)
         batch["reward"][:] = 100.0
         for _ in range(300):
             names, values = learner.update(batch)
-        q[bounds] = dict(zip(names, values.tolist(), strict=True))["q_mean"]
+        q[rule] = dict(zip(names, values.tolist(), strict=True))["q_mean"]
     assert q[None] > 20
-    assert abs(q[-5.0, 0.0]) < 1
+    assert abs(q[DistanceRule(1.0)]) < 1
 
 
 @pytest.mark.parametrize(
@@ -273,8 +277,9 @@ def test_gradients_are_cut_to_length(algorithm):
         ("target_update_interval", 0),
         ("net_arch", (16, 0)),
         ("critics", 0),
-        ("random_fraction", 1.2),
         ("max_grad_norm", 0.0),
+        ("optimiser", "sgd"),
+        ("weight_decay", -0.1),
     ],
 )
 def test_settings_out_of_range_are_named_with_their_value(algorithm, name, value):

@@ -66,7 +66,7 @@ def test_codes_take_the_place_of_pictures_and_are_judged_as_these_were():
         "achieved_goal": (6,),
     }
     raw = agent.env.reset()
-    seen = agent.observation_encoder.see(raw)
+    seen = agent.observation_encoder.encode_observation(raw)
     np.testing.assert_array_equal(seen["observation"], latent.encode(raw["observation"]))
     np.testing.assert_array_equal(seen["achieved_goal"][:, :4], seen["observation"])
     np.testing.assert_allclose(
@@ -74,7 +74,7 @@ def test_codes_take_the_place_of_pictures_and_are_judged_as_these_were():
     )
     for _ in range(30):
         raw, reward, _, infos = agent.env.step([agent.action_space.sample() for _ in range(2)])
-        seen = agent.observation_encoder.see(raw)
+        seen = agent.observation_encoder.encode_observation(raw)
         goals = seen["achieved_goal"], seen["desired_goal"]
         np.testing.assert_array_equal(agent.rule.reward(*goals), reward)
         told = [info["is_success"] for info in infos]
@@ -83,7 +83,7 @@ def test_codes_take_the_place_of_pictures_and_are_judged_as_these_were():
 
 def test_networks_read_codes_and_never_the_places_behind_them():
     agent = agent_of().learn(60)
-    seen = agent.observation_encoder.see(agent.env.reset())
+    seen = agent.observation_encoder.encode_observation(agent.env.reset())
     other = {key: value.copy() for key, value in seen.items()}
     other["desired_goal"][:, 4:] += 1
     other["achieved_goal"][:, 4:] += 1
@@ -196,7 +196,7 @@ def test_the_same_pictures_are_seen_whatever_was_drawn_before():
 def test_near_pictures_are_so_many_random_actions_apart():
     agent = agent_of(MAZE, num_envs=3, pretraining={**LITTLE, "stay": 5, "near": 2})
     frames, near = agent.observation_encoder._gather(agent.env)
-    places = agent.observation_encoder._judge.goal_vector(frames)
+    places = agent.observation_encoder._image_rule.goal_vector(frames)
     apart = np.linalg.norm(places[near[:, 0]] - places[near[:, 1]], axis=1)
     assert 20 < len(near) < 120
     assert apart.max() < 2 * 0.15  # metres: what full speed covers in two steps of 0.1 s
@@ -275,9 +275,9 @@ def test_a_coded_rule_has_the_range_of_the_rule_inside():
 
 def test_the_latent_can_judge_goals_in_the_place_of_the_environment():
     agent = agent_of(reward_source="latent").learn(150)
-    threshold = agent.observation_encoder.distance.threshold
+    threshold = agent.observation_encoder.latent_rule.threshold
     assert 0 < threshold < np.inf
-    assert agent.rule is agent.replay_buffer.rule is agent.observation_encoder.distance
+    assert agent.rule is agent.replay_buffer.rule is agent.observation_encoder.latent_rule
     assert agent.adapter.sizes.observation == 4, "what is achieved is what is seen"
     storage = agent.replay_buffer.storage
     assert storage.observation["achieved_goal"].shape[1:] == (4,)
@@ -288,7 +288,7 @@ def test_the_latent_can_judge_goals_in_the_place_of_the_environment():
     assert not batch.terminated.any()
     assert agent.learner.bounds is not None
     assert (storage.reward[storage.has_action] == -1).any()
-    agent.observation_encoder.distance.threshold = (
+    agent.observation_encoder.latent_rule.threshold = (
         1e9  # from now on the latent finds everything reached
     )
     agent.learn(40, reset_num_timesteps=False)

@@ -1,6 +1,8 @@
 """Agents with memory: what they remember, what bends it, and what must not enter it."""
 
 import copy
+import dataclasses
+import itertools
 
 import gymnasium as gym
 import numpy as np
@@ -14,11 +16,14 @@ import rlkit.envs  # noqa: F401  registers them
 from rlkit.agents import DQN, SAC, TD3, Sizes
 from rlkit.envs.make import make
 from rlkit.networks.encoders import GRU
+from rlkit.offpolicy.recurrent import RecurrentNetwork
+from rlkit.offpolicy.settings import ActorCritic
 from rlkit.vec.vec_env import make_vec_env
 
 F, G, A, T = 3, 2, 2, 6
 ALGORITHMS = pytest.mark.parametrize("algorithm", [SAC, TD3, DQN])
 SMALL = {"net_arch": (16,), "encoder": {"name": "gru", "hidden": 8}, "window": T}
+CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 
 
 def new(algorithm, seed=0, sizes=None, **options):
@@ -51,6 +56,13 @@ def windows(algorithm, seed=0, rows=4, steps=T, burn_in=0):
     }
 
 
+def transitions(learner, batch, *networks):
+    """The rows of a batch as an update's losses read them."""
+    return learner.transitions(
+        learner.state, learner.prepare(batch), *(networks or learner.networks)
+    )
+
+
 def play(learner, x, goal, resets, explore=False):
     """Actions and carries of a few steps, `x (T, n, F)`."""
     hidden_state, actions, hidden_states = learner.initial(x.shape[1]), [], []
@@ -78,15 +90,25 @@ def copied(learner):
     return {name: value.clone() for name, value in learner.weights().items()}
 
 
-@ALGORITHMS
+TRAINED = [
+    {},
+    {"start": "stored"},
+    {"goal_mode": "early", "previous_reward": True, "burn_in": 2},
+    {"encoder_lr": 1e-5},
+    {"previous_action": False},
+    {"optimiser": "adamw", "weight_decay": 0.1},
+]
+SHARED = [
+    {"encoder_sharing": "detached", "encoder_lr": 1e-5},
+    {"encoder_sharing": "joint", "previous_action": False},
+]
+
+
 @pytest.mark.parametrize(
-    "options",
+    ("algorithm", "options"),
     [
-        {},
-        {"start": "stored"},
-        {"goal_mode": "early", "previous_reward": True, "burn_in": 2},
-        {"encoder_sharing": "detached", "encoder_lr": 1e-5},
-        {"encoder_sharing": "joint", "previous_action": False},
+        *itertools.product([SAC, TD3, DQN], TRAINED),
+        *itertools.product([SAC, TD3], SHARED),
     ],
 )
 def test_updates_reach_every_network_and_resume_bit_for_bit(algorithm, options):
@@ -96,7 +118,7 @@ def test_updates_reach_every_network_and_resume_bit_for_bit(algorithm, options):
     def batch(seed):
         arrays = windows(algorithm, seed, burn_in=options.get("burn_in", 0))
         arrays["previous_reward"] = np.zeros((4, T + 1), np.float32)
-        for i, shape in enumerate(learner.recurrent.stored_hidden_state):
+        for i, shape in enumerate(learner.recurrent.stored_shapes):
             arrays[f"hidden_state.{i}"] = np.full((4, *shape), 0.1, np.float32)
         return arrays
 
@@ -178,12 +200,15 @@ def test_only_a_critic_that_may_sees_a_hidden_goal(algorithm, sees):
     batch["visible"] = np.zeros(batch["is_first"].shape, np.float32)
     changed = {**batch, "goal": batch["goal"] + 1}
     one, other = (new(algorithm, goal_mode="early", critic_sees_goal=sees) for _ in range(2))
-    tensors = one.prepare(batch), one.prepare(changed)
-    rows = [one.transitions(part) for part in tensors]
-    for name in ("goal", "following_goal"):
-        assert torch.equal(rows[0][name], rows[1][name])
-    for name in ("critic_goal", "following_critic_goal"):
-        assert torch.equal(rows[0][name], rows[1][name]) != sees
+    found = [transitions(one, part) for part in (batch, changed)]
+    for name in one.networks:
+        reads_goal = sees and not name.startswith("actor")
+        for moment in ("current", "next"):
+            goals = [getattr(rows[name], moment)[2] for rows in found]
+            assert (goals[0] == 0).all() != reads_goal
+            assert torch.equal(*goals) != reads_goal
+            expected = one.scaled(one.prepare(batch))["goal"].flatten(0, 1)
+            assert torch.equal(goals[0], expected) == reads_goal
     one.update(batch)
     other.update(changed)
     assert same(one.weights(), other.weights()) != sees
@@ -193,20 +218,19 @@ def test_only_a_critic_that_may_sees_a_hidden_goal(algorithm, sees):
 def test_only_a_critic_that_may_reads_rewards(algorithm):
     learner = new(algorithm, critic_sees_reward=True, previous_action=False)
     rng, batch = np.random.default_rng(0), windows(algorithm)
-    recalled = []
+    found = []
     for _ in range(2):
         batch["previous_reward"] = 9 * rng.normal(size=batch["is_first"].shape).astype(np.float32)
-        tensors = learner.prepare(batch)
-        recalled.append(learner.recall(learner.state, tensors, *learner.networks))
+        found.append(transitions(learner, batch))
     for name in learner.networks:
-        one, other = (found[name] for found in recalled)
-        for rows in ((one.here, other.here), (one.following, other.following)):
-            assert torch.equal(*rows) == name.startswith("actor")
+        one, other = (rows[name] for rows in found)
+        for pair in ((one.current, other.current), (one.next, other.next)):
+            assert torch.equal(pair[0][0], pair[1][0]) == name.startswith("actor")
     x, goal, resets = episode()
-    hidden_state, told = learner.initial(3), rng.normal(size=3).astype(np.float32)
+    hidden_state, given = learner.initial(3), rng.normal(size=3).astype(np.float32)
     actions = [
         learner.act(x[0], goal[0], hidden_state, resets[0], explore=False, reward=reward)[0]
-        for reward in (told, None)
+        for reward in (given, None)
     ]
     np.testing.assert_array_equal(*actions)
 
@@ -223,32 +247,26 @@ def test_stored_carries_of_critics_have_read_rewards(algorithm):
     check_stored_carries(agent)
 
 
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ({"critic_sees_goal": True}, "critic_sees_goal = True does not go with DQN"),
-        ({"critic_sees_reward": True}, "critic_sees_reward = True does not go with DQN"),
-        ({"encoder_sharing": "actor"}, 'encoder_sharing = "actor" does not go with DQN'),
-    ],
-)
-def test_what_needs_an_actor_does_not_go_with_dqn(option, message):
-    with pytest.raises(ValueError, match=message):
-        new(DQN, **option)
+@pytest.mark.parametrize("option", [field.name for field in dataclasses.fields(ActorCritic)])
+def test_dqn_refuses_options_of_actors(option):
+    assert option in SAC.option_names() & TD3.option_names()
+    given = {option: getattr(ActorCritic(), option)}
+    with pytest.raises(ValueError, match=f"DQN has no option '{option}'"):
+        DQN("MlpPolicy", gym.make("CartPole-v1"), **given)
 
 
 @pytest.mark.parametrize("algorithm", [SAC, TD3])
 def test_the_actor_can_be_the_only_one_that_remembers(algorithm):
     learner = new(algorithm, encoder_sharing="actor", burn_in=2)
-    assert learner.networks["critic"].encoder is None
-    assert learner.networks["actor"].encoder is not None
+    assert not isinstance(learner.networks["critic"], RecurrentNetwork)
+    assert isinstance(learner.networks["actor"], RecurrentNetwork)
     batch = windows(algorithm, burn_in=2)
     for part, changes in (("actor", True), ("critic", False)):
         rows = []
         for shift in (0, 1):
             seen = {**batch, "observation": batch["observation"].copy()}
             seen["observation"][:, 0] += shift  # burn-in: what follows can only remember it
-            tensors = learner.prepare(seen)
-            rows.append(learner.recall(learner.state, tensors, part)[part].here)
+            rows.append(transitions(learner, seen, part)[part].current[0])
         assert len(rows[0]) == 4 * (T - 2)
         assert torch.equal(*rows) != changes
     before = copied(learner)
@@ -266,12 +284,9 @@ def test_a_batch_remembers_what_acting_did(algorithm):
     batch["is_first"][:, 0] = True
     batch["is_first"][1, 3] = True
     learner.observe(rng.normal(size=(50, F)), rng.normal(size=(50, G)))
-    name = learner.acting
-    tensors = learner.prepare(batch)
-    recalled = learner.recall(learner.state, tensors, name)[name]
+    view = transitions(learner, batch)[learner.acting]
+    current, after = (inputs[0].reshape(rows, T, -1) for inputs in (view.current, view.next))
     hidden_state = learner.initial(rows)
-    here = recalled.here.reshape(rows, T, -1)
-    following = recalled.following.reshape(rows, T, -1)
     for t in range(T + 1):
         hidden_state = learner.acted(hidden_state, batch["previous_action"][:, t])
         goal = batch["goal"][:, min(t, T - 1)]
@@ -280,11 +295,9 @@ def test_a_batch_remembers_what_acting_did(algorithm):
             batch["observation"][:, t], goal, hidden_state, first, explore=False
         )
         if t < T:
-            torch.testing.assert_close(hidden_state[1], here[:, t].detach(), atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(hidden_state[1], current[:, t].detach(), **CLOSE)
         if t > 0:
-            torch.testing.assert_close(
-                hidden_state[1], following[:, t - 1].detach(), atol=1e-5, rtol=1e-5
-            )
+            torch.testing.assert_close(hidden_state[1], after[:, t - 1].detach(), **CLOSE)
 
 
 @ALGORITHMS
@@ -303,12 +316,13 @@ def test_padding_never_changes_an_update(algorithm):
 
 @ALGORITHMS
 def test_the_burn_in_warms_the_memory_and_is_not_learned_from(algorithm):
-    whole, warm = new(algorithm), new(algorithm, burn_in=2)
     batch = windows(algorithm, burn_in=2)
-    tensors = whole.prepare(batch)
-    full = whole.recall(whole.state, tensors, "critic")["critic"].here.reshape(4, T, -1)[:, 2:]
-    part = warm.recall(warm.state, tensors, "critic")["critic"].here.reshape(4, T - 2, -1)
-    torch.testing.assert_close(full, part)
+    for moment in ("current", "next"):
+        full, part = (
+            getattr(transitions(new(algorithm, burn_in=burn_in), batch).critic, moment)[0]
+            for burn_in in (0, 2)
+        )
+        torch.testing.assert_close(full.reshape(4, T, -1)[:, 2:], part.reshape(4, T - 2, -1))
     rewarded = {**batch, "reward": batch["reward"].copy()}
     rewarded["reward"][:, :2] = 100
     one, other = new(algorithm, burn_in=2), new(algorithm, burn_in=2)
@@ -318,14 +332,14 @@ def test_the_burn_in_warms_the_memory_and_is_not_learned_from(algorithm):
 
 
 @pytest.mark.parametrize("algorithm", [SAC, TD3])
-@pytest.mark.parametrize(("sharing", "bends"), [("detached", False), ("joint", True)])
-def test_only_a_joint_encoder_is_bent_by_the_actor(algorithm, sharing, bends):
-    """With rewards and values at 0 in both, what differs is what the actor's loss does."""
+@pytest.mark.parametrize(("sharing", "is_trained"), [("detached", False), ("joint", True)])
+def test_the_actor_trains_only_a_joint_encoder(algorithm, sharing, is_trained):
     learner = new(algorithm, encoder_sharing=sharing)
-    assert learner.networks["actor"].encoder is None
-    memory = learner.recall(learner.state, learner.prepare(windows(algorithm)), "actor", "critic")
-    assert memory["actor"].here.requires_grad == bends
-    assert torch.equal(memory["actor"].here, memory["critic"].here)
+    assert not isinstance(learner.networks["actor"], RecurrentNetwork)
+    rows = transitions(learner, windows(algorithm), "actor", "critic")
+    assert rows.actor.current[0].requires_grad == is_trained
+    assert torch.equal(rows.actor.current[0], rows.critic.current[0])
+    assert not rows.actor.detached()[0].requires_grad
 
 
 def test_the_encoder_has_a_learning_rate_of_its_own():
@@ -408,12 +422,12 @@ def check_stored_carries(agent):
     """That they equal recomputed ones; the batch of windows that begin with them."""
     batch = agent.replay_buffer.sample(32)
     tensors = agent.learner.prepare(agent.adapter.batch(batch))
-    for name in agent.learner.recurrent._remembering:
-        stored = agent.learner.recurrent._hidden_state(tensors, name)
+    for name in agent.learner.recurrent._stepping:
+        stored = agent.learner.recurrent.stored(tensors, name)
         again = [_replayed_carry(agent, name, int(p)) for p in batch.position]
         for i, part in enumerate(stored):
             expected = torch.stack([hidden_state[i] for hidden_state in again])
-            torch.testing.assert_close(part, expected, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(part, expected, **CLOSE)
     return batch
 
 
@@ -442,7 +456,7 @@ def _replayed_carry(agent, name, position):
             "previous_reward": torch.from_numpy(storage.reward[[flat - 1]]),
             "is_first": is_first,
         }
-        x = agent.learner.recurrent.read_by(name, agent.learner.recurrent.inputs(read))
+        x = agent.learner.recurrent.inputs_of(name, agent.learner.recurrent.inputs(read))
         hidden_state = encoder.step(vector, x, hidden_state, is_first)[1]
     return tuple(part[0] for part in hidden_state)
 

@@ -216,7 +216,7 @@ def test_settings_of_another_kind_are_refused_by_name(options, message):
 @pytest.mark.parametrize("none", [None, "none", "None", {"name": "none"}])
 def test_every_way_to_say_none_is_an_agent_without_memory(none):
     agent = SAC("MlpPolicy", Recorder(), encoder=none)
-    assert not agent.config.has_memory
+    assert not agent.config.is_recurrent
     assert agent.config.windows == 256
     assert agent.replay_buffer.window == 1
     assert agent.hidden_state == ()
