@@ -1,15 +1,19 @@
-"""What every learner owes, whoever wrote it: an installed agent joins by its entry point."""
+"""The contract of learners, tested for every agent that is installed by its entry point."""
 
 import copy
+import inspect
 from importlib.metadata import entry_points
 
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from small_envs import Recorder
 
-from rlkit.agents import DQN, Algorithm, GradientLearner, Learner, Sizes
+from rlkit.agents import SAC, Algorithm, GradientLearner, Learner, SACLearner, Sizes
+from rlkit.envs.make import make
 from rlkit.goals import DistanceRule
+from rlkit.vec.vec_env import make_vec_env
 
 INSTALLED = {point.name: point.load() for point in entry_points(group="rlkit.agents")}
 # MPC learns from episodes, not from batches: `test_mpc.py` tests its learner.
@@ -73,13 +77,48 @@ def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
+PUBLIC = [name for name in vars(Learner) if not name.startswith("_")]
+METHODS = [name for name in PUBLIC if inspect.isfunction(vars(Learner)[name])]
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_learners_satisfy_the_protocol(name):
+    algorithm = INSTALLED[name]
+    env = Recorder() if spaces.Box in algorithm.action_spaces else Recorder(spaces.Discrete(3))
+    agent = algorithm("MlpPolicy", env, seed=0, device="cpu")
+    learner, other = agent.learner, algorithm("MlpPolicy", env, seed=1, device="cpu").learner
+    assert {*METHODS, *inspect.get_annotations(Learner)} <= set(dir(learner))
+    for method in METHODS:
+        wanted = inspect.signature(getattr(Learner, method)).parameters
+        found = inspect.signature(getattr(type(learner), method)).parameters
+        assert list(found) == list(wanted)
+        for key, parameter in wanted.items():
+            assert (found[key].kind, found[key].default) == (parameter.kind, parameter.default)
+    assert isinstance(learner.config, type(learner).config_class)
+    assert learner.config.windows == agent.batch_size
+    assert learner.acting is None or learner.acting in {k.split(".")[0] for k in learner.weights()}
+    other.load_state_dict(copy.deepcopy(learner.state_dict()))
+    assert same(learner.weights(), other.weights())
+    x = np.ones((2, 3), np.float32), np.zeros((2, 0), np.float32)
+    first, actions = np.ones(2, np.bool_), []
+    for one in (learner, other):
+        one.set_rule(None)
+        hidden_state = one.initial(2)
+        one.to_store(hidden_state)
+        action, hidden_state = one.act(*x, hidden_state, first, explore=True)
+        actions.append(action)
+        after = one.acted(hidden_state, action)
+        assert [part.shape for part in after] == [part.shape for part in one.initial(2)]
+    np.testing.assert_array_equal(*actions)
+
+
 @pytest.fixture(params=ALGORITHMS.values(), ids=ALGORITHMS.keys())
 def algorithm(request):
     assert issubclass(request.param, Algorithm)
     return request.param
 
 
-def test_actions_have_the_shape_and_range_that_the_replay_stores(algorithm):
+def test_actions_have_the_shape_and_range_that_the_replay_buffer_stores(algorithm):
     learner = new(algorithm)
     for explore in (False, True):
         action = act(learner, explore)
@@ -96,7 +135,7 @@ def test_acting_greedily_is_a_function_of_the_input(algorithm):
     np.testing.assert_array_equal(act(learner), act(learner))
 
 
-def test_one_seed_gives_one_course(algorithm):
+def test_the_same_seed_gives_the_same_training(algorithm):
     one, other, third = new(algorithm, seed=3), new(algorithm, seed=3), new(algorithm, seed=4)
     for learner in (one, other, third):
         learner.observe(*inputs(rows=50))
@@ -118,8 +157,9 @@ def test_updates_change_the_weights_and_stay_finite(algorithm):
     assert {name.split(".")[0] for name in changed} >= set(learner.networks)
 
 
-def test_a_loaded_learner_goes_on_bit_for_bit(algorithm):
-    learner, other = new(algorithm, seed=3), new(algorithm, seed=99)
+@pytest.mark.parametrize("options", [{}, {"optimiser": "adamw", "weight_decay": 0.1}], ids=str)
+def test_a_loaded_learner_continues_bit_for_bit(algorithm, options):
+    learner, other = (new(algorithm, seed=seed, **options) for seed in (3, 99))
     learner.observe(*inputs(rows=50))
     train(learner, algorithm, range(3))  # an odd number, so that delayed updates are under way
     act(learner, explore=True)
@@ -132,7 +172,7 @@ def test_a_loaded_learner_goes_on_bit_for_bit(algorithm):
     assert same(learner.state, other.state)
 
 
-def test_a_foreign_state_is_refused(algorithm):
+def test_the_state_of_another_agent_is_refused(algorithm):
     state = new(algorithm).state_dict()
     with pytest.raises(ValueError, match="net_arch differ"):
         new(algorithm, net_arch=(17, 16)).load_state_dict(state)
@@ -157,13 +197,13 @@ def test_padding_never_changes_an_update(algorithm):
 
 def test_a_window_counts_like_the_steps_in_it(algorithm):
     window = random_batch(algorithm, rows=4, steps=3)
-    following, x = window["observation"][:, 1:], window["observation"][:, :-1]
+    next_x, x = window["observation"][:, 1:], window["observation"][:, :-1]
     steps = {
         name: array.reshape(12, 1, *array.shape[2:])
         for name, array in window.items()
         if name != "observation"
     }
-    steps["observation"] = np.stack([x.reshape(12, F), following.reshape(12, F)], axis=1)
+    steps["observation"] = np.stack([x.reshape(12, F), next_x.reshape(12, F)], axis=1)
     one, other = new(algorithm), new(algorithm)
     for _ in range(2):
         one.update(window)
@@ -178,10 +218,10 @@ def test_sums_of_several_steps_continue_where_they_end(algorithm):
     first = {name: array[:, :1] for name, array in window.items() if name != "observation"}
     end = np.array([[1], [2], [3], [1], [2], [3]])
     summed = {**first, "observation": window["observation"], "bootstrap": end}
-    following = np.take_along_axis(window["observation"], end[..., None], axis=1)
+    bootstrapped = np.take_along_axis(window["observation"], end[..., None], axis=1)
     single = {
         **first,
-        "observation": np.concatenate([window["observation"][:, :1], following], axis=1),
+        "observation": np.concatenate([window["observation"][:, :1], bootstrapped], axis=1),
     }
     one, other = new(algorithm), new(algorithm)
     for _ in range(2):
@@ -221,6 +261,8 @@ def test_targets_stay_within_reachable_returns(algorithm):
         {"normalise": False},
         {"target_update_interval": 3},
         {"max_grad_norm": 1e-3},
+        {"optimiser": "adamw"},
+        {"optimiser": "adamw", "weight_decay": 0.1},
     ],
     ids=str,
 )
@@ -232,6 +274,19 @@ def test_architectures_and_options_train(algorithm, options):
     assert torch.isfinite(values).all()
     assert not same(before, learner.weights())
     assert act(learner).shape[0] == 5
+
+
+def test_weight_decay_shrinks_parameters_apart_from_the_gradient(algorithm):
+    decayed, plain, adamw = (
+        new(algorithm, learning_rate=1e-2, **options)
+        for options in ({"optimiser": "adamw", "weight_decay": 0.1}, {}, {"optimiser": "adamw"})
+    )
+    start = plain.state["critic"].clone()
+    for learner in (decayed, plain, adamw):
+        learner.update(random_batch(algorithm))
+    assert same(adamw.weights(), plain.weights())
+    difference = plain.state["critic"] - decayed.state["critic"]
+    torch.testing.assert_close(difference, 1e-3 * start, atol=1e-6, rtol=1e-3)
 
 
 def test_goals_are_optional(algorithm):
@@ -256,7 +311,7 @@ def test_the_target_moves_only_at_its_interval(algorithm):
     assert torch.equal(target, learner.state["critic"])
 
 
-def test_gradients_are_cut_to_length(algorithm):
+def test_gradients_are_clipped(algorithm):
     learner = new(algorithm, max_grad_norm=0.5)
     long, short = torch.full((4,), 3.0), torch.full((4,), 0.1)
     assert abs(learner.clip(long).norm().item() - 0.5) < 1e-5
@@ -291,7 +346,7 @@ def test_settings_out_of_range_are_named_with_their_value(algorithm, name, value
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_task_of_two_goals_is_learned(algorithm, seed):
-    """One step, in which the goal tells the better action; chance earns about 0."""
+    """One step, in which the goal determines the better action; chance earns about 0."""
     rng = np.random.default_rng(seed)
     learner = new(algorithm, seed=seed, sizes=Sizes(1, 1, A), learning_rate=3e-3)
     for _ in range(400):
@@ -322,7 +377,7 @@ def earned(goal, action):
     return 1 - 2 * ((action - 0.5 * goal) ** 2).mean(axis=-1)
 
 
-def test_an_unknown_option_names_its_neighbour(algorithm):
+def test_an_unknown_option_names_the_nearest(algorithm):
     with pytest.raises(ValueError, match=r"no option 'learning_rat'. Did you mean 'learning_rate'"):
         algorithm("MlpPolicy", None, learning_rat=1e-3)
 
@@ -337,8 +392,50 @@ if "td3" in ALGORITHMS:
             new(ALGORITHMS["td3"], **{option: -1})
 
 
+class Simplified(SACLearner):
+    """Losses of a user's own, which read a view per network."""
+
+    def critic_loss(self, critic, batch, target):
+        q = self.critic(critic, (*batch.critic.current, batch.action)).squeeze(-1)
+        loss = batch.mean((q - target).abs()).sum()
+        return loss, {"critic_loss": loss, "q_mean": batch.mean(q).mean()}
+
+    def actor_loss(self, actor, critic, batch, ent_coef, noise):
+        action, log_prob = self._sample(actor, batch.actor.current, noise)
+        q = self.critic(critic, (*batch.critic.detached(), action)).squeeze(-1).mean(0)
+        loss = batch.mean(ent_coef * log_prob - q)
+        return loss, {"my_loss": loss, "entropy": -batch.mean(log_prob)}
+
+
+class SimplifiedSAC(SAC):
+    learner_class = Simplified
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"encoder": {"name": "gru", "hidden": 6}, "window": 4},
+        {"encoder": {"name": "gru", "hidden": 6}, "window": 4, "encoder_sharing": "joint"},
+    ],
+    ids=str,
+)
+def test_losses_of_a_subclass_read_views(options):
+    env = make_vec_env(make, "rlkit/HiddenGoalReach-v0", 2, 0)
+    settings = {**SMALL, "learning_starts": 20, "critic_sees_goal": True, **options}
+    agent = SimplifiedSAC("MultiInputPolicy", env, seed=0, device="cpu", **settings)
+    before = snapshot(agent.learner)
+    agent.learn(60, log_interval=None)
+    (names,) = agent.metrics.state_dict()["sums"]
+    assert {"my_loss", "critic_loss", "entropy"} <= set(names.split(","))
+    after = agent.learner.weights()
+    for network in agent.learner.networks:
+        moved = [not torch.equal(before[k], after[k]) for k in after if k.startswith(f"{network}.")]
+        assert all(moved)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.9])
-def test_exploration_noise_is_as_correlated_as_asked(share):
+def test_exploration_noise_has_the_given_correlation(share):
     learner = new(ALGORITHMS["sac"], coloured_noise=share)
     like = torch.zeros(500, A)
     steps = torch.stack([learner.exploration_noise(like) for _ in range(40)])
