@@ -157,7 +157,7 @@ def test_a_refresh_can_be_asked_for_and_comes_before_the_next_step():
 def test_a_refresh_without_pictures_or_steps_is_refused():
     with pytest.raises(ValueError, match=r"nothing to refresh: .* frozen"):
         agent_of().learn(20).refresh()
-    with pytest.raises(ValueError, match="the replay is empty, train first"):
+    with pytest.raises(ValueError, match="replay buffer is empty"):
         refreshing().refresh()
 
 

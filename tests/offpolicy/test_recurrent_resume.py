@@ -117,7 +117,7 @@ def test_a_save_before_the_first_update_counts_as_well(tmp_path):
         ({"encoder": None, "start": "zero"}, r"differ in actor\.encoder"),
         ({"goal_mode": "early", "start": "zero"}, "encoder or net_arch differ"),
         ({"encoder_sharing": "detached"}, r"differ in actor\.encoder"),
-        ({"start": "zero"}, "an agent with another memory"),
+        ({"start": "zero"}, "another hidden state"),
     ],
 )
 def test_a_state_of_another_memory_is_refused_and_changes_nothing(changed, message):
