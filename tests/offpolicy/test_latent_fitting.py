@@ -1,4 +1,4 @@
-"""Latent models that are fitted again while an agent learns."""
+"""Latent models that are fitted again during training."""
 
 import itertools
 
@@ -23,26 +23,26 @@ def refreshing(env_id=REACH, latent=SMALL_VAE, algorithm=SAC, num_envs=2, **opti
     return agent_of(env_id, latent, algorithm, num_envs, **chosen)
 
 
-def stored_codes(agent):
-    """Slots of the stored observations, their pictures, and what the replay reads there."""
+def stored_latents(agent):
+    """Slots of the stored observations, their images, and the latents that are read there."""
     storage = agent.replay_buffer.storage
     column = storage.columns["observation"]
     slots = np.flatnonzero(storage.has_action)
     return slots, column.images(slots), column.take(slots)
 
 
-def test_codes_in_batches_are_those_of_the_present_version():
+def test_batches_hold_latents_of_the_current_version():
     agent = refreshing().learn(130)
     assert agent.observation_encoder.version == 1 + 3
-    storage, sight = agent.replay_buffer.storage, agent.observation_encoder
+    storage, encoder = agent.replay_buffer.storage, agent.observation_encoder
     assert storage.observation["observation"].dtype == np.uint8
     made = storage.columns["observation"].latents.version
-    assert len(np.unique(made[storage.has_action])) > 2, "some codes are of older versions"
-    slots, pictures, codes = stored_codes(agent)
-    np.testing.assert_allclose(codes, sight.encode(pictures), atol=1e-5)
+    assert len(np.unique(made[storage.has_action])) > 2, "some latents are of older versions"
+    slots, images, latents = stored_latents(agent)
+    np.testing.assert_allclose(latents, encoder.encode(images), atol=1e-5)
     goals = storage.goal_id[slots]
-    asked = sight.encode(storage.goals.stored(goals))
-    np.testing.assert_allclose(storage.goals.take(goals), asked, atol=1e-5)
+    expected = encoder.encode(storage.goals.stored(goals))
+    np.testing.assert_allclose(storage.goals.take(goals), expected, atol=1e-5)
     batch = agent.replay_buffer.sample(50)
     assert batch.observation["observation"].shape[2:] == (3,)
     assert batch.observation["achieved_goal"].shape[2:] == (5,)
@@ -53,14 +53,14 @@ def test_codes_in_batches_are_those_of_the_present_version():
     np.testing.assert_array_equal(batch.reward[:, 0], success - 1.0)
 
 
-def test_until_the_first_refresh_all_is_as_if_frozen():
-    """Pictures that are encoded late become the same codes, up to the last bits."""
+def test_before_the_first_refresh_training_equals_that_with_a_frozen_model():
+    """Up to rounding: images are encoded in other batches."""
     frozen, lazy = (
         refreshing(pretraining={**LITTLE, "refresh_every": every}).learn(48) for every in (0, 500)
     )
     assert frozen.observation_encoder.latent.vector.equal(lazy.observation_encoder.latent.vector)
-    played = (agent.replay_buffer.storage.action for agent in (frozen, lazy))
-    np.testing.assert_allclose(*played, atol=1e-4)
+    actions = (agent.replay_buffer.storage.action for agent in (frozen, lazy))
+    np.testing.assert_allclose(*actions, atol=1e-4)
     one, other = frozen.replay_buffer.sample(20), lazy.replay_buffer.sample(20)
     for key, value in one.observation.items():
         np.testing.assert_allclose(value, other.observation[key], atol=1e-5)
@@ -75,7 +75,7 @@ def test_a_refresh_cuts_running_episodes_and_begins_new_ones():
     for steps in agent.iterate(44):
         if agent.observation_encoder.is_ready and steps == 40 and not cut:
             assert not storage.begins.any()
-            cut = [agent.replay_buffer.storage.cursor.copy()]
+            cut = [storage.cursor.copy()]
     assert agent.observation_encoder.version == 2
     assert agent.episodes_cut == 2
     (cursor,) = cut
@@ -89,7 +89,7 @@ def test_a_refresh_cuts_running_episodes_and_begins_new_ones():
     assert newest.tolist() == [2, 2]
 
 
-def test_stored_carries_of_old_versions_read_as_fresh_ones():
+def test_stored_hidden_states_of_old_versions_are_zero():
     agent = refreshing(MAZE, **GRU).learn(40)
     storage = agent.replay_buffer.storage
     assert all(np.abs(part[storage.has_action]).max() > 0 for part in storage.hidden_state)
@@ -107,7 +107,7 @@ def test_stored_carries_of_old_versions_read_as_fresh_ones():
     assert np.all(fresh, axis=0).mean() > 0.5
 
 
-def test_the_latent_s_judgement_belongs_to_its_version():
+def test_rewards_follow_from_the_current_version():
     agent = refreshing(reward_source="latent", algorithm=TD3).learn(40)
     threshold, storage = (
         agent.observation_encoder.latent_rule.threshold,
@@ -124,11 +124,11 @@ def test_the_latent_s_judgement_belongs_to_its_version():
         reached = np.linalg.norm(gap, axis=1) < agent.observation_encoder.latent_rule.threshold
         assert not batch.relabelled.all()
         np.testing.assert_array_equal(batch.reward[:, 0], reached - 1.0)
-        played = ~batch.relabelled
+        original = ~batch.relabelled
         agent.observation_encoder.latent_rule.threshold = float(
-            np.median(np.linalg.norm(gap[played[:, 0]], axis=1))
+            np.median(np.linalg.norm(gap[original[:, 0]], axis=1))
         )
-    assert 0.2 < reached[played[:, 0]].mean() < 0.8
+    assert 0.2 < reached[original[:, 0]].mean() < 0.8
 
 
 def test_intervals_can_grow():
@@ -141,7 +141,7 @@ def test_intervals_can_grow():
     assert 5 not in seen
 
 
-def test_a_refresh_can_be_asked_for_and_comes_before_the_next_step():
+def test_a_requested_refresh_comes_before_the_next_step():
     agent = refreshing(pretraining={**OFTEN, "refresh_every": 10_000}).learn(30)
     cursor = agent.replay_buffer.storage.cursor.copy()
     agent.refresh()
@@ -154,16 +154,16 @@ def test_a_refresh_can_be_asked_for_and_comes_before_the_next_step():
     assert agent.observation_encoder.version == 2
 
 
-def test_a_refresh_without_pictures_or_steps_is_refused():
+def test_a_refresh_without_images_or_steps_is_refused():
     with pytest.raises(ValueError, match=r"nothing to refresh: .* frozen"):
         agent_of().learn(20).refresh()
     with pytest.raises(ValueError, match="replay buffer is empty"):
         refreshing().refresh()
 
 
-def test_a_judge_needs_episodes_in_which_something_is_near():
-    plan = {**OFTEN, "stay": 9, "near": 9, "refresh_every": 16}
-    agent = refreshing(reward_source="latent", pretraining=plan).learn(16)
+def test_rewards_of_the_latent_model_need_episodes_with_near_images():
+    schedule = {**OFTEN, "stay": 9, "near": 9, "refresh_every": 16}
+    agent = refreshing(reward_source="latent", pretraining=schedule).learn(16)
     vector = agent.observation_encoder.latent.vector
     with pytest.raises(ValueError, match=r"pretraining\.near = 9 steps"):
         agent.learn(10, reset_num_timesteps=False)
@@ -202,12 +202,12 @@ def test_resume_is_exact_across_refreshes(tmp_path, algorithm, env_id, latent, o
 
 
 @pytest.mark.parametrize("env_id", [MAZE, ""])
-def test_a_stop_in_the_middle_of_a_refresh_begins_it_again(tmp_path, env_id):
-    """Where environments cannot be saved, too."""
+def test_an_interrupted_refresh_is_repeated_exactly(tmp_path, env_id):
+    """Also where environments cannot be saved."""
     algorithm, build = (SAC, make) if env_id else (DQN, lambda _: MovingBar())
-    judge = {"reward_source": "latent", **GRU, "goal_mode": "late"} if env_id else {}
+    rewards = {"reward_source": "latent", **GRU, "goal_mode": "late"} if env_id else {}
     chosen = {"latent": SMALL_VAE, "pretraining": OFTEN, "batch_size": 4, "buffer_size": 60}
-    setting = algorithm, build, env_id, 2, {**chosen, "learning_starts": 12, **judge}
+    setting = algorithm, build, env_id, 2, {**chosen, "learning_starts": 12, **rewards}
 
     whole = start(*setting)
     course = whole.iterate(TOTAL)
@@ -229,28 +229,28 @@ def test_a_stop_in_the_middle_of_a_refresh_begins_it_again(tmp_path, env_id):
     assert_same(*states)
 
 
-def test_a_saved_agent_reads_its_replay_with_its_own_model(tmp_path):
+def test_a_loaded_agent_encodes_its_replay_buffer_with_its_own_model(tmp_path):
     agent = refreshing(MAZE).learn(60)
     agent.save(tmp_path / "agent.zip")
     agent.save_replay_buffer(tmp_path / "replay")
     loaded = SAC.load(tmp_path / "agent.zip", agent.env)
     assert loaded.observation_encoder.version == 2
     loaded.load_replay_buffer(tmp_path / "replay")
-    _, pictures, codes = stored_codes(loaded)
-    assert len(pictures) > 40
-    np.testing.assert_allclose(codes, agent.observation_encoder.encode(pictures), atol=1e-5)
+    _, images, latents = stored_latents(loaded)
+    assert len(images) > 40
+    np.testing.assert_allclose(latents, agent.observation_encoder.encode(images), atol=1e-5)
     other = refreshing(MAZE, seed=1).learn(60)  # another model, of the same version
     assert other.observation_encoder.version == 2
     other.load_replay_buffer(tmp_path / "replay")
-    _, pictures, codes = stored_codes(other)
-    np.testing.assert_allclose(codes, other.observation_encoder.encode(pictures), atol=1e-5)
+    _, images, latents = stored_latents(other)
+    np.testing.assert_allclose(latents, other.observation_encoder.encode(images), atol=1e-5)
     loaded.learn(30, reset_num_timesteps=False)
-    assert loaded.observation_encoder.version == 2, "the interval begins with the replay"
+    assert loaded.observation_encoder.version == 2, "the interval begins with the replay buffer"
     loaded.learn(20, reset_num_timesteps=False)
     assert loaded.observation_encoder.version == 3
 
 
-def test_pictures_without_goals_and_wide_vectors_are_refreshed_too():
+def test_latents_without_goals_and_of_wide_vectors_are_refreshed_too():
     options = {**SETTINGS, "pretraining": OFTEN, "latent": PCA(dims=2)}
     agent = DQN("MlpPolicy", MovingBar(), **options).learn(100)
     assert agent.observation_encoder.version == 3
@@ -259,12 +259,12 @@ def test_pictures_without_goals_and_wide_vectors_are_refreshed_too():
     agent = TD3("MlpPolicy", "Pendulum-v1", **{**options, "learning_rate": 1e-4}).learn(100)
     assert agent.observation_encoder.version == 3
     assert agent.replay_buffer.storage.observation["observation"].shape[1:] == (3,)
-    slots, rows, codes = stored_codes(agent)
-    np.testing.assert_allclose(codes, agent.observation_encoder.encode(rows), atol=1e-5)
+    slots, rows, latents = stored_latents(agent)
+    np.testing.assert_allclose(latents, agent.observation_encoder.encode(rows), atol=1e-5)
     assert len(slots) > 90
 
 
-def test_goals_that_were_reached_are_told_as_places():
+def test_goal_outcomes_are_positions():
     agent = refreshing(pretraining={**OFTEN, "refresh_every": 250}).learn(300)
     goals, reached = agent.goal_outcomes
     assert goals.shape == (len(reached), 2)

@@ -1,4 +1,4 @@
-"""Agents that see codes instead of pictures."""
+"""Agents with a latent model: latents in place of images."""
 
 import gymnasium as gym
 import numpy as np
@@ -14,6 +14,7 @@ from rlkit.goals import ExactRule, GoalRule
 from rlkit.latents import PCA, VAE
 from rlkit.latents.goal_rules import LatentDistanceRule, LatentGoalRule
 from rlkit.latents.pretraining import Pretraining
+from rlkit.offpolicy.latent_fitting import _random_frames
 from rlkit.offpolicy.observation_encoder import LatentObservationEncoder
 from rlkit.vec.vec_env import make_vec_env
 
@@ -45,19 +46,24 @@ class MovingBar(gym.Env):
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.position = int(self.np_random.integers(32))
-        return self._picture(), {}
+        return self._image(), {}
 
     def step(self, action):
         self.position = int(np.clip(self.position + action - 1, 0, 31))
-        return self._picture(), -abs(self.position - 16) / 16, False, False, {}
+        return self._image(), -abs(self.position - 16) / 16, False, False, {}
 
-    def _picture(self):
-        picture = np.zeros((32, 32, 1), np.uint8)
-        picture[:, max(self.position - 2, 0) : self.position + 3] = 255
-        return picture
+    def _image(self):
+        image = np.zeros((32, 32, 1), np.uint8)
+        image[:, max(self.position - 2, 0) : self.position + 3] = 255
+        return image
 
 
-def test_codes_take_the_place_of_pictures_and_are_judged_as_these_were():
+def random_frames(agent):
+    encoder = agent.observation_encoder
+    return _random_frames(encoder, agent.env, encoder.pretraining_seeds[0])
+
+
+def test_latents_replace_images_and_get_the_same_rewards():
     agent = agent_of().learn(120)
     storage, latent = agent.replay_buffer.storage, agent.observation_encoder.latent
     assert (latent.version, latent.dims) == (1, 4)
@@ -66,34 +72,34 @@ def test_codes_take_the_place_of_pictures_and_are_judged_as_these_were():
         "achieved_goal": (6,),
     }
     raw = agent.env.reset()
-    seen = agent.observation_encoder.encode_observation(raw)
-    np.testing.assert_array_equal(seen["observation"], latent.encode(raw["observation"]))
-    np.testing.assert_array_equal(seen["achieved_goal"][:, :4], seen["observation"])
+    encoded = agent.observation_encoder.encode_observation(raw)
+    np.testing.assert_array_equal(encoded["observation"], latent.encode(raw["observation"]))
+    np.testing.assert_array_equal(encoded["achieved_goal"][:, :4], encoded["observation"])
     np.testing.assert_allclose(
-        seen["desired_goal"][:, :4], latent.encode(raw["desired_goal"]), atol=1e-5
+        encoded["desired_goal"][:, :4], latent.encode(raw["desired_goal"]), atol=1e-5
     )
     for _ in range(30):
         raw, reward, _, infos = agent.env.step([agent.action_space.sample() for _ in range(2)])
-        seen = agent.observation_encoder.encode_observation(raw)
-        goals = seen["achieved_goal"], seen["desired_goal"]
+        encoded = agent.observation_encoder.encode_observation(raw)
+        goals = encoded["achieved_goal"], encoded["desired_goal"]
         np.testing.assert_array_equal(agent.rule.reward(*goals), reward)
-        told = [info["is_success"] for info in infos]
-        np.testing.assert_array_equal(agent.rule.success(*goals), told)
+        success = [info["is_success"] for info in infos]
+        np.testing.assert_array_equal(agent.rule.success(*goals), success)
 
 
-def test_networks_read_codes_and_never_the_places_behind_them():
+def test_networks_read_latents_and_no_positions():
     agent = agent_of().learn(60)
-    seen = agent.observation_encoder.encode_observation(agent.env.reset())
-    other = {key: value.copy() for key, value in seen.items()}
+    encoded = agent.observation_encoder.encode_observation(agent.env.reset())
+    other = {key: value.copy() for key, value in encoded.items()}
     other["desired_goal"][:, 4:] += 1
     other["achieved_goal"][:, 4:] += 1
-    for one, two in zip(agent.adapter.vectors(seen), agent.adapter.vectors(other), strict=True):
+    for one, two in zip(agent.adapter.vectors(encoded), agent.adapter.vectors(other), strict=True):
         np.testing.assert_array_equal(one, two)
     batch = agent.adapter.batch(agent.replay_buffer.sample(5))
     assert (batch["observation"].shape[2], batch["goal"].shape[2]) == (4, 4)
 
 
-def test_hindsight_asks_for_places_that_were_seen():
+def test_hindsight_goals_are_achieved_ones_with_rewards_of_the_rule():
     agent = agent_of(replay={"hindsight": "future"}).learn(200)
     batch = agent.replay_buffer.sample(300)
     rows = batch.relabelled[:, 0]
@@ -104,7 +110,7 @@ def test_hindsight_asks_for_places_that_were_seen():
     assert 0 < success.mean() < 1
 
 
-def test_a_stopped_pretraining_begins_again_in_the_same_way():
+def test_an_interrupted_pretraining_is_repeated_exactly():
     vectors = []
     for stops in (0, 2):
         agent = agent_of(latent=SMALL_VAE)
@@ -140,7 +146,7 @@ def test_resume_is_exact_and_includes_the_latent_model(
     assert agent.observation_encoder.latent.version == 1
 
 
-def test_where_episodes_are_cut_the_new_ones_are_seen_as_codes(tmp_path):
+def test_observations_after_cut_episodes_are_latents(tmp_path):
     chosen = {"latent": {"name": "pca", "dims": 2}, "pretraining": LITTLE, "batch_size": 4}
     chosen |= {"learning_starts": 12, "buffer_size": 200}
     agent = assert_resumes(tmp_path, DQN, lambda _: MovingBar(), "", 2, chosen, rounds=(30, 20, 12))
@@ -149,7 +155,7 @@ def test_where_episodes_are_cut_the_new_ones_are_seen_as_codes(tmp_path):
     assert agent._last_obs.shape == (2, 2)
 
 
-def test_a_training_that_goes_on_without_its_fit_begins_with_it():
+def test_a_continued_training_without_a_fit_begins_with_it():
     agent = agent_of(latent=SMALL_VAE)
     next(agent.iterate(40))  # the first step of the fit, whose environments have been reset
     agent.learn(40, reset_num_timesteps=False)
@@ -157,7 +163,7 @@ def test_a_training_that_goes_on_without_its_fit_begins_with_it():
     assert agent.num_timesteps == 40
 
 
-def test_a_saved_agent_sees_as_before_with_and_without_environments(tmp_path):
+def test_a_loaded_agent_acts_the_same_with_and_without_environments(tmp_path):
     agent = agent_of(latent=SMALL_VAE).learn(60)
     agent.save(tmp_path / "agent.zip")
     raw = agent.env.reset()
@@ -170,10 +176,10 @@ def test_a_saved_agent_sees_as_before_with_and_without_environments(tmp_path):
     assert loaded.replay_buffer.storage.observation["achieved_goal"].shape[1] == 3 + 2
     before = loaded.observation_encoder.latent.vector
     loaded.learn(60)
-    assert loaded.observation_encoder.latent.vector is before, "it was frozen"
+    assert loaded.observation_encoder.latent.vector is before, "the model is frozen"
 
 
-def test_pictures_without_goals_become_codes_too():
+def test_images_without_goals_become_latents_too():
     agent = DQN("MlpPolicy", MovingBar(), **{**SETTINGS, "latent": {"name": "pca", "dims": 2}})
     agent.learn(60)
     assert agent.observation_encoder.goal_width is None
@@ -182,35 +188,35 @@ def test_pictures_without_goals_become_codes_too():
     assert action.shape == (1,)
 
 
-def test_the_same_pictures_are_seen_whatever_was_drawn_before():
+def test_the_images_of_a_fit_do_not_depend_on_earlier_draws():
     one, other = agent_of(), agent_of()
     other.env.reset()
     for _ in range(7):
         other.env.step([other.action_space.sample() for _ in range(2)])
-    (frames, near), again = (agent.observation_encoder._gather(agent.env) for agent in (one, other))
+    (frames, near), again = (random_frames(agent) for agent in (one, other))
     np.testing.assert_array_equal(frames, again[0])
     np.testing.assert_array_equal(near, again[1])
     assert frames.shape == (120, 32, 32, 3)
 
 
-def test_near_pictures_are_so_many_random_actions_apart():
+def test_near_images_are_a_number_of_random_actions_apart():
     agent = agent_of(MAZE, num_envs=3, pretraining={**LITTLE, "stay": 5, "near": 2})
-    frames, near = agent.observation_encoder._gather(agent.env)
-    places = agent.observation_encoder._image_rule.goal_vector(frames)
-    apart = np.linalg.norm(places[near[:, 0]] - places[near[:, 1]], axis=1)
+    frames, near = random_frames(agent)
+    positions = agent.observation_encoder._image_rule.goal_vector(frames)
+    apart = np.linalg.norm(positions[near[:, 0]] - positions[near[:, 1]], axis=1)
     assert 20 < len(near) < 120
     assert apart.max() < 2 * 0.15  # metres: what full speed covers in two steps of 0.1 s
     rng = np.random.default_rng(0)
-    assert np.median(np.linalg.norm(places[rng.permutation(120)] - places, axis=1)) > 0.5
+    assert np.median(np.linalg.norm(positions[rng.permutation(120)] - positions, axis=1)) > 0.5
     assert (np.diff(near, axis=1) == 2 * 3).all()
 
 
-class Blind(ExactRule):
-    """Judges pictures as they are."""
+class RawImageRule(ExactRule):
+    """Evaluates images as they are, without `goal_vector`."""
 
 
-PICTURE = spaces.Box(0, 255, (32, 32, 3), np.uint8)
-PLACE = spaces.Box(-1, 1, (2,), np.float32)
+IMAGE = spaces.Box(0, 255, (32, 32, 3), np.uint8)
+POSITION = spaces.Box(-1, 1, (2,), np.float32)
 
 
 def goals(observation, achieved, desired):
@@ -220,24 +226,24 @@ def goals(observation, achieved, desired):
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        (goals(PLACE, PICTURE, PICTURE), r"found them under \['achieved_goal', 'desired_goal'\]"),
+        (goals(POSITION, IMAGE, IMAGE), r"found them under \['achieved_goal', 'desired_goal'\]"),
         (spaces.Box(0, 255, (3, 32, 32), np.uint8), "channels last"),
         (spaces.Box(0, 255, (42, 42, 3), np.uint8), "multiple of 4"),
         (
-            goals(PICTURE, PICTURE, spaces.Box(0, 255, (48, 48, 3), np.uint8)),
-            "pictures of one size",
+            goals(IMAGE, IMAGE, spaces.Box(0, 255, (48, 48, 3), np.uint8)),
+            "images of one size",
         ),
-        (goals(PICTURE, PICTURE, PICTURE), "Blind must have `goal_vector`"),
+        (goals(IMAGE, IMAGE, IMAGE), "RawImageRule.*`goal_vector`"),
     ],
 )
-def test_what_cannot_be_seen_is_named(space, message):
+def test_spaces_without_a_latent_model_are_named(space, message):
     with pytest.raises(ValueError, match=message):
         LatentObservationEncoder(
-            space, Blind(), VAE(), Pretraining(), np.random.SeedSequence(0), "cpu"
+            space, RawImageRule(), VAE(), Pretraining(), np.random.SeedSequence(0), "cpu"
         )
 
 
-def test_wide_vectors_become_codes_as_well():
+def test_wide_vectors_become_latents_too():
     space = spaces.Box(-1, 1, (9,), np.float32)
     seed = np.random.SeedSequence(0)
     encoder = LatentObservationEncoder(space, None, PCA(dims=2), Pretraining(), seed, "cpu")
@@ -266,19 +272,19 @@ def test_an_unknown_option_of_pretraining_is_named():
         agent_of(pretraining={"frame": 3})
 
 
-def test_a_coded_rule_has_the_range_of_the_rule_inside():
+def test_a_latent_goal_rule_has_the_reward_range_of_its_rule():
     rule = LatentGoalRule(ExactRule(terminates=True), 3)
     assert rule.reward_range == (-1.0, 0.0)
     goal = np.array([[9.0, 9, 9, 1], [0, 0, 0, 2]])
     np.testing.assert_array_equal(rule.terminated(goal, goal * [0, 0, 0, 1]), [True, True])
 
 
-def test_the_latent_can_judge_goals_in_the_place_of_the_environment():
+def test_rewards_can_come_from_the_latent_model():
     agent = agent_of(reward_source="latent").learn(150)
     threshold = agent.observation_encoder.latent_rule.threshold
     assert 0 < threshold < np.inf
     assert agent.rule is agent.replay_buffer.rule is agent.observation_encoder.latent_rule
-    assert agent.adapter.sizes.observation == 4, "what is achieved is what is seen"
+    assert agent.adapter.sizes.observation == 4, "the achieved goal is the observation"
     storage = agent.replay_buffer.storage
     assert storage.observation["achieved_goal"].shape[1:] == (4,)
     batch = agent.replay_buffer.sample(200)
@@ -288,41 +294,39 @@ def test_the_latent_can_judge_goals_in_the_place_of_the_environment():
     assert not batch.terminated.any()
     assert agent.learner.bounds is not None
     assert (storage.reward[storage.has_action] == -1).any()
-    agent.observation_encoder.latent_rule.threshold = (
-        1e9  # from now on the latent finds everything reached
-    )
+    agent.observation_encoder.latent_rule.threshold = 1e9  # from now on all goals are reached
     agent.learn(40, reset_num_timesteps=False)
     newest = (storage.cursor - 2) % storage.slots
     assert storage.reward.reshape(2, -1)[[0, 1], newest].tolist() == [0, 0]
 
 
-def test_the_judgement_is_saved_with_the_agent(tmp_path):
+def test_the_threshold_is_saved_with_the_agent(tmp_path):
     agent = agent_of(reward_source="latent").learn(60)
     agent.save(tmp_path / "agent.zip")
     loaded = SAC.load(tmp_path / "agent.zip", agent.env)
     assert loaded.rule.threshold == agent.rule.threshold
 
 
-def test_only_goals_that_are_pictures_can_be_judged_by_a_latent():
-    with pytest.raises(ValueError, match="needs a latent model and goals that are pictures"):
+def test_rewards_of_the_latent_model_need_image_goals():
+    with pytest.raises(ValueError, match="needs a latent model and goals that are images"):
         DQN("MlpPolicy", MovingBar(), **SETTINGS, latent=PCA(dims=2), reward_source="latent")
     with pytest.raises(ValueError, match='reward_source must be "environment" or "latent", got 3'):
         agent_of(reward_source=3)
 
 
-def test_codes_are_judged_by_their_distance():
+def test_latents_are_compared_by_their_distance():
     rule = LatentDistanceRule(threshold=1.0)
     assert isinstance(rule, GoalRule)
-    codes, goals = np.zeros((2, 3)), np.array([[0.9, 0, 0], [1.1, 0, 0]])
-    np.testing.assert_array_equal(rule.reward(codes, goals), [0, -1])
-    np.testing.assert_array_equal(rule.success(codes, goals), [True, False])
-    assert not rule.terminated(codes, goals).any()
-    assert LatentDistanceRule().success(codes, goals).all(), (
-        "no code is too far before it is calibrated"
+    latents, desired = np.zeros((2, 3)), np.array([[0.9, 0, 0], [1.1, 0, 0]])
+    np.testing.assert_array_equal(rule.reward(latents, desired), [0, -1])
+    np.testing.assert_array_equal(rule.success(latents, desired), [True, False])
+    assert not rule.terminated(latents, desired).any()
+    assert LatentDistanceRule().success(latents, desired).all(), (
+        "without a threshold every goal is reached"
     )
 
 
-def test_goals_that_are_no_pictures_stay_as_they_are():
+def test_goals_that_are_not_images_stay_unchanged():
     def build(env_id, **kwargs):
         return PixelObservation(gym.make(env_id, render_mode="rgb_array"), size=32)
 

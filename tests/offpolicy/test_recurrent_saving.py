@@ -122,9 +122,7 @@ def test_without_a_reset_memory_goes_on_in_the_middle_of_an_episode(tmp_path):
 )
 def test_a_replay_with_other_memory_is_refused(tmp_path, changed, message):
     trained(start="stored").save_replay_buffer(tmp_path / "replay")
-    other = SAC(
-        "MultiInputPolicy", environment(SAC), **{**RECURRENT, "start": "stored", **changed}
-    )
+    other = SAC("MultiInputPolicy", environment(SAC), **{**RECURRENT, "start": "stored", **changed})
     with pytest.raises(ValueError, match=message):
         other.load_replay_buffer(tmp_path / "replay")
     assert len(other.replay_buffer) == 0
