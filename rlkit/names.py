@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable
 
 RENAMED = {
     "goal_judge": "reward_source",
+    "imagination": "goal_generator",
+    "imagined": "generated",
     "noise_correlation": "coloured_noise",
     "latent-memory": "latent-recurrent",
     "played": "original",

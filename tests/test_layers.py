@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "rlkit": {"rlkit.version"},
     "rlkit.names": set(),
     "rlkit.plugins": {"rlkit.names"},
-    "rlkit.goals": {"rlkit.names", "numpy", "gymnasium"},
+    "rlkit.goals": {"rlkit.names", "rlkit.plugins", "numpy", "gymnasium"},
     "rlkit.replay": {"rlkit.names", "rlkit.plugins", "rlkit.goals", "numpy", "gymnasium"},
     "rlkit.networks": {
         *("rlkit.version", "rlkit.names", "rlkit.plugins", "rlkit.goals"),

@@ -258,8 +258,8 @@ class TrainingLoop:
 
     def _draw_imagined(self) -> None:
         """Writes the goals that the agent imagines to TensorBoard and to the run's folder."""
-        imagination = getattr(self._session.agent, "imagination", None)
-        shown = None if imagination is None else imagination.pictures()
+        goals = getattr(self._session.agent, "episode_goals", None)
+        shown = None if goals is None else goals.decoded()
         if shown is not None:
             figure, path = imagined_goals(shown), self._run.path / "imagined_goals.png"
             self._logger.events.add_figure("train/imagined_goals", figure, self._step, path)

@@ -24,11 +24,12 @@ from rlkit.offpolicy import latent_fitting, persistence
 from rlkit.offpolicy.collect import collect, first_observations
 from rlkit.offpolicy.contract import Learner
 from rlkit.offpolicy.diagnostics import record_diagnostics
-from rlkit.offpolicy.imagination import imagination_of
+from rlkit.offpolicy.episode_goals import make_episode_goals
 from rlkit.offpolicy.metrics import TrainingMetrics
 from rlkit.offpolicy.observation_encoder import make_observation_encoder
 from rlkit.offpolicy.options import (
     configure,
+    describe_generator,
     empty_replay,
     make_adapter,
     make_learner,
@@ -61,8 +62,8 @@ class Algorithm(OffPolicyAlgorithm):
             before the training, then frozen or refreshed.
         pretraining: How it is fitted: fields of `rlkit.latents.pretraining.Pretraining`.
         reward_source: What rewards image goals in training: "environment" or "latent" model.
-        imagination: How goals are imagined: fields of `rlkit.offpolicy.imagination.Imagining`. None
-            for the environment's alone.
+        goal_generator: Proposes the goals of training episodes in place of the environment's: a
+            name, a mapping with a name and settings, or a `rlkit.goals.generators.GoalGenerator`.
         action_noise: Stable-Baselines3's noise object, added to actions in training.
         policy_kwargs: Settings where SB3 expects them: `net_arch`, `n_critics`.
         replay_buffer_class: None, or `HerReplayBuffer`, whose `replay_buffer_kwargs` are
@@ -102,7 +103,7 @@ class Algorithm(OffPolicyAlgorithm):
         latent: Any = None,
         pretraining: Mapping[str, Any] | None = None,
         reward_source: str = "environment",
-        imagination: Mapping[str, Any] | None = None,
+        goal_generator: Any = None,
         action_noise: Any = None,
         policy_kwargs: Mapping[str, Any] | None = None,
         replay_buffer_class: type | None = None,
@@ -128,7 +129,7 @@ class Algorithm(OffPolicyAlgorithm):
             "latent": latent,
             "pretraining": dict(pretraining or {}),
             "reward_source": reward_source,
-            "imagination": dict(imagination or {}),
+            "goal_generator": describe_generator(goal_generator),
             "stats_window_size": stats_window_size,
             **options,
         }
@@ -173,7 +174,7 @@ class Algorithm(OffPolicyAlgorithm):
         self.adapter = make_adapter(self)
         self.config = settle_recurrence(self.config, self.adapter)
         self.learner = self.make_learner(learner)
-        self.imagination = imagination_of(self.options["imagination"], self.observation_encoder)
+        self.episode_goals = make_episode_goals(self)
         self.replay_buffer = empty_replay(self)
         self.policy = policy_class(type(self))(self)
         self._updates_due = 0.0
@@ -199,6 +200,8 @@ class Algorithm(OffPolicyAlgorithm):
         self.replay_buffer.rule = self.rule
         if self.observation_encoder.space != before:  # it was loaded without an image goal's rule
             self.replay_buffer = empty_replay(self)
+        elif self.episode_goals is not None:
+            self.episode_goals.attach(self.replay_buffer.storage)
         self.learner.set_rule(self.rule)
 
     @property

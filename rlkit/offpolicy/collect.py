@@ -35,8 +35,8 @@ def collect(agent: Algorithm, callback: BaseCallback, log_interval: int | None) 
         stored = _actions(agent)
         new_obs, rewards, dones, infos = agent.env.step(agent.adapter.to_env(stored))
         new_obs = agent.observation_encoder.to_stored(new_obs)
-        if agent.imagination is not None:
-            new_obs = agent.imagination.ask(new_obs, agent._last_obs, dones, agent.rng)
+        if agent.episode_goals is not None:
+            new_obs = agent.episode_goals.replace(new_obs, agent._last_obs, dones, agent.rng)
         agent.num_timesteps += agent.n_envs
         agent.observation_encoder.age += agent.n_envs
         steps += 1
@@ -58,9 +58,9 @@ def collect(agent: Algorithm, callback: BaseCallback, log_interval: int | None) 
 def first_observations(agent: Algorithm, first: Any) -> Any:
     """First observations of all environments as stored, with the goals of their episodes."""
     stored = agent.observation_encoder.to_stored(first)
-    if agent.imagination is None:
+    if agent.episode_goals is None:
         return stored
-    return agent.imagination.ask(stored, None, np.ones(agent.n_envs, np.bool_), agent.rng)
+    return agent.episode_goals.replace(stored, None, np.ones(agent.n_envs, np.bool_), agent.rng)
 
 
 def cut_episodes(agent: Algorithm, seed: int) -> None:
@@ -106,29 +106,18 @@ def _store(
     new_obs: Any,
 ) -> None:
     """Adds a step to the replay buffer; where an episode ended, with its own last observation."""
-    encoder, next_observation = agent.observation_encoder, new_obs
-    truncated = np.zeros(agent.n_envs, np.bool_)
-    if dones.any():
-        check_finite("observation", new_obs)  # of new episodes, before acting on it
-        next_observation = copy_observation(new_obs)
-        for i in np.flatnonzero(dones).tolist():
-            truncated[i] = infos[i].get("TimeLimit.truncated", False)
-            last = encoder.to_stored_one(infos[i]["terminal_observation"])
-            put_row(next_observation, i, last)
-            # The environment's success is that of its own goal.
-            is_own = agent.imagination is None and "is_success" in infos[i]
-            if is_own and isinstance(agent._last_obs, dict):
-                goal = agent._last_obs.get("desired_goal")
-                if goal is not None:
-                    success = bool(infos[i]["is_success"])
-                    agent.metrics.add_goal(encoder.readable_goal(goal[i]), success)
+    encoder, goals = agent.observation_encoder, agent.episode_goals
+    next_observation, truncated = _last_observations(agent, dones, infos, new_obs)
     encoded = encoder.from_stored(next_observation)
-    rewards = encoder.reward(rewards, agent._last_obs, encoded)
+    rewards, terminated = encoder.reward(rewards, agent._last_obs, encoded), dones & ~truncated
+    if goals is not None:
+        rewards, terminated = goals.outcome(agent._last_obs, encoded, rewards, terminated)
+        truncated = dones & ~terminated
     agent.replay_buffer.add(
         agent._last_obs,
         stored,
         rewards,
-        dones & ~truncated,
+        terminated,
         truncated,
         next_observation,
         hidden_state=agent.learner.to_store(hidden_state),
@@ -136,6 +125,9 @@ def _store(
     for i in np.flatnonzero(dones).tolist():
         if "worker_lost" in infos[i]:  # the step was never taken
             agent.replay_buffer.storage.retract(i)
+    if goals is not None:
+        taken = [i for i in np.flatnonzero(dones) if "worker_lost" not in infos[i]]
+        goals.observe(agent._last_obs, encoded, np.array(taken, np.int64))
     agent.learner.observe(*agent.adapter.normaliser_rows(encoded))
     agent.metrics.add_step(rewards, encoded, dones, agent.rule)
     agent._last_obs = new_obs
@@ -144,3 +136,26 @@ def _store(
         agent.action_noise.reset(np.flatnonzero(dones).tolist())
     elif agent.action_noise is not None and dones.any():
         agent.action_noise.reset()
+
+
+def _last_observations(
+    agent: Algorithm, dones: NDArray[np.bool_], infos: list[dict[str, Any]], new_obs: Any
+) -> tuple[Any, NDArray[np.bool_]]:
+    """Observations after a step (the last ones where an episode ended), and which are truncated."""
+    encoder, truncated = agent.observation_encoder, np.zeros(agent.n_envs, np.bool_)
+    if not dones.any():
+        return new_obs, truncated
+    check_finite("observation", new_obs)  # of new episodes, before acting on it
+    next_observation = copy_observation(new_obs)
+    for i in np.flatnonzero(dones).tolist():
+        truncated[i] = infos[i].get("TimeLimit.truncated", False)
+        last = encoder.to_stored_one(infos[i]["terminal_observation"])
+        put_row(next_observation, i, last)
+        # The environment's success is that of its own goal.
+        is_own = agent.episode_goals is None and "is_success" in infos[i]
+        if is_own and isinstance(agent._last_obs, dict):
+            goal = agent._last_obs.get("desired_goal")
+            if goal is not None:
+                success = bool(infos[i]["is_success"])
+                agent.metrics.add_goal(encoder.readable_goal(goal[i]), success)
+    return next_observation, truncated

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from stable_baselines3 import HerReplayBuffer
 
+from rlkit.goals.generators import GENERATORS
 from rlkit.latents import LATENTS, JointLatent
 from rlkit.names import require_known
 from rlkit.networks.encoders import ENCODERS, SequenceEncoder
@@ -33,7 +34,7 @@ ALGORITHM_OPTIONS = frozenset(
         "latent",
         "pretraining",
         "reward_source",
-        "imagination",
+        "goal_generator",
         "stats_window_size",
     }
 )
@@ -159,6 +160,13 @@ def make_adapter(agent: Algorithm) -> SpaceAdapter:
     )
 
 
+def describe_generator(generator: Any) -> Any:
+    """A goal generator in a form that a file can hold: a name, a mapping, or None."""
+    if isinstance(generator, str | Mapping | None):
+        return generator
+    return GENERATORS.describe(generator)
+
+
 def settle_recurrence(config: Any, adapter: SpaceAdapter) -> Any:
     """The configuration with the settings of recurrence that depend on the environment decided.
 
@@ -229,7 +237,10 @@ def make_learner(agent: Algorithm, seed: np.random.SeedSequence) -> Learner:
 
 def empty_replay(agent: Algorithm) -> ReplayBuffer:
     """The replay buffer of an agent, with what its learner needs."""
-    imagination, encoder = agent.imagination, agent.observation_encoder
+    goals, encoder = agent.episode_goals, agent.observation_encoder
+    is_latent = encoder.latent_rule is not None
+    latent_rewards_change = encoder.latent_encoder is not None and is_latent
+    generated_goals = goals is not None and not is_latent  # the rule also terminates for them
     replay = ReplayBuffer(
         encoder.stored_space,
         agent.adapter.stored_action,
@@ -239,11 +250,11 @@ def empty_replay(agent: Algorithm) -> ReplayBuffer:
         gamma=agent.config.gamma,
         seed=agent.replay_seed,
         latent_encoder=encoder.latent_encoder,
-        recompute_rewards=encoder.latent_encoder is not None and encoder.latent_rule is not None,
-        draw_goals=None if imagination is None else imagination.draw,
+        recompute_rewards=latent_rewards_change or generated_goals,
+        propose_goals=None if goals is None else goals.generator.propose,
         **agent.learner.replay_options(),
         **agent.options["replay"],
     )
-    if imagination is not None:
-        imagination.storage = replay.storage
+    if goals is not None:
+        goals.attach(replay.storage)
     return replay

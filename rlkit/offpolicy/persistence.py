@@ -57,7 +57,7 @@ def training_state(agent: Algorithm) -> dict[str, Any]:
         "training": {
             "learner": learner,
             "latent": agent.observation_encoder.state_dict(),
-            "imagination": agent.imagination.state_dict() if agent.imagination else {},
+            "goal_generator": agent.episode_goals.state_dict() if agent.episode_goals else {},
             "environments": environments,
             "counters": {name: getattr(agent, name) for name in (*COUNTERS, *agent.evolving)},
             "actions_rng": agent.rng.bit_generator.state,
@@ -79,8 +79,8 @@ def restore_training(agent: Algorithm, state: dict[str, Any]) -> None:
         {**training["learner"], "weights": state["weights"], "optimiser": state["optimiser"]}
     )
     agent.observation_encoder.load_state_dict(training["latent"])
-    if agent.imagination is not None:
-        agent.imagination.load_state_dict(training["imagination"])
+    if agent.episode_goals is not None:
+        agent.episode_goals.load_state_dict(training["goal_generator"])
     agent.replay_buffer.load_state_dict(state["replay"])
     for name in (*COUNTERS, *agent.evolving):
         setattr(agent, name, training["counters"][name])

@@ -13,15 +13,15 @@ from rlkit.names import nearest
 from rlkit.replay.batch import Array, Batch
 from rlkit.replay.storage import EpisodeStorage, Positions
 
-Strategy = Literal["future", "final", "episode", "random", "imagined", "original"]
+Strategy = Literal["future", "final", "episode", "random", "generated", "original"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 EPISODE, FINAL = STRATEGIES.index("episode"), STRATEGIES.index("final")
-RANDOM, IMAGINED = STRATEGIES.index("random"), STRATEGIES.index("imagined")
+RANDOM, GENERATED = STRATEGIES.index("random"), STRATEGIES.index("generated")
 ORIGINAL = STRATEGIES.index("original")
 
-DrawGoals = Callable[[int, np.random.Generator], Array]
-"""Draws goals that need not have been achieved: a count and the source of randomness, to goals
-`(N, *goal)`."""
+ProposeGoals = Callable[[Array, np.random.Generator], Array]
+"""Maps the goals that would be pursued otherwise, `(N, *goal)`, and the source of randomness to
+goals that need not have been achieved; see `rlkit.goals.generators.GoalGenerator.propose`."""
 StepIndex = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Rows and columns of steps in `(B, T)`."""
 
@@ -64,7 +64,7 @@ def choose_positions(
     be what this very action achieves, as in Stable-Baselines3.
 
     Args:
-        strategy: Index into `STRATEGIES` per row, `(B,)`; rows of "random", "imagined" and
+        strategy: Index into `STRATEGIES` per row, `(B,)`; rows of "random", "generated" and
             "original" get a position as "future" does, which the caller replaces.
         position: Position of the step, `(B,)`.
         first: First observation position of its episode, `(B,)`.
@@ -82,7 +82,7 @@ def relabel(
     rule: GoalRule,
     weights: dict[Strategy, float],
     rng: np.random.Generator,
-    draw_goals: DrawGoals | None = None,
+    propose_goals: ProposeGoals | None = None,
 ) -> Batch:
     """Gives each window one goal drawn by a mixture of strategies.
 
@@ -96,7 +96,7 @@ def relabel(
         rule: Computes rewards and terminations of the new goals.
         weights: The mixture, by `mixture`.
         rng: The source of randomness.
-        draw_goals: Draws the goals of "imagined".
+        propose_goals: Proposes the goals of "generated".
     """
     shares = np.cumsum([weights[name] for name in STRATEGIES[:ORIGINAL]])
     strategy = np.searchsorted(shares, rng.random(len(batch)), side="right")
@@ -105,9 +105,9 @@ def relabel(
         return batch
     slot = _goal_slots(strategy[rows], batch.env[rows], batch.position[rows], storage, rng)
     goal = storage.achieved(slot)
-    imagined = strategy[rows] == IMAGINED
-    if draw_goals is not None and imagined.any():
-        goal[imagined] = draw_goals(int(imagined.sum()), rng)
+    generated = strategy[rows] == GENERATED
+    if propose_goals is not None and generated.any():
+        goal[generated] = propose_goals(goal[generated], rng)
     return with_goals(batch, rows, np.repeat(goal[:, None], batch.mask.shape[1], axis=1), rule)
 
 

@@ -17,7 +17,7 @@ from rlkit.replay.batch import Array, Batch, sum_steps
 from rlkit.replay.columns import Share, check_finite
 from rlkit.replay.latent_cache import LatentColumn, LatentEncoder, LatentGoalTable
 from rlkit.replay.relabelling import (
-    DrawGoals,
+    ProposeGoals,
     join_steps,
     mixture,
     recompute_rewards,
@@ -84,7 +84,7 @@ class ReplayBuffer:
             sampled: where the rule depends on a latent encoder, stored ones are of old versions.
         sampler: Chooses the stored steps that batches are drawn around: a name, a mapping with a
             name and settings, or a `rlkit.replay.ReplaySampler`; None draws uniformly.
-        draw_goals: Draws the goals of the strategy "imagined", which needs it.
+        propose_goals: Proposes the goals of the strategy "generated", which needs it.
         steps: n of the n-step sums.
         gamma: Discount of one step, used by the n-step sums.
         seed: Seed of the buffer's own generator.
@@ -114,7 +114,7 @@ class ReplayBuffer:
         latent_encoder: LatentEncoder | None = None,
         recompute_rewards: bool = False,
         sampler: str | Mapping[str, Any] | ReplaySampler | None = None,
-        draw_goals: DrawGoals | None = None,
+        propose_goals: ProposeGoals | None = None,
         steps: int = 1,
         gamma: float = 0.99,
         seed: int | np.random.SeedSequence | None = None,
@@ -144,11 +144,10 @@ class ReplayBuffer:
             raise ValueError(f"hindsight needs goal keys, but the space is {observation_space}")
         self.rule = rule
         self.recompute_rewards = recompute_rewards
-        self.weights, self.draw_goals = mixture(hindsight), draw_goals
-        if self.weights["imagined"] > 0 and draw_goals is None:
+        self.weights, self.propose_goals = mixture(hindsight), propose_goals
+        if self.weights["generated"] > 0 and propose_goals is None:
             raise ValueError(
-                f"hindsight = {hindsight} needs imagined goals, and nothing draws any: set the "
-                f'agent\'s latent, reward_source = "latent" and imagination = {{...}}'
+                f"hindsight = {hindsight} needs a goal generator: set the agent's goal_generator"
             )
         if previous_reward and goals == "step" and rule and self.weights["original"] < 1:
             raise ValueError(
@@ -234,7 +233,7 @@ class ReplayBuffer:
 
     def _hindsight(self, batch: Batch) -> Batch:
         assert self.rule is not None
-        batch = relabel(batch, self.storage, self.rule, self.weights, self.rng, self.draw_goals)
+        batch = relabel(batch, self.storage, self.rule, self.weights, self.rng, self.propose_goals)
         return sum_steps(batch, self.gamma, self.steps, self._successes(batch))
 
     def _successes(self, batch: Batch) -> Array | None:

@@ -138,15 +138,16 @@ def _inline(options: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} = {json.dumps(value)}" for key, value in options.items())
 
 
-_HINDSIGHT, _IMAGINED = "agent_options.replay.hindsight=", "agent_options.imagination="
+_HINDSIGHT = "agent_options.replay.hindsight="
+_GENERATOR = "agent_options.goal_generator={name = 'imagined', source = "
 CONTROLS: dict[str, dict[str, tuple[str, ...]]] = {
     "latent-goals": {
         "mix": (),
         "no hindsight": (_HINDSIGHT + "{original = 1.0}",),
         "future goals": (_HINDSIGHT + "{future = 0.8, original = 0.2}",),
-        "imagined goals": (_HINDSIGHT + "{imagined = 0.8, original = 0.2}",),
-        "mix, no skew": (_IMAGINED + "{source = 'visited'}",),
-        "mix, prior": (_IMAGINED + "{source = 'prior'}",),
+        "imagined goals": (_HINDSIGHT + "{generated = 0.8, original = 0.2}",),
+        "mix, no skew": (_GENERATOR + "'visited'}",),
+        "mix, prior": (_GENERATOR + "'prior'}",),
     },
     "pendulum-mpc": {
         "mpc": (),
