@@ -155,8 +155,8 @@ class EpisodeGoals:
     def decoded(self) -> Array | None:
         """Images `(DECODED, H, W, C)` in [0, 1] of goals as they would be proposed now.
 
-        None where goals are no latents that can be decoded, or none can be proposed yet. Training is
-        not changed.
+        None where goals are no latents that can be decoded, or none can be proposed yet. It does
+        not affect training.
         """
         latent = self.encoder.latent
         if latent is None or self.encoder.latent_rule is None:
