@@ -38,6 +38,7 @@ from rlkit.offpolicy.options import (
     replay_options,
     require_positive,
     settle_recurrence,
+    update_rule,
 )
 from rlkit.offpolicy.policy import LearnerPolicy, policy_class
 from rlkit.offpolicy.spaces import rule_of, wrap_env
@@ -62,8 +63,7 @@ class Algorithm(OffPolicyAlgorithm):
             before the training, then frozen or refreshed.
         pretraining: How it is fitted: fields of `rlkit.latents.pretraining.Pretraining`.
         reward_source: What rewards image goals in training: "environment" or "latent" model.
-        goal_generator: Proposes the goals of training episodes in place of the environment's: a
-            name, a mapping with a name and settings, or a `rlkit.goals.generators.GoalGenerator`.
+        goal_generator: Proposes goals of training episodes, see `rlkit.goals.generators`.
         action_noise: Stable-Baselines3's noise object, added to actions in training.
         policy_kwargs: Settings where SB3 expects them: `net_arch`, `n_critics`.
         replay_buffer_class: None, or `HerReplayBuffer`, whose `replay_buffer_kwargs` are
@@ -197,11 +197,7 @@ class Algorithm(OffPolicyAlgorithm):
         before = self.observation_encoder.space
         self.observation_encoder.set_rule(rule_of(self.env))
         self.adapter = make_adapter(self)
-        self.replay_buffer.rule = self.rule
-        if self.observation_encoder.space != before:  # it was loaded without an image goal's rule
-            self.replay_buffer = empty_replay(self)
-        elif self.episode_goals is not None:
-            self.episode_goals.attach(self.replay_buffer.storage)
+        update_rule(self, before)
         self.learner.set_rule(self.rule)
 
     @property

@@ -258,3 +258,12 @@ def empty_replay(agent: Algorithm) -> ReplayBuffer:
     if goals is not None:
         goals.attach(replay.storage)
     return replay
+
+
+def update_rule(agent: Algorithm, former_space: Any) -> None:
+    """Passes an environment's goal rule to the replay buffer and the goal generator of an agent."""
+    agent.replay_buffer.rule = agent.rule
+    if agent.observation_encoder.space != former_space:  # loaded without an image goal's rule
+        agent.replay_buffer = empty_replay(agent)
+    elif agent.episode_goals is not None:
+        agent.episode_goals.attach(agent.replay_buffer.storage)
