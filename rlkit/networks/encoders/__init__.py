@@ -7,7 +7,6 @@ from rlkit.networks.encoders.contract import ENCODERS as ENCODERS
 from rlkit.networks.encoders.contract import HiddenState as HiddenState
 from rlkit.networks.encoders.contract import SequenceEncoder as SequenceEncoder
 from rlkit.networks.encoders.convolution import CausalConv as CausalConv
-from rlkit.networks.encoders.network import Network as Network
 from rlkit.networks.encoders.recurrent import GRU as GRU
 from rlkit.networks.encoders.recurrent import LSTM as LSTM
 from rlkit.networks.encoders.recurrent import RNN as RNN
