@@ -24,7 +24,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from rlkit.envs.make import make
 from rlkit.experiment.evaluate import TEST_SEED, evaluate
 from rlkit.experiment.recipe import load_recipe
-from rlkit.offpolicy.interface import rule_of
+from rlkit.offpolicy.spaces import rule_of
 from rlkit.plugins import AGENTS
 from rlkit.vec.vec_env import make_vec_env
 
