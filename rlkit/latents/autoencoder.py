@@ -1,4 +1,4 @@
-"""Autoencoders without chance in their codes."""
+"""Deterministic autoencoders."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from rlkit.networks.fields import require, require_flag, require_number
 
 @dataclass(frozen=True)
 class Autoencoder(EncoderDecoder):
-    """An undercomplete autoencoder: a code so small that it must keep what matters.
+    """An undercomplete autoencoder, which compresses through a small latent.
 
-    Nothing gives its codes a scale or a shape; distances between them mean less than those of a
+    Its latents have no prior and no fixed scale: distances between them mean less than those of a
     VAE. A linear one learns the subspace of the principal components (Baldi and Hornik 1989).
 
     Attributes:
-        dims: D, width of a code.
-        hidden: Widths of hidden layers, between convolutions and code for images.
+        dims: D, width of a latent.
+        hidden: Widths of hidden layers, between convolutions and latent for images.
         channels: Widths of the three convolutions, for images.
-        spatial: Whether an image is encoded by where its features are (Finn et al. 2016), which
-            makes codes of things that move nearly linear in their places.
+        spatial: Whether an image is encoded by the positions of its features (Finn et al. 2016),
+            which makes latents nearly linear in the positions of moving objects.
         linear: One affine map each way instead, `hidden` and `channels` unused; images of any size.
         noise: Standard deviation of the normal noise on what is encoded in training, while the
             clean observation is to be decoded (Vincent et al. 2010); 0 is none. In shares of an
             image's range, or in deviations of standardised vectors.
-        squash: Whether codes are normalised and bounded, which keeps them in scale where an agent
+        squash: Whether latents are normalised and bounded, which keeps their scale where an agent
             trains them (Yarats et al. 2021, appendix B.1; without the affine part of layer norm).
         shape: Of one observation; set by `with_shape`.
 
@@ -59,24 +59,24 @@ class Autoencoder(EncoderDecoder):
         return self.linear
 
     def encode(self, vector: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes of observations; see `LatentModel.encode`."""
+        """Latents of observations; see `LatentModel.encode`."""
         mean = self._encoded(vector, self.read(x))
         return mean, torch.zeros_like(mean)
 
     def decode(self, vector: Tensor, z: Tensor) -> Tensor:
-        """Observations of codes; see `LatentModel.decode`."""
-        y = self._shown(self._decoded(vector, z))
+        """Observations of latents; see `Decoder.decode`."""
+        y = self._bounded(self._decoded(vector, z))
         return y.clamp(0, 1) if self.of_images else y
 
     def loss(
         self, vector: Tensor, x: Tensor, generator: torch.Generator, step: int
     ) -> tuple[Tensor, Metrics]:
-        """Squared error of what is decoded; see `LatentModel.loss`."""
+        """Squared reconstruction error; see `LatentModel.loss`."""
         clean = self.read(x)
-        seen = clean
+        noisy = clean
         if self.noise > 0:
-            seen = clean + self.noise * normal_like(clean, generator)
-        loss = self.errors(vector, self._encoded(vector, seen), clean).mean()
+            noisy = clean + self.noise * normal_like(clean, generator)
+        loss = self.errors(vector, self._encoded(vector, noisy), clean).mean()
         error = loss.detach() / math.prod(self.shape)
         return loss, {"reconstruction": loss.detach(), "error": error}
 
@@ -85,11 +85,11 @@ class Autoencoder(EncoderDecoder):
         return layer_norm(z, (self.dims,)).tanh() if self.squash else z
 
     def errors(self, vector: Tensor, z: Tensor, x: Tensor) -> Tensor:
-        """Squared error `(B,)` of what codes `(B, D)` are decoded to, for observations `x`."""
-        return squared_error(self._shown(self._decoded(vector, z)), self.read(x))
+        """Squared error `(B,)` of the reconstructions of observations `x` from latents `(B, D)`."""
+        return squared_error(self._bounded(self._decoded(vector, z)), self.read(x))
 
-    def _shown(self, y: Tensor) -> Tensor:
-        # Not for the affine one, which would not be PCA's equal with a sigmoid at its end.
+    def _bounded(self, y: Tensor) -> Tensor:
+        # Not for the affine one, which is to learn the subspace of PCA.
         return y.sigmoid() if self.of_images and not self.linear else y
 
 

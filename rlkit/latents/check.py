@@ -102,7 +102,7 @@ def check_latent(model: LatentModel, observations: Observations | None = None) -
             where it has none.
 
     Raises:
-        ValueError: If a law is broken; the message names it and says what differs.
+        ValueError: If a law is broken; the message names it and what differs.
     """
     case = Observations(model) if observations is None else observations
     run_laws(model, LAWS, case)

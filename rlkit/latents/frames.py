@@ -24,11 +24,11 @@ def require_frames(frames: Frames, shape: tuple[int, ...]) -> None:
         first = rows[:1] if first is None else first
         varied = varied or bool((rows != first).any())
         if varied and rows.dtype == torch.uint8:
-            return  # bytes are always numbers; floats are looked at to the end
+            return  # bytes are always finite; floats are checked to the end
     if not varied:
         raise ValueError(
             f"all {len(frames)} frames are the same, there is nothing to learn from them; let the "
-            f"environment act between them, and look at what its camera sees"
+            f"environment act between them, and check its images"
         )
 
 
@@ -41,7 +41,7 @@ def moments(frames: Frames) -> tuple[Tensor, Tensor]:
     for rows in chunks(frames, False):
         square += (rows.cpu().double() - mean).square().sum(0)
     deviation = (square / len(frames)).sqrt()
-    # What is left of a constant is rounding noise; dividing by that would blow it up.
+    # Not divided by the rounding noise that is left of a constant.
     varies = deviation > 1e-5 * mean.abs() + 1e-12
     scale = torch.where(varies, 1 / deviation.clamp(min=1e-12), 1.0)
     return mean.float(), scale.float()

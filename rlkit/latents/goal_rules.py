@@ -1,4 +1,4 @@
-"""Goal rules for goals that are latents: judged by what a rule read from images, or as latents."""
+"""Goal rules for latents: by a vector read from the image, or by the distance of latents."""
 
 from __future__ import annotations
 

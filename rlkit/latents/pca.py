@@ -28,7 +28,7 @@ class PCA(ParametricLatent):
 
     Attributes:
         dims: D, components that are kept, at most the numbers in an observation.
-        whiten: Whether codes are divided by their standard deviation over the frames, so that all
+        whiten: Whether latents are divided by their standard deviation over the frames, so that all
             components count alike in a distance.
         shape: Of one observation, images of any size or vectors; set by `with_shape`.
 
@@ -65,13 +65,13 @@ class PCA(ParametricLatent):
         views["scales"].fill_(1.0)
 
     def encode(self, vector: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes of observations; see `LatentModel.encode`."""
+        """Latents of observations; see `LatentModel.encode`."""
         p = self.views(vector)
         mean = ((self.read(x).flatten(1) - p["mean"]) @ p["components"].T) / p["scales"]
         return mean, torch.zeros_like(mean)
 
     def decode(self, vector: Tensor, z: Tensor) -> Tensor:
-        """Observations of codes; see `LatentModel.decode`."""
+        """Observations of latents; see `Decoder.decode`."""
         y = self._decoded(vector, z)
         return y.clamp(0, 1) if self.of_images else y
 
@@ -117,7 +117,7 @@ class PCA(ParametricLatent):
         largest = components.gather(1, components.abs().argmax(1, keepdim=True))
         p["mean"].copy_(mean)
         p["components"].copy_(components * largest.sign())
-        # Where nothing varies there is only rounding noise; it must not be blown up to unit scale.
+        # Bounded, because a direction without variance holds rounding noise alone.
         floor = (1e-4 * scales[0]).clamp(min=1e-12)
         p["scales"].copy_(scales.clamp(min=floor) if self.whiten else torch.ones(self.dims))
         return vector

@@ -1,4 +1,4 @@
-"""The variational autoencoder, with what is done to its two terms."""
+"""The variational autoencoder, with common variants of its two loss terms."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from rlkit.networks.fields import (
 )
 
 LEAST_SCALE = 1e-4
-LEAST_VARIANCE = 1e-5  # of a learned likelihood: about one step of a byte, where it would go to 0
+LEAST_VARIANCE = 1e-5  # of a learned likelihood, about one step of a byte: it could go to 0
 
 
 @dataclass(frozen=True)
 class VAE(EncoderDecoder):
-    """Codes as normal distributions, kept near a standard normal prior.
+    """Latents as normal distributions, regularised towards a standard normal prior.
 
     The loss is the negative evidence lower bound in nats, with its constants, where `beta` is 1 and
     nothing below changes it. With another `beta` it is the beta-VAE.
@@ -43,23 +43,22 @@ class VAE(EncoderDecoder):
     their gamma.
 
     Attributes:
-        dims: D, width of a code.
-        hidden: Widths of hidden layers, between convolutions and code for images.
+        dims: D, width of a latent.
+        hidden: Widths of hidden layers, between convolutions and latent for images.
         channels: Widths of the three convolutions, for images.
-        spatial: Whether an image is encoded by where its features are (Finn et al. 2016), which
-            makes codes of things that move nearly linear in their places.
+        spatial: Whether an image is encoded by the positions of its features (Finn et al. 2016),
+            which makes latents nearly linear in the positions of moving objects.
         beta: Weight of the divergence from the prior, >= 0.
         likelihood: `"gaussian"`, squared error; `"bernoulli"`, cross-entropy, for images.
-        variance: Of the Gaussian likelihood, > 0, shared by all numbers; the smaller, the more a
-            picture's detail counts against the prior. None learns it.
-        initial_scale: Standard deviation of every code before training, > 0. Codes begin nearly
-            alike; where they are as wide as the prior, 1, noise drowns what tells them apart, and a
-            network with many dimensions takes several times as long to find out.
+        variance: Of the Gaussian likelihood, > 0, shared by all numbers; the smaller, the more
+            weight the details of an image have against the prior. None learns it.
+        initial_scale: Standard deviation of every latent before training, > 0. Means differ little
+            at first; with deviations of the prior, 1, noise hides the differences, and a model with
+            many dimensions takes several times as long to train.
         annealing: Steps over which the weight of the divergence rises from 0 to `beta`.
-        free_bits: Divergence in nats that each dimension has for nothing, >= 0.
-        capacity: Divergence in nats that the code is to have in all, None for as little as
-            possible.
-        capacity_steps: Steps over which `capacity` is given, from 0.
+        free_bits: Divergence in nats per dimension that costs nothing, >= 0.
+        capacity: Target of the total divergence in nats; None minimises it.
+        capacity_steps: Steps over which the target rises from 0 to `capacity`.
         shape: Of one observation; set by `with_shape`.
 
     Raises:
@@ -93,7 +92,7 @@ class VAE(EncoderDecoder):
             require(self, "capacity", is_number(self.capacity, 0), "a number of nats >= 0 or None")
             if self.annealing or self.free_bits:
                 raise ValueError(
-                    f"VAE: capacity = {self.capacity} says how far codes are from the prior, and "
+                    f"VAE: capacity = {self.capacity} sets how far latents are from the prior, and "
                     f"so do annealing = {self.annealing} and free_bits = {self.free_bits}; set "
                     f"one of them"
                 )
@@ -135,14 +134,14 @@ class VAE(EncoderDecoder):
             views["tenth_log_variance"].fill_(math.log(0.1) / 10)
 
     def encode(self, vector: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of codes; see `LatentModel.encode`."""
+        """Mean and deviation of latents; see `LatentModel.encode`."""
         mean, raw = self._encoded(vector, self.read(x)).chunk(2, dim=1)
         # Softplus of this offset is the initial scale.
         offset = math.log(math.expm1(self.initial_scale))
         return mean, F.softplus(raw + offset) + LEAST_SCALE
 
     def decode(self, vector: Tensor, z: Tensor) -> Tensor:
-        """Mean of observations of codes; see `LatentModel.decode`."""
+        """Mean of observations of latents; see `Decoder.decode`."""
         y = self._decoded(vector, z)
         return y.sigmoid() if self.of_images else y
 
@@ -154,10 +153,10 @@ class VAE(EncoderDecoder):
         mean, scale = self.encode(vector, x)
         z = mean + scale * normal_like(mean, generator)
         y = self._decoded(vector, z)
-        shown = y.sigmoid() if self.of_images else y
-        error = squared_error(shown, x)
-        surprise = self._cross_entropy(y, x) if self.bernoulli else self._density(vector, error)
-        reconstruction, kl_per_dim = surprise.mean(), divergence(mean, scale).mean(0)
+        bounded = y.sigmoid() if self.of_images else y
+        error = squared_error(bounded, x)
+        nats = self._cross_entropy(y, x) if self.bernoulli else self._density(vector, error)
+        reconstruction, kl_per_dim = nats.mean(), divergence(mean, scale).mean(0)
         metrics = {
             "reconstruction": reconstruction.detach(),
             "kl": kl_per_dim.detach().sum(),
@@ -189,8 +188,8 @@ class VAE(EncoderDecoder):
     def _variance(self, vector: Tensor) -> Tensor:
         if self.variance is not None:
             return torch.tensor(float(self.variance), device=vector.device)
-        # A tenth, because Adam moves every parameter by about its learning rate: the logarithm
-        # itself would lag a thousand steps behind the networks.
+        # A tenth, because Adam changes every parameter by about its learning rate per step: the
+        # logarithm itself would change too slowly.
         return (10 * self.views(vector)["tenth_log_variance"]).exp() + LEAST_VARIANCE
 
 
@@ -200,5 +199,5 @@ def divergence(mean: Tensor, scale: Tensor) -> Tensor:
 
 
 def _risen(step: int, steps: int) -> float:
-    """A share that rises in a line from 0 to 1 over a number of steps; 1 where that is 0."""
+    """A share that rises linearly from 0 to 1 over a number of steps; 1 for 0 steps."""
     return min(1.0, step / steps) if steps else 1.0

@@ -19,11 +19,11 @@ FORMAT = 1
 
 
 def write_model(folder: Path, kind: str, state: dict[str, Any], views: dict[str, Tensor]) -> None:
-    """Writes a model's state with its parameters under their names, all of it or nothing.
+    """Writes a model's state, with its parameters under their names, atomically.
 
     Args:
         folder: A folder of its own.
-        kind: What the model is to people, "latent" say; names the file of facts.
+        kind: What messages call the model, such as "latent"; names the file of facts.
         state: Tensors and plain data; its `vector` is what `views` are parts of.
         views: The parameters by name.
 
@@ -35,7 +35,7 @@ def write_model(folder: Path, kind: str, state: dict[str, Any], views: dict[str,
     if others := others - {WEIGHTS, facts_file}:
         raise ValueError(
             f"{folder} holds other files ({min(others)}), a {kind} is saved to a folder of its "
-            f"own: {folder / kind} say"
+            f"own, such as {folder / kind}"
         )
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     facts = {name: value for name, value in state.items() if name not in tensors}

@@ -20,7 +20,7 @@ Loss = Callable[[Tensor], tuple[Tensor, Metrics]]
 
 # Below this layer width MKL's products are the faster ones, above it oneDNN's.
 ONEDNN_WIDTH = 128
-# A product of oneDNN takes some 12 us more to begin, which fewer multiplications do not win back.
+# A product of oneDNN has some 12 us more overhead, which pays off from so many multiplications.
 ONEDNN_PRODUCT = 2**20
 
 
@@ -91,7 +91,7 @@ class Optimiser:
         decay1, decay2 = state[f"{name}.decay1"] * beta1, state[f"{name}.decay2"] * beta2
         m = torch.lerp(state[f"{name}.m"], grad, 1 - beta1)
         v = torch.lerp(state[f"{name}.v"], grad * grad, 1 - beta2)
-        # In place where that is nobody else's: fresh memory costs as much as the arithmetic.
+        # In place on temporary tensors: fresh memory costs as much as the arithmetic.
         scale = (v / (1 - decay2)).sqrt_().add_(self.eps)
         step = (m / (1 - decay1)).div_(scale).mul_(learning_rate)
         vector = state[name]
@@ -139,8 +139,8 @@ class UpdateFunction:
     ) -> None:
         if compiled and not any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl")):
             raise ValueError(
-                "compile = True needs a C++ compiler, and there is none; install one (g++, say) or "
-                "set compile = False, which computes the same more slowly"
+                "compile = True needs a C++ compiler, and there is none; install one, such as g++, "
+                "or set compile = False, which computes the same more slowly"
             )
         self.compiled = compiled
         self._onednn = width >= ONEDNN_WIDTH
@@ -152,8 +152,8 @@ class UpdateFunction:
             return list(metrics), torch.stack(list(metrics.values()))
 
         if compiled:
-            # Graphs belong to a code object. One of its own keeps this function's from others',
-            # since nothing of what it reads beside its inputs is compared any more.
+            # Compiled graphs are cached per code object. Guards test the inputs alone, so this
+            # function needs a code object of its own.
             step.__code__ = step.__code__.replace()
             options: Any = {"cpp_wrapper": True, "guard_filter_fn": _of_inputs}
             step = torch.compile(step, fullgraph=True, dynamic=False, options=options)
@@ -167,9 +167,9 @@ class UpdateFunction:
 
 
 def _of_inputs(guards: Sequence[Any]) -> list[bool]:
-    """Which conditions to test before a graph is run again: what else it reads never changes.
+    """Which guards to test before a graph is run again: those of the inputs.
 
-    Hundreds of settings and functions are compared otherwise, which takes 5 % of an update.
+    Nothing else changes, and testing hundreds of settings and functions takes 5 % of an update.
     """
     return ["inputs" in guard.name for guard in guards]
 
@@ -254,7 +254,7 @@ def loop(
 
 @contextmanager
 def _denormals_flushed() -> Iterator[None]:
-    """Takes numbers below 1e-38 for 0: moments of idle units decay into them, and they are slow."""
+    """Flushes numbers below 1e-38 to 0: moments of idle units decay to them, and they are slow."""
     torch.set_flush_denormal(True)
     try:
         yield
@@ -264,11 +264,11 @@ def _denormals_flushed() -> Iterator[None]:
 
 @cache
 def _keep_freed_memory() -> None:
-    """Has the C library keep some 32 MB of what is freed, for the next step to use.
+    """Makes the C library keep some 32 MB of freed memory for the next step.
 
-    glibc hands blocks of 128 kB and more back to the system, as well as the end of its heap, and to
-    fetch them anew, page by page, took a third of a step. It raises both limits whenever a larger
-    block is freed (mallopt(3), M_MMAP_THRESHOLD), so one is; nothing is ever written to it.
+    glibc returns blocks of 128 kB and more, and the end of its heap, to the system; allocating them
+    again, page by page, took a third of a step. It raises both limits whenever a larger block is
+    freed (mallopt(3), M_MMAP_THRESHOLD), so this frees one that is never written to.
     """
     torch.empty(16 * 2**20, dtype=torch.uint8)
 

@@ -47,7 +47,7 @@ class Parametric(ABC):
         return sum(self._parts[0])
 
     def views(self, vector: Tensor) -> dict[str, Tensor]:
-        """The named parameters inside a flat vector `(size,)`; they share its memory."""
+        """The named parameters inside a flat vector `(size,)`; they are views of it."""
         lengths, named = self._parts
         parts = torch.split(vector, lengths)
         return {name: part.view(shape) for (name, shape), part in zip(named, parts, strict=True)}
@@ -94,7 +94,7 @@ class Mlp(Parametric):
         n, width = self.members, sum(self.inputs)
         shapes: dict[str, tuple[int, ...]] = {}
         for i, out in enumerate((*self.hidden, self.outputs)):
-            # The first layer of all members is one wide product: they see the same input.
+            # The first layer of all members is one wide product: they read the same input.
             shapes[f"{i}.weight"] = (width, n * out) if i == 0 else (n, width, out)
             shapes[f"{i}.bias"] = (n, 1, out)
             if self.layer_norm and i < len(self.hidden):

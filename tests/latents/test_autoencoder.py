@@ -107,9 +107,9 @@ def test_squashed_codes_are_of_one_scale_whatever_the_encoder_says():
     frames = torch.rand(64, 8, generator=generator())
     model = Autoencoder(dims=4, squash=True).with_shape((8,))
     vector = 50 * model.initial_parameters(generator())
-    codes, _ = model.encode(vector, frames)
-    assert codes.abs().max() < 1
-    before = codes.atanh()
+    latents, _ = model.encode(vector, frames)
+    assert latents.abs().max() < 1
+    before = latents.atanh()
     torch.testing.assert_close(before.mean(1), torch.zeros(64), atol=1e-3, rtol=0)
     torch.testing.assert_close(before.std(1, correction=0), torch.ones(64), atol=1e-2, rtol=0)
     with pytest.raises(ValueError, match="squash"):

@@ -16,9 +16,9 @@ def test_the_decoder_mirrors_the_encoder(side, channels):
     decoder = ImageDecoder(shape, (4, 6, 8), (10,), 5)
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(2, *shape, generator=generator)
-    code = encoder(encoder.initial_parameters(generator), x)
-    assert code.shape == (2, 5)
-    assert decoder(decoder.initial_parameters(generator), code).shape == x.shape
+    z = encoder(encoder.initial_parameters(generator), x)
+    assert z.shape == (2, 5)
+    assert decoder(decoder.initial_parameters(generator), z).shape == x.shape
     assert encoder.innermost == decoder.innermost == (encoder.innermost[0],) * 2 + (8,)
     assert 2 <= encoder.innermost[0] <= 7
 
@@ -55,11 +55,11 @@ def test_every_pixel_is_seen_and_shown_in_its_place(side):
 def test_fresh_networks_keep_the_scale_of_what_they_see(side):
     encoder = ImageEncoder((side, side, 3), (16, 32, 32), (), 64)
     generator = torch.Generator().manual_seed(0)
-    code = encoder(
+    z = encoder(
         encoder.initial_parameters(generator),
         torch.rand(8, side, side, 3, generator=generator),
     )
-    assert 0.05 < code.std() < 5
+    assert 0.05 < z.std() < 5
 
 
 @pytest.mark.parametrize(

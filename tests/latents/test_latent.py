@@ -44,13 +44,13 @@ def same(one, two):
 def test_codes_keep_any_leading_axes():
     latent = images()
     frames, _ = discs(300, seed=0)
-    codes = latent.encode(frames)
-    assert codes.shape == (300, 3)
-    assert codes.dtype == np.float32
-    np.testing.assert_allclose(latent.encode(frames[7]), codes[7], atol=1e-5)
+    latents = latent.encode(frames)
+    assert latents.shape == (300, 3)
+    assert latents.dtype == np.float32
+    np.testing.assert_allclose(latent.encode(frames[7]), latents[7], atol=1e-5)
     windows = latent.encode(frames.reshape(5, 60, 32, 32, 3))
     assert windows.shape == (5, 60, 3)
-    np.testing.assert_allclose(windows.reshape(300, 3), codes, atol=1e-5)
+    np.testing.assert_allclose(windows.reshape(300, 3), latents, atol=1e-5)
     assert latent.encode(frames[:0]).shape == (0, 3)
     mean, scale = latent.posterior(frames.reshape(5, 60, 32, 32, 3))
     np.testing.assert_array_equal(mean, windows)
@@ -61,13 +61,13 @@ def test_codes_keep_any_leading_axes():
 def test_tensors_give_tensors_and_arrays_arrays():
     latent = images()
     frames, _ = discs(4, seed=0)
-    codes = latent.encode(torch.from_numpy(frames))
-    assert isinstance(codes, torch.Tensor)
-    assert not codes.requires_grad
-    np.testing.assert_array_equal(codes.numpy(), latent.encode(frames))
-    pictures = latent.decode(codes.view(2, 2, 3))
+    latents = latent.encode(torch.from_numpy(frames))
+    assert isinstance(latents, torch.Tensor)
+    assert not latents.requires_grad
+    np.testing.assert_array_equal(latents.numpy(), latent.encode(frames))
+    pictures = latent.decode(latents.view(2, 2, 3))
     assert pictures.shape == (2, 2, 32, 32, 3)
-    np.testing.assert_array_equal(pictures.numpy(), latent.decode(codes.numpy().reshape(2, 2, 3)))
+    np.testing.assert_array_equal(pictures.numpy(), latent.decode(latents.numpy().reshape(2, 2, 3)))
 
 
 def test_vectors_are_standardised_and_shown_in_their_own_units():
@@ -76,11 +76,11 @@ def test_vectors_are_standardised_and_shown_in_their_own_units():
     fit(latent, frames)
     np.testing.assert_allclose(latent.shift.numpy(), frames.mean(0), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(1 / latent.scale.numpy(), frames.std(0), rtol=1e-3)
-    codes = latent.encode(frames)
-    np.testing.assert_allclose(np.cov(codes.T), np.eye(5), atol=0.02)
-    np.testing.assert_allclose(latent.decode(codes), frames, rtol=1e-4, atol=1e-3)
+    latents = latent.encode(frames)
+    np.testing.assert_allclose(np.cov(latents.T), np.eye(5), atol=0.02)
+    np.testing.assert_allclose(latent.decode(latents), frames, rtol=1e-4, atol=1e-3)
     wide = latent.encode(frames.astype(np.float64))
-    np.testing.assert_allclose(wide, codes, atol=1e-5)
+    np.testing.assert_allclose(wide, latents, atol=1e-5)
 
 
 def test_numbers_that_stand_still_do_no_harm():
@@ -271,7 +271,7 @@ def test_a_latent_of_another_environment_is_refused(tmp_path):
 
 def test_a_model_needs_a_shape():
     with pytest.raises(
-        ValueError, match=r"VAE does not know its observations: use model.with_shape"
+        ValueError, match=r"VAE has no shape of observations yet: use model.with_shape"
     ):
         FittedLatent(VAE(), generator())
 
@@ -310,7 +310,7 @@ def test_vectors_that_are_no_numbers_are_refused():
         latent.encode(frames[320:323])
     with pytest.raises(ValueError, match=r"observations have shape \(3, 4\), not \(..., 5\)"):
         latent.encode(frames[:3, :4])
-    with pytest.raises(ValueError, match=r"codes have shape \(3,\), not \(..., 2\)"):
+    with pytest.raises(ValueError, match=r"latents have shape \(3,\), not \(..., 2\)"):
         latent.decode(np.zeros(3, np.float32))
     with pytest.raises(ValueError, match="all 9 frames are the same"):
         latent.fit(np.ones((9, 5)), steps=1, generator=generator())

@@ -77,7 +77,7 @@ def test_a_model_of_ones_own_is_written_with_its_module():
         ({"name": "vae", "variance": 0}, "VAE: variance must be a number > 0, or None"),
         ({"name": "vae", "variance": 1.0, "likelihood": "bernoulli"}, "set variance = None"),
         ({"name": "vae", "capacity": -2}, "capacity must be a number of nats >= 0 or None, got -2"),
-        ({"name": "vae", "capacity": 5, "annealing": 9}, "capacity = 5 says .*annealing = 9"),
+        ({"name": "vae", "capacity": 5, "annealing": 9}, "capacity = 5 sets .*annealing = 9"),
         ({"name": "vae", "capacity_steps": 9}, "capacity_steps = 9 without a capacity"),
         ({"name": "autoencoder", "noise": -1}, "Autoencoder: noise must be a number >= 0, got -1"),
         ({"name": "autoencoder", "linear": 1}, "Autoencoder: linear must be true or false, got 1"),

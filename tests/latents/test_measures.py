@@ -18,9 +18,9 @@ def places(count=4000, seed=0):
     return np.random.default_rng(seed).uniform(-1, 1, (count, 2))
 
 
-def rotated(codes, degrees):
+def rotated(latents, degrees):
     angle = math.radians(degrees)
-    return codes @ np.array(
+    return latents @ np.array(
         [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
     )
 
@@ -29,18 +29,18 @@ def test_a_probe_reads_what_is_linear_and_no_more():
     truth = places(2000)
     rng = np.random.default_rng(1)
     mixed = rotated(truth, 30) * [100.0, 0.01] + [5.0, -3.0]
-    codes = np.column_stack([mixed, rng.normal(size=(2000, 3)), np.zeros(2000)])
+    latents = np.column_stack([mixed, rng.normal(size=(2000, 3)), np.zeros(2000)])
     wanted = np.column_stack([truth, truth[:, 0] ** 2, rng.normal(size=2000)])
-    scores = linear_probe(codes[:1000], wanted[:1000], codes[1000:], wanted[1000:])
+    scores = linear_probe(latents[:1000], wanted[:1000], latents[1000:], wanted[1000:])
     np.testing.assert_allclose(scores[:2], 1.0, atol=1e-6)
     np.testing.assert_allclose(scores[2:], 0.0, atol=0.03)
 
 
 def test_a_probe_is_judged_on_what_it_has_not_seen():
     rng = np.random.default_rng(0)
-    codes, truth = rng.normal(size=(60, 50)), rng.normal(size=(60, 1))
-    seen = linear_probe(codes, truth, codes, truth)
-    unseen = linear_probe(codes, truth, rng.normal(size=(60, 50)), rng.normal(size=(60, 1)))
+    latents, truth = rng.normal(size=(60, 50)), rng.normal(size=(60, 1))
+    seen = linear_probe(latents, truth, latents, truth)
+    unseen = linear_probe(latents, truth, rng.normal(size=(60, 50)), rng.normal(size=(60, 1)))
     assert seen > 0.7
     assert unseen < 0
 
@@ -48,20 +48,20 @@ def test_a_probe_is_judged_on_what_it_has_not_seen():
 def test_a_probe_reports_the_share_of_variance():
     truth = places(20_000)
     noise = np.random.default_rng(1).normal(size=truth.shape)
-    codes = truth + noise * truth.std(0)  # as much noise as signal
+    latents = truth + noise * truth.std(0)  # as much noise as signal
     half = slice(10_000), slice(10_000, None)
-    scores = linear_probe(codes[half[0]], truth[half[0]], codes[half[1]], truth[half[1]])
+    scores = linear_probe(latents[half[0]], truth[half[0]], latents[half[1]], truth[half[1]])
     np.testing.assert_allclose(scores, 0.5, atol=0.03)
 
 
 def test_a_truth_that_does_not_vary_is_refused():
-    codes = places(50)
+    latents = places(50)
     with pytest.raises(ValueError, match=r"true dimensions \[1\] do not vary"):
-        linear_probe(codes, codes, codes, codes * [1, 0])
+        linear_probe(latents, latents, latents, latents * [1, 0])
     with pytest.raises(ValueError, match="true dimension 1 does not vary"):
-        disentanglement(codes, codes * [1, 0])
-    with pytest.raises(ValueError, match=r"two dimensions or more, got codes \(50, 1\)"):
-        disentanglement(codes[:, :1], codes)
+        disentanglement(latents, latents * [1, 0])
+    with pytest.raises(ValueError, match=r"two dimensions or more, got latents \(50, 1\)"):
+        disentanglement(latents[:, :1], latents)
 
 
 def test_active_units_are_those_whose_mean_varies():

@@ -30,7 +30,7 @@ def test_pairs_apart_are_told_apart_in_the_middle():
     ("near", "far", "message"),
     [
         ([], [1.0], "got 0 near, 1 far"),
-        ([0.5, 0.5], [0.5], "all pairs of codes are 0.5 apart"),
+        ([0.5, 0.5], [0.5], "all pairs of latents are 0.5 apart"),
     ],
 )
 def test_pairs_that_tell_nothing_are_refused(near, far, message):

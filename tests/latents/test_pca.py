@@ -49,9 +49,9 @@ def test_images_too_wide_for_a_covariance_match_one_as_well():
 def test_whitened_codes_have_unit_scale_and_others_their_own():
     frames = correlated(2000, 8)
     model, vector = solved(frames, dims=4)
-    codes, scale = model.encode(vector, torch.from_numpy(frames))
-    torch.testing.assert_close(codes.T.cov(correction=0), torch.eye(4), atol=1e-3, rtol=0)
-    torch.testing.assert_close(codes.mean(0), torch.zeros(4), atol=1e-4, rtol=0)
+    latents, scale = model.encode(vector, torch.from_numpy(frames))
+    torch.testing.assert_close(latents.T.cov(correction=0), torch.eye(4), atol=1e-3, rtol=0)
+    torch.testing.assert_close(latents.mean(0), torch.zeros(4), atol=1e-4, rtol=0)
     assert not scale.any()
     model, vector = solved(frames, dims=4, whiten=False)
     plain, _ = model.encode(vector, torch.from_numpy(frames))
@@ -81,9 +81,9 @@ def test_directions_without_variance_stay_small():
     rng = np.random.default_rng(0)
     frames = np.outer(rng.normal(size=200), rng.normal(size=6)).astype(np.float32)
     model, vector = solved(frames, dims=4)
-    codes, _ = model.encode(vector, torch.from_numpy(frames))
-    assert codes[:, 0].std() == pytest.approx(1.0, rel=1e-2)
-    assert codes[:, 1:].abs().max() < 0.1
+    latents, _ = model.encode(vector, torch.from_numpy(frames))
+    assert latents[:, 0].std() == pytest.approx(1.0, rel=1e-2)
+    assert latents[:, 1:].abs().max() < 0.1
 
 
 def test_a_solution_is_the_same_every_time_and_from_a_memory_map(tmp_path):

@@ -208,9 +208,9 @@ def test_learning_sees_what_acting_sees(options):
     assert one["goal"].shape == other["goal"].shape == (6, 5, 3)
     torch.testing.assert_close(one["goal"], other["goal"].detach())
     picture = tensors["observation"][2, 3, 2:].reshape(1, 32, 32, 1)
-    code = MODEL.encode(learner.state["latent"], picture)[0][0]
+    z = MODEL.encode(learner.state["latent"], picture)[0][0]
     torch.testing.assert_close(
-        one["observation"][2, 3], torch.cat([tensors["observation"][2, 3, :2], code])
+        one["observation"][2, 3], torch.cat([tensors["observation"][2, 3, :2], z])
     )
 
 

@@ -1,4 +1,4 @@
-"""Memory: encoders of sequences, behind one contract."""
+"""Encoders of sequences, behind one contract."""
 
 from rlkit.networks.encoders.bidirectional import Bidirectional as Bidirectional
 from rlkit.networks.encoders.check import check_encoder as check_encoder

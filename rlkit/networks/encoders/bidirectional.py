@@ -1,4 +1,4 @@
-"""Memory of the past and the future, for learning from whole sequences; it cannot act."""
+"""A recurrent encoder that reads past and future, for whole sequences; it cannot act."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from rlkit.networks.mlp import part_of
 
 @dataclass(frozen=True)
 class Bidirectional(Encoder):
-    """Two GRUs, one forward and one backward in time; their features lie side by side.
+    """Two GRUs, one forward and one backward in time; their features are concatenated.
 
-    An episode's end blocks the backward one as its start blocks the forward one. The backward one
-    starts at the end of each window, so that windows joined know more than each alone: of the laws
-    of encoders, causality, stepping and chunking do not hold.
+    An episode's end resets the backward one as its start resets the forward one. The backward one
+    starts at the end of each window, so its features depend on the window's length: of the laws of
+    encoders, causality, stepping and chunking do not hold.
 
     Source: Schuster and Paliwal 1997, "Bidirectional recurrent neural networks", section II.
 
     Attributes:
-        hidden: Width of each direction's memory; the features are twice as wide.
+        hidden: Width of each direction's hidden state; the features are twice as wide.
         layers: Layers of each direction; the directions meet after the last.
         layer_norm: Whether the features of each direction are normalised.
         dropout: Share of the features between layers that is dropped in training.
@@ -67,12 +67,12 @@ class Bidirectional(Encoder):
             direction.fill(part_of(views, way), generator)
 
     def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
-        """Memory of the forward direction; the backward one has none between windows."""
+        """Hidden state of the forward direction; the backward one has none between windows."""
         return self._direction.initial(count, device)
 
     def _step(self, p: Views, x: Tensor, before: HiddenState, is_first: Tensor) -> NoReturn:
         raise TypeError(
-            "Bidirectional cannot act: it reads the future, which an agent does not have yet; it "
+            "Bidirectional cannot act: it reads the future, which an agent does not have; it "
             "is for learning from recorded sequences (scan). To act choose a causal encoder: gru, "
             "lstm, mingru, lru, conv or transformer"
         )

@@ -55,7 +55,7 @@ class Sequences:
         return torch.randn(*shape, generator=self.generator)
 
     def used(self) -> HiddenState:
-        """Memory after other sequences, so that there is something to carry on or to forget."""
+        """Hidden state after other sequences, which a reset has to clear."""
         never = torch.zeros_like(self.is_first)
         hidden_state = self.encoder.initial(len(self.x))
         return self.scan(self.normal(*self.x.shape), hidden_state, never)[1]
@@ -88,7 +88,7 @@ def check_encoder(encoder: SequenceEncoder, sequences: Sequences | None = None) 
         sequences: What to check it on; 3 rows of 12 steps by default.
 
     Raises:
-        ValueError: If a law is broken; the message names it and says what differs.
+        ValueError: If a law is broken; the message names it and what differs.
     """
     case = Sequences(encoder) if sequences is None else sequences
     laws = LAWS | LAWS_OF_ACTING if getattr(encoder, "causal", True) else LAWS
@@ -96,12 +96,12 @@ def check_encoder(encoder: SequenceEncoder, sequences: Sequences | None = None) 
 
 
 def complete_encoder(encoder: SequenceEncoder, inputs: int) -> SequenceEncoder:
-    """An encoder for inputs of a width, tried out on shapes alone.
+    """An encoder for inputs of a width, after a test of its shapes.
 
-    What a user's encoder promises and does not keep is said here, not in the middle of a training.
+    A user's encoder that breaks the contract is refused here, before the training.
 
     Raises:
-        ValueError: If it fails, or gives other shapes than it promises; the message says what.
+        ValueError: If it fails, or its outputs have wrong shapes; the message names them.
     """
     name = type(encoder).__name__
     try:
@@ -110,12 +110,12 @@ def complete_encoder(encoder: SequenceEncoder, inputs: int) -> SequenceEncoder:
     except Exception as error:  # whatever the user's class raises, it is the reason
         raise ValueError(
             f"encoder {name} breaks the contract: {type(error).__name__}: {error}. "
-            f"rlkit.networks.encoders.check_encoder finds out more"
+            f"rlkit.networks.encoders.check_encoder reports more"
         ) from error
     if wrong is not None:
         raise ValueError(
             f"encoder {name} breaks the contract: {wrong}. rlkit.networks.encoders.check_encoder "
-            f"finds out more"
+            f"reports more"
         )
     return case.encoder
 
@@ -129,15 +129,15 @@ def _has_the_shapes_it_promises(case: Sequences) -> str | None:
         return wrong
     if y.shape != (rows, steps, encoder.features):
         return f"features {tuple(y.shape)} are not {(rows, steps, encoder.features)}"
-    memories = [encoder.initial(rows), hidden_state]
+    states = [encoder.initial(rows), hidden_state]
     if getattr(encoder, "causal", True):
-        one, stepped = case.step(case.x[:, 0], memories[0], case.is_first[:, 0])
-        memories.append(stepped)
+        one, stepped = case.step(case.x[:, 0], states[0], case.is_first[:, 0])
+        states.append(stepped)
         if one.shape != (rows, encoder.features):
             return f"features of a step {tuple(one.shape)} are not {(rows, encoder.features)}"
-    before, *after = [[tuple(part.shape) for part in memory] for memory in memories]
+    before, *after = [[tuple(part.shape) for part in state] for state in states]
     if any(shapes != before for shapes in after) or any(shape[0] != rows for shape in before):
-        return f"memory has shapes {before} before and {after} after {rows} rows"
+        return f"the hidden state has shapes {before} before and {after} after {rows} rows"
     return None
 
 
@@ -185,7 +185,7 @@ def _gradients_are_those_of_the_features(case: Sequences) -> str | None:
             return "the features of scan have no gradient"
         gradients = torch.autograd.grad((y * weights).sum(), leaves, allow_unused=True)
     if any(part.requires_grad for part in after):
-        return "memory after a scan has a gradient: detach it"
+        return "the hidden state after a scan has a gradient: detach it"
 
     def slope(directions: list[Tensor]) -> float:
         """Derivative of the weighted sum, by central differences."""
@@ -204,10 +204,10 @@ def _gradients_are_those_of_the_features(case: Sequences) -> str | None:
         for _ in range(3):
             directions = [torch.zeros_like(leaf) for leaf in leaves]
             directions[place] = case.normal(*gradient.shape)
-            measured, said = slope(directions), float((gradient * directions[place]).sum())
+            measured, found = slope(directions), float((gradient * directions[place]).sum())
             # A random direction's derivative is about as large as the gradient's norm.
-            if not abs(measured - said) <= 0.03 * float(gradient.norm()) + 1e-2:
-                return f"for the {name} it is {said:.4g} where differences measure {measured:.4g}"
+            if not abs(measured - found) <= 0.03 * float(gradient.norm()) + 1e-2:
+                return f"for the {name} it is {found:.4g}, but differences give {measured:.4g}"
     return None
 
 
@@ -235,7 +235,7 @@ def _a_scan_is_repeated_steps(case: Sequences) -> str | None:
     if wrong := _differ(y, torch.stack(steps, 1), "features of a scan and of steps"):
         return wrong
     more, never = case.normal(*case.x.shape), torch.zeros_like(case.is_first)
-    ends = [case.scan(more, memory, never)[0] for memory in (after, hidden_state)]
+    ends = [case.scan(more, state, never)[0] for state in (after, hidden_state)]
     return _differ(ends[0], ends[1], "features that follow a scan and that follow steps")
 
 

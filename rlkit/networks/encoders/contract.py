@@ -1,8 +1,8 @@
-"""What memory is to an agent: a function from a sequence of inputs to a sequence of features.
+"""The contract of sequence encoders: functions from a sequence of inputs to one of features.
 
-Laws, checked for every encoder by `tests/encoders/test_laws.py`: a scan equals repeated steps; two
-chunks equal one whole; a reset inside a window equals a fresh start; what comes out at time t
-depends on nothing after t.
+Laws, checked for every encoder by `tests/networks/encoders/test_laws.py`: a scan equals repeated
+steps; two chunks equal one whole; a reset inside a window equals a fresh start; the features at
+time t depend on nothing after t.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from torch import Tensor
 from rlkit.plugins import PluginGroup
 
 HiddenState = tuple[Tensor, ...]
-"""Memory between steps: tensors with a leading batch axis. Empty for agents without memory."""
+"""State between steps: tensors with a leading batch axis; empty without an encoder."""
 
 
 @runtime_checkable
 class SequenceEncoder(Protocol):
     """A recurrent, convolutional or attending network as a pure function of one flat vector.
 
-    An encoder is configured without knowing what it will read; `with_inputs` completes it.
+    An encoder is configured without knowing the width of its inputs; `with_inputs` completes it.
     """
 
     @property
@@ -41,13 +41,13 @@ class SequenceEncoder(Protocol):
         """The same encoder for inputs of a width."""
 
     def views(self, vector: Tensor) -> dict[str, Tensor]:
-        """The named parameters inside a vector `(P,)`; they share its memory."""
+        """The named parameters inside a vector `(P,)`; they are views of it."""
 
     def initial_parameters(self, generator: torch.Generator) -> Tensor:
         """A fresh parameter vector `(P,)`."""
 
     def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
-        """Memory of `count` fresh episodes."""
+        """The hidden state at the start of `count` episodes."""
 
     def step(
         self, vector: Tensor, x: Tensor, hidden_state: HiddenState, is_first: Tensor
@@ -57,11 +57,12 @@ class SequenceEncoder(Protocol):
         Args:
             vector: Parameters `(P,)`.
             x: Inputs `(B, I)`.
-            hidden_state: Memory from the step before, never written to.
-            is_first: Where an episode begins, `(B,)`: memory is fresh there, before `x` is read.
+            hidden_state: After the step before; never written to.
+            is_first: Where an episode begins, `(B,)`: the hidden state is reset there before `x` is
+                read.
 
         Returns:
-            Features `(B, D)` and the memory after the step.
+            Features `(B, D)` and the hidden state after the step.
         """
 
     def scan(
@@ -77,12 +78,12 @@ class SequenceEncoder(Protocol):
         Args:
             vector: Parameters `(P,)`; gradients flow to it.
             x: Inputs `(B, T, I)`; gradients flow to it.
-            hidden_state: Memory before the window; no gradient flows to it.
+            hidden_state: Before the window; no gradient flows to it.
             is_first: Where an episode begins, `(B, T)`.
             generator: Source of dropout in training; None switches dropout off.
 
         Returns:
-            Features `(B, T, D)` and the memory after the window.
+            Features `(B, T, D)` and the hidden state after the window.
         """
 
 

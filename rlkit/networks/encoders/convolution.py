@@ -1,4 +1,4 @@
-"""Memory of a fixed length: causal dilated convolutions."""
+"""An encoder with a fixed receptive field: causal dilated convolutions."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from rlkit.networks.fields import require_whole
 class CausalConv(Encoder):
     """Gated residual blocks of causal convolutions, with the dilation doubling from block to block.
 
-    A block adds `(tanh(f) * sigmoid(g)) W`, where f and g are convolutions of what it reads. What
-    lies before an episode's first step is zero to every block, inside a window as at its start.
+    A block adds `(tanh(f) * sigmoid(g)) W`, where f and g are convolutions of its input. Before an
+    episode's first step every block reads zeros, inside a window as at its start.
 
     Source: van den Oord et al. 2016, "WaveNet: a generative model for raw audio", sections 2.1
     (dilation), 2.3 (gates) and 2.4 (residual blocks). Stepping with the past inputs of each block
@@ -45,7 +45,7 @@ class CausalConv(Encoder):
         kernel: Taps of each convolution, 2 or more.
         layers: Number of blocks, with dilations 1, 2, 4 and so on.
         layer_norm: Whether the output is normalised.
-        dropout: Share of a block's addition that is missing in training.
+        dropout: Share of a block's addition that is dropped in training.
         inputs: I, width of one input.
     """
 
@@ -73,7 +73,7 @@ class CausalConv(Encoder):
         shapes = residual_shapes(self.inputs, d)
         for i in range(self.layers):
             shapes |= {
-                # The taps lie below each other, the oldest first.
+                # The taps are stacked, the oldest first.
                 f"{i}.filter_and_gate.weight": (self.kernel * d, 2 * d),
                 f"{i}.filter_and_gate.bias": (2 * d,),
                 f"{i}.residual.weight": (d, d),
@@ -88,7 +88,7 @@ class CausalConv(Encoder):
         fill_layers(views, generator)
 
     def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
-        """What each block read in the steps that it reaches back to, `(count, reach, D)`: zeros."""
+        """The past inputs of each block that it reads, `(count, reach, D)`: zeros."""
         return tuple(
             torch.zeros(count, self._reach(i), self.hidden, device=device)
             for i in range(self.layers)
@@ -126,7 +126,7 @@ class CausalConv(Encoder):
         return self._output(p, x), tuple(after)
 
     def _reach(self, layer: int) -> int:
-        """How many steps back the oldest tap of a layer lies."""
+        """How many steps the oldest tap of a layer lies back."""
         return int((self.kernel - 1) * 2**layer)
 
     def _block(self, p: Views, i: int, taps: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Recurrent networks as memory: simple, GRU and LSTM."""
+"""Recurrent encoders: simple, GRU and LSTM."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Recurrent(Encoder):
 
     Recurrent weights start orthogonal, gate by gate, and biases at zero (Ni et al. 2022 find
     PyTorch's uniform start unsuitable for reinforcement learning); input weights are uniform
-    within one over the root of the fan-in, so that few inputs are not drowned by the state.
+    within one over the root of the fan-in, so that a few inputs have a weight beside the state.
 
     Attributes:
         hidden: Width of the state and of the features, >= 1.
@@ -88,7 +88,7 @@ class Recurrent(Encoder):
                 view.fill_(1.0 if name == "norm.scale" else 0.0)
 
     def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
-        """Memory of `count` fresh episodes: the states `(B, H)` of each layer in turn, zero."""
+        """Hidden state of `count` fresh episodes: states `(B, H)` of each layer in turn, zero."""
         number = self.layers * self.states
         return tuple(torch.zeros(count, self.hidden, device=device) for _ in range(number))
 
@@ -160,9 +160,9 @@ class Gated(Recurrent):
     their logarithm.
 
     Attributes:
-        time_scale: Longest memory at the start, in steps, > 2: the gates' biases spread memories
-            from 2 steps up to it. None leaves the biases to the cell; memory then fades within a
-            few steps until training has opened the gates.
+        time_scale: Longest time scale before training, in steps, > 2: the gates' biases spread the
+            units' time scales from 2 steps up to it. None leaves the biases to the cell; states
+            then decay within a few steps until training has opened the gates.
     """
 
     time_scale: float | None = None
@@ -173,7 +173,7 @@ class Gated(Recurrent):
             require_time_scale(self, self.time_scale)
 
     def fill(self, views: Views, generator: torch.Generator) -> None:
-        """Fresh values, with gates as open as `time_scale` says."""
+        """Fresh values, with gates opened according to `time_scale`."""
         super().fill(views, generator)
         for i in range(self.layers):
             first, keep, *_ = torch.split(views[f"{i}.bias"], self.hidden)
@@ -182,7 +182,7 @@ class Gated(Recurrent):
             self._fill_gates(first, keep)
 
     def _fill_gates(self, first: Tensor, keep: Tensor) -> None:
-        """Biases `(H,)` of the first gate and of the one that keeps, where the cell asks for it."""
+        """Sets biases `(H,)` of the first gate and of the one that keeps, where a cell needs it."""
 
 
 @dataclass(frozen=True)
@@ -214,11 +214,11 @@ class GRU(Gated):
 
 @dataclass(frozen=True)
 class LSTM(Gated):
-    """Long short-term memory, torch.nn.LSTM's variant; the carry is h and c of each layer.
+    """Long short-term memory, torch.nn.LSTM's variant; the hidden state is h and c of each layer.
 
     Without a `time_scale` the forget gate's bias starts at one instead of zero, so that a fresh
-    network remembers (Jozefowicz et al. 2015, section 2.1). With one, what a gate keeps long it
-    takes in slowly: the input gate's bias is the forget gate's, negative.
+    network keeps its state (Jozefowicz et al. 2015, section 2.1). With one, units that keep their
+    state longer read inputs more slowly: the input gate's bias is minus the forget gate's.
 
     Source: Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000.
     """

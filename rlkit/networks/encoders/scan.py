@@ -75,25 +75,25 @@ class LinearRecurrent(Encoder):
 
 @dataclass(frozen=True)
 class MinGRU(LinearRecurrent):
-    """A GRU whose gate and candidate read the input only, so that its memory is linear.
+    """A GRU whose gate and candidate read the input only, so that its recurrence is linear.
 
     `h = (1 - z) * h + z * tanh(c)` with `z = sigmoid(x W_z + b_z)` and `c = x W_c + b_c`. Layers
-    after the first read the features of the one before and add to them: what one layer remembers
-    decides what the next one lets in.
+    after the first read the features of the one before and add to them: the state of one layer
+    controls the gates of the next.
 
     Source: Feng et al. 2024, "Were RNNs all we needed?", section 3.1.
 
-    Deviations: the candidate passes tanh, which bounds the memory (the paper has it linear, or
+    Deviations: the candidate passes tanh, which bounds the state (the paper has it linear, or
     positive for its scan in logarithms, which this one does without); gates start with the time
     scales of Tallec and Ollivier 2018, "Can recurrent neural networks warp time?", section 2,
     spread evenly over their logarithm.
 
     Attributes:
-        hidden: D, width of memory and features.
+        hidden: D, width of hidden state and features.
         layers: Number of layers.
-        layer_norm: Whether each layer's memory is normalised before it is read.
-        dropout: Share of a layer's features that the next layer misses in training.
-        time_scale: Longest memory at the start, in steps.
+        layer_norm: Whether each layer's state is normalised before it is read.
+        dropout: Share of a layer's features that is dropped for the next layer in training.
+        time_scale: Longest time scale before training, in steps.
         inputs: I, width of one input.
     """
 
@@ -122,14 +122,14 @@ class MinGRU(LinearRecurrent):
         return shapes
 
     def fill(self, views: Views, generator: torch.Generator) -> None:
-        """Fresh values; a gate of 1 / (1 + s) remembers for 1 + s steps."""
+        """Fresh values; a gate of 1 / (1 + s) has a time scale of 1 + s steps."""
         fill_layers(views, generator)
         for i in range(self.layers):
             gate = views[f"{i}.gate_and_candidate.bias"][: self.hidden]
             gate.uniform_(-math.log(self.time_scale - 1), 0.0, generator=generator)
 
     def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
-        """The memory of each layer, `(count, D)`, at zero."""
+        """The state of each layer, `(count, D)`, at zero."""
         return tuple(torch.zeros(count, self.hidden, device=device) for _ in range(self.layers))
 
     def _layers(
@@ -160,22 +160,22 @@ class LRU(LinearRecurrent):
 
     `h = lambda * h + gamma * B u` with `lambda = exp(-exp(nu) + i exp(theta))`, read out as
     `Re(C h) + d * u`. The modulus of lambda stays below 1 whatever the parameters are, so that no
-    memory can explode.
+    state can explode.
 
     Source: Orvieto et al. 2023, "Resurrecting recurrent neural networks for long sequences":
     figure 1 (blocks), lemma 3.2 (ring), section 3.3 (exponential form), equation 7 (gamma).
 
     Deviations: none in the unit; blocks normalise each step by itself (layer norm, not batch norm,
-    which would mix rows and see the future).
+    which would mix rows and read the future).
 
     Attributes:
-        hidden: D, width of the features, and number of complex memories per layer.
+        hidden: D, width of the features, and number of complex states per layer.
         layers: Number of blocks.
-        slowest: Largest modulus of lambda at the start, in (0, 1): memory lasts about
+        slowest: Largest modulus of lambda at the start, in (0, 1), for a time scale of about
             `1 / (1 - slowest)` steps.
         fastest: Smallest modulus of lambda at the start, in [0, slowest).
         phase: Largest angle of lambda at the start, in radians per step.
-        dropout: Share of a block's output that is missing in training.
+        dropout: Share of a block's output that is dropped in training.
         inputs: I, width of one input.
     """
 
@@ -235,7 +235,7 @@ class LRU(LinearRecurrent):
             views[f"{i}.skip"].normal_(generator=generator)
 
     def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
-        """Real and imaginary memory of each layer in turn, `(count, D)`, at zero."""
+        """Real and imaginary state of each layer in turn, `(count, D)`, at zero."""
         return tuple(torch.zeros(count, self.hidden, device=device) for _ in range(2 * self.layers))
 
     def _stored(self, states: list[Tensor]) -> HiddenState:

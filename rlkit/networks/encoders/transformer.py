@@ -1,4 +1,4 @@
-"""Memory by attention: a causal Transformer with a sliding window and a cache for stepping."""
+"""A causal Transformer encoder with a sliding window and a cache for stepping."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ from rlkit.networks.fields import require_whole
 class CausalTransformer(Encoder):
     """Each layer attends to the last `context` steps of the same episode, this one included.
 
-    Attention knows distances only (a penalty per step, other for each head), so that cached keys
-    keep their meaning however long an episode lasts. The carry holds, per layer, keys and values of
-    the last `context - 1` steps, the newest at the end, and for every row how many of them are
-    valid: rows may be at different points of their episodes.
+    Attention depends on distances only (a penalty per step, different for each head), so that
+    cached keys stay valid however long an episode lasts. The hidden state holds, per layer, keys
+    and values of the last `context - 1` steps, the newest at the end, and for every row how many of
+    them are valid: rows may be at different points of their episodes.
 
     Source: Vaswani et al. 2017, "Attention is all you need", section 3.2; Xiong et al. 2020, "On
     layer normalization in the Transformer architecture", figure 1b (norm first); Press et al. 2022,
     "Train short, test long", section 3 (ALiBi: the penalties and their slopes).
 
-    Deviations: keys have no bias, which softmax cannot see; layers that add to the residual path
-    start smaller, by the root of their number (Radford et al. 2019, section 2.3).
+    Deviations: keys have no bias, which has no effect on a softmax; layers that add to the residual
+    path start smaller, by the root of their number (Radford et al. 2019, section 2.3).
 
     Attributes:
         hidden: D, width of the features, a multiple of `heads`.
         heads: Attention heads per layer.
         layers: Number of layers.
-        context: Steps that a layer sees, this one included.
-        dropout: Share of a layer's additions that is missing in training.
+        context: Steps that a layer attends to, this one included.
+        dropout: Share of a layer's additions that is dropped in training.
         inputs: I, width of one input.
     """
 
@@ -116,7 +116,7 @@ class CausalTransformer(Encoder):
     def _scan(
         self, p: Views, x: Tensor, before: HiddenState, is_first: Tensor, generator: Randomness
     ) -> tuple[Tensor, HiddenState]:
-        # Piece by piece: one mask over a long window would mostly hold what no step may see.
+        # In pieces: most of one mask over a long window would be masked out.
         length = max(self.context, 32)
         pieces = []
         for part, first in zip(
@@ -130,7 +130,7 @@ class CausalTransformer(Encoder):
         self, p: Views, x: Tensor, before: HiddenState, is_first: Tensor, generator: Randomness
     ) -> tuple[Tensor, HiddenState]:
         *caches, valid = before
-        # No row sees more of the cache than this: a fresh start need not attend to an empty one.
+        # The most valid entries of any row: the empty part of the cache is left out.
         known = int(valid.masked_fill(is_first[:, 0], 0).max())
         age = steps_since_reset(is_first)
         age = torch.minimum(age, torch.arange(x.shape[1], device=x.device) + valid.unsqueeze(1))
@@ -141,15 +141,15 @@ class CausalTransformer(Encoder):
         x = linear(p, "input", x)
         after = []
         for i, cache in enumerate(caches):
-            seen, entries = self._attend(p, i, x, cache, bias)
+            attended, entries = self._attend(p, i, x, cache, bias)
             after.append(entries[:, x.shape[1] :] * keep)
-            x = x + dropout(seen, self.dropout, generator)
+            x = x + dropout(attended, self.dropout, generator)
             wide = F.gelu(linear(p, f"{i}.widen", layer_norm(p, f"{i}.mlp_norm", x)))
             x = x + dropout(linear(p, f"{i}.narrow", wide), self.dropout, generator)
         return layer_norm(p, "norm", x), (*after, valid)
 
     def _bias(self, age: Tensor, known: int) -> Tensor:
-        """What each head adds to its scores, `(B, T) -> (B * heads, T, known + T)`.
+        """The bias of each head's scores, `(B, T) -> (B * heads, T, known + T)`.
 
         Args:
             age: Number of earlier steps of the same episode, as far as they are known.
@@ -167,7 +167,7 @@ class CausalTransformer(Encoder):
     def _attend(
         self, p: Views, i: int, x: Tensor, cache: Tensor, bias: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """What the attention of a layer adds, and the keys and values that it saw."""
+        """The output of a layer's attention, and its keys and values."""
         x = layer_norm(p, f"{i}.attention_norm", x) @ p[f"{i}.query_key_value.weight"]
         query, new = torch.split(x, [self.hidden, 2 * self.hidden], dim=-1)
         entries = torch.cat([cache, new], dim=1)
@@ -179,6 +179,6 @@ class CausalTransformer(Encoder):
         # is allowed to multiply (`rlkit.networks.gradient.fast_float32`).
         scale = 1 / math.sqrt(query.shape[-1])
         scores = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=scale)
-        seen = scores.softmax(dim=-1) @ value
-        seen = seen.view(len(x), self.heads, x.shape[1], -1).transpose(1, 2).flatten(2)
-        return linear(p, f"{i}.attended", seen), entries
+        y = scores.softmax(dim=-1) @ value
+        y = y.view(len(x), self.heads, x.shape[1], -1).transpose(1, 2).flatten(2)
+        return linear(p, f"{i}.attended", y), entries
