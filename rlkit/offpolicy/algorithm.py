@@ -223,7 +223,7 @@ class Algorithm(OffPolicyAlgorithm):
 
     def random_fraction(self) -> float:
         """Share of training actions drawn at random."""
-        return float(self.config.random_fraction)
+        return float(getattr(self.config, "random_fraction", 0.0))
 
     def iterate(
         self,
