@@ -3,6 +3,8 @@
 from rlkit.replay.batch import Batch as Batch
 from rlkit.replay.columns import NonFiniteError as NonFiniteError
 from rlkit.replay.columns import check_finite as check_finite
+from rlkit.replay.episodes import StoredEpisodes as StoredEpisodes
+from rlkit.replay.episodes import read_episodes as read_episodes
 from rlkit.replay.footprint import available_bytes as available_bytes
 from rlkit.replay.footprint import estimate_footprint as estimate_footprint
 from rlkit.replay.latent_cache import LatentColumn as LatentColumn

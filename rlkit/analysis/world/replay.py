@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rlkit.analysis.latent.training import agents_latent
-from rlkit.analysis.world.columns import ACHIEVED, OBSERVATION, Columns
+from rlkit.analysis.world.columns import OBSERVATION, Columns
 from rlkit.experiment.run_folder import RunFolder
 from rlkit.goals import is_goal_space, vectorise
 from rlkit.io.checkpoint import load_latest
 from rlkit.latents import FittedLatent
+from rlkit.replay import read_episodes
 from rlkit.vec.vec_env import MakeEnv
 from rlkit.world import Episodes, Layout
 
@@ -54,49 +53,27 @@ def replay_episodes(
         latent = agents_latent(run)
     columns = Columns.of(recipe.env, space, latent)
     outcomes = () if is_goal_space(space) else ("reward", "terminated")
-    found = list(_episodes(state, columns, action_space))
-    if not found:
+    found = read_episodes(state)
+    if len(found) == 0:
         raise ValueError(f"the replay of {run} holds no step yet; let it train on")
     layout = columns.layout(action_space, outcomes)
-    return Episodes.of(found), layout, columns.names, latent
+    is_dict = isinstance(space, spaces.Dict)
+    episodes = [
+        {
+            "observation": columns(
+                episode.observation if is_dict else episode.observation[OBSERVATION]
+            ),
+            "action": _in_own_units(episode.action, action_space),
+            "reward": episode.reward,
+            "terminated": episode.terminated,
+        }
+        for episode in found
+    ]
+    return Episodes.of(episodes), layout, columns.names, latent
 
 
-def _episodes(
-    state: dict[str, Any], columns: Columns, action_space: spaces.Space[Any]
-) -> Iterator[dict[str, Array]]:
-    """The episodes in a saved ring of slots; see `rlkit.replay.storage`."""
-    kept: dict[str, Array] = state["columns"]
-    envs, used = kept["has_action"].shape
-    for env in range(envs):
-        cursor = int(state["cursor"][env])
-        oldest = max(cursor + 1 - used, int(np.asarray(state["oldest"])[env]), 0)
-        slots = np.arange(oldest, cursor + 1) % used
-        ends = np.flatnonzero(~kept["has_action"][env, slots])
-        for start, end in zip([0, *(ends[:-1] + 1)], ends, strict=True):
-            if end == start:
-                continue  # nothing was done there: an episode that is about to begin
-            rows = slots[start:end]
-            seen = np.append(rows, slots[end])
-            yield {
-                "observation": _observed(kept, env, seen, columns),
-                "action": _done(kept["action"][env, rows], action_space),
-                "reward": kept["reward"][env, rows],
-                "terminated": kept["terminated"][env, rows],
-            }
-
-
-def _observed(kept: dict[str, Array], env: int, rows: Array, columns: Columns) -> Array:
-    found = {}
-    for key in columns.flat.slices:
-        name = f"observation.{key}"
-        # Where an observation and its goal are one picture, it is stored under the goal's name.
-        found[key] = kept[name if name in kept else f"observation.{ACHIEVED}"][env, rows]
-    plain = not isinstance(columns.space, spaces.Dict)
-    return columns(found[OBSERVATION] if plain else found)
-
-
-def _done(stored: Array, space: spaces.Space[Any]) -> Array:
-    """Actions as columns in the environment's own units; a replay has boxes scaled to [-1, 1]."""
+def _in_own_units(stored: Array, space: spaces.Space[Any]) -> Array:
+    """Stored actions as columns in the environment's own units."""
     if isinstance(space, spaces.Box):
         low, high = space.low, space.high
         stored = low + 0.5 * (stored.reshape(-1, *space.shape) + 1) * (high - low)
