@@ -284,11 +284,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
-    parser.add_argument("--hidden", type=int, default=64, help="width of every encoder")
+    sizes = {
+        "hidden": (64, "width of every encoder"),
+        "batch": (32, "windows"),
+        "window": (64, "steps of a window in `update`"),
+        "rounds": (5, "measurements of each candidate"),
+    }
+    for name, (default, meaning) in sizes.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=meaning)
     parser.add_argument("--layers", type=int, nargs="+", default=[64, 64], help="of every head")
-    parser.add_argument("--batch", type=int, default=32, help="windows")
-    parser.add_argument("--window", type=int, default=64, help="steps of a window in `update`")
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="per candidate and round")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--one", choices=("ours", "recurrent_ppo"), help=argparse.SUPPRESS)
