@@ -95,13 +95,7 @@ class FittedBaseline:
 
     def forecast(self, windows: ForecastWindows, samples: int, seed: int) -> Array:
         """Samples `(S, B, H, F)`; see `Fitted`."""
-        return self.baseline.forecast(
-            windows.context_observation,
-            windows.context_action,
-            windows.future_action,
-            samples,
-            np.random.default_rng(seed),
-        )
+        return self.baseline.forecast(windows, samples, np.random.default_rng(seed))
 
 
 def make_candidates(

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
+from numpy.random import Generator
 
-from rlkit.world.data.windows import Episodes, require_finite
-from rlkit.world.forecasters.baselines import Array, Floats, check_window
+from rlkit.world.data.windows import Episodes, ForecastWindows, require_finite
+from rlkit.world.forecasters.baselines import Floats, check_windows
 
 APART = 20  # missing values between two episodes, beyond the model's own lags
 
@@ -105,31 +106,19 @@ class ARIMA:
             )
         return self
 
-    def forecast(
-        self,
-        context_observations: Array,
-        context_actions: Array,
-        future_actions: Array,
-        samples: int,
-        rng: np.random.Generator,
-    ) -> Floats:
-        """Samples `(S, B, H, F)`, as in `Forecaster`.
-
-        Raises:
-            ValueError: If it is not fitted, or the window does not fit.
-        """
+    def forecast(self, windows: ForecastWindows, samples: int, rng: Generator) -> Floats:
+        """See `Forecaster.forecast`."""
         if not self._parameters:
             raise ValueError("fit the baseline before it forecasts")
-        widths = (len(self._parameters), future_actions.shape[-1])
-        check_window(context_observations, context_actions, future_actions, self.context, widths)
-        seen = (np.asarray(context_observations, np.float64) - self._mean) / self._unit
-        steps = future_actions.shape[1]
-        drawn = np.empty((samples, len(seen), steps, len(self._parameters)))
+        check_windows(windows, self.context, len(self._parameters))
+        past = (np.asarray(windows.context_observation, np.float64) - self._mean) / self._unit
+        steps = windows.future_action.shape[1]
+        drawn = np.empty((samples, len(past), steps, len(self._parameters)))
         for f, parameters in enumerate(self._parameters):
             if parameters is None:
-                drawn[..., f] = seen[:, -1:, f]
+                drawn[..., f] = past[:, -1:, f]
             else:
-                drawn[..., f] = self._sample(seen[:, :, f], parameters, steps, samples, rng)
+                drawn[..., f] = self._sample(past[:, :, f], parameters, steps, samples, rng)
         drawn *= self._unit
         drawn += self._mean
         return drawn
@@ -162,7 +151,7 @@ class ARIMA:
         return parameters, bool(found.mle_retvals["converged"])
 
     def _sample(
-        self, seen: Floats, parameters: Floats, steps: int, samples: int, rng: np.random.Generator
+        self, seen: Floats, parameters: Floats, steps: int, samples: int, rng: Generator
     ) -> Floats:
         """Samples `(S, B, H)` of one dimension after `(B, C + 1)`."""
         model = _sarimax(seen[0], self.order, (*self.seasonal, self.period))

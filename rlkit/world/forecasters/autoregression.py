@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
-from rlkit.world.data.windows import Episodes, require_finite
-from rlkit.world.forecasters.baselines import Array, Floats, check_window
+from rlkit.world.data.windows import Episodes, ForecastWindows, require_finite
+from rlkit.world.forecasters.baselines import Floats, check_windows
 
 Rows = NDArray[np.int64]
 ORDERS = (1, 2, 3, 5, 8)
@@ -91,27 +92,15 @@ class Autoregression:
         self._dynamics = records.solve(everything, self.chosen, self.coupled)
         return self
 
-    def forecast(
-        self,
-        context_observations: Array,
-        context_actions: Array,
-        future_actions: Array,
-        samples: int,
-        rng: np.random.Generator,
-    ) -> Floats:
-        """Samples `(S, B, H, F)`, as in `Forecaster`; may overflow where dynamics are unstable.
-
-        Raises:
-            ValueError: If it is not fitted, or the window does not fit.
-        """
+    def forecast(self, windows: ForecastWindows, samples: int, rng: Generator) -> Floats:
+        """See `Forecaster.forecast`; samples of unstable dynamics may overflow."""
         if self._dynamics is None:
             raise ValueError("fit the baseline before it forecasts")
-        check_window(
-            context_observations, context_actions, future_actions, self.context, self._widths
-        )
-        seen = np.asarray(context_observations, np.float64)
-        done = np.concatenate([context_actions, future_actions], 1).astype(np.float64)
-        expected = self._dynamics.expected(seen, done, future_actions.shape[1])
+        check_windows(windows, self.context, *self._widths)
+        past = np.asarray(windows.context_observation, np.float64)
+        actions = np.concatenate([windows.context_action, windows.future_action], 1)
+        steps = windows.future_action.shape[1]
+        expected = self._dynamics.expected(past, actions.astype(np.float64), steps)
         drawn = np.empty((samples, *expected.shape))
         block = max(1, CHUNK // len(expected))
         for start in range(0, samples, block):

@@ -1,7 +1,7 @@
-"""Forecasts that a world model must beat to be worth its training: no change, and a straight line.
+"""Baseline forecasts for world models: persistence and linear trend.
 
-All baselines share the surface of `Forecaster`: told at construction what to try, at `fit` what
-the widths are. They work in raw units. Autoregression is in `autoregression`, ARIMA in `arima`.
+All baselines implement `Forecaster` and work in raw units. Autoregression is in `autoregression`,
+ARIMA in `arima`.
 """
 
 from __future__ import annotations
@@ -10,58 +10,53 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
-from rlkit.world.data.windows import Episodes
+from rlkit.world.data.windows import Episodes, ForecastWindows
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
 
 class Forecaster(Protocol):
-    """A forecast with samples, made of what was seen and of what will be done."""
+    """A probabilistic forecast, by samples, of observations given context and future actions."""
 
     @property
     def context(self) -> int:
-        """Steps C that it must have seen before the present observation."""
+        """C, steps of context that it needs before the present observation."""
 
     def fit(self, data: Episodes) -> Self:
-        """Learns from episodes; returns itself."""
+        """Fits itself to episodes; returns itself."""
 
-    def forecast(
-        self,
-        context_observations: Array,
-        context_actions: Array,
-        future_actions: Array,
-        samples: int,
-        rng: np.random.Generator,
-    ) -> Floats:
-        """Samples `(S, B, H, F)` of what follows the context.
+    def forecast(self, windows: ForecastWindows, samples: int, rng: Generator) -> Floats:
+        """Samples `(S, B, H, F)` of what follows the context, in raw units.
 
         Args:
-            context_observations: `(B, C + 1, F)`, the last one is the present.
-            context_actions: `(B, C, A)`.
-            future_actions: `(B, H, A)`, from the present on.
+            windows: Context and future actions; future observations are not read.
             samples: S.
-            rng: The only source of chance.
+            rng: The only source of randomness.
+
+        Raises:
+            ValueError: If it is not fitted, or the windows do not fit.
         """
 
 
 @dataclass
 class Extrapolation:
-    """The line through the last few observations goes on from the present one.
+    """Extrapolates the least-squares line through the last observations from the present one.
 
-    Its slope is that of least squares; through one observation it is flat.
+    Through one observation the line is flat.
 
-    Samples are the line and the errors that it had in training: each takes the whole course of
-    errors after one training observation, for all steps and dimensions, so that errors stay as
-    large, and as dependent on each other, as they were. The mean error is taken off, so that the
-    forecast's centre is the line. That makes scores of samples fair to a rule without chance.
+    Samples add training errors to the line: each takes all errors after one training observation,
+    over all steps and dimensions, which keeps their size and their dependence. The mean error is
+    subtracted, so that the forecast is centred on the line. Scores of samples are then fair to a
+    deterministic rule.
 
     Attributes:
-        points: Observations that the line goes through.
-        horizon: The most steps ahead; a training episode must hold as many.
-        courses: At most so many courses of errors are kept, evenly over the training data.
+        points: Observations to which the line is fitted.
+        horizon: Largest number of steps ahead; some training episode must be as long.
+        courses: Largest number of error sequences to keep, spaced evenly over the training data.
     """
 
     points: int = 1
@@ -76,14 +71,14 @@ class Extrapolation:
 
     @property
     def context(self) -> int:
-        """All points of the line but the present one."""
+        """All points of the line except the present one."""
         return self.points - 1
 
     def fit(self, data: Episodes) -> Self:
-        """Collects the errors of training.
+        """Collects the training errors.
 
         Raises:
-            ValueError: If numbers are missing, or no episode holds points and horizon together.
+            ValueError: If data are not finite, or no episode is long enough for points and horizon.
         """
         windows = data.forecast_windows(self.context, self.horizon, self.courses)
         line = self._ahead(windows.context_observation.astype(np.float64), self.horizon)
@@ -91,29 +86,17 @@ class Extrapolation:
         self._errors = errors - errors.mean(0)
         return self
 
-    def forecast(
-        self,
-        context_observations: Array,
-        context_actions: Array,
-        future_actions: Array,
-        samples: int,
-        rng: np.random.Generator,
-    ) -> Floats:
-        """Samples `(S, B, H, F)`, as in `Forecaster`.
-
-        Raises:
-            ValueError: If it is not fitted, the window does not fit, or reaches beyond `horizon`.
-        """
+    def forecast(self, windows: ForecastWindows, samples: int, rng: Generator) -> Floats:
+        """See `Forecaster.forecast`; windows may not reach beyond `horizon`."""
         if self._errors is None:
             raise ValueError("fit the baseline before it forecasts")
-        widths = (self._errors.shape[2], future_actions.shape[-1])
-        check_window(context_observations, context_actions, future_actions, self.context, widths)
-        steps = future_actions.shape[1]
+        check_windows(windows, self.context, self._errors.shape[2])
+        steps = windows.future_action.shape[1]
         if steps > self.horizon:
-            raise ValueError(f"fitted for horizon={self.horizon}, asked for {steps} steps")
-        line = self._ahead(np.asarray(context_observations, np.float64), steps)
-        course = rng.integers(len(self._errors), size=(samples, len(line)))
-        drawn: Floats = self._errors[course, :steps]
+            raise ValueError(f"fitted for horizon={self.horizon}, the windows have {steps} steps")
+        line = self._ahead(np.asarray(windows.context_observation, np.float64), steps)
+        sequence = rng.integers(len(self._errors), size=(samples, len(line)))
+        drawn: Floats = self._errors[sequence, :steps]
         drawn += line
         return drawn
 
@@ -127,42 +110,39 @@ class Extrapolation:
 
 
 def persistence(horizon: int = 50) -> Extrapolation:
-    """What is now will be: the present observation, at every step ahead."""
+    """The present observation at every step ahead."""
     return Extrapolation(points=1, horizon=horizon)
 
 
 def linear_trend(horizon: int = 50, points: int = 5) -> Extrapolation:
-    """What goes on will go on: from the present along the line through the last few points."""
+    """The slope of the last few points, continued from the present observation."""
     return Extrapolation(points=points, horizon=horizon)
 
 
-def check_window(
-    context_observations: Array,
-    context_actions: Array,
-    future_actions: Array,
-    needed: int,
-    widths: tuple[int, int],
+def check_windows(
+    windows: ForecastWindows, needed: int, width: int, driven: int | None = None
 ) -> None:
-    """Whether arguments of `forecast` fit each other and the widths (F, A).
+    """Whether windows fit F = `width` columns and A = `driven` actions; None for any.
 
     Raises:
-        ValueError: If not, or fewer than `needed` steps of context are there, or a number is not
+        ValueError: If not, or if there are fewer than `needed` steps of context, or a number is not
             finite.
     """
     given = {
-        "context observations": np.asarray(context_observations),
-        "context actions": np.asarray(context_actions),
-        "future actions": np.asarray(future_actions),
+        "context observations": np.asarray(windows.context_observation),
+        "context actions": np.asarray(windows.context_action),
+        "future actions": np.asarray(windows.future_action),
     }
     shapes = [array.shape for array in given.values()]
     if any(len(shape) != 3 for shape in shapes):
         raise ValueError(f"context and future must be (B, steps, columns), got {shapes}")
-    (count, seen, _), (_, steps) = shapes[0], shapes[2][:2]
-    wanted = [(count, seen, widths[0]), (count, seen - 1, widths[1]), (count, steps, widths[1])]
+    (count, observed, _), (_, steps) = shapes[0], shapes[2][:2]
+    actions = shapes[2][2] if driven is None else driven
+    wanted = [(count, observed, width), (count, observed - 1, actions), (count, steps, actions)]
     if shapes != wanted or steps < 1:
         raise ValueError(f"{list(given)} must have shapes {wanted}, H >= 1, got {shapes}")
-    if seen <= needed:
-        raise ValueError(f"the forecast needs {needed} steps of context, got {seen - 1}")
+    if observed <= needed:
+        raise ValueError(f"the forecast needs {needed} steps of context, got {observed - 1}")
     for name, array in given.items():
         if not np.isfinite(array).all():
             raise ValueError(f"{name} are not finite at {np.argwhere(~np.isfinite(array))[0]}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from rlkit.world.data.synthetic import (
@@ -17,7 +18,7 @@ from rlkit.world.data.synthetic import (
     advanced,
     disturbed,
 )
-from rlkit.world.data.windows import Episodes
+from rlkit.world.data.windows import Episodes, ForecastWindows
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -66,37 +67,30 @@ class TankFilter:
             )
         return self
 
-    def forecast(
-        self,
-        context_observations: Array,
-        context_actions: Array,
-        future_actions: Array,
-        samples: int,
-        rng: np.random.Generator,
-    ) -> Floats:
-        """Samples `(S, B, H, 3)`; see `rlkit.world.forecasters.baselines.Forecaster`."""
-        seen = np.asarray(context_observations, np.float64) / UNITS
+    def forecast(self, windows: ForecastWindows, samples: int, rng: Generator) -> Floats:
+        """Samples `(S, B, H, 3)`; see `Forecaster.forecast`."""
+        past = np.asarray(windows.context_observation, np.float64) / UNITS
         spread = self.noise * NOISE / UNITS
-        count, each = len(seen), self.particles
-        state = np.repeat(seen[:, 0], each, axis=0)
+        count, each = len(past), self.particles
+        state = np.repeat(past[:, 0], each, axis=0)
         state = state + spread * rng.standard_normal(state.shape)
         off = DISTURBANCE * self.noise * rng.standard_normal(len(state))
-        for step in range(context_actions.shape[1]):
-            state, off = self._moved(state, off, context_actions[:, step], rng)
-            now = seen[:, step + 1, None]
-            misses = (((state.reshape(count, each, 3) - now) / spread) ** 2).sum(2)
+        for step in range(windows.context_action.shape[1]):
+            state, off = self._moved(state, off, windows.context_action[:, step], rng)
+            observed = past[:, step + 1, None]
+            misses = (((state.reshape(count, each, 3) - observed) / spread) ** 2).sum(2)
             chosen = drawn_by(np.exp((misses.min(1, keepdims=True) - misses) / 2), each, rng)
             state, off = state[chosen], off[chosen]
         start = rng.integers(each, size=(count, samples)) + each * np.arange(count)[:, None]
         state, off = state[start.ravel()], off[start.ravel()]
-        told = np.empty((count * samples, future_actions.shape[1], 3))
-        for step in range(future_actions.shape[1]):
-            state, off = self._moved(state, off, future_actions[:, step], rng)
-            told[:, step] = UNITS * state + self.noise * NOISE * rng.standard_normal(state.shape)
-        return told.reshape(count, samples, -1, 3).swapaxes(0, 1)
+        drawn = np.empty((count * samples, windows.future_action.shape[1], 3))
+        for step in range(windows.future_action.shape[1]):
+            state, off = self._moved(state, off, windows.future_action[:, step], rng)
+            drawn[:, step] = UNITS * state + self.noise * NOISE * rng.standard_normal(state.shape)
+        return drawn.reshape(count, samples, -1, 3).swapaxes(0, 1)
 
     def _moved(
-        self, state: Floats, off: Floats, actions: Array, rng: np.random.Generator
+        self, state: Floats, off: Floats, actions: Array, rng: Generator
     ) -> tuple[Floats, Floats]:
         """Particles `(N, 3)` and disturbances `(N,)` after actions `(B, A)`, in L/min and kW."""
         each = len(state) // len(actions)
@@ -105,7 +99,7 @@ class TankFilter:
         return after, disturbed(off, self.noise, rng)
 
 
-def drawn_by(weights: Floats, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def drawn_by(weights: Floats, count: int, rng: Generator) -> NDArray[np.int64]:
     """Systematic draws in proportion to weights `(B, P)`: flat numbers of rows, `(B * count,)`.
 
     Source: Kitagawa 1996, appendix: one uniform number, and steps of equal size from it.

@@ -31,12 +31,7 @@ def seasons(steps=600, period=12, seed=0):
 
 
 def asked(windows, samples, seed=0):
-    past = (
-        windows.context_observation,
-        windows.context_action,
-        windows.future_action,
-    )
-    return *past, samples, np.random.default_rng(seed)
+    return windows, samples, np.random.default_rng(seed)
 
 
 def test_coefficients_are_found_across_episodes_that_begin_anywhere():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -29,12 +31,7 @@ def linear(episodes=40, steps=100, seed=0, noise=1.0):
 
 
 def asked(windows, samples, seed=0):
-    past = (
-        windows.context_observation,
-        windows.context_action,
-        windows.future_action,
-    )
-    return *past, samples, np.random.default_rng(seed)
+    return windows, samples, np.random.default_rng(seed)
 
 
 def test_dynamics_without_noise_are_found_exactly():
@@ -112,11 +109,12 @@ def test_ar_neither_sees_actions_nor_other_dimensions():
     data = linear()
     windows = linear(seed=1).forecast_windows(4, 6, 20)
     model = ar(3).fit(data)
-    seen, done, future, samples, _ = asked(windows, 10)
-    other = seen.copy()
+    other = windows.context_observation.copy()
     other[..., 1] += 9
+    actions = {name: -getattr(windows, name) for name in ("context_action", "future_action")}
     one, two = (
-        model.forecast(x, -done, -future, samples, np.random.default_rng(0)) for x in (seen, other)
+        model.forecast(*asked(replace(windows, context_observation=x, **actions), 10))
+        for x in (windows.context_observation, other)
     )
     np.testing.assert_allclose(one, model.forecast(*asked(windows, 10)))
     np.testing.assert_allclose(one[..., 0], two[..., 0])
@@ -147,9 +145,9 @@ def test_smooth_movements_keep_their_digits():
     wave = np.stack([np.sin(time), np.cos(1.7 * time)], 1) + 100
     data = Episodes(wave, np.zeros((4000, 0)), [4000])
     model = arx(4).fit(data)
-    made = model.forecast(
-        wave[None, 500:504], np.zeros((1, 3, 0)), np.zeros((1, 50, 0)), 2, np.random.default_rng(0)
-    )
+    first = data.forecast_windows(3, 50, 1)
+    future = {"context_observation": wave[None, 500:504], "context_action": np.zeros((1, 3, 0))}
+    made = model.forecast(*asked(replace(first, **future), 2))
     still = np.abs(wave[504:554] - wave[503]).max()
     assert np.abs(made[0, 0] - wave[504:554]).max() < 0.01 * still
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -31,12 +33,7 @@ def wander(episodes=6, steps=120, width=2, seed=0, drift=0.0):
 
 
 def asked(windows, samples=50, seed=0):
-    past = (
-        windows.context_observation,
-        windows.context_action,
-        windows.future_action,
-    )
-    return *past, samples, np.random.default_rng(seed)
+    return windows, samples, np.random.default_rng(seed)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +59,7 @@ def test_no_window_knows_of_another(fitted, tanks):
     swapped = windows.context_observation.copy()
     swapped[1:] += 5
     whole = fitted.forecast(*asked(windows))
-    changed = fitted.forecast(swapped, *asked(windows)[1:])
+    changed = fitted.forecast(*asked(replace(windows, context_observation=swapped)))
     np.testing.assert_allclose(changed[:, 0], whole[:, 0])
     assert np.abs(changed[:, 1:] - whole[:, 1:]).min() > 0
 
@@ -72,17 +69,13 @@ def test_no_step_knows_of_later_actions(fitted, tanks):
     later = windows.future_action.copy()
     later[:, 5:] += 3
     whole = fitted.forecast(*asked(windows))
-    changed = fitted.forecast(*asked(windows)[:2], later, *asked(windows)[3:])
+    changed = fitted.forecast(*asked(replace(windows, future_action=later)))
     np.testing.assert_allclose(changed[:, :, :5], whole[:, :, :5])
 
 
 def test_a_shorter_horizon_is_the_beginning_of_a_longer_one(fitted, tanks):
     windows = tanks.forecast_windows(6, 8, 400)
-    short = fitted.forecast(
-        *asked(windows)[:2],
-        windows.future_action[:, :3],
-        *asked(windows)[3:],
-    )
+    short = fitted.forecast(*asked(replace(windows, future_action=windows.future_action[:, :3])))
     whole = fitted.forecast(*asked(windows))[:, :, :3]
     spread = whole.std(0) / np.sqrt(50)
     assert np.median(np.abs(short.mean(0) - whole.mean(0)) / spread) < 2
@@ -91,7 +84,7 @@ def test_a_shorter_horizon_is_the_beginning_of_a_longer_one(fitted, tanks):
 def test_a_constant_dimension_stays_what_it_is(fitted):
     data = wander(width=2)
     data.observation[:, 1] = 7.0
-    model = type(fitted)(**_told(fitted)).fit(data)
+    model = type(fitted)(**_settings(fitted)).fit(data)
     made = model.forecast(*asked(data.forecast_windows(6, 8, 10)))
     np.testing.assert_allclose(made[..., 1], 7.0, atol=1e-5)
     assert np.ptp(made[..., 0]) > 1
@@ -100,14 +93,14 @@ def test_a_constant_dimension_stays_what_it_is(fitted):
 def test_a_series_that_nobody_drives_is_forecast(fitted):
     data = wander()
     alone = Episodes(data.observation, np.zeros((data.steps, 0)), data.spans[:, 2])
-    model = type(fitted)(**_told(fitted)).fit(alone)
+    model = type(fitted)(**_settings(fitted)).fit(alone)
     made = model.forecast(*asked(alone.forecast_windows(6, 8, 10)))
     assert made.shape == (50, 10, 8, 2)
     assert np.isfinite(made).all()
 
 
 def test_intervals_cover_unseen_walks(fitted):
-    model = type(fitted)(**_told(fitted)).fit(wander(episodes=20))
+    model = type(fitted)(**_settings(fitted)).fit(wander(episodes=20))
     windows = wander(episodes=20, seed=1).forecast_windows(6, 8, 600)
     share = coverage(model.forecast(*asked(windows, 99)), windows.future_observation, [0.9])[0]
     np.testing.assert_allclose(share.mean(1), 0.9, atol=0.06)
@@ -115,29 +108,30 @@ def test_intervals_cover_unseen_walks(fitted):
 
 def test_what_does_not_fit_is_refused(fitted, tanks):
     windows = tanks.forecast_windows(6, 8, 10)
-    seen, done, future, samples, rng = asked(windows)
-    with pytest.raises(ValueError, match="must have shapes"):
-        fitted.forecast(seen[..., :2], done, future, samples, rng)
-    with pytest.raises(ValueError, match="must have shapes"):
-        fitted.forecast(seen, done[:, 1:], future, samples, rng)
-    with pytest.raises(ValueError, match="must be \\(B, steps, columns\\)"):
-        fitted.forecast(seen[0], done, future, samples, rng)
-    seen[2, 3, 1] = np.nan
+    past, actions = windows.context_observation, windows.context_action
+    for change, message in [
+        ({"context_observation": past[..., :2]}, "must have shapes"),
+        ({"context_action": actions[:, 1:]}, "must have shapes"),
+        ({"context_observation": past[0]}, r"must be \(B, steps, columns\)"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            fitted.forecast(*asked(replace(windows, **change)))
+    past[2, 3, 1] = np.nan
     with pytest.raises(ValueError, match=r"context observations are not finite at \[2 3 1\]"):
-        fitted.forecast(seen, done, future, samples, rng)
+        fitted.forecast(*asked(windows))
     with pytest.raises(ValueError, match="fit the baseline"):
-        type(fitted)(**_told(fitted)).forecast(*asked(windows))
+        type(fitted)(**_settings(fitted)).forecast(*asked(windows))
 
 
 def test_missing_numbers_are_refused(fitted):
     data = wander()
     data.observation[-20, 1] = np.nan
     with pytest.raises(ValueError, match="must be finite, found nan"):
-        type(fitted)(**_told(fitted)).fit(data)
+        type(fitted)(**_settings(fitted)).fit(data)
 
 
-def _told(model):
-    """What a baseline was told at construction."""
+def _settings(model):
+    """The settings of a baseline."""
     return {
         name: getattr(model, name)
         for name, field in model.__dataclass_fields__.items()
@@ -191,7 +185,7 @@ def test_context_that_is_too_short_is_refused(tanks):
 def test_a_horizon_beyond_the_data_or_the_fit_is_refused(tanks):
     with pytest.raises(ValueError, match="no episode has 151 steps"):
         persistence(horizon=151).fit(tanks)
-    with pytest.raises(ValueError, match="horizon=4, asked for 8 steps"):
+    with pytest.raises(ValueError, match="horizon=4, the windows have 8 steps"):
         persistence(horizon=4).fit(tanks).forecast(*asked(tanks.forecast_windows(6, 8, 10)))
 
 

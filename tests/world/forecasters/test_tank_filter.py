@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,20 +16,14 @@ def windows():
     )
 
 
-def told_by(forecaster, windows, seed=0):
-    return forecaster.forecast(
-        windows.context_observation,
-        windows.context_action,
-        windows.future_action,
-        60,
-        np.random.default_rng(seed),
-    )
+def forecast_by(forecaster, windows, seed=0):
+    return forecaster.forecast(windows, 60, np.random.default_rng(seed))
 
 
 def test_the_true_laws_beat_arx_and_know_how_sure_they_are(windows):
     data = driven_tanks(np.random.default_rng(0), episodes=20, steps=500)
     filtered, fitted = TankFilter(particles=300).fit(data), arx().fit(data)
-    ours, theirs = (told_by(one, windows) for one in (filtered, fitted))
+    ours, theirs = (forecast_by(one, windows) for one in (filtered, fitted))
     truth, unit = windows.future_observation, data.observation.std(0)
     ours, theirs = (
         score(samples, truth, np.random.default_rng(0), steps=(1, 15), scale=unit, levels=(0.9,))
@@ -38,20 +34,15 @@ def test_the_true_laws_beat_arx_and_know_how_sure_they_are(windows):
 
 
 def test_the_same_seed_gives_the_same_samples(windows):
-    one, two, other = (told_by(TankFilter(particles=50), windows, seed) for seed in (0, 0, 1))
+    one, two, other = (forecast_by(TankFilter(particles=50), windows, seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, two)
     assert not np.array_equal(one, other)
 
 
 def test_without_a_past_it_starts_from_the_present(windows):
     now = windows.context_observation[:, -1:]
-    made = TankFilter(context=0, particles=20).forecast(
-        now,
-        windows.context_action[:, :0],
-        windows.future_action,
-        30,
-        np.random.default_rng(0),
-    )
+    short = replace(windows, context_observation=now, context_action=windows.context_action[:, :0])
+    made = TankFilter(context=0, particles=20).forecast(short, 30, np.random.default_rng(0))
     assert made.shape == (30, len(now), 15, 3)
     assert abs(made.mean(0)[:, 0] - now[:, 0]).mean() < 1
 
