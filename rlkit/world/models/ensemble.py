@@ -13,9 +13,9 @@ from torch import Tensor
 
 from rlkit.networks.encoders import HiddenState
 from rlkit.networks.fields import is_number, is_whole, require
-from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
-from rlkit.world.models.densities import bounded, moments, negative_log_likelihood, sample
-from rlkit.world.models.parametric import Markov, Step, unroll
+from rlkit.world.contract import Metrics, Widths, Windows
+from rlkit.world.models.densities import bounded, moments, negative_log_likelihood
+from rlkit.world.models.parametric import Markov, Sampling, StepFunction
 
 LOW, HIGH = -10.0, 0.5  # first bounds of a log-variance (Chua et al. 2018)
 LEAST = -14.0  # the lower bound goes no further down: what never errs must not drown the rest
@@ -92,26 +92,11 @@ class Ensemble(Markov):
         self.views(adapted)["log_change"].copy_(size.clamp(min=1e-3).log())
         return adapted
 
-    def imagine(
-        self,
-        vector: Tensor,
-        hidden_state: HiddenState,
-        policy: Policy,
-        horizon: int,
-        generator: torch.Generator,
-        temperature: float = 1.0,
-    ) -> Imagined:
-        """Samples of what would come; see `WorldModel.imagine`."""
+    def step_function(self, vector: Tensor, start: HiddenState, draw: Sampling) -> StepFunction:
+        """See `ParametricWorldModel.step_function`."""
         p, width = self.views(vector), self.known.observation
-        predict = self._predictor(p, len(hidden_state[0]), generator)
-        binary = self.binary(vector.device)
-
-        def step(hidden_state: HiddenState, action: Tensor) -> Step:
-            mean, scale = predict(hidden_state[0], action)
-            drawn = sample(mean, scale, binary, generator, temperature)
-            return Step(drawn, *moments(mean, scale, binary), (drawn[:, :width],))
-
-        return unroll(step, hidden_state, policy, horizon)
+        predict = self._predictor(p, len(start[0]), draw.generator)
+        return lambda state, action: draw.step(*predict(state[0], action), width=width)
 
     def loss(
         self, vector: Tensor, windows: Windows, generator: torch.Generator, step: int

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from rlkit.networks.encoders import HiddenState
 from rlkit.networks.fields import is_number, require
-from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
+from rlkit.world.contract import Metrics, Widths, Windows
 from rlkit.world.models.densities import HALF_LOG_2PI
-from rlkit.world.models.parametric import Markov, Step, unroll
+from rlkit.world.models.parametric import Markov, Sampling, Step, StepFunction
 
 SMALLEST = 1e-4  # deviation of a residual, in deviations of its column
 
@@ -62,30 +62,22 @@ class LinearDynamics(Markov):
         views["bias"].zero_()
         views["factor"].zero_().fill_diagonal_(1.0)
 
-    def imagine(
-        self,
-        vector: Tensor,
-        hidden_state: HiddenState,
-        policy: Policy,
-        horizon: int,
-        generator: torch.Generator,
-        temperature: float = 1.0,
-    ) -> Imagined:
-        """Samples of what would come; see `WorldModel.imagine`."""
-        p = self.views(vector)
+    def step_function(self, vector: Tensor, start: HiddenState, draw: Sampling) -> StepFunction:
+        """See `ParametricWorldModel.step_function`."""
+        p, generator, temperature = self.views(vector), draw.generator, draw.temperature
         factor = p["factor"].tril()
         scale = factor.square().sum(1).sqrt()
 
         def step(hidden_state: HiddenState, action: Tensor) -> Step:
             mean = torch.cat([hidden_state[0], action], 1) @ p["weight"] + p["bias"]
-            sample = mean
+            drawn = mean
             if temperature > 0:
                 noise = torch.randn(mean.shape, generator=generator, device=generator.device)
-                sample = mean + temperature * noise.to(mean.device) @ factor.T
-            after = (sample[:, : self.known.observation],)
-            return Step(sample, mean, scale.expand_as(mean), after)
+                drawn = mean + temperature * noise.to(mean.device) @ factor.T
+            after = (drawn[:, : self.known.observation],)
+            return Step(drawn, mean, scale.expand_as(mean), after)
 
-        return unroll(step, hidden_state, policy, horizon)
+        return step
 
     def loss(
         self, vector: Tensor, windows: Windows, generator: torch.Generator, step: int

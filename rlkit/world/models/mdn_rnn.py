@@ -14,9 +14,9 @@ from torch import Tensor
 from rlkit.networks.encoders import HiddenState, SequenceEncoder
 from rlkit.networks.fields import is_whole, require
 from rlkit.networks.gradient import loop
-from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
+from rlkit.world.contract import Metrics, Widths, Windows
 from rlkit.world.models.densities import negative_log_likelihood, sample
-from rlkit.world.models.parametric import Step, unroll
+from rlkit.world.models.parametric import Observed, Sampling, Step, StepFunction
 from rlkit.world.models.recurrent import Core, RecurrentWorldModel, fresh_where
 from rlkit.world.models.stepping import stepper
 
@@ -129,44 +129,29 @@ class MdnRnn(RecurrentWorldModel):
         last = torch.zeros(count, self.known.observation, device=device)
         return (last, *self._core.initial(count, device))
 
-    def observe(
-        self,
-        vector: Tensor,
-        x: Tensor,
-        previous_action: Tensor,
-        hidden_state: HiddenState,
-        is_first: Tensor,
-        generator: torch.Generator | None = None,
-    ) -> HiddenState:
-        """Takes in a window; see `WorldModel.observe`."""
+    def update(self, vector: Tensor, read: Observed, hidden_state: HiddenState) -> HiddenState:
+        """See `WorldModel.observe`."""
+        x, first = read.x, read.is_first
         before = torch.cat([hidden_state[0].unsqueeze(1), x[:, :-1]], 1)
-        read = torch.cat([before, previous_action], 2)
-        # An observation is read with the action after it, so one step later than it is seen.
-        resets = F.pad(is_first[:, :-1], (1, 0))
-        _, memory = self._core.scan(self._core_part(vector), read, hidden_state[1:], resets)
+        inputs = torch.cat([before, read.previous_action], 2)
+        # The core reads an observation with the action after it, one step later.
+        resets = F.pad(first[:, :-1], (1, 0))
+        _, memory = self._core.scan(self._core_part(vector), inputs, hidden_state[1:], resets)
         fresh = self._core.initial(len(x), x.device)
-        return (x[:, -1].clone(), *fresh_where(is_first[:, -1], fresh, memory))
+        return (x[:, -1].clone(), *fresh_where(first[:, -1], fresh, memory))
 
-    def imagine(
-        self,
-        vector: Tensor,
-        hidden_state: HiddenState,
-        policy: Policy,
-        horizon: int,
-        generator: torch.Generator,
-        temperature: float = 1.0,
-    ) -> Imagined:
-        """Samples of what would come, each read in its turn; see `WorldModel.imagine`."""
+    def step_function(self, vector: Tensor, start: HiddenState, draw: Sampling) -> StepFunction:
+        """See `ParametricWorldModel.step_function`."""
         p, width = self.views(vector), self.known.observation
         advance = stepper(self._core, self._core_part(vector))
 
         def step(hidden_state: HiddenState, action: Tensor) -> Step:
             features, memory = advance(hidden_state[1:], hidden_state[0], action)
             mixture = self._mixture(p, hidden_state[0], features)
-            drawn = mixture.sample(generator, temperature)
+            drawn = mixture.sample(draw.generator, draw.temperature)
             return Step(drawn, *mixture.moments(), (drawn[:, :width], *memory))
 
-        return unroll(step, hidden_state, policy, horizon)
+        return step
 
     def loss(
         self, vector: Tensor, windows: Windows, generator: torch.Generator, step: int

@@ -12,6 +12,7 @@ from torch import Tensor
 from rlkit.networks import Parametric
 from rlkit.networks.encoders import HiddenState
 from rlkit.world.contract import Imagined, OpenLoop, Policy, Widths
+from rlkit.world.models.densities import moments, sample
 
 
 class ParametricWorldModel(Parametric):
@@ -54,27 +55,9 @@ class ParametricWorldModel(Parametric):
             view.copy_(views[name])
         return vector
 
-    def binary(self, device: torch.device) -> Tensor | None:
-        """Which columns of a prediction are binary, `(F + K,)`; None where there are none."""
-        w = self.known
-        if not w.binary:
-            return None
-        mask = torch.zeros(w.target, dtype=torch.bool, device=device)
-        mask[[w.observation + column for column in w.binary]] = True
-        return mask
-
-
-class Markov(ParametricWorldModel):
-    """A model that needs no memory but the last observation."""
-
-    @property
-    def window(self) -> int:
-        """One record: those of a longer window resemble each other."""
-        return 1
-
-    def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
-        """See `WorldModel.initial`."""
-        return (torch.zeros(count, self.known.observation, device=device),)
+    def update(self, vector: Tensor, read: Observed, hidden_state: HiddenState) -> HiddenState:
+        """The hidden state after a window; see `WorldModel.observe`."""
+        return (read.x[:, -1].clone(),)
 
     def observe(
         self,
@@ -86,7 +69,70 @@ class Markov(ParametricWorldModel):
         generator: torch.Generator | None = None,
     ) -> HiddenState:
         """See `WorldModel.observe`."""
-        return (x[:, -1].clone(),)
+        read = Observed(x, previous_action, is_first, generator)
+        return self.update(vector, read, hidden_state)
+
+    def step_function(self, vector: Tensor, start: HiddenState, draw: Sampling) -> StepFunction:
+        """Imagines one step after another from `start`."""
+        raise NotImplementedError(f"{type(self).__name__} has neither step_function nor imagine")
+
+    def imagine(
+        self,
+        vector: Tensor,
+        hidden_state: HiddenState,
+        policy: Policy,
+        horizon: int,
+        generator: torch.Generator,
+        temperature: float = 1.0,
+    ) -> Imagined:
+        """See `WorldModel.imagine`."""
+        draw = Sampling(generator, temperature, self.binary(vector.device))
+        step = self.step_function(vector, hidden_state, draw)
+        return unroll(step, hidden_state, policy, horizon)
+
+    def binary(self, device: torch.device) -> Tensor | None:
+        """Which columns of a prediction are binary, `(F + K,)`; None where there are none."""
+        w = self.known
+        if not w.binary:
+            return None
+        mask = torch.zeros(w.target, dtype=torch.bool, device=device)
+        mask[[w.observation + column for column in w.binary]] = True
+        return mask
+
+
+class Markov(ParametricWorldModel):
+    """A model without memory but the last observation."""
+
+    @property
+    def window(self) -> int:
+        """One record: those of a longer window resemble each other."""
+        return 1
+
+    def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
+        """See `WorldModel.initial`."""
+        return (torch.zeros(count, self.known.observation, device=device),)
+
+
+class Observed(NamedTuple):
+    """A window of observations; see `WorldModel.observe`."""
+
+    x: Tensor
+    previous_action: Tensor
+    is_first: Tensor
+    generator: torch.Generator | None
+
+
+class Sampling(NamedTuple):
+    """How predictions are sampled; see `WorldModel.imagine` and `densities`."""
+
+    generator: torch.Generator
+    temperature: float
+    binary: Tensor | None
+
+    def step(self, mean: Tensor, scale: Tensor, *memory: Tensor, width: int) -> Step:
+        """A sample of mean and deviation `(n, F + K)`, of which F = `width` are observations."""
+        drawn = sample(mean, scale, self.binary, self.generator, self.temperature)
+        return Step(drawn, *moments(mean, scale, self.binary), (drawn[:, :width], *memory))
 
 
 class Step(NamedTuple):
@@ -105,8 +151,12 @@ class Step(NamedTuple):
     hidden_state: HiddenState
 
 
+StepFunction = Callable[[HiddenState, Tensor], Step]
+"""`(hidden_state, action (n, A)) -> Step`."""
+
+
 def unroll(
-    step: Callable[[HiddenState, Tensor], Step],
+    step: StepFunction,
     hidden_state: HiddenState,
     policy: Policy,
     horizon: int,

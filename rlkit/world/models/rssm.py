@@ -11,9 +11,15 @@ from torch import Tensor
 from rlkit.networks.encoders import GRU, HiddenState
 from rlkit.networks.encoders.layers import fill_layers, linear
 from rlkit.networks.fields import is_number, is_whole, require
-from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
-from rlkit.world.models.densities import moments, negative_log_likelihood, sample
-from rlkit.world.models.parametric import ParametricWorldModel, Step, unroll
+from rlkit.world.contract import Metrics, Widths, Windows
+from rlkit.world.models.densities import moments, negative_log_likelihood
+from rlkit.world.models.parametric import (
+    Observed,
+    ParametricWorldModel,
+    Sampling,
+    Step,
+    StepFunction,
+)
 from rlkit.world.models.rssm_latents import Categorical, Gaussian, Latents
 from rlkit.world.models.rssm_scan import RssmScan, Weights
 from rlkit.world.models.stepping import gru_stepper
@@ -127,50 +133,32 @@ class Rssm(ParametricWorldModel):
         widths = (self.known.observation, self.deterministic, self.stochastic.width)
         return tuple(torch.zeros(count, width, device=device) for width in widths)
 
-    def observe(
-        self,
-        vector: Tensor,
-        x: Tensor,
-        previous_action: Tensor,
-        hidden_state: HiddenState,
-        is_first: Tensor,
-        generator: torch.Generator | None = None,
-    ) -> HiddenState:
-        """Memory after a window; see `WorldModel.observe`."""
-        p, chance = self.views(vector), None
-        if generator is not None:
-            chance = self.stochastic.chance((x.shape[1], len(x)), generator).to(x.device)
-        action = previous_action * ~is_first.unsqueeze(2)
-        states, latents, _ = self._remembered(p, x, action, hidden_state[1:], is_first, chance)
-        return x[:, -1].clone(), states[-1], latents[-1]
+    def update(self, vector: Tensor, read: Observed, hidden_state: HiddenState) -> HiddenState:
+        """See `WorldModel.observe`."""
+        p, chance, x = self.views(vector), None, read.x
+        if read.generator is not None:
+            chance = self.stochastic.chance((x.shape[1], len(x)), read.generator).to(x.device)
+        action = read.previous_action * ~read.is_first.unsqueeze(2)
+        after = self._remembered(p, x, action, hidden_state[1:], read.is_first, chance)
+        return x[:, -1].clone(), after[0][-1], after[1][-1]
 
-    def imagine(
-        self,
-        vector: Tensor,
-        hidden_state: HiddenState,
-        policy: Policy,
-        horizon: int,
-        generator: torch.Generator,
-        temperature: float = 1.0,
-    ) -> Imagined:
-        """Samples of what would come; see `WorldModel.imagine`.
+    def step_function(self, vector: Tensor, start: HiddenState, draw: Sampling) -> StepFunction:
+        """See `ParametricWorldModel.step_function`.
 
-        A step's mean and scale are those given the latent that its row has drawn: the step's
-        distribution is their mixture over rows. Temperature is that of latent and observation.
+        Mean and scale of a step are given the row's sampled latent: the distribution of the step is
+        their mixture over rows. The temperature scales both latent and observation.
         """
         p, latents, width = self.views(vector), self.stochastic, self.known.observation
-        advance, binary = gru_stepper(*self._memory_weights(p)), self.binary(vector.device)
+        advance = gru_stepper(*self._memory_weights(p))
 
         def step(hidden_state: HiddenState, action: Tensor) -> Step:
-            chance = latents.chance((len(action),), generator).to(action.device)
+            chance = latents.chance((len(action),), draw.generator).to(action.device)
             h = advance(hidden_state[1], hidden_state[2], action)
-            z = latents.sample(_layers(p, "prior", h), chance, temperature)
+            z = latents.sample(_layers(p, "prior", h), chance, draw.temperature)
             mean, log_scale = self._decoded(p, h, z)
-            scale = log_scale.exp()
-            drawn = sample(mean, scale, binary, generator, temperature)
-            return Step(drawn, *moments(mean, scale, binary), (drawn[:, :width], h, z))
+            return draw.step(mean, log_scale.exp(), h, z, width=width)
 
-        return unroll(step, hidden_state, policy, horizon)
+        return step
 
     def loss(
         self, vector: Tensor, windows: Windows, generator: torch.Generator, step: int

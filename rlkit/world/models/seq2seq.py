@@ -15,9 +15,9 @@ from rlkit.networks.encoders import HiddenState, SequenceEncoder
 from rlkit.networks.encoders.layers import tanh
 from rlkit.networks.fields import is_number, is_whole, require
 from rlkit.networks.gradient import loop
-from rlkit.world.contract import Imagined, Metrics, Policy, Widths, Windows
-from rlkit.world.models.densities import moments, negative_log_likelihood, normal, sample
-from rlkit.world.models.parametric import Step, unroll
+from rlkit.world.contract import Metrics, Widths, Windows
+from rlkit.world.models.densities import moments, negative_log_likelihood, normal
+from rlkit.world.models.parametric import Observed, Sampling, Step, StepFunction
 from rlkit.world.models.recurrent import HIGH, Core, RecurrentWorldModel
 from rlkit.world.models.stepping import stepper
 
@@ -124,23 +124,13 @@ class Seq2Seq(RecurrentWorldModel):
         outputs = torch.zeros(count, self.context, self._core.features, device=device)
         return (*hidden_state, outputs, outputs[:, :, 0].clone())
 
-    def observe(
-        self,
-        vector: Tensor,
-        x: Tensor,
-        previous_action: Tensor,
-        hidden_state: HiddenState,
-        is_first: Tensor,
-        generator: torch.Generator | None = None,
-    ) -> HiddenState:
-        """Takes in a window; see `WorldModel.observe`.
-
-        After imagining, the encoder goes on from what was last observed.
-        """
+    def update(self, vector: Tensor, read: Observed, hidden_state: HiddenState) -> HiddenState:
+        """See `WorldModel.observe`; the encoder continues from the last real observation."""
+        x, is_first = read.x, read.is_first
         _, memory, _, attended = self._parted(hidden_state)
-        action = torch.where(is_first.unsqueeze(2), 0.0, previous_action)
-        read = torch.cat([x, action], 2)
-        features, memory = self._core.scan(self.part(vector, "encoder"), read, memory, is_first)
+        action = torch.where(is_first.unsqueeze(2), 0.0, read.previous_action)
+        inputs = torch.cat([x, action], 2)
+        features, memory = self._core.scan(self.part(vector, "encoder"), inputs, memory, is_first)
         if self.attention:
             outputs, valid = attended
             outputs = torch.cat([outputs, features], 1)
@@ -152,31 +142,22 @@ class Seq2Seq(RecurrentWorldModel):
         state = self._start(self.views(vector), features[:, -1])
         return (last.clone(), last.clone(), *memory, *state, *attended)
 
-    def imagine(
-        self,
-        vector: Tensor,
-        hidden_state: HiddenState,
-        policy: Policy,
-        horizon: int,
-        generator: torch.Generator,
-        temperature: float = 1.0,
-    ) -> Imagined:
-        """Samples of what would come; see `WorldModel.imagine`."""
+    def step_function(self, vector: Tensor, start: HiddenState, draw: Sampling) -> StepFunction:
+        """See `ParametricWorldModel.step_function`."""
         p, width = self.views(vector), self.known.observation
-        _, memory, _, attended = self._parted(hidden_state)
-        decode, binary = self._decoder(p, vector, attended), self.binary(vector.device)
+        _, memory, _, attended = self._parted(start)
+        decode = self._decoder(p, vector, attended)
 
         def step(hidden_state: HiddenState, action: Tensor) -> Step:
             x, _, state, _ = self._parted(hidden_state)
             raw, state = decode(x, action, state)
             mean, log_scale = self.prediction(p, x, *raw.chunk(2, 1))
-            scale = log_scale.exp()
-            drawn = sample(mean, scale, binary, generator, temperature)
-            read = (drawn if self.feedback == "sample" else mean)[:, :width]
-            after = (drawn[:, :width], read.clone(), *memory, *state, *attended)
-            return Step(drawn, *moments(mean, scale, binary), after)
+            made = draw.step(mean, log_scale.exp(), width=width)
+            read = (made.sample if self.feedback == "sample" else mean)[:, :width]
+            after = (*made.hidden_state, read.clone(), *memory, *state, *attended)
+            return made._replace(hidden_state=after)
 
-        return unroll(step, hidden_state, policy, horizon)
+        return step
 
     def loss(
         self, vector: Tensor, windows: Windows, generator: torch.Generator, step: int
