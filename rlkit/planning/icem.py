@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from rlkit.planning.budget import populations
 from rlkit.planning.contract import Actions, PlannerState
@@ -88,25 +88,19 @@ class ICEM(Search):
     def _keep(self, current: Proposal, best: Tensor) -> PlannerState:
         return current.mean, current.elites[:, : self.stay], current.has_elites
 
-    def _draw(
-        self,
-        current: Proposal,
-        size: int,
-        iteration: int,
-        generator: torch.Generator,
-    ) -> Tensor:
+    def _draw(self, current: Proposal, size: int, step: int, generator: Generator) -> Tensor:
         count, knots, width = current.mean.shape
         noise = coloured_noise((count, size, width, knots), self.colour, generator).mT
         drawn = current.mean[:, None] + current.deviation[:, None] * noise
         has_elites = current.has_elites[:, None, None, None]
         stay = self.stay
         drawn[:, :stay] = torch.where(has_elites, current.elites[:, :stay], drawn[:, :stay])
-        if iteration > 0:
+        if step > 0:
             drawn[:, -1] = current.mean
         return drawn.clamp(-1, 1)
 
 
-def coloured_noise(shape: tuple[int, ...], exponent: float, generator: torch.Generator) -> Tensor:
+def coloured_noise(shape: tuple[int, ...], exponent: float, generator: Generator) -> Tensor:
     """Gaussian noise whose power along the last axis falls as 1 / f^exponent, of variance 1.
 
     The lowest frequency stands in for frequency 0, so that noise of all colours also has a mean.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from rlkit.planning.budget import populations, rounds
 from rlkit.planning.contract import Actions, Clock, Plan, PlannerState
@@ -120,7 +120,7 @@ class Search:
         problem: PlanningProblem,
         state: PlannerState,
         is_first: Tensor,
-        generator: torch.Generator,
+        generator: Generator,
         clock: Clock = time.perf_counter,
     ) -> Plan:
         """See `Planner.plan`."""
@@ -162,13 +162,7 @@ class Search:
         """The planner state for the next decision."""
         return (best if self.executes_best else current.mean,)
 
-    def _draw(
-        self,
-        current: Proposal,
-        size: int,
-        iteration: int,
-        generator: torch.Generator,
-    ) -> Tensor:
+    def _draw(self, current: Proposal, size: int, step: int, generator: Generator) -> Tensor:
         """A population `(E, N, K, A)`: choices by their probabilities, numbers around the mean."""
         if self._known_actions().discrete:
             return self._drawn_choices(current.mean, size, generator)
@@ -213,9 +207,7 @@ class Search:
             return mean.clamp(-1, 1)
         return one_hot(mean.argmax(-1), actions.size)
 
-    def _drawn_choices(
-        self, probabilities: Tensor, size: int, generator: torch.Generator
-    ) -> Tensor:
+    def _drawn_choices(self, probabilities: Tensor, size: int, generator: Generator) -> Tensor:
         """Independent choices `(E, N, K, A)` by probabilities `(E, K, A)`."""
         count, knots, choices = probabilities.shape
         shape = (count, size, knots, 1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from rlkit.planning.search import Proposal, Search
 
@@ -24,13 +24,7 @@ class RandomShooting(Search):
 
     executes_best: ClassVar[bool] = True
 
-    def _draw(
-        self,
-        current: Proposal,
-        size: int,
-        iteration: int,
-        generator: torch.Generator,
-    ) -> Tensor:
+    def _draw(self, current: Proposal, size: int, step: int, generator: Generator) -> Tensor:
         actions, mean = self._known_actions(), current.mean
         if actions.discrete:
             even = torch.full_like(mean, 1 / actions.size)
@@ -38,6 +32,6 @@ class RandomShooting(Search):
         else:
             shape = (len(mean), size, *mean.shape[1:])
             drawn = 2 * torch.rand(shape, generator=generator, device=mean.device) - 1
-        if iteration == 0:
+        if step == 0:
             drawn[:, 0] = self._settled(mean)
         return drawn

@@ -46,8 +46,8 @@ def test_searching_beats_shooting_by_far(kind):
 
 @dataclass(frozen=True)
 class Unclipped(CEM):
-    def _draw(self, current, size, iteration, generator):
-        return 3 * super()._draw(current, size, iteration, generator)
+    def _draw(self, current, size, step, generator):
+        return 3 * super()._draw(current, size, step, generator)
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ SEEDS = itertools.count()
 
 @dataclass(frozen=True)
 class Unseeded(CEM):
-    def _draw(self, current, size, iteration, generator):
+    def _draw(self, current, size, step, generator):
         own = torch.Generator().manual_seed(next(SEEDS))
-        return super()._draw(current, size, iteration, own)
+        return super()._draw(current, size, step, own)
 
 
 @dataclass(frozen=True)

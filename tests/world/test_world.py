@@ -59,6 +59,12 @@ def fit(world, episodes=None, steps=10, seed=1, **settings):
     return [{name: float(value) for name, value in metrics.items()} for metrics in found]
 
 
+def after(world, x):
+    """The hidden state after first observations `(n, 1, F)`."""
+    action = torch.zeros(len(x), 1, world.layout.action)
+    return world.observe(x, action, world.initial(len(x)), torch.ones(len(x), 1, dtype=torch.bool))
+
+
 def forecast(world, windows, samples=20, seed=0, **settings):
     given = (
         windows.context_observation,
@@ -115,12 +121,7 @@ def test_imagining_is_a_loop_over_the_linear_map():
 
 def test_a_policy_acts_in_raw_units():
     world = fitted()
-    hidden_state = world.observe(
-        torch.tensor(data().observation[:2]).float()[:, None],
-        torch.zeros(2, 1, 1),
-        world.initial(2),
-        torch.ones(2, 1, dtype=torch.bool),
-    )
+    hidden_state = after(world, torch.tensor(data().observation[:2]).float()[:, None])
     seen = []
 
     def policy(observation, memory, t):
@@ -277,15 +278,9 @@ def test_constant_columns_are_forecast_as_they_are(model):
     samples = forecast(world, windows)
     np.testing.assert_array_equal(samples[..., 3], np.float32(1e6 / 3))
     assert np.abs(samples[..., 0] - 100).max() < 200
-    hidden_state = world.observe(
-        torch.from_numpy(windows.context_observation),
-        torch.zeros(10, 1, 2),
-        world.initial(10),
-        torch.ones(10, 1, dtype=torch.bool),
-    )
-    made = world.imagine(
-        hidden_state, torch.from_numpy(windows.future_action), generator=generator()
-    )
+    hidden_state = after(world, torch.from_numpy(windows.context_observation))
+    actions = torch.from_numpy(windows.future_action)
+    made = world.imagine(hidden_state, actions, generator=generator())
     assert (made.outcome == -1.0).all()
 
 
@@ -329,15 +324,9 @@ def test_what_is_no_number_is_never_passed_on():
     windows = data().forecast_windows(0, 4, 2)
     with pytest.raises(NonFiniteForecast, match=r"25\.00% .*Exploding.* at step 3 of 4"):
         forecast(world, windows)
-    hidden_state = world.observe(
-        torch.from_numpy(windows.context_observation),
-        torch.zeros(2, 1, 1),
-        world.initial(2),
-        torch.ones(2, 1, dtype=torch.bool),
-    )
-    made = world.imagine(
-        hidden_state, torch.from_numpy(windows.future_action), generator=generator()
-    )
+    hidden_state = after(world, torch.from_numpy(windows.context_observation))
+    actions = torch.from_numpy(windows.future_action)
+    made = world.imagine(hidden_state, actions, generator=generator())
     assert made.finite.tolist() == [False, True]
 
 

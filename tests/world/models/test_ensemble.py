@@ -1,15 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from fitted_worlds import error, fitted, forecast, generator, pendulum
 
 from rlkit.world import Ensemble, Episodes, Layout, LinearDynamics, OpenLoop, Widths, World
 from rlkit.world.experience import Experience
 
 SMALL = Ensemble(members=3, hidden=(8, 6)).with_widths(Widths(2, 1, 1))
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def by_hand(model, vector, member, x, action):
@@ -146,40 +143,17 @@ def test_members_agree_on_what_they_saw_and_not_elsewhere():
     assert max(spread(at) for at in (-0.8, 0.0, 0.5)) < 0.1 * spread(4.0)
 
 
-def pendulum(count, steps, seed):
-    """Swings of a driven pendulum, seen as a point on the circle and its speed."""
-    rng = np.random.default_rng(seed)
-    angle, speed = rng.uniform(-3, 3, count), rng.uniform(-1, 1, count)
-    action = rng.uniform(-1, 1, (steps, count))
-    seen = []
-    for t in range(steps + 1):
-        seen.append(np.stack([np.cos(angle), np.sin(angle), speed], 1))
-        if t < steps:
-            speed = 0.98 * speed + 0.3 * np.sin(angle) + 0.2 * action[t]
-            angle = angle + 0.3 * speed
-    observation = np.stack(seen, 1).reshape(-1, 3)
-    return Episodes(observation, action.T.reshape(-1, 1), [steps] * count)
-
-
 def test_it_beats_linear_dynamics_and_persistence():
     training, windows = (
-        pendulum(30, 40, seed=0),
-        pendulum(20, 40, seed=1).forecast_windows(0, 10, 100),
+        pendulum(30, 40, seed=0, speed=True),
+        pendulum(20, 40, seed=1, speed=True).forecast_windows(0, 10, 100),
     )
     truth = windows.future_observation[:, -1]
-    errors = {"persistence": np.sqrt(np.mean((windows.context_observation[:, -1] - truth) ** 2))}
+    errors = {"persistence": error(windows.context_observation[:, -1], truth)}
     models = {"linear": LinearDynamics(), "ensemble": Ensemble(members=3, hidden=(32, 32))}
     for name, model in models.items():
-        world = World(model, Layout(3, 1), generator())
-        list(world.fit(training, steps=400, records=128, learning_rate=3e-3, generator=generator()))
-        samples = world.forecast(
-            windows.context_observation,
-            windows.context_action,
-            windows.future_action,
-            samples=12,
-            generator=generator(),
-        )
-        errors[name] = np.sqrt(np.mean((samples.mean(0)[:, -1] - truth) ** 2))
+        world = fitted(model, training, steps=400, records=128, learning_rate=3e-3)
+        errors[name] = error(forecast(world, windows, 12)[:, :, -1], truth)
     assert errors["ensemble"] < 0.4 * errors["linear"], errors
     assert errors["linear"] < 0.9 * errors["persistence"], errors
 

@@ -3,13 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from fitted_worlds import assert_imagining_continues, error, fitted, forecast, generator
 
 from rlkit.networks.encoders import GRU
 from rlkit.world import (
     WORLDS,
     Episodes,
     Layout,
-    OpenLoop,
     Widths,
     World,
     check_world,
@@ -25,10 +25,6 @@ PRESETS = {
     "lstm": MdnRnn(core={"name": "lstm", "hidden": 12, "layers": 2}, delta=False),
     "transformer": MdnRnn(core={"name": "transformer", "hidden": 8, "context": 6}, mixtures=2),
 }
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize(
@@ -145,19 +141,7 @@ def test_temperature_divides_logits_and_scales_deviations_by_its_root():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_imagining_goes_on_where_it_stopped(preset):
-    case = Experience(PRESETS[preset])
-    hidden_state = case.seen(case.windows, 3)
-    once = case.imagine(hidden_state, case.actions)
-    source = generator()
-    with torch.no_grad():
-        half = case.model.imagine(
-            case.parameters, hidden_state, OpenLoop(case.actions[:, :2]), 2, source
-        )
-        rest = case.model.imagine(
-            case.parameters, half.hidden_state, OpenLoop(case.actions[:, 2:]), 2, source
-        )
-    made = torch.cat([half.observation, rest.observation], 1)
-    torch.testing.assert_close(made, once.observation, rtol=1e-5, atol=1e-5)
+    assert_imagining_continues(Experience(PRESETS[preset]))
 
 
 def jumps(count, steps, seed):
@@ -174,20 +158,11 @@ def jumps(count, steps, seed):
 
 def jumped(model):
     """A world fitted to jumps, and samples of the next jump `(S, 2)` by temperature."""
-    world = World(model, Layout(2, 0), generator())
-    data = jumps(100, 20, seed=0)
-    list(world.fit(data, steps=200, records=256, learning_rate=1e-2, generator=generator()))
+    world = fitted(model, jumps(100, 20, seed=0), steps=200, records=256, learning_rate=1e-2)
     case = jumps(1, 20, seed=1).forecast_windows(10, 1, 1)
 
     def samples(temperature):
-        made = world.forecast(
-            case.context_observation,
-            case.context_action,
-            case.future_action,
-            samples=4000,
-            generator=generator(),
-            temperature=temperature,
-        )[:, 0, 0]
+        made = forecast(world, case, 4000, temperature=temperature)[:, 0, 0]
         return np.stack([made[:, 0] - 0.5 * case.context_observation[0, -1, 0], made[:, 1]], 1)
 
     return samples
@@ -238,26 +213,16 @@ def test_a_trained_memory_beats_a_frozen_one_and_persistence():
         products(30, 32, seed=1).forecast_windows(8, 10, 60),
     )
     truth = windows.future_observation
-    errors = {"persistence": np.sqrt(np.mean((windows.context_observation[:, -1:] - truth) ** 2))}
+    errors = {"persistence": error(windows.context_observation[:, -1:], truth)}
     for core in ("gru", "lstm"):
         for frozen in (False, True):
             model = MdnRnn({"name": core, "hidden": 16}, mixtures=2, window=16, frozen=frozen)
-            world = World(model, Layout(1, 1), generator())
-            before = world.model.part(world.parameters, "core").clone()
-            fit = world.fit(
-                training, steps=200, records=512, learning_rate=5e-3, generator=generator()
-            )
-            list(fit)
-            assert torch.equal(world.model.part(world.parameters, "core"), before) == frozen
-            samples = world.forecast(
-                windows.context_observation,
-                windows.context_action,
-                windows.future_action,
-                samples=10,
-                generator=generator(),
-            )
+            world = fitted(model, training, steps=200, records=512, learning_rate=5e-3)
+            fresh = World(model, Layout(1, 1), generator())
+            cores = [one.model.part(one.parameters, "core") for one in (world, fresh)]
+            assert torch.equal(*cores) == frozen
             name = f"{core}, frozen" if frozen else core
-            errors[name] = np.sqrt(np.mean((samples.mean(0) - truth) ** 2))
+            errors[name] = error(forecast(world, windows), truth)
     for core in ("gru", "lstm"):
         assert errors[core] < 0.4 * errors[f"{core}, frozen"], errors
         assert errors[core] < 0.25 * errors["persistence"], errors

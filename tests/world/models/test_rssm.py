@@ -1,8 +1,8 @@
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
+from fitted_worlds import error, fitted, forecast, generator, pendulum
 from torch.distributions import Categorical as Choice
 from torch.distributions import Independent, Normal, kl_divergence
 
@@ -10,7 +10,6 @@ from rlkit.networks import gradient
 from rlkit.world import (
     WORLDS,
     Ensemble,
-    Episodes,
     Layout,
     OpenLoop,
     Widths,
@@ -29,10 +28,6 @@ KINDS = {
     "categorical": replace(SMALL, latents="categorical", groups=4, classes=3),
 }
 both = pytest.mark.parametrize("kind", KINDS)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def normal(*shape, seed=0):
@@ -362,45 +357,22 @@ def test_posterior_samples_are_drawn_on_request(kind):
     assert not torch.equal(one[2], likely[2])
 
 
-def swings(count, steps, seed):
-    """A driven pendulum that is seen as a point on the circle, without its speed."""
-    rng = np.random.default_rng(seed)
-    angle, speed = rng.uniform(-3, 3, count), rng.uniform(-1, 1, count)
-    action = rng.uniform(-1, 1, (steps, count))
-    seen = []
-    for t in range(steps + 1):
-        seen.append(np.stack([np.cos(angle), np.sin(angle)], 1))
-        if t < steps:
-            speed = 0.98 * speed + 0.3 * np.sin(angle) + 0.2 * action[t]
-            angle = angle + 0.3 * speed
-    observation = np.stack(seen, 1).reshape(-1, 2)
-    return Episodes(observation, action.T.reshape(-1, 1), [steps] * count)
-
-
 def forecast_errors(world, data, context, horizon):
     """Root mean square errors of the last step, of the forecasts' mean and of persistence."""
     windows = data.forecast_windows(context, horizon, 100)
-    samples = world.forecast(
-        windows.context_observation,
-        windows.context_action,
-        windows.future_action,
-        samples=16,
-        generator=generator(),
-    )
     truth = windows.future_observation[:, -1]
-    guesses = samples.mean(0)[:, -1], windows.context_observation[:, -1]
-    return [float(np.sqrt(np.mean((guess - truth) ** 2))) for guess in guesses]
+    guesses = forecast(world, windows, 16)[:, :, -1], windows.context_observation[:, -1]
+    return [float(error(guess, truth)) for guess in guesses]
 
 
 @both
 def test_its_memory_beats_persistence_and_a_model_without_memory(kind):
-    training, held_out = swings(30, 40, seed=0), swings(20, 40, seed=1)
+    training, held_out = pendulum(30, 40, seed=0), pendulum(20, 40, seed=1)
     weight = {"gaussian": 1.0, "categorical": 0.1}[kind]
     memory = Rssm(latents=kind, representation=weight, window=16)
     worlds = {}
     for name, model in {"memory": memory, "none": Ensemble(3, (32, 32))}.items():
-        world = worlds[name] = World(model, Layout(2, 1), generator())
-        list(world.fit(training, steps=400, learning_rate=3e-3, generator=generator()))
+        worlds[name] = fitted(model, training, steps=400, learning_rate=3e-3)
     for horizon, share in ((1, 0.5), (10, 0.6)):
         error, persistence = forecast_errors(worlds["memory"], held_out, 10, horizon)
         without, _ = forecast_errors(worlds["none"], held_out, 10, horizon)
@@ -415,7 +387,7 @@ def test_its_memory_beats_persistence_and_a_model_without_memory(kind):
 def test_it_is_written_and_read(kind, tmp_path):
     model = WORLDS.make({"name": "rssm", "latents": kind, "deterministic": 8, "hidden": 8})
     world = World(model, Layout(2, 1), generator())
-    data = swings(3, 20, seed=0)
+    data = pendulum(3, 20, seed=0)
     metrics = list(world.fit(data, steps=2, window=5, generator=generator()))
     assert set(metrics[0]) >= {"nll", "reconstruction", "divergence", "error"}
     world.save(tmp_path / "world")

@@ -3,14 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from fitted_worlds import assert_imagining_continues, error, fitted, forecast, generator, pendulum
 
 from rlkit.world import (
     WORLDS,
-    Episodes,
-    Layout,
     OpenLoop,
     Widths,
-    World,
     check_world,
 )
 from rlkit.world.experience import LATE, Experience
@@ -26,10 +24,6 @@ PRESETS = {
     "samples": replace(SHORT, core={"name": "rnn", "hidden": 12}, feedback="sample", delta=False),
     "linear memory": replace(SHORT, core={"name": "lru", "hidden": 8}, attention=True),
 }
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize(
@@ -49,19 +43,7 @@ def test_it_keeps_the_laws(preset, widths):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_imagining_goes_on_where_it_stopped(preset):
-    case = Experience(PRESETS[preset])
-    hidden_state = case.seen(case.windows, 3)
-    once = case.imagine(hidden_state, case.actions)
-    source = generator()
-    with torch.no_grad():
-        half = case.model.imagine(
-            case.parameters, hidden_state, OpenLoop(case.actions[:, :2]), 2, source
-        )
-        rest = case.model.imagine(
-            case.parameters, half.hidden_state, OpenLoop(case.actions[:, 2:]), 2, source
-        )
-    made = torch.cat([half.observation, rest.observation], 1)
-    torch.testing.assert_close(made, once.observation, rtol=1e-5, atol=1e-5)
+    assert_imagining_continues(Experience(PRESETS[preset]))
 
 
 def told(case, windows, row, cut, steps):
@@ -163,34 +145,15 @@ def test_attention_weighs_the_encoders_last_outputs_by_their_likeness():
 
 
 def swings(count, steps, seed):
-    """A driven pendulum whose speed is hidden and whose angle is seen with noise."""
-    rng = np.random.default_rng(seed)
-    angle, speed = rng.uniform(-3, 3, count), rng.uniform(-1, 1, count)
-    action = rng.uniform(-1, 1, (steps, count))
-    seen = []
-    for t in range(steps + 1):
-        seen.append(np.stack([np.cos(angle), np.sin(angle)], 1))
-        if t < steps:
-            speed = 0.98 * speed + 0.3 * np.sin(angle) + 0.2 * action[t]
-            angle = angle + 0.3 * speed
-    observation = np.stack(seen, 1).reshape(-1, 2)
-    observation = observation + 0.1 * rng.standard_normal(observation.shape)
-    return Episodes(observation, action.T.reshape(-1, 1), [steps] * count)
+    """A driven pendulum whose speed is hidden and whose angle is observed with noise."""
+    return pendulum(count, steps, seed, noise=0.1)
 
 
 def errors_of(model, training, windows, seed):
     """Root mean squared error of the mean forecast at each step, `(H,)`."""
-    world = World(model, Layout(2, 1), generator(seed))
-    fit = world.fit(training, steps=200, records=512, learning_rate=1e-2, generator=generator(seed))
-    list(fit)
-    samples = world.forecast(
-        windows.context_observation,
-        windows.context_action,
-        windows.future_action,
-        samples=10,
-        generator=generator(seed),
-    )
-    return np.sqrt(np.mean((samples.mean(0) - windows.future_observation) ** 2, axis=(0, 2)))
+    world = fitted(model, training, seed, steps=200, records=512, learning_rate=1e-2)
+    made = forecast(world, windows, seed=seed)
+    return error(made, windows.future_observation, axis=(0, 2))
 
 
 def test_free_running_beats_an_iterated_one_step_model_of_the_same_size_far_ahead():
@@ -216,20 +179,17 @@ def test_free_running_beats_an_iterated_one_step_model_of_the_same_size_far_ahea
 def test_it_learns_to_use_what_it_has_seen():
     training, held_out = swings(60, 40, seed=0), swings(40, 60, seed=1)
     model = Seq2Seq({"name": "gru", "hidden": 16}, attention=True, ramp=100, context=8, horizon=8)
-    world = World(model, Layout(2, 1), generator())
-    list(world.fit(training, steps=200, records=512, learning_rate=1e-2, generator=generator()))
+    world = fitted(model, training, steps=200, records=512, learning_rate=1e-2)
     errors = []
     for context in (0, 8):
         # The same futures, seen after nothing but the present and after what led there.
         windows = held_out.forecast_windows(8, 6, 100)
-        samples = world.forecast(
-            windows.context_observation[:, 8 - context :],
-            windows.context_action[:, 8 - context :],
-            windows.future_action,
-            samples=10,
-            generator=generator(),
-        )
-        errors.append(np.sqrt(np.mean((samples.mean(0) - windows.future_observation) ** 2)))
+        past = {
+            "context_observation": windows.context_observation[:, 8 - context :],
+            "context_action": windows.context_action[:, 8 - context :],
+        }
+        made = forecast(world, replace(windows, **past))
+        errors.append(error(made, windows.future_observation))
     assert errors[1] < 0.8 * errors[0], errors
 
 
