@@ -180,7 +180,7 @@ def parse_setting(setting: str) -> tuple[list[str], Any]:
 
 
 def named_table(name: str, settings: Iterable[tuple[list[str], Any]], owner: str) -> dict[str, Any]:
-    """The table `{name = ..., key = value}` of one component, a world model say.
+    """The table `{name = ..., key = value}` of a component such as a world model.
 
     Args:
         name: The component's.

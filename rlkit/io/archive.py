@@ -83,7 +83,7 @@ def _unpack(file: BinaryIO, name: str) -> dict[str, Any]:
             if "manifest.json" not in archive.namelist():
                 raise CheckpointError(
                     f"{name} is foreign: no archive of this suite. (Stable-Baselines3's own "
-                    f"archives carry pickles, which could run code, and are not opened.)"
+                    f"archives contain pickles, which could run code, and are not opened.)"
                 )
             if sum(info.file_size for info in infos) > SIZE_LIMIT:
                 raise CheckpointError(f"{name} claims more than {SIZE_LIMIT} bytes")

@@ -118,7 +118,7 @@ def decode_state(
 
     Raises:
         KeyError: If a marker refers to a missing tensor or array.
-        CheckpointError: If an array inside the JSON is damaged or carries a pickle.
+        CheckpointError: If an array inside the JSON is damaged or contains a pickle.
     """
     match node:
         case list():
@@ -209,7 +209,7 @@ def _parse_npy(path: Path, file: BinaryIO, may_map: bool = False) -> NDArray[Any
 def _foreign(path: Path, expected: str, has_pickle: bool = False) -> CheckpointError:
     with path.open("rb") as file:
         has_pickle = has_pickle or file.read(1) == b"\x80"
-    what = "carries a pickle, which could run code" if has_pickle else f"is no {expected} file"
+    what = "contains a pickle, which could run code" if has_pickle else f"is no {expected} file"
     return CheckpointError(
         f"{path} {what}; nothing in it was executed. Use a checkpoint you trust."
     )

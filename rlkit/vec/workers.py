@@ -195,7 +195,7 @@ class ResilientVecEnv(VecEnv):
         return self._call("env_method", (method_name, method_args, method_kwargs), indices)
 
     def env_is_wrapped(self, wrapper_class: type[Any], indices: Any = None) -> list[bool]:
-        """Whether the chosen environments carry a wrapper."""
+        """Whether the chosen environments have a wrapper."""
         return self._call("is_wrapped", wrapper_class, indices)
 
     def get_state(self) -> State | None:

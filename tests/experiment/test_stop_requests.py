@@ -22,7 +22,7 @@ from rlkit.vec.workers import ResilientVecEnv
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The folder of a run that nothing disturbed."""
+    """The folder of a run without interruption."""
     path = tmp_path_factory.mktemp("runs") / "whole"
     train(recipe(), make, path)
     return path

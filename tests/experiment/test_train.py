@@ -57,12 +57,12 @@ def event_steps(path, tag):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run that nothing disturbed."""
+    """A run without interruption."""
     path = tmp_path_factory.mktemp("runs") / "whole"
     return path, train(recipe(), make, path)
 
 
-def test_a_run_leaves_everything_behind(whole):
+def test_a_run_writes_all_its_files(whole):
     path, outcome = whole
     assert {"run": str(path), "steps": 400, "stopped": None}.items() <= outcome.items()
     assert outcome["episodes"] == 6
@@ -109,21 +109,21 @@ def test_a_longer_run_is_the_run_that_was_longer(tmp_path):
 
 
 class Raised(BaseException):
-    """The death of a process, for a test that has to go on."""
+    """Stands for the kill of a process."""
 
 
-@pytest.mark.parametrize("death", [4, 96, 100, 152, 204, 396])
-def test_a_killed_run_resumes_to_the_same_end(whole, tmp_path, monkeypatch, death):
+@pytest.mark.parametrize("killed_at", [4, 96, 100, 152, 204, 396])
+def test_a_killed_run_resumes_to_the_same_end(whole, tmp_path, monkeypatch, killed_at):
     iterate = TinyAgent.iterate
 
-    def mortal(self, *arguments, **options):
+    def killed(self, *arguments, **options):
         for step in iterate(self, *arguments, **options):
-            if step == death:
+            if step == killed_at:
                 raise Raised
             yield step
 
     with monkeypatch.context() as patch:
-        patch.setattr(TinyAgent, "iterate", mortal)
+        patch.setattr(TinyAgent, "iterate", killed)
         with pytest.raises(Raised):
             train(recipe(), make, tmp_path / "run")
     outcome = resume(tmp_path / "run", make)
@@ -158,15 +158,15 @@ def test_a_signal_ends_the_round_and_saves(whole, tmp_path, monkeypatch, number,
     assert curves(tmp_path / "run") == curves(whole[0])
 
 
-@pytest.mark.parametrize("asked", ["success=0.5", "return=-30"])
-def test_training_stops_when_solved_and_can_go_on(asked, tmp_path, monkeypatch):
+@pytest.mark.parametrize("target", ["success=0.5", "return=-30"])
+def test_training_stops_when_solved_and_can_continue(target, tmp_path, monkeypatch):
     def homing(self, observation, state=None, episode_start=None, deterministic=True):
         gap = observation["desired_goal"] - observation["achieved_goal"]
         velocity = np.asarray(observation["observation"])[..., -2:]
         return np.clip(6 * gap - 2 * velocity, -1, 1).astype(np.float32), None
 
     monkeypatch.setattr(TinyAgent, "predict", homing)
-    plan = recipe(f"evaluation.stop_at_{asked}")
+    plan = recipe(f"evaluation.stop_at_{target}")
     outcome = train(plan, make, tmp_path / "run")
     assert outcome["steps"] == 100
     assert outcome["episodes"] == 6
@@ -269,7 +269,7 @@ def test_last_best_and_numbered_checkpoints_load(whole):
 
 
 @pytest.mark.parametrize("every", [1, 8, 100])
-def test_a_clock_ends_once_per_period_however_it_is_resumed(every):
+def test_a_period_ends_once_however_the_run_is_resumed(every):
     steps = range(0, 1000, 24)
     ends = [now for before, now in itertools.pairwise(steps) if Period(every).ends(before, now)]
     expected = sorted(

@@ -1,6 +1,6 @@
-"""A random walk of eight steps that does harm in its fifth, once or always.
+"""A random walk of eight steps with a fault in its fifth, once or always.
 
-It stands apart from the tests so that a worker need not import them.
+A module of its own, so that workers need not import the tests.
 """
 
 import os
@@ -40,7 +40,7 @@ class Walk(gym.Env):
         self.steps += 1
         first = self.fault == "raise at once"
         if self.steps == (1 if first else AT) and self.fault != "none" and self.is_due():
-            self.do_harm()
+            self.fail()
         self.position += 0.1 * action + 0.1 * self.np_random.normal(size=2)
         reward = -float(np.linalg.norm(self.position))
         over = self.steps >= LENGTH
@@ -50,12 +50,12 @@ class Walk(gym.Env):
         if not self.marker:
             return True
         try:
-            Path(self.marker).touch(exist_ok=False)  # one of several environments wins
+            Path(self.marker).touch(exist_ok=False)  # only one of several environments succeeds
         except FileExistsError:
             return False
         return True
 
-    def do_harm(self):
+    def fail(self):
         if self.fault == "exit":
             os._exit(3)
         if self.fault == "hang":

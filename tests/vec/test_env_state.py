@@ -24,8 +24,8 @@ from rlkit.vec.vec_env import make_vec_env
 ENV_ID = "rlkit/PointMaze-U-v0"
 
 
-class Walk(gym.Env[Any, Any]):
-    """A random walk with a state, under no id."""
+class RandomWalk(gym.Env[Any, Any]):
+    """A random walk with a state, which is not registered."""
 
     observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
     action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -48,7 +48,7 @@ class Walk(gym.Env[Any, Any]):
 
 
 class Smooth(gym.Wrapper[Any, Any, Any, Any]):
-    """A wrapper that remembers something, and says so."""
+    """A wrapper that keeps data between steps and gives its state."""
 
     previous = 0.0
 
@@ -65,12 +65,12 @@ class Smooth(gym.Wrapper[Any, Any, Any, Any]):
 
 
 class Silent(gym.Wrapper[Any, Any, Any, Any]):
-    """A wrapper nobody knows anything about."""
+    """A wrapper that gives no state."""
 
 
 def stacked() -> gym.Env[Any, Any]:
     goals = GoalWrapper(
-        wrappers.PassiveEnvChecker(Walk()),
+        wrappers.PassiveEnvChecker(RandomWalk()),
         achieved=lambda observation: observation,
         rule=DistanceRule(0.5),
         goal_space=spaces.Box(-5.0, 5.0, (2,), np.float64),
@@ -81,14 +81,14 @@ def stacked() -> gym.Env[Any, Any]:
 
 def trace(env: gym.Env[Any, Any], steps: int, seed: int) -> list[Any]:
     env.action_space.seed(seed)
-    seen: list[Any] = []
+    steps_taken: list[Any] = []
     for _ in range(steps):
         observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
         episode = info.get("episode", {})
-        seen.append((flat(observation), reward, terminated, truncated, episode.get("r")))
+        steps_taken.append((flat(observation), reward, terminated, truncated, episode.get("r")))
         if terminated or truncated:
-            seen.append(flat(env.reset()[0]))
-    return seen
+            steps_taken.append(flat(env.reset()[0]))
+    return steps_taken
 
 
 def flat(observation: Any) -> Any:
@@ -98,13 +98,13 @@ def flat(observation: Any) -> Any:
 
 def vec_trace(venv: VecEnv, steps: int, seed: int) -> list[Any]:
     rng = np.random.default_rng(seed)
-    seen: list[Any] = []
+    steps_taken: list[Any] = []
     for _ in range(steps):
         actions = rng.uniform(-1, 1, (venv.num_envs, 2)).astype(np.float32)
         observation, reward, done, infos = venv.step(actions)
         returns = [info["episode"]["r"] for info in infos if "episode" in info]
-        seen.append((flat(observation), reward.tolist(), done.tolist(), returns))
-    return seen
+        steps_taken.append((flat(observation), reward.tolist(), done.tolist(), returns))
+    return steps_taken
 
 
 def is_plain(value: Any) -> bool:
@@ -165,10 +165,10 @@ def test_monitors_keep_their_episodes() -> None:
 @pytest.mark.parametrize(
     "env",
     [
-        Silent(Walk()),
-        Monitor(Silent(wrappers.TimeLimit(Walk(), 5))),
+        Silent(RandomWalk()),
+        Monitor(Silent(wrappers.TimeLimit(RandomWalk(), 5))),
         gym.make("CartPole-v1"),
-        wrappers.FrameStackObservation(Walk(), 2),
+        wrappers.FrameStackObservation(RandomWalk(), 2),
     ],
     ids=["unknown wrapper", "unknown inside", "no state", "stateful wrapper of gymnasium"],
 )
@@ -183,13 +183,13 @@ def test_a_subclass_of_a_known_wrapper_is_unknown() -> None:
     class Counting(wrappers.TimeLimit):
         pass
 
-    env = Counting(Walk(), 5)
+    env = Counting(RandomWalk(), 5)
     env.reset(seed=0)
     assert env_state(env) is None
 
 
 def test_other_wrappers_are_refused() -> None:
-    one, two = wrappers.TimeLimit(Walk(), 5), Monitor(Walk())
+    one, two = wrappers.TimeLimit(RandomWalk(), 5), Monitor(RandomWalk())
     one.reset(seed=0)
     state = env_state(one)
     assert state is not None

@@ -26,7 +26,7 @@ from rlkit.vec.workers import MOST_LOSSES, ResilientVecEnv
 REASONS = {
     "exit": r"its process ended with code 3",
     "hang": r"it gave no answer for [0-9.]+ s",
-    "raise": r"Traceback[\s\S]*in do_harm[\s\S]*OSError: the simulation blew up",
+    "raise": r"Traceback[\s\S]*in fail[\s\S]*OSError: the simulation blew up",
 }
 
 
@@ -94,8 +94,8 @@ def test_without_losses_it_equals_environments_in_this_process(workers):
     builds = [factory(), factory(render_mode=None)]
     venv, reference = workers(builds), DummyVecEnv(builds)
     reference.seed(3)
-    for each in (venv, reference):
-        each.set_options({"length": 2})
+    for one in (venv, reference):
+        one.set_options({"length": 2})
     assert_same(venv.reset(), reference.reset())
     assert venv.reset_infos == reference.reset_infos
     assert_same_steps(steps(venv, 20), steps(reference, 20))
@@ -223,17 +223,17 @@ def test_closing_does_not_wait_for_an_environment_that_hangs(workers):
     venv.close()
 
 
-def test_answers_to_abandoned_questions_are_dropped(workers):
+def test_results_of_abandoned_commands_are_dropped(workers):
     venv, reference = workers([factory()]), DummyVecEnv([factory()])
     reference.seed(3)
-    for each in (venv, reference):
-        each.reset()
+    for one in (venv, reference):
+        one.reset()
     venv.step_async(np.zeros((1, 2), np.float32))
     reference.step(np.zeros((1, 2), np.float32))
     assert_same(venv.reset(), reference.reset())
 
 
-def test_signals_to_the_group_are_the_parents_business(workers):
+def test_workers_ignore_signals_to_the_process_group(workers):
     venv = workers([factory()])
     venv.reset()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -341,7 +341,7 @@ def test_environments_without_a_state_have_none(workers):
         venv.set_state({"envs": []})
 
 
-def test_an_agent_trains_on_over_the_loss(workers, tmp_path):
+def test_an_agent_continues_after_the_loss(workers, tmp_path):
     venv = workers([factory(), factory("exit", tmp_path / "marker")])
     agent = SAC("MlpPolicy", venv, seed=0, net_arch=[8], batch_size=8, learning_starts=4)
     with pytest.warns(UserWarning, match="environment 1 was replaced"):
@@ -351,10 +351,10 @@ def test_an_agent_trains_on_over_the_loss(workers, tmp_path):
     storage = agent.replay_buffer.storage
     truncated = storage.truncated.reshape(2, storage.slots)
     assert np.flatnonzero(truncated[0]).tolist() == [7, 16]
-    assert np.flatnonzero(truncated[1])[0] == AT - 2  # the lost step itself is not remembered
+    assert np.flatnonzero(truncated[1])[0] == AT - 2  # the lost step itself is not stored
 
 
-def test_a_recipe_survives_the_loss_and_counts_it(tmp_path):
+def test_a_recipe_continues_after_the_loss_and_counts_it(tmp_path):
     recipe = make_recipe(
         {
             "env": "faulty_env:FaultyWalk-v0",
