@@ -1,4 +1,4 @@
-"""Goals: what they mean, the environments that have them, and which ones hindsight picks."""
+"""Goals: their rules, the environments that have them, and the columns of observations."""
 
 from rlkit.goals.env import GOAL_KEYS as GOAL_KEYS
 from rlkit.goals.env import GoalEnv as GoalEnv

@@ -1,7 +1,7 @@
 """Checks an environment against Gymnasium's contract and the laws of goals.
 
-Plays whole episodes with random and with extreme actions: defects that wait for step 20, or for
-the second episode, are the ones that spoil a training run.
+Whole episodes are run with random and with extreme actions, as some defects appear only at step 20
+or in the second episode.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from rlkit.goals.checked_episode import (
     CheckedEpisode,
     Findings,
     extreme_actions,
-    play,
     raised,
     random_actions,
+    run_episode,
     same,
 )
 from rlkit.goals.checked_episode import Problem as Problem
@@ -39,7 +39,7 @@ def check_goal_env(env: gym.Env[Any, Any], episodes: int = 4, seed: int = 0) -> 
 
     Args:
         env: The environment, with the wrappers it is trained with. It is reset and stepped.
-        episodes: Episodes with random actions, >= 1; extreme actions and a replay come on top.
+        episodes: Episodes with random actions, >= 1; three more have extreme or repeated actions.
         seed: Seed of the first episode; the others count up.
 
     Raises:
@@ -51,25 +51,27 @@ def check_goal_env(env: gym.Env[Any, Any], episodes: int = 4, seed: int = 0) -> 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Gymnasium's are collected separately, as notes
         seeds = range(seed, seed + episodes)
-        played = [play(env, findings, one, random_actions(env, one)) for one in seeds]
-        extremes = [play(env, findings, seed, extreme_actions(env, high)) for high in (False, True)]
-        again = play(env, findings, seed, random_actions(env, seed))
-        whole = [episode for episode in [*played, *extremes] if episode.complete]
-        if played[0].complete and again.complete:
-            _check_replay(played[0], again, findings)
+        episodes_run = [run_episode(env, findings, one, random_actions(env, one)) for one in seeds]
+        extremes = [
+            run_episode(env, findings, seed, extreme_actions(env, high)) for high in (False, True)
+        ]
+        again = run_episode(env, findings, seed, random_actions(env, seed))
+        whole = [episode for episode in [*episodes_run, *extremes] if episode.complete]
+        if episodes_run[0].complete and again.complete:
+            _check_repetition(episodes_run[0], again, findings)
         if whole:
-            _check_together(whole, played[0], extremes, findings)
-            # What is late by intention says so; its first observation comes twice as well.
+            _check_together(whole, episodes_run[0], extremes, findings)
+            # A delayed observation is announced; the first one is then returned twice as well.
             late = "observation_delay"
             if not (env.has_wrapper_attr(late) and env.get_wrapper_attr(late) > 0):
-                _check_promptness(whole, findings)
+                _check_delay(whole, findings)
         if _has_goals(env, findings):
             _check_goals(env, whole, findings)
-    _ask_gymnasium(env, seed, findings)
+    _run_gymnasium_check(env, seed, findings)
     return findings.problems
 
 
-def _check_replay(first: CheckedEpisode, again: CheckedEpisode, findings: Findings) -> None:
+def _check_repetition(first: CheckedEpisode, again: CheckedEpisode, findings: Findings) -> None:
     if not same(first.observations[0], again.observations[0]):
         findings.add(
             "seed",
@@ -99,9 +101,9 @@ def _check_together(
     extremes: list[CheckedEpisode],
     findings: Findings,
 ) -> None:
-    twins = [first, *extremes]
-    if all(twin.complete for twin in twins) and all(
-        same(twin.observations, first.observations) for twin in extremes
+    compared = [first, *extremes]
+    if all(episode.complete for episode in compared) and all(
+        same(episode.observations, first.observations) for episode in extremes
     ):
         findings.add(
             "action effect",
@@ -113,32 +115,34 @@ def _check_together(
         findings.add(
             "timeout",
             f"every episode terminated after {lengths.pop()} steps, whatever the actions: a time "
-            f"limit is truncated=True, since the value of a state does not end with the clock",
+            f"limit must return truncated=True, because the value of a state goes on after it",
         )
     _note_dead_sensors(whole, findings)
 
 
-def _check_promptness(whole: list[CheckedEpisode], findings: Findings) -> None:
+def _check_delay(whole: list[CheckedEpisode], findings: Findings) -> None:
     moving = [e for e in whole if not all(same(e.observations[0], o) for o in e.observations)]
     if moving and all(same(e.observations[0], e.observations[1]) for e in whole):
         findings.add(
             "stale observation",
             "the first step always returns the reset's observation although later ones change: "
-            "observe after the action, not before. Where it is late by intention, give the "
-            "environment an attribute observation_delay, the steps that it is late",
+            "observe after the action, not before. If the delay is intended, give the "
+            "environment an attribute observation_delay, the number of steps",
         )
 
 
 def _note_dead_sensors(whole: list[CheckedEpisode], findings: Findings) -> None:
-    seen = [o["observation"] if isinstance(o, dict) else o for e in whole for o in e.observations]
-    constant = np.ones(np.size(seen[0]), np.bool_)
-    for one in seen:
-        constant &= np.ravel(one) == np.ravel(seen[0])
+    observations = [
+        o["observation"] if isinstance(o, dict) else o for e in whole for o in e.observations
+    ]
+    constant = np.ones(np.size(observations[0]), np.bool_)
+    for one in observations:
+        constant &= np.ravel(one) == np.ravel(observations[0])
     dead = np.flatnonzero(constant).tolist()
     if dead:
         findings.add(
             "dead sensor",
-            f"the observation's components {dead[:8]} never changed in {len(seen)} observations",
+            f"components {dead[:8]} of the observation never changed in {len(observations)} steps",
             note=True,
         )
 
@@ -234,8 +238,10 @@ def _check_ends(
             f"{where}: terminates on success but has no compute_terminated (or its rule says "
             f"False): relabelled goals would never terminate. Set terminates=True in the rule",
         )
-    told = [(t, bool(i["is_success"])) for t, i in enumerate(episode.infos) if "is_success" in i]
-    for t, claimed in told:
+    reported = [
+        (t, bool(i["is_success"])) for t, i in enumerate(episode.infos) if "is_success" in i
+    ]
+    for t, claimed in reported:
         if claimed != bool(success[t]):
             findings.add(
                 "success",
@@ -243,7 +249,10 @@ def _check_ends(
                 f"{bool(success[t])}",
             )
     if not np.asarray(rule.success(wanted, wanted)).all():
-        findings.add("success of the goal", f"{where}: standing on the goal is no success")
+        findings.add(
+            "success of the goal",
+            f"{where}: an achieved goal that equals the desired one is no success",
+        )
 
 
 def _check_batches(
@@ -251,7 +260,7 @@ def _check_batches(
 ) -> None:
     achieved = np.concatenate([e.goals("achieved_goal") for e in whole])
     desired = np.concatenate([e.goals("desired_goal") for e in whole])
-    # Half the rows stand on their goal, the others are paired with goals of other episodes.
+    # Half the rows achieve their goal, the others are paired with goals of other episodes.
     rows = np.linspace(0, len(achieved) - 1, min(32, len(achieved))).astype(int)
     wanted = np.where(
         (np.arange(len(rows)) % 2).reshape(-1, *[1] * (achieved.ndim - 1)),
@@ -309,7 +318,7 @@ def _shaped(name: str, value: Array, rows: int, findings: Findings) -> bool:
     return False
 
 
-def _ask_gymnasium(env: gym.Env[Any, Any], seed: int, findings: Findings) -> None:
+def _run_gymnasium_check(env: gym.Env[Any, Any], seed: int, findings: Findings) -> None:
     env.action_space.seed(seed)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

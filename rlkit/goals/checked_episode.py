@@ -24,7 +24,7 @@ class Problem:
     Attributes:
         law: The law's short name.
         message: The offending value and the fix.
-        note: Whether this may be meant, and is only worth knowing.
+        note: Whether this may be intended, and is only reported.
     """
 
     law: str
@@ -51,7 +51,7 @@ class Findings:
 
 @dataclass
 class CheckedEpisode:
-    """What was seen: one more observation than steps."""
+    """The record of an episode: one more observation than steps."""
 
     seed: int
     observations: list[Any] = field(default_factory=list)
@@ -88,10 +88,10 @@ def extreme_actions(env: gym.Env[Any, Any], high: bool) -> Iterator[Any]:
         yield action
 
 
-def play(
+def run_episode(
     env: gym.Env[Any, Any], findings: Findings, seed: int, actions: Iterator[Any]
 ) -> CheckedEpisode:
-    """One episode, with the laws that concern single steps."""
+    """Runs one episode and checks the laws that concern single steps."""
     episode = CheckedEpisode(seed)
     try:
         observation, _ = env.reset(seed=seed)
@@ -104,7 +104,7 @@ def play(
         action = next(actions)
         before, when = copy.deepcopy(action), f"step {len(episode.rewards) + 1}"
         try:
-            following, reward, terminated, truncated, info = env.step(action)
+            next_observation, reward, terminated, truncated, info = env.step(action)
         except Exception as error:
             findings.add("crash", f"{when} with action {before!r} raised {raised(error)}")
             return episode
@@ -114,10 +114,10 @@ def play(
             findings.add(
                 "aliasing", f"{when} changed the observation returned before it: return copies"
             )
-        sound = _check_observation(env, following, when, findings)
+        sound = _check_observation(env, next_observation, when, findings)
         sound &= _check_outcome(reward, (terminated, truncated), when, findings)
-        observation = following
-        episode.observations.append(copy.deepcopy(following))
+        observation = next_observation
+        episode.observations.append(copy.deepcopy(next_observation))
         if not sound:
             break
         episode.rewards.append(float(reward))
@@ -149,7 +149,7 @@ def _check_observation(
     if bool(env.observation_space.contains(observation)):
         return True
     findings.add("space", f"{when}: {_mismatch(env.observation_space, observation)}")
-    # Values out of bounds can still be played on with; other shapes and types cannot.
+    # An episode can go on with values out of bounds, but not with other shapes and types.
     space = env.observation_space
     if not isinstance(space, spaces.Dict):
         return bool(np.shape(observation) == space.shape)
@@ -184,7 +184,7 @@ def _check_outcome(reward: Any, ends: tuple[Any, Any], when: str, findings: Find
     if abs(reward) > LARGEST_REWARD:
         findings.add(
             "reward scale",
-            f"{when}: the reward is {float(reward):g}; no value network learns numbers beyond "
+            f"{when}: the reward is {float(reward):g}; no value network learns values beyond "
             f"{LARGEST_REWARD:g}: scale it down",
         )
     if not all(isinstance(end, bool | np.bool_) for end in ends):

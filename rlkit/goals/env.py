@@ -19,8 +19,8 @@ ActType = TypeVar("ActType")
 class GoalEnv(gym.Env[dict[str, Any], ActType], Generic[ActType]):
     """A `gym.Env` whose observation is `{observation, achieved_goal, desired_goal}`.
 
-    It holds its meaning of success as a `GoalRule`; the `compute_*` methods of Gymnasium-Robotics
-    delegate to it, take one goal or a batch of goals, and so serve any HER implementation.
+    It defines success by a `GoalRule`; the `compute_*` methods of Gymnasium-Robotics
+    delegate to it and take one goal or a batch of goals, as HER implementations need.
 
     Attributes:
         rule: The reward, success and termination of goals.
@@ -110,7 +110,7 @@ class GoalWrapper(gym.Wrapper[dict[str, Any], Any, Any, Any], GoalEnv[Any]):
         return goals, info
 
     def step(self, action: Any) -> tuple[dict[str, Any], Any, bool, bool, dict[str, Any]]:
-        """Steps the wrapped environment and judges the goal after the action."""
+        """Steps the wrapped environment and applies the rule to the goal after the action."""
         observation, _, terminated, truncated, info = self.env.step(action)
         goals = self._observe(observation)
         pair = goals["achieved_goal"][None], goals["desired_goal"][None]
@@ -134,7 +134,7 @@ class GoalWrapper(gym.Wrapper[dict[str, Any], Any, Any, Any], GoalEnv[Any]):
 
 
 def _reachable_space(goal_space: spaces.Space[Any]) -> spaces.Space[Any]:
-    # What is achieved may lie outside of what is asked for.
+    # Achieved goals may lie outside of the space of desired ones.
     if isinstance(goal_space, spaces.Box):
         return spaces.Box(-np.inf, np.inf, goal_space.shape, goal_space.dtype.type)
     return goal_space

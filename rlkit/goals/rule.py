@@ -1,7 +1,7 @@
 """What a goal means: reward, success and termination as functions of goal arrays alone.
 
-A rule reads arrays and never a live environment, so hindsight can ask it about goals that were
-never pursued, in a saved model, in another process, without the environment.
+A rule reads arrays and never a live environment, so hindsight can apply it to goals that were
+never pursued, in a saved model or in another process, without the environment.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class DistanceRule:
 
     Attributes:
         threshold: Distance below which the goal counts as reached, in the goal's units, > 0.
-        sparse: Whether the reward tells success only.
+        sparse: Whether the reward depends on success only.
         terminates: Whether success ends the episode.
     """
 
@@ -129,14 +129,14 @@ class ExactRule:
 class ComputedRule:
     """A rule made of an environment's own `compute_reward` (and `compute_terminated`).
 
-    For environments that follow Gymnasium-Robotics' surface and know nothing of `GoalRule`. It is
-    as picklable as the functions are: bound methods of a live environment take it along.
+    For environments with the methods of Gymnasium-Robotics and without a `GoalRule`. It can be
+    pickled if the functions can; bound methods of an environment pickle the environment, too.
 
     Attributes:
         compute_reward: `(achieved, desired, info) -> (N,)`, batched.
         compute_terminated: The same for termination; None means that goals never end an episode.
-        compute_success: `(achieved, desired) -> (N,)`; None means that earning what standing on
-            the goal itself earns is success.
+        compute_success: `(achieved, desired) -> (N,)`; None means that success is a reward as
+            high as that of achieving the desired goal itself.
         reward_range: Lowest and highest reward of one step.
     """
 
@@ -163,7 +163,7 @@ class ComputedRule:
             return np.zeros(len(achieved), dtype=np.bool_)
         terminated = np.asarray(self.compute_terminated(achieved, desired, {}), dtype=np.bool_)
         if terminated.shape == () and not terminated:
-            # Gymnasium-Robotics' manipulation tasks answer a plain False for any batch.
+            # Gymnasium-Robotics' manipulation tasks return a plain False for any batch.
             return np.zeros(len(achieved), dtype=np.bool_)
         return self._checked("compute_terminated", terminated, len(achieved))
 
@@ -171,7 +171,7 @@ class ComputedRule:
     def _checked(name: str, value: Array, rows: int) -> Array:
         if value.shape != (rows,):
             raise ValueError(
-                f"{name} answered shape {value.shape} for {rows} goals; it must be batched: map "
+                f"{name} returned shape {value.shape} for {rows} goals; it must be batched: map "
                 f"two arrays (N, *goal) to one array (N,). A distance with axis=-1 usually does it."
             )
         return value

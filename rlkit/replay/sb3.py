@@ -1,4 +1,4 @@
-"""This replay behind the surface of a Stable-Baselines3 buffer, for its own SAC, TD3 and DQN.
+"""The replay buffer as a Stable-Baselines3 buffer, for its SAC, TD3 and DQN.
 
 SAC("MultiInputPolicy", env, replay_buffer_class=HindsightReplayBuffer,
     replay_buffer_kwargs={"rule": goal_rule(env)})
@@ -27,7 +27,7 @@ class HindsightReplayBuffer(SB3ReplayBuffer):
     """Hindsight for Stable-Baselines3's agents, without a live environment.
 
     Unlike `HerReplayBuffer` it stores each observation once, samples from unfinished episodes,
-    judges relabelled terminations, sums n steps up to the relabelled goal, and pickles whole.
+    recomputes terminations of relabelled goals, ends n-step sums at them, and can be pickled.
 
     Args:
         buffer_size: Steps over all environments.
@@ -36,8 +36,8 @@ class HindsightReplayBuffer(SB3ReplayBuffer):
         device: Where samples go.
         n_envs: Environments that add in lockstep.
         optimize_memory_usage: Must stay False; observations are stored once in any case.
-        handle_timeout_termination: Whether values still follow from where a time limit cut.
-        rule: Judges relabelled goals, see `rlkit.goals.goal_rule`. Pickled with the buffer.
+        handle_timeout_termination: Whether a step at a time limit still bootstraps.
+        rule: Computes rewards of relabelled goals, see `rlkit.goals.goal_rule`; pickled with it.
         hindsight: A strategy's name or weights, as in `rlkit.replay.ReplayBuffer`.
         share: Whether the achieved goal and the observation are stored once, as in
             `rlkit.replay.ReplayBuffer`.
@@ -98,7 +98,7 @@ class HindsightReplayBuffer(SB3ReplayBuffer):
         return len(self.replay) // self.n_envs
 
     def reset(self) -> None:
-        """Forgets every step."""
+        """Removes every step."""
         super().reset()
         storage = self.replay.storage
         self.replay.storage = EpisodeStorage(
@@ -126,7 +126,7 @@ class HindsightReplayBuffer(SB3ReplayBuffer):
             action: `(n_envs, *action)`.
             reward: `(n_envs,)`.
             done: Whether the episode ended, `(n_envs,)`.
-            infos: Their `TimeLimit.truncated` tells a time limit from a termination.
+            infos: `TimeLimit.truncated` marks an end by a time limit.
 
         Raises:
             NonFiniteError: If an observation or reward is NaN or infinite.
@@ -147,9 +147,9 @@ class HindsightReplayBuffer(SB3ReplayBuffer):
     def _continues(self, obs: dict[str, Array]) -> bool:
         storage = self.replay.storage
         running = np.flatnonzero(~storage.begins)
-        here = storage.flat(running, storage.cursor[running])
+        current = storage.flat(running, storage.cursor[running])
         return all(
-            np.array_equal(column[here], np.asarray(obs[key])[running].astype(column.dtype))
+            np.array_equal(column[current], np.asarray(obs[key])[running].astype(column.dtype))
             for key, column in storage.observation.items()
         )
 
@@ -172,10 +172,10 @@ class HindsightReplayBuffer(SB3ReplayBuffer):
         assert batch.desired_goal is not None
         assert batch.bootstrap is not None
         assert batch.discount is not None
-        rows, following = np.arange(batch_size), batch.bootstrap[:, 0]
+        rows, bootstrap = np.arange(batch_size), batch.bootstrap[:, 0]
         goal = {"desired_goal": batch.desired_goal[:, 0]}
         before = {key: part[:, 0] for key, part in batch.observation.items()} | goal
-        after = {key: part[rows, following] for key, part in batch.observation.items()} | goal
+        after = {key: part[rows, bootstrap] for key, part in batch.observation.items()} | goal
         action = batch.action.reshape(batch_size, self.action_dim)
         return DictReplayBufferSamples(
             observations=self._tensors(before, env),

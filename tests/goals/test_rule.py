@@ -99,13 +99,13 @@ def test_a_threshold_must_be_positive(threshold: float) -> None:
 
 def test_an_unbatched_reward_is_refused_with_the_fix() -> None:
     rule = ComputedRule(lambda achieved, desired, info: -float(np.linalg.norm(achieved - desired)))
-    with pytest.raises(ValueError, match=r"compute_reward answered shape \(\) for 4 .*axis=-1"):
+    with pytest.raises(ValueError, match=r"compute_reward returned shape \(\) for 4 .*axis=-1"):
         rule.reward(np.zeros((4, 2)), np.zeros((4, 2)))
 
 
 def test_an_unbatched_true_termination_is_refused() -> None:
     rule = ComputedRule(negative_distance, lambda achieved, desired, info: True)
-    with pytest.raises(ValueError, match="compute_terminated answered shape"):
+    with pytest.raises(ValueError, match="compute_terminated returned shape"):
         rule.terminated(np.zeros((4, 2)), np.zeros((4, 2)))
 
 
