@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rlkit.networks.encoders.contract import HiddenState
-from rlkit.networks.encoders.layers import Encoder, Randomness, Shapes, Views
+from rlkit.networks.encoders.encoder import Encoder, Randomness, Shapes, Views
 from rlkit.networks.encoders.recurrent import GRU
 from rlkit.networks.mlp import part_of
 

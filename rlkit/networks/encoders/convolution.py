@@ -8,20 +8,8 @@ import torch
 from torch import Tensor
 
 from rlkit.networks.encoders.contract import HiddenState
-from rlkit.networks.encoders.layers import (
-    Encoder,
-    Randomness,
-    Shapes,
-    Views,
-    dropout,
-    fill_layers,
-    layer_norm,
-    linear,
-    require_dropout,
-    residual_shapes,
-    steps_since_reset,
-    tanh,
-)
+from rlkit.networks.encoders.encoder import Encoder, Randomness, Shapes, Views
+from rlkit.networks.encoders.layers import dropout, layer_norm, linear, steps_since_reset, tanh
 from rlkit.networks.fields import require_whole
 
 
@@ -57,10 +45,8 @@ class CausalConv(Encoder):
     inputs: int = 0
 
     def __post_init__(self) -> None:
-        require_whole(self, 1, "hidden", "layers")
+        self._require_fields()
         require_whole(self, 2, "kernel")
-        require_whole(self, 0, "inputs")
-        require_dropout(self, self.dropout)
 
     @property
     def receptive_field(self) -> int:
@@ -70,7 +56,7 @@ class CausalConv(Encoder):
     def shapes(self) -> Shapes:
         """Name and shape of every parameter, in the flat vector's order."""
         d = self.hidden
-        shapes = residual_shapes(self.inputs, d)
+        shapes = self._input_shapes()
         for i in range(self.layers):
             shapes |= {
                 # The taps are stacked, the oldest first.
@@ -82,10 +68,6 @@ class CausalConv(Encoder):
         if self.layer_norm:
             shapes["norm.scale"] = shapes["norm.shift"] = (d,)
         return shapes
-
-    def fill(self, views: Views, generator: torch.Generator) -> None:
-        """Fresh values that keep the variance."""
-        fill_layers(views, generator)
 
     def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
         """The past inputs of each block that it reads, `(count, reach, D)`: zeros."""

@@ -1,90 +1,14 @@
-"""The base class of our encoders, and layers that several of them use."""
+"""Layers that several encoders use."""
 
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
-from dataclasses import replace
-from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlkit.networks import Parametric
-from rlkit.networks.encoders.contract import HiddenState
-from rlkit.networks.fields import require
-
 Views = dict[str, Tensor]
-Shapes = dict[str, tuple[int, ...]]
-Randomness = torch.Generator | None
-"""Source of dropout; None switches dropout off."""
-
-
-class Encoder(Parametric):
-    """What our encoders share: dataclasses with a width of features and one of inputs.
-
-    `step` and `scan` are those of the contract. An encoder computes them in `_step` and `_scan`,
-    which get the named parameters; the hidden state needs no detaching there.
-    """
-
-    hidden: int
-    inputs: int
-
-    @property
-    def features(self) -> int:
-        """D, the width of one output."""
-        return self.hidden
-
-    def with_inputs(self, inputs: int) -> Self:
-        """The same encoder for inputs of a width."""
-        changed: Self = replace(self, inputs=inputs)  # type: ignore[type-var]
-        return changed
-
-    def step(
-        self, vector: Tensor, x: Tensor, hidden_state: HiddenState, is_first: Tensor
-    ) -> tuple[Tensor, HiddenState]:
-        """One step, for acting; see `SequenceEncoder.step`."""
-        self._require_width(x)
-        return self._step(self.views(vector), x, hidden_state, is_first)
-
-    def scan(
-        self,
-        vector: Tensor,
-        x: Tensor,
-        hidden_state: HiddenState,
-        is_first: Tensor,
-        generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, HiddenState]:
-        """A window of steps, for learning; see `SequenceEncoder.scan`."""
-        self._require_width(x)
-        before = tuple(part.detach() for part in hidden_state)
-        y, after = self._scan(self.views(vector), x, before, is_first, generator)
-        return y, tuple(part.detach() for part in after)
-
-    @abstractmethod
-    def _step(
-        self, p: Views, x: Tensor, before: HiddenState, is_first: Tensor
-    ) -> tuple[Tensor, HiddenState]:
-        """Features `(B, D)` of inputs `(B, I)`, and the hidden state after them."""
-
-    @abstractmethod
-    def _scan(
-        self, p: Views, x: Tensor, before: HiddenState, is_first: Tensor, generator: Randomness
-    ) -> tuple[Tensor, HiddenState]:
-        """Features `(B, T, D)` of inputs `(B, T, I)`, and the hidden state after them."""
-
-    def _require_width(self, x: Tensor) -> None:
-        if x.shape[-1] != self.inputs:
-            raise ValueError(
-                f"inputs have width {x.shape[-1]}, {type(self).__name__} is configured for "
-                f"{self.inputs}: use encoder.with_inputs({x.shape[-1]})"
-            )
-
-
-def residual_shapes(inputs: int, width: int) -> Shapes:
-    """Shapes of the affine layer that leads inputs to the width of residual blocks."""
-    return {"input.weight": (inputs, width), "input.bias": (width,)}
 
 
 def fill_layers(views: Views, generator: torch.Generator) -> None:
@@ -134,25 +58,3 @@ def steps_since_reset(is_first: Tensor) -> Tensor:
     time = torch.arange(is_first.shape[1], device=is_first.device)
     starts = torch.where(is_first.bool(), time, -(2**40))
     return time - starts.cummax(dim=1).values
-
-
-def require_dropout(owner: object, rate: float) -> None:
-    """Raises a ValueError unless a dropout rate is in [0, 1)."""
-    good = isinstance(rate, (int, float)) and 0 <= rate < 1
-    require(owner, "dropout", good, "in [0, 1)")
-
-
-def require_dropout_between(owner: object, rate: float, layers: int) -> None:
-    """Raises a ValueError unless a dropout rate is in [0, 1) and has layers to act between."""
-    require_dropout(owner, rate)
-    if rate > 0 and layers == 1:
-        raise ValueError(
-            f"{type(owner).__name__}: dropout = {rate} acts between layers and there is only one; "
-            f"set layers = 2 or more, or dropout = 0"
-        )
-
-
-def require_time_scale(owner: object, time_scale: float) -> None:
-    """Raises a ValueError unless the longest time scale is more than 2 steps."""
-    # A half-open gate keeps 2 steps.
-    require(owner, "time_scale", time_scale > 2, "more than 2 steps")

@@ -12,18 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rlkit.networks.encoders.contract import HiddenState
+from rlkit.networks.encoders.encoder import Encoder, Randomness, Shapes, Views
 from rlkit.networks.encoders.kernels import GruScan, RnnScan, scan_lstm
-from rlkit.networks.encoders.layers import (
-    Encoder,
-    Randomness,
-    Shapes,
-    Views,
-    dropout,
-    layer_norm,
-    require_dropout_between,
-    require_time_scale,
-)
-from rlkit.networks.fields import require_whole
+from rlkit.networks.encoders.layers import dropout, layer_norm
+from rlkit.networks.fields import require
 
 
 @dataclass(frozen=True)
@@ -57,9 +49,7 @@ class Recurrent(Encoder):
     states: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        require_whole(self, 1, "hidden", "layers")
-        require_whole(self, 0, "inputs")
-        require_dropout_between(self, self.dropout, self.layers)
+        self._require_fields(between_layers=True)
 
     def shapes(self) -> Shapes:
         """Name and shape of every parameter, in the flat vector's order."""
@@ -170,7 +160,7 @@ class Gated(Recurrent):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.time_scale is not None:
-            require_time_scale(self, self.time_scale)
+            require(self, "time_scale", self.time_scale > 2, "more than 2 steps")
 
     def fill(self, views: Views, generator: torch.Generator) -> None:
         """Fresh values, with gates opened according to `time_scale`."""

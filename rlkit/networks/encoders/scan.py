@@ -16,29 +16,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rlkit.networks.encoders.contract import HiddenState
+from rlkit.networks.encoders.encoder import Encoder, Randomness, Shapes, Views
 from rlkit.networks.encoders.kernels import linear_scan
-from rlkit.networks.encoders.layers import (
-    Encoder,
-    Randomness,
-    Shapes,
-    Views,
-    dropout,
-    fill_layers,
-    layer_norm,
-    linear,
-    require_dropout,
-    require_dropout_between,
-    require_time_scale,
-    residual_shapes,
-    tanh,
-)
-from rlkit.networks.fields import require_whole
+from rlkit.networks.encoders.layers import dropout, layer_norm, linear, tanh
+from rlkit.networks.fields import require
 
 Recurrence = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""States for decays, inputs and the state before; episodes that begin reset it."""
 
 
-def _one_step(decay: Tensor, x: Tensor, start: Tensor) -> Tensor:
-    return torch.addcmul(x, decay, start)
+def _keep(x: Tensor, is_first: Tensor) -> Tensor:
+    """0 where an episode begins and 1 elsewhere, `(B, ..., 1)`."""
+    return is_first.logical_not().unsqueeze(-1).to(x.dtype)
 
 
 class LinearRecurrent(Encoder):
@@ -47,24 +36,28 @@ class LinearRecurrent(Encoder):
     def _step(
         self, p: Views, x: Tensor, before: HiddenState, is_first: Tensor
     ) -> tuple[Tensor, HiddenState]:
-        y, states = self._layers(p, x, before, is_first, None, _one_step)
+        keep = _keep(x, is_first)
+
+        def recur(decay: Tensor, x: Tensor, start: Tensor) -> Tensor:
+            return torch.addcmul(x, decay * keep, start)
+
+        y, states = self._layers(p, x, before, recur, None)
         return y, self._stored(states)
 
     def _scan(
         self, p: Views, x: Tensor, before: HiddenState, is_first: Tensor, generator: Randomness
     ) -> tuple[Tensor, HiddenState]:
-        y, states = self._layers(p, x, before, is_first, generator, linear_scan)
+        keep = _keep(x, is_first)
+
+        def recur(decay: Tensor, x: Tensor, start: Tensor) -> Tensor:
+            return linear_scan(decay * keep, x, start)
+
+        y, states = self._layers(p, x, before, recur, generator)
         return y, self._stored([h[:, -1] for h in states])
 
     @abstractmethod
     def _layers(
-        self,
-        p: Views,
-        x: Tensor,
-        before: HiddenState,
-        is_first: Tensor,
-        generator: Randomness,
-        recurrence: Recurrence,
+        self, p: Views, x: Tensor, before: HiddenState, recur: Recurrence, generator: Randomness
     ) -> tuple[Tensor, list[Tensor]]:
         """Features `(B, ..., D)` of inputs `(B, ..., I)`, and each layer's states `(B, ..., D)`."""
 
@@ -105,10 +98,9 @@ class MinGRU(LinearRecurrent):
     inputs: int = 0
 
     def __post_init__(self) -> None:
-        require_whole(self, 1, "hidden", "layers")
-        require_whole(self, 0, "inputs")
-        require_dropout_between(self, self.dropout, self.layers)
-        require_time_scale(self, self.time_scale)
+        self._require_fields(between_layers=True)
+        # A half-open gate keeps 2 steps.
+        require(self, "time_scale", self.time_scale > 2, "more than 2 steps")
 
     def shapes(self) -> Shapes:
         """Name and shape of every parameter, in the flat vector's order."""
@@ -123,7 +115,7 @@ class MinGRU(LinearRecurrent):
 
     def fill(self, views: Views, generator: torch.Generator) -> None:
         """Fresh values; a gate of 1 / (1 + s) has a time scale of 1 + s steps."""
-        fill_layers(views, generator)
+        super().fill(views, generator)
         for i in range(self.layers):
             gate = views[f"{i}.gate_and_candidate.bias"][: self.hidden]
             gate.uniform_(-math.log(self.time_scale - 1), 0.0, generator=generator)
@@ -133,20 +125,13 @@ class MinGRU(LinearRecurrent):
         return tuple(torch.zeros(count, self.hidden, device=device) for _ in range(self.layers))
 
     def _layers(
-        self,
-        p: Views,
-        x: Tensor,
-        before: HiddenState,
-        is_first: Tensor,
-        generator: Randomness,
-        recurrence: Recurrence,
+        self, p: Views, x: Tensor, before: HiddenState, recur: Recurrence, generator: Randomness
     ) -> tuple[Tensor, list[Tensor]]:
-        keep = is_first.logical_not().unsqueeze(-1).to(x.dtype)
         states = []
         for i, start in enumerate(before):
             gate, candidate = linear(p, f"{i}.gate_and_candidate", x).chunk(2, dim=-1)
             z = gate.sigmoid()
-            h = recurrence((1 - z) * keep, z * tanh(candidate), start)
+            h = recur(1 - z, z * tanh(candidate), start)
             states.append(h)
             y = layer_norm(p, f"{i}.norm", h) if self.layer_norm else h
             y = y if i == 0 else x + y
@@ -188,9 +173,7 @@ class LRU(LinearRecurrent):
     inputs: int = 0
 
     def __post_init__(self) -> None:
-        require_whole(self, 1, "hidden", "layers")
-        require_whole(self, 0, "inputs")
-        require_dropout(self, self.dropout)
+        self._require_fields()
         if not 0 <= self.fastest < self.slowest < 1:
             raise ValueError(
                 "LRU: moduli must satisfy 0 <= fastest < slowest < 1, got "
@@ -204,7 +187,7 @@ class LRU(LinearRecurrent):
     def shapes(self) -> Shapes:
         """Name and shape of every parameter, in the flat vector's order."""
         d = self.hidden
-        shapes = residual_shapes(self.inputs, d)
+        shapes = self._input_shapes()
         for i in range(self.layers):
             shapes |= {
                 f"{i}.norm.scale": (d,),
@@ -223,7 +206,7 @@ class LRU(LinearRecurrent):
 
     def fill(self, views: Views, generator: torch.Generator) -> None:
         """Fresh values; lambda is uniform on a sector of a ring (lemma 3.2)."""
-        fill_layers(views, generator)
+        super().fill(views, generator)
         low, high = self.fastest**2, self.slowest**2
         for i in range(self.layers):
             area, angle = torch.rand(2, self.hidden, generator=generator).clamp_(min=1e-6)
@@ -242,15 +225,8 @@ class LRU(LinearRecurrent):
         return tuple(part.clone() for h in states for part in (h.real, h.imag))
 
     def _layers(
-        self,
-        p: Views,
-        x: Tensor,
-        before: HiddenState,
-        is_first: Tensor,
-        generator: Randomness,
-        recurrence: Recurrence,
+        self, p: Views, x: Tensor, before: HiddenState, recur: Recurrence, generator: Randomness
     ) -> tuple[Tensor, list[Tensor]]:
-        keep = is_first.logical_not().unsqueeze(-1).to(x.dtype)
         x = linear(p, "input", x)
         states = []
         for i in range(self.layers):
@@ -259,7 +235,7 @@ class LRU(LinearRecurrent):
             gain = p[f"{i}.log_gamma"].exp().repeat_interleave(2)
             written = (u @ (p[f"{i}.write.weight"] * gain)).view(*u.shape, 2)
             start = torch.complex(before[2 * i], before[2 * i + 1])
-            h = recurrence(decay * keep, torch.view_as_complex(written), start)
+            h = recur(decay, torch.view_as_complex(written), start)
             states.append(h)
             y = torch.view_as_real(h).flatten(-2) @ p[f"{i}.read.weight"] + p[f"{i}.skip"] * u
             y = F.glu(linear(p, f"{i}.gate", F.gelu(y)))

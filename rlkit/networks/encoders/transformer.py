@@ -10,19 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rlkit.networks.encoders.contract import HiddenState
-from rlkit.networks.encoders.layers import (
-    Encoder,
-    Randomness,
-    Shapes,
-    Views,
-    dropout,
-    fill_layers,
-    layer_norm,
-    linear,
-    require_dropout,
-    residual_shapes,
-    steps_since_reset,
-)
+from rlkit.networks.encoders.encoder import Encoder, Randomness, Shapes, Views
+from rlkit.networks.encoders.layers import dropout, layer_norm, linear, steps_since_reset
 from rlkit.networks.fields import require_whole
 
 
@@ -59,10 +48,9 @@ class CausalTransformer(Encoder):
     inputs: int = 0
 
     def __post_init__(self) -> None:
-        require_whole(self, 1, "hidden", "heads", "layers")
+        self._require_fields()
+        require_whole(self, 1, "heads")
         require_whole(self, 2, "context")
-        require_whole(self, 0, "inputs")
-        require_dropout(self, self.dropout)
         if self.hidden % self.heads:
             raise ValueError(
                 f"hidden must be a multiple of heads, got hidden = {self.hidden} and heads = "
@@ -77,7 +65,7 @@ class CausalTransformer(Encoder):
     def shapes(self) -> Shapes:
         """Name and shape of every parameter, in the flat vector's order."""
         d = self.hidden
-        shapes = residual_shapes(self.inputs, d)
+        shapes = self._input_shapes()
         for i in range(self.layers):
             shapes |= {
                 f"{i}.attention_norm.scale": (d,),
@@ -96,7 +84,7 @@ class CausalTransformer(Encoder):
 
     def fill(self, views: Views, generator: torch.Generator) -> None:
         """Fresh values that keep the variance, along the residual path too."""
-        fill_layers(views, generator)
+        super().fill(views, generator)
         for i in range(self.layers):
             for name in ("attended", "narrow"):
                 views[f"{i}.{name}.weight"].div_(math.sqrt(2 * self.layers))
