@@ -14,5 +14,6 @@ from rlkit.latents.measures import distance_correlation as distance_correlation
 from rlkit.latents.measures import kl_per_dim as kl_per_dim
 from rlkit.latents.measures import linear_probe as linear_probe
 from rlkit.latents.measures import nearness as nearness
+from rlkit.latents.networks import ParametricLatent as ParametricLatent
 from rlkit.latents.pca import PCA as PCA
 from rlkit.latents.vae import VAE as VAE

@@ -18,6 +18,10 @@ from rlkit.world.layout import goal_outcomes as goal_outcomes
 from rlkit.world.models.ensemble import Ensemble as Ensemble
 from rlkit.world.models.linear import LinearDynamics as LinearDynamics
 from rlkit.world.models.mdn_rnn import MdnRnn as MdnRnn
+from rlkit.world.models.parametric import Markov as Markov
+from rlkit.world.models.parametric import ParametricWorldModel as ParametricWorldModel
+from rlkit.world.models.parametric import Step as Step
+from rlkit.world.models.parametric import unroll as unroll
 from rlkit.world.models.rssm import Rssm as Rssm
 from rlkit.world.models.seq2seq import Seq2Seq as Seq2Seq
 from rlkit.world.world import NonFiniteForecast as NonFiniteForecast
