@@ -31,11 +31,11 @@ class Drift(Markov):
             x = hidden_state[0] + torch.nn.functional.pad(
                 0.1 * action, (len(hidden_state[0][0]) - 2, 0)
             )
-            told = torch.zeros(len(x), outcome)
+            values = torch.zeros(len(x), outcome)
             if outcome:
-                told[:, 0] = -x[:, 0] + self.noise * torch.randn(len(x), generator=generator)
-                told[:, 1] = (x[:, 0] > 0.35).float()  # terminated
-            return Step(torch.cat([x, told], 1), None, None, (x,))
+                values[:, 0] = -x[:, 0] + self.noise * torch.randn(len(x), generator=generator)
+                values[:, 1] = (x[:, 0] > 0.35).float()  # terminated
+            return Step(torch.cat([x, values], 1), None, None, (x,))
 
         return unroll(step, hidden_state, policy, horizon)
 

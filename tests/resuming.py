@@ -1,4 +1,4 @@
-"""Trainings that are stopped and continued, and the comparison with one that went on."""
+"""Trainings that are stopped and resumed, compared with ones that were not stopped."""
 
 import itertools
 
@@ -14,8 +14,8 @@ SMALL = {"net_arch": [16], "batch_size": 16, "learning_starts": 40, "buffer_size
 TOTAL = 10_000
 
 
-class Walk(gym.Env):
-    """A random walk that nobody can save: its episodes have to be cut."""
+class RandomWalk(gym.Env):
+    """A random walk whose state cannot be saved: its episodes have to be cut."""
 
     observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
 
@@ -26,19 +26,25 @@ class Walk(gym.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        self.place, self.time = self.np_random.normal(size=2).astype(np.float32), 0
-        return self.place.copy(), {}
+        self.position, self.time = self.np_random.normal(size=2).astype(np.float32), 0
+        return self.position.copy(), {}
 
     def step(self, action):
         noise = self.np_random.normal(size=2)
-        self.place = (self.place + 0.1 * noise + 0.1 * np.mean(action)).astype(np.float32)
+        self.position = (self.position + 0.1 * noise + 0.1 * np.mean(action)).astype(np.float32)
         self.time += 1
-        lost = bool(np.abs(self.place).max() > 3)
-        return self.place.copy(), -float(np.abs(self.place).sum()), lost, self.time == 25, {}
+        is_out = bool(np.abs(self.position).max() > 3)
+        return (
+            self.position.copy(),
+            -float(np.abs(self.position).sum()),
+            is_out,
+            self.time == 25,
+            {},
+        )
 
 
 def build_walk(env_id, **kwargs):
-    return Walk(**kwargs)
+    return RandomWalk(**kwargs)
 
 
 def start(algorithm, build, env_id, num_envs, options, noise=None, **env_kwargs):
@@ -52,26 +58,26 @@ def start(algorithm, build, env_id, num_envs, options, noise=None, **env_kwargs)
 def advance(agent, rounds):
     """Some rounds of a training of TOTAL steps."""
     done = agent.num_timesteps
-    course = agent.iterate(TOTAL - done, reset_num_timesteps=done == 0)
-    for _ in itertools.islice(course, rounds):
+    training = agent.iterate(TOTAL - done, reset_num_timesteps=done == 0)
+    for _ in itertools.islice(training, rounds):
         pass
 
 
-def assert_same(one, other, place=()):
+def assert_same(one, other, path=()):
     if isinstance(one, dict):
-        assert one.keys() == other.keys(), place
+        assert one.keys() == other.keys(), path
         for key in one:
-            assert_same(one[key], other[key], (*place, key))
+            assert_same(one[key], other[key], (*path, key))
     elif isinstance(one, list | tuple):
-        assert len(one) == len(other), place
+        assert len(one) == len(other), path
         for i, pair in enumerate(zip(one, other, strict=True)):
-            assert_same(*pair, (*place, i))
+            assert_same(*pair, (*path, i))
     elif isinstance(one, torch.Tensor):
-        assert torch.equal(one, torch.as_tensor(other)), place
+        assert torch.equal(one, torch.as_tensor(other)), path
     elif isinstance(one, np.ndarray):
-        np.testing.assert_array_equal(one, other, err_msg=str(place))
+        np.testing.assert_array_equal(one, other, err_msg=str(path))
     else:
-        assert one == other, place
+        assert one == other, path
 
 
 def assert_resumes(tmp_path, *setting, rounds=(60, 55, 20), **details):

@@ -6,11 +6,11 @@ from gymnasium import spaces
 
 
 class Recorder(gym.Env):
-    """Notes every action it is given; episodes last five steps.
+    """Records every action that it is given; episodes last five steps.
 
     Args:
-        action_space: What it accepts; anything outside raises.
-        observation_space: What it shows samples of.
+        action_space: Space of the actions; any other raises.
+        observation_space: Space that observations are sampled from.
         broken_at: Step, counted over everything, that gives `broken`.
         broken: "observation", "reward" or "restart": where NaN appears then.
     """
@@ -47,7 +47,7 @@ class Recorder(gym.Env):
 
 
 class Bandit(gym.Env):
-    """Reward for the action that the observation names: a contextual bandit of one step."""
+    """A contextual bandit of one step: the observation determines the rewarded action."""
 
     def __init__(self, discrete=False):
         self.observation_space = spaces.Discrete(2)
@@ -57,15 +57,15 @@ class Bandit(gym.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        self.shown = int(self.np_random.integers(2))
-        return self.shown, {}
+        self.context = int(self.np_random.integers(2))
+        return self.context, {}
 
     def step(self, action):
         wanted = (
-            self.shown if isinstance(self.action_space, spaces.Discrete) else 2 + 6 * self.shown
+            self.context if isinstance(self.action_space, spaces.Discrete) else 2 + 6 * self.context
         )
         given = action - 5 if isinstance(self.action_space, spaces.Discrete) else float(action[0])
-        return self.shown, -abs(float(given - wanted)), True, False, {}
+        return self.context, -abs(float(given - wanted)), True, False, {}
 
 
 class Clock(gym.Env):

@@ -1,4 +1,4 @@
-"""Agents learn tasks with sparse rewards, and hindsight is why: margins over the same without it.
+"""Agents learn tasks with sparse rewards with hindsight, and do not learn them without.
 
 Measured with four seeds each: with hindsight 0.97 to 1.0, without it 0.08 at most.
 """

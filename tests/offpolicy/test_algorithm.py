@@ -1,4 +1,4 @@
-"""Stable-Baselines3's habits: what works with its agents works with these."""
+"""Stable-Baselines3's interface: what works with its agents works with these."""
 
 import functools
 import itertools
@@ -90,7 +90,7 @@ def test_callbacks(tmp_path):
 
 
 class Counter(BaseCallback):
-    """Stops in step `end` and notes which hooks ran."""
+    """Stops in step `end` and records which hooks ran."""
 
     def __init__(self, end):
         super().__init__()
@@ -111,7 +111,7 @@ class Counter(BaseCallback):
         self.hooks.append("end")
 
 
-def test_a_callback_sees_every_step_and_can_stop():
+def test_a_callback_runs_in_every_step_and_can_stop():
     callback = Counter(end=8)
     agent = build(SAC, train_freq=4).learn(1000, callback=callback)
     assert agent.num_timesteps == 8
@@ -120,9 +120,9 @@ def test_a_callback_sees_every_step_and_can_stop():
 
 
 def test_a_function_serves_as_a_callback():
-    seen = []
-    build(TD3).learn(6, callback=lambda local, _: seen.append(local["self"].num_timesteps) is None)
-    assert seen == [1, 2, 3, 4, 5, 6]
+    steps = []
+    build(TD3).learn(6, callback=lambda local, _: steps.append(local["self"].num_timesteps) is None)
+    assert steps == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.filterwarnings("ignore:rich is experimental")
@@ -151,7 +151,7 @@ def test_tensorboard_has_the_usual_tags(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["SAC_1", "mine_1"]
 
 
-def test_every_kind_of_vector_environment_gives_the_same_course():
+def test_every_kind_of_vector_environment_gives_the_same_training():
     kinds = {
         "native": lambda: make_vec_env(make, MAZE, 2, 0),
         "dummy": lambda: DummyVecEnv([functools.partial(monitored, MAZE)] * 2),
@@ -177,7 +177,7 @@ def test_an_environment_is_named_by_its_id():
     assert SAC("MlpPolicy", "Pendulum-v1", **SMALL).learn(20).num_timesteps == 20
 
 
-def test_predict_carries_state_and_keeps_shapes():
+def test_predict_passes_the_state_on_and_keeps_shapes():
     agent = build_on_goals()
     env = agent.get_env()
     observation = env.reset()
@@ -270,21 +270,21 @@ def test_sb3s_hindsight_buffer_is_translated():
 
 
 @pytest.mark.parametrize("broken", ["reward", "observation", "restart"])
-def test_what_is_not_finite_never_reaches_the_weights(broken):
+def test_values_that_are_not_finite_never_reach_the_weights(broken):
     env = Recorder(broken_at=30, broken=broken)
     agent = build(SAC, env)
-    course = agent.iterate(1000)
-    for _ in itertools.islice(course, 29):
+    training = agent.iterate(1000)
+    for _ in itertools.islice(training, 29):
         pass
     before = weights(agent)
     with pytest.raises(NonFiniteError, match=r"nan.*check-env"):
-        next(course)
+        next(training)
     assert agent._n_updates == 19
     assert unchanged(before, agent)
     assert np.isfinite(agent.replay_buffer.sample(200).reward).all()
 
 
-def test_a_broken_first_observation_is_noticed():
+def test_a_first_observation_that_is_not_finite_is_refused():
     with pytest.raises(NonFiniteError):
         build(SAC, Recorder(broken_at=0, broken="restart")).learn(10)
 
@@ -293,11 +293,11 @@ def test_learning_rates_follow_their_schedule():
     falling = {"learning_rate": 1e-3, "final_learning_rate": 1e-4}
     for options, end in (({"learning_rate": lambda left: 1e-3 * left}, 0.0), (falling, 1e-4)):
         agent = build(SAC, **options)
-        seen = []
+        rates = []
         for _ in agent.iterate(100):
-            seen.append(agent.learner.learning_rate.item())
+            rates.append(agent.learner.learning_rate.item())
         expected = [end + (1e-3 - end) * (1 - n / 100) for n in range(21, 101)]
-        np.testing.assert_allclose(seen[20:], expected, atol=1e-9)
+        np.testing.assert_allclose(rates[20:], expected, atol=1e-9)
 
 
 def test_a_schedule_has_no_second_end():
@@ -354,14 +354,14 @@ def test_options_are_checked():
     assert (agent.config.net_arch, agent.config.critics) == ((5, 6), 3)
 
 
-def test_arguments_of_sb3s_agents_are_understood():
+def test_arguments_of_sb3s_agents_are_accepted():
     agent = build(SAC, n_steps=3, use_sde=False, sde_sample_freq=4)
     assert agent.replay_buffer.steps == agent.options["replay"]["steps"] == 3
     with pytest.raises(ValueError, match=r"use_sde = True.*coloured_noise"):
         build(SAC, use_sde=True)
 
 
-def test_one_seed_gives_one_course():
+def test_the_same_seed_gives_the_same_training():
     one, other, third = (build(SAC, seed=seed).learn(60) for seed in (1, 1, 2))
     assert unchanged(weights(one), other)
     assert not unchanged(weights(one), third)

@@ -1,4 +1,4 @@
-"""What is said about a memory: that it is right, and that saying it changes nothing."""
+"""Diagnostics of recurrent encoders: they are correct, and recording them changes nothing."""
 
 import itertools
 
@@ -23,7 +23,7 @@ HIDDEN = 8
 
 
 class Noise(gym.Env):
-    """Shows nothing but noise, for a given number of steps."""
+    """Observations of noise alone, for a given number of steps."""
 
     observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
 
@@ -69,7 +69,7 @@ def networks(algorithm):
 
 
 @ALGORITHMS
-def test_the_context_is_as_long_as_the_memory(algorithm):
+def test_the_context_is_as_long_as_features_reach_back(algorithm):
     agent = collected(algorithm)
     for name in networks(algorithm):
         set_gates(agent, name, -30.0)
@@ -94,7 +94,7 @@ def test_the_context_follows_the_rate_of_forgetting(half_life, low, high):
     assert low <= diagnose(agent)["recurrent/context_actor"] <= high
 
 
-def test_a_memory_longer_than_any_span_says_so():
+def test_a_context_longer_than_any_span_is_the_longest():
     agent = collected(steps=600, length=300)
     set_gates(agent, "actor", 9.0)
     assert diagnose(agent)["recurrent/context_actor"] == LONGEST > max(SPANS)
@@ -120,8 +120,8 @@ def test_a_longer_burn_in_recovers_more():
 
 @ALGORITHMS
 @pytest.mark.parametrize("num_envs", [1, 2])
-def test_stored_carries_age_with_updates(algorithm, num_envs):
-    """Before any they are what an unroll gives, so the unroll reads just what acting read."""
+def test_stored_hidden_states_become_stale_with_updates(algorithm, num_envs):
+    """Before any update they equal those of a scan: it reads what acting read."""
     agent = collected(algorithm, num_envs=num_envs, start="stored", normalise=False)
     names = [f"recurrent/staleness_{name}" for name in networks(algorithm)]
     found = diagnose(agent)
@@ -131,7 +131,7 @@ def test_stored_carries_age_with_updates(algorithm, num_envs):
     assert all(found[name] > 1e-3 for name in names)
 
 
-def test_moving_moments_make_stored_carries_stale_as_well():
+def test_changing_moments_make_stored_hidden_states_stale_too():
     agent = collected(start="stored", normalise=True)
     assert diagnose(agent)["recurrent/staleness_actor"] > 1e-3
 
@@ -152,7 +152,7 @@ def test_moving_moments_make_stored_carries_stale_as_well():
         ({"encoder": "none"}, set(), set()),
     ],
 )
-def test_what_there_is_to_say_follows_from_the_settings(options, kinds, owners):
+def test_the_diagnostics_follow_from_the_settings(options, kinds, owners):
     found = diagnose(collected(steps=100, **options))
     expected = {f"recurrent/{kind}_{owner}" for kind in kinds for owner in owners}
     assert found.keys() == expected
@@ -169,7 +169,7 @@ def test_what_there_is_to_say_follows_from_the_settings(options, kinds, owners):
         {"start": "stored", "goal_mode": "late", "replay": {"steps": 2}},
     ],
 )
-def test_every_encoder_and_goal_mode_is_understood(options):
+def test_every_encoder_and_goal_mode_is_supported(options):
     env = make_vec_env(make, "rlkit/HiddenGoalReach-v0", 2, 7)
     agent = SAC("MultiInputPolicy", env, seed=3, learning_starts=60, **{**SMALL, **options})
     found = diagnose(agent.learn(150))
@@ -179,8 +179,8 @@ def test_every_encoder_and_goal_mode_is_understood(options):
         assert value in (*SPANS, LONGEST) if "context" in name else value >= 0
 
 
-def test_goals_that_memory_reads_are_those_that_were_played():
-    """Early mode, where memory is no more than the visible goal: zero after five steps."""
+def test_encoders_read_the_original_goals():
+    """Early mode, with an encoder of the visible goal alone: zero after five steps."""
     env = make_vec_env(make, "rlkit/HiddenGoalReach-v0", 1, 7)
     options = {**SMALL, "previous_action": False, "normalise": False, "learning_starts": 10**6}
     agent = SAC("MultiInputPolicy", env, seed=3, **options).learn(300)
@@ -190,10 +190,10 @@ def test_goals_that_memory_reads_are_those_that_were_played():
     views["0.input.weight"][:, :-2] = 0  # all but the goal
     found = diagnose(agent)
     assert found["recurrent/context_actor"] == 64  # back to the start of 50 steps
-    assert found["recurrent/recovery_actor"] == 1  # nothing is left to see
+    assert found["recurrent/recovery_actor"] == 1  # the goal is hidden
 
 
-# Beside training
+# During training
 
 
 class Rows(KVWriter):
@@ -210,7 +210,7 @@ class Rows(KVWriter):
 
     @property
     def diagnosed(self):
-        """Updates made, and what was said, wherever a memory was diagnosed."""
+        """Updates and diagnostics of the rows that hold any."""
         return [
             (row["train/n_updates"], {k: v for k, v in row.items() if k.startswith("recurrent/")})
             for row in self.rows
@@ -230,12 +230,12 @@ def start(**options):
 
 def advance(agent, rounds):
     done = agent.num_timesteps
-    course = agent.iterate(10_000, log_interval=1, reset_num_timesteps=done == 0)
-    for _ in itertools.islice(course, rounds):
+    training = agent.iterate(10_000, log_interval=1, reset_num_timesteps=done == 0)
+    for _ in itertools.islice(training, rounds):
         pass
 
 
-def test_training_is_the_same_with_and_without(monkeypatch):
+def test_training_is_the_same_without_diagnostics(monkeypatch):
     monkeypatch.setattr(diagnostics, "INTERVAL", 1)
     watched, rows = start()
     advance(watched, 160)
@@ -254,7 +254,7 @@ def test_training_is_the_same_with_and_without(monkeypatch):
         assert rng.bit_generator.state == again.bit_generator.state
 
 
-def test_a_memory_is_diagnosed_with_the_first_update_of_every_interval(monkeypatch):
+def test_diagnostics_come_with_the_first_update_of_every_interval(monkeypatch):
     monkeypatch.setattr(diagnostics, "INTERVAL", 60)
     agent, rows = start()
     advance(agent, 260)
@@ -269,7 +269,7 @@ def test_a_memory_is_diagnosed_with_the_first_update_of_every_interval(monkeypat
     )
 
 
-def test_a_resumed_run_says_the_same(tmp_path, monkeypatch):
+def test_a_resumed_run_records_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(diagnostics, "INTERVAL", 60)
     whole, rows = start()
     advance(whole, 110)

@@ -1,4 +1,4 @@
-"""Agents with memory: what they remember, what bends it, and what must not enter it."""
+"""Agents with a recurrent encoder: what it reads, what trains it, and what must not enter it."""
 
 import copy
 import dataclasses
@@ -63,8 +63,8 @@ def transitions(learner, batch, *networks):
     )
 
 
-def play(learner, x, goal, resets, explore=False):
-    """Actions and carries of a few steps, `x (T, n, F)`."""
+def act_along(learner, x, goal, resets, explore=False):
+    """Actions and hidden states of a few steps, `x (T, n, F)`."""
     hidden_state, actions, hidden_states = learner.initial(x.shape[1]), [], []
     for t in range(len(x)):
         action, hidden_state = learner.act(x[t], goal[t], hidden_state, resets[t], explore=explore)
@@ -134,13 +134,13 @@ def test_updates_reach_every_network_and_resume_bit_for_bit(algorithm, options):
 
 
 @ALGORITHMS
-def test_actions_depend_on_what_was_seen_before(algorithm):
+def test_hidden_states_depend_on_earlier_observations(algorithm):
     learner = new(algorithm)
     x, goal, resets = episode(rows=40)
     changed = x.copy()
     changed[0] += 3
-    _, hidden_states = play(learner, x, goal, resets)
-    _, others = play(learner, changed, goal, resets)
+    _, hidden_states = act_along(learner, x, goal, resets)
+    _, others = act_along(learner, changed, goal, resets)
     assert all(
         (a != b).any(dim=-1).all()
         for a, b in zip(hidden_states[-1][1:], others[-1][1:], strict=True)
@@ -148,25 +148,25 @@ def test_actions_depend_on_what_was_seen_before(algorithm):
 
 
 @ALGORITHMS
-def test_an_episode_begins_without_memory_of_the_last(algorithm):
+def test_an_episode_begins_with_a_fresh_hidden_state(algorithm):
     learner = new(algorithm)
     x, goal, resets = episode(steps=6)
     resets[3] = True
-    actions, hidden_states = play(learner, x, goal, resets)
-    fresh_actions, fresh_carries = play(learner, x[3:], goal[3:], resets[3:])
+    actions, hidden_states = act_along(learner, x, goal, resets)
+    fresh_actions, fresh_hidden_states = act_along(learner, x[3:], goal[3:], resets[3:])
     for a, b in zip(actions[3:], fresh_actions, strict=True):
         np.testing.assert_array_equal(a, b)
-    for a, b in zip(hidden_states[-1], fresh_carries[-1], strict=True):
+    for a, b in zip(hidden_states[-1], fresh_hidden_states[-1], strict=True):
         assert torch.equal(a, b)
 
 
 @ALGORITHMS
-def test_late_goals_never_enter_the_memory_and_early_ones_do(algorithm):
+def test_late_goals_never_enter_the_hidden_state_and_early_ones_do(algorithm):
     x, goal, resets = episode()
     for mode, enters in (("late", False), ("early", True)):
         learner = new(algorithm, goal_mode=mode, previous_action=False)
-        _, hidden_states = play(learner, x, goal, resets)
-        _, others = play(learner, x, goal + 1, resets)
+        _, hidden_states = act_along(learner, x, goal, resets)
+        _, others = act_along(learner, x, goal + 1, resets)
         assert enters == any(
             not torch.equal(a, b)
             for a, b in zip(hidden_states[-1][1:], others[-1][1:], strict=True)
@@ -174,22 +174,24 @@ def test_late_goals_never_enter_the_memory_and_early_ones_do(algorithm):
 
 
 @ALGORITHMS
-def test_a_hidden_goal_leaves_no_trace(algorithm):
+def test_a_hidden_goal_has_no_effect(algorithm):
     learner = new(algorithm, goal_mode="early")
     x, goal, resets = episode()
     hidden = np.zeros(3, np.float32)
     hidden_state = learner.initial(3)
-    one, carry_one = learner.act(
+    one, state_one = learner.act(
         x[0], goal[0], hidden_state, resets[0], explore=False, visible=hidden
     )
-    two, carry_two = learner.act(
+    two, state_two = learner.act(
         x[0], goal[1], hidden_state, resets[0], explore=False, visible=hidden
     )
     np.testing.assert_array_equal(one, two)
-    assert all(torch.equal(a, b) for a, b in zip(carry_one, carry_two, strict=True))
-    seen, _ = learner.act(x[0], goal[0], hidden_state, resets[0], explore=False, visible=1 - hidden)
+    assert all(torch.equal(a, b) for a, b in zip(state_one, state_two, strict=True))
+    visible, _ = learner.act(
+        x[0], goal[0], hidden_state, resets[0], explore=False, visible=1 - hidden
+    )
     if algorithm is not DQN:
-        assert (seen != one).any()
+        assert (visible != one).any()
 
 
 @pytest.mark.parametrize("algorithm", [SAC, TD3])
@@ -236,7 +238,7 @@ def test_only_a_critic_that_may_reads_rewards(algorithm):
 
 
 @pytest.mark.parametrize("algorithm", [SAC, TD3])
-def test_stored_carries_of_critics_have_read_rewards(algorithm):
+def test_stored_hidden_states_of_critics_have_read_rewards(algorithm):
     env = make_vec_env(make, "rlkit/Pendulum-HiddenAngle-v0", 1, 0)
     options = {**SMALL, "net_arch": [16], "normalise": False, "learning_starts": 500}
     agent = algorithm("MlpPolicy", env, seed=0, critic_sees_reward=True, **options)
@@ -244,7 +246,7 @@ def test_stored_carries_of_critics_have_read_rewards(algorithm):
     agent.learn(300)
     agent.predict(np.zeros((3, 1), np.float32), deterministic=False)  # of another number of rows
     agent.learn(120, reset_num_timesteps=False)
-    check_stored_carries(agent)
+    check_stored_hidden_states(agent)
 
 
 @pytest.mark.parametrize("option", [field.name for field in dataclasses.fields(ActorCritic)])
@@ -256,7 +258,7 @@ def test_dqn_refuses_options_of_actors(option):
 
 
 @pytest.mark.parametrize("algorithm", [SAC, TD3])
-def test_the_actor_can_be_the_only_one_that_remembers(algorithm):
+def test_the_actor_can_be_the_only_network_with_an_encoder(algorithm):
     learner = new(algorithm, encoder_sharing="actor", burn_in=2)
     assert not isinstance(learner.networks["critic"], RecurrentNetwork)
     assert isinstance(learner.networks["actor"], RecurrentNetwork)
@@ -264,9 +266,9 @@ def test_the_actor_can_be_the_only_one_that_remembers(algorithm):
     for part, changes in (("actor", True), ("critic", False)):
         rows = []
         for shift in (0, 1):
-            seen = {**batch, "observation": batch["observation"].copy()}
-            seen["observation"][:, 0] += shift  # burn-in: what follows can only remember it
-            rows.append(transitions(learner, seen, part)[part].current[0])
+            shifted = {**batch, "observation": batch["observation"].copy()}
+            shifted["observation"][:, 0] += shift  # burn-in: only the hidden state holds it
+            rows.append(transitions(learner, shifted, part)[part].current[0])
         assert len(rows[0]) == 4 * (T - 2)
         assert torch.equal(*rows) != changes
     before = copied(learner)
@@ -275,8 +277,8 @@ def test_the_actor_can_be_the_only_one_that_remembers(algorithm):
 
 
 @ALGORITHMS
-def test_a_batch_remembers_what_acting_did(algorithm):
-    """The memory of every row of an update equals the one that the same steps left in acting."""
+def test_features_of_a_batch_equal_those_of_acting(algorithm):
+    """Current and next features of every row equal the hidden states of the same steps."""
     learner = new(algorithm, goal_mode="early")
     rows, rng = 3, np.random.default_rng(1)
     batch = windows(algorithm, rows=rows)
@@ -315,7 +317,7 @@ def test_padding_never_changes_an_update(algorithm):
 
 
 @ALGORITHMS
-def test_the_burn_in_warms_the_memory_and_is_not_learned_from(algorithm):
+def test_the_burn_in_sets_the_hidden_state_and_is_not_learned_from(algorithm):
     batch = windows(algorithm, burn_in=2)
     for moment in ("current", "next"):
         full, part = (
@@ -356,7 +358,7 @@ def test_the_encoder_has_a_learning_rate_of_its_own():
 
 
 class Recall(gym.Env):
-    """The first observation names the action that is rewarded at the end; nothing else does."""
+    """Only the first observation determines the action that is rewarded at the end."""
 
     LENGTH = 4
 
@@ -382,7 +384,7 @@ class Recall(gym.Env):
 
 @pytest.mark.parametrize("encoder", ["gru", "none"])
 @ALGORITHMS
-def test_memory_solves_what_no_memory_can(algorithm, encoder):
+def test_a_recurrent_agent_solves_what_a_feed_forward_one_cannot(algorithm, encoder):
     settings = {"net_arch": [32], "learning_rate": 3e-3, "learning_starts": 200, "gamma": 0.9}
     options = {"exploration_fraction": 0.5} if algorithm is DQN else {"tau": 0.02}
     agent = algorithm(
@@ -401,38 +403,38 @@ def test_memory_solves_what_no_memory_can(algorithm, encoder):
 
 
 @ALGORITHMS
-def test_stored_carries_equal_recomputed_ones(algorithm):
-    """Late mode: memory does not depend on goals, so what was stored is what an unroll gives."""
+def test_stored_hidden_states_equal_recomputed_ones(algorithm):
+    """Late mode: hidden states do not depend on goals, so hindsight keeps them valid."""
     env_id = "rlkit/BitFlip-v0" if algorithm is DQN else "rlkit/PlanarReach-v0"
     agent = algorithm(
         "MultiInputPolicy",
         gym.make(env_id),
         seed=0,
-        normalise=False,  # running moments would change what the memory reads
+        normalise=False,  # running moments would change the encoder's input
         learning_starts=300,
         start="stored",
         replay={"hindsight": "future"},
         **{**SMALL, "net_arch": [16]},
     )
     agent.learn(150)
-    assert check_stored_carries(agent).relabelled.any()
+    assert check_stored_hidden_states(agent).relabelled.any()
 
 
-def check_stored_carries(agent):
-    """That they equal recomputed ones; the batch of windows that begin with them."""
+def check_stored_hidden_states(agent):
+    """Checks that they equal recomputed ones; returns the batch of windows that begin with them."""
     batch = agent.replay_buffer.sample(32)
     tensors = agent.learner.prepare(agent.adapter.batch(batch))
     for name in agent.learner.recurrent._stepping:
         stored = agent.learner.recurrent.stored(tensors, name)
-        again = [_replayed_carry(agent, name, int(p)) for p in batch.position]
+        again = [_recomputed_hidden_state(agent, name, int(p)) for p in batch.position]
         for i, part in enumerate(stored):
             expected = torch.stack([hidden_state[i] for hidden_state in again])
             torch.testing.assert_close(part, expected, **CLOSE)
     return batch
 
 
-def _replayed_carry(agent, name, position):
-    """The carry before a step, unrolled from its episode's beginning."""
+def _recomputed_hidden_state(agent, name, position):
+    """The hidden state before a step, computed from its episode's beginning."""
     storage = agent.replay_buffer.storage
     env = np.zeros(1, np.int64)
     first, _ = storage.episode_bounds(env, np.array([position]))
@@ -462,7 +464,7 @@ def _replayed_carry(agent, name, position):
 
 
 @ALGORITHMS
-def test_predict_carries_state_as_recurrent_policies_of_sb3_do(algorithm):
+def test_predict_passes_the_state_on_as_recurrent_policies_of_sb3_do(algorithm):
     env_id = "rlkit/BitFlip-v0" if algorithm is DQN else "rlkit/PlanarReach-v0"
     env = gym.make(env_id)
     agent = algorithm("MultiInputPolicy", env, seed=0, **{**SMALL, "net_arch": [16]})
@@ -502,7 +504,7 @@ def test_an_agent_with_an_encoder_object_is_saved_and_loaded(tmp_path):
         ({"window": -1}, "window = -1"),
         ({"encoder_lr": 0}, "encoder_lr = 0"),
         ({"encoder_sharing": "both"}, "encoder_sharing = 'both'"),
-        ({"start": "warm"}, "start = 'warm'"),
+        ({"start": "fresh"}, "start = 'fresh'"),
         ({"goal_mode": "soon"}, "goal_mode = 'soon'"),
     ],
 )
@@ -516,7 +518,7 @@ def test_rewards_that_do_not_follow_from_goals_cannot_be_read():
         SAC("MlpPolicy", gym.make("Pendulum-v1"), encoder="gru", previous_reward=True)
 
 
-def test_goals_join_early_where_they_are_hidden():
+def test_goals_enter_early_where_they_are_hidden():
     for env_id, mode in (("rlkit/HiddenGoalReach-v0", "early"), ("rlkit/PlanarReach-v0", "late")):
         agent = SAC("MultiInputPolicy", gym.make(env_id), **{**SMALL, "net_arch": [16]})
         assert agent.config.goal_mode == mode

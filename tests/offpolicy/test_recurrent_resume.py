@@ -1,4 +1,4 @@
-"""Agents with memory go on exactly where they were stopped, their memory included."""
+"""Recurrent agents resume exactly where they were stopped, hidden states included."""
 
 import numpy as np
 import pytest
@@ -55,9 +55,7 @@ def moments(*what):
         (DQN, CUE, "mingru", 2, {"burn_in": 4, "previous_reward": True}),
     ],
 )
-def test_weights_replay_and_memory_go_on_in_mid_episode(
-    tmp_path, algorithm, env_id, encoder, num_envs, options
-):
+def test_resume_is_exact_within_an_episode(tmp_path, algorithm, env_id, encoder, num_envs, options):
     rounds = moments(algorithm.__name__, encoder, num_envs)
     chosen = settings(encoder, **options)
     agent = assert_resumes(tmp_path, algorithm, make, env_id, num_envs, chosen, rounds=rounds)
@@ -76,7 +74,9 @@ def test_weights_replay_and_memory_go_on_in_mid_episode(
         (DQN, "transformer", 3, {"start": "stored"}),
     ],
 )
-def test_where_episodes_are_cut_memory_begins_anew(tmp_path, algorithm, encoder, num_envs, options):
+def test_after_cut_episodes_the_hidden_state_is_fresh(
+    tmp_path, algorithm, encoder, num_envs, options
+):
     setting = (algorithm, build_walk, "", num_envs, settings(encoder, **options))
     details = {"discrete": algorithm is DQN}
     agent = assert_resumes(tmp_path, *setting, rounds=(33, 20, 12), **details)
@@ -94,7 +94,7 @@ def test_where_episodes_are_cut_memory_begins_anew(tmp_path, algorithm, encoder,
     assert not torch.equal(continued[1], outcomes[0][1][1])
 
 
-def test_action_noise_and_memory_go_on(tmp_path):
+def test_action_noise_and_hidden_states_resume(tmp_path):
     def correlated():
         return OrnsteinUhlenbeckActionNoise(np.zeros(2), 0.3 * np.ones(2))
 
@@ -102,7 +102,7 @@ def test_action_noise_and_memory_go_on(tmp_path):
     assert_resumes(tmp_path, TD3, make, REACH, 2, chosen, correlated, rounds=(33, 14, 9))
 
 
-def test_a_save_before_the_first_update_counts_as_well(tmp_path):
+def test_resume_before_the_first_update_is_exact(tmp_path):
     agent = assert_resumes(
         tmp_path, SAC, make, REACH, 2, settings("gru", **STORED), rounds=(3, 1, 30)
     )
@@ -120,7 +120,7 @@ def test_a_save_before_the_first_update_counts_as_well(tmp_path):
         ({"start": "zero"}, "another hidden state"),
     ],
 )
-def test_a_state_of_another_memory_is_refused_and_changes_nothing(changed, message):
+def test_the_state_of_another_encoder_is_refused_and_changes_nothing(changed, message):
     whole = start(SAC, make, REACH, 2, settings("gru", start="stored"))
     advance(whole, 9)
     other = start(SAC, make, REACH, 2, {**settings("gru", start="stored"), **changed})
@@ -132,8 +132,8 @@ def test_a_state_of_another_memory_is_refused_and_changes_nothing(changed, messa
     assert len(other.replay_buffer) == 0
 
 
-def test_training_continues_with_what_it_had_in_mind():
-    """The features that act after a resumption come from the carry that was saved."""
+def test_training_resumes_with_the_saved_hidden_state():
+    """The first action after a resume reads it."""
     whole = start(SAC, make, REACH, 2, settings("gru"))
     advance(whole, 20)
     state = whole.state_dict()

@@ -1,4 +1,4 @@
-"""Agents with memory as files: settings, weights, carries and the replay's stored memory."""
+"""Recurrent agents as files: settings, weights, hidden states, also those in the replay buffer."""
 
 import sys
 
@@ -31,8 +31,8 @@ def trained(algorithm=SAC, env_id=None, steps=60, **options):
     return algorithm("MultiInputPolicy", env, **{**RECURRENT, **options}).learn(steps)
 
 
-def course(agent, algorithm, env_id=None, steps=7):
-    """What an agent does in some steps of three episodes, and its memory after each."""
+def rollout(agent, algorithm, env_id=None, steps=7):
+    """Actions in some steps of three episodes, and the hidden state after each."""
     env = environment(algorithm, 3, env_id)
     env.seed(5)
     observation, state, done = env.reset(), None, np.ones(3, np.bool_)
@@ -60,14 +60,14 @@ def test_a_loaded_agent_does_the_same_with_and_without_an_environment(
 ):
     agent = trained(algorithm, encoder=encoder, **options)
     agent.save(tmp_path / "agent")
-    expected = course(agent, algorithm)
+    expected = rollout(agent, algorithm)
     for env in (None, environment(algorithm)):
         loaded = algorithm.load(tmp_path / "agent", env, device="cpu")
-        assert_same(course(loaded, algorithm), expected)
+        assert_same(rollout(loaded, algorithm), expected)
         assert loaded.config == agent.config
         assert loaded.learner.recurrent.encoder == agent.learner.recurrent.encoder
-    memories = [state for _, state in expected]
-    assert not torch.equal(memories[0][1], memories[1][1])
+    states = [state for _, state in expected]
+    assert not torch.equal(states[0][1], states[1][1])
 
 
 @pytest.mark.parametrize("env_id", [REACH, HIDDEN_REACH])
@@ -88,14 +88,14 @@ def test_a_loaded_agent_trains_on(tmp_path, env_id):
     assert loaded.num_timesteps == 100
     assert loaded._n_updates > agent._n_updates
     starts = agent.replay_buffer.storage.begins
-    assert not starts.all()  # and yet what follows a load begins an episode
+    assert not starts.all()  # but the step after a load begins an episode
     seams = (
         loaded.replay_buffer.storage.truncated.sum() - agent.replay_buffer.storage.truncated.sum()
     )
     assert seams >= 2
 
 
-def test_without_a_reset_memory_goes_on_in_the_middle_of_an_episode(tmp_path):
+def test_without_a_reset_an_episode_continues_with_its_hidden_state(tmp_path):
     agent = trained(steps=62, start="stored")
     assert not agent._last_episode_starts.any()
     agent.save(tmp_path / "agent")
@@ -120,7 +120,7 @@ def test_without_a_reset_memory_goes_on_in_the_middle_of_an_episode(tmp_path):
         ({"encoder": None, "start": "zero"}, "another hidden state"),
     ],
 )
-def test_a_replay_with_other_memory_is_refused(tmp_path, changed, message):
+def test_a_replay_buffer_with_other_hidden_states_is_refused(tmp_path, changed, message):
     trained(start="stored").save_replay_buffer(tmp_path / "replay")
     other = SAC("MultiInputPolicy", environment(SAC), **{**RECURRENT, "start": "stored", **changed})
     with pytest.raises(ValueError, match=message):
@@ -132,23 +132,23 @@ def test_a_replay_with_other_memory_is_refused(tmp_path, changed, message):
 @pytest.mark.parametrize(
     "changed", [{"encoder": "lstm"}, {"encoder": None}, {"goal_mode": "early"}]
 )
-def test_loading_with_another_memory_is_refused(tmp_path, changed):
+def test_loading_with_another_encoder_is_refused(tmp_path, changed):
     trained().save(tmp_path / "agent")
     with pytest.raises(ValueError, match="encoder"):
         SAC.load(tmp_path / "agent", **changed)
 
 
-def test_a_memory_that_reads_rewards_asks_for_its_environment(tmp_path):
+def test_an_encoder_that_reads_rewards_needs_the_environment(tmp_path):
     agent = trained(previous_reward=True)
     agent.save(tmp_path / "agent")
     loaded = SAC.load(tmp_path / "agent", device="cpu")
     with pytest.raises(ValueError, match=r"no environment; load it with one, load\(path, env\)"):
-        course(loaded, SAC)
+        rollout(loaded, SAC)
     loaded.set_env(environment(SAC))
-    assert_same(course(loaded, SAC), course(agent, SAC))
+    assert_same(rollout(loaded, SAC), rollout(agent, SAC))
 
 
-def test_a_table_with_sequences_is_saved_as_a_file_holds_it(tmp_path):
+def test_a_mapping_with_sequences_is_saved_as_plain_data(tmp_path):
     agent = SAC("MlpPolicy", Recorder(), **{**RECURRENT, "encoder": {**GRU, "layers": 2}})
     agent.options["encoder"] = {**GRU, "layers": 2, "widths": (1, (2, 3))}
     agent.save(tmp_path / "agent")
@@ -156,11 +156,11 @@ def test_a_table_with_sequences_is_saved_as_a_file_holds_it(tmp_path):
         SAC.load(tmp_path / "agent")
 
 
-# What memory cannot go on with
+# Invalid values
 
 
 @pytest.mark.parametrize("broken", ["observation", "restart", "reward"])
-def test_a_bad_number_stops_before_it_is_learned_from_or_remembered(broken):
+def test_a_value_that_is_not_finite_stops_before_it_is_learned_from_or_stored(broken):
     env = Recorder(broken_at=45, broken=broken)
     agent = SAC("MlpPolicy", env, **{**RECURRENT, "start": "stored"})
     weights = []
@@ -181,7 +181,7 @@ def test_a_bad_number_stops_before_it_is_learned_from_or_remembered(broken):
     assert all(np.isfinite(np.asarray(part)).all() for part in stored)
 
 
-def test_predict_names_memory_that_does_not_fit():
+def test_predict_names_the_shapes_of_a_state_that_does_not_fit():
     agent = trained(steps=4, start="zero")
     three, two = (environment(SAC, n).reset() for n in (3, 2))
     _, state = agent.predict(three)
@@ -190,7 +190,7 @@ def test_predict_names_memory_that_does_not_fit():
     with pytest.raises(ValueError, match="state has shapes"):
         agent.predict(three, state[:1])
     arrays = tuple(part.numpy() for part in state)
-    one, other = (agent.predict(three, memory, deterministic=True) for memory in (state, arrays))
+    one, other = (agent.predict(three, given, deterministic=True) for given in (state, arrays))
     assert_same([one[0], list(one[1])], [other[0], list(other[1])])
     single = {key: part[0] for key, part in two.items()}
     assert agent.predict(single, episode_start=True)[0].shape == (2,)
@@ -212,7 +212,7 @@ def test_settings_of_another_kind_are_refused_by_name(options, message):
 
 
 @pytest.mark.parametrize("none", [None, "none", "None", {"name": "none"}])
-def test_every_way_to_say_none_is_an_agent_without_memory(none):
+def test_every_spelling_of_none_gives_a_feed_forward_agent(none):
     agent = SAC("MlpPolicy", Recorder(), encoder=none)
     assert not agent.config.is_recurrent
     assert agent.config.windows == 256
@@ -242,7 +242,7 @@ import torch
 
 @dataclass(frozen=True)
 class Trace:
-    """A fading sum of what was read, and a step count."""
+    """A fading sum of the inputs, and a step count."""
     fade: float = 0.5
     inputs: int = 0
 
@@ -273,7 +273,7 @@ class Trace:
 
 @pytest.fixture
 def my_encoders(tmp_path, monkeypatch):
-    """A module of the user's with the class `Trace`."""
+    """A user's module with the class `Trace`."""
     (tmp_path / "my_encoders.py").write_text(TRACE)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield __import__("my_encoders")
@@ -294,7 +294,7 @@ def test_an_encoder_of_the_users_own_trains_saves_and_loads(
     agent.save(tmp_path / "agent")
     env = environment(algorithm, env_id=env_id)
     loaded = algorithm.load(tmp_path / "agent", env, device="cpu")
-    assert_same(course(loaded, algorithm, env_id), course(agent, algorithm, env_id))
+    assert_same(rollout(loaded, algorithm, env_id), rollout(agent, algorithm, env_id))
     assert loaded.learn(20, reset_num_timesteps=False)._n_updates > agent._n_updates
     same_object = algorithm(
         "MultiInputPolicy",

@@ -1,4 +1,4 @@
-"""A run that was saved, loaded in a fresh agent and continued equals one that went on."""
+"""A run that was saved and resumed in a fresh agent equals one that was not stopped."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ CONTINUOUS = [
 @pytest.mark.parametrize("algorithm", [SAC, TD3])
 @pytest.mark.parametrize("num_envs", [1, 3])
 @pytest.mark.parametrize(("env_id", "options"), CONTINUOUS)
-def test_environments_with_a_state_go_on_in_mid_episode(
+def test_environments_with_a_state_resume_within_an_episode(
     tmp_path, algorithm, num_envs, env_id, options
 ):
     agent = assert_resumes(tmp_path, algorithm, make, env_id, num_envs, options)
@@ -26,17 +26,17 @@ def test_environments_with_a_state_go_on_in_mid_episode(
 
 @pytest.mark.parametrize("num_envs", [1, 3])
 @pytest.mark.parametrize("replay", [{}, {"steps": 3, "hindsight": {"final": 0.5, "original": 0.5}}])
-def test_dqn_goes_on(tmp_path, num_envs, replay):
+def test_dqn_resumes(tmp_path, num_envs, replay):
     assert_resumes(tmp_path, DQN, make, "rlkit/BitFlip-v0", num_envs, {"replay": replay})
 
 
-def test_exploration_goes_on_where_it_was(tmp_path):
+def test_exploration_resumes(tmp_path):
     options = {"exploration_fraction": 0.05, "exploration_final_eps": 0.0}
     agent = assert_resumes(tmp_path, DQN, make, "rlkit/BitFlip-v0", 2, options, bits=6)
     assert 0.3 < agent.exploration_rate < 0.6
 
 
-def test_schedules_go_on(tmp_path):
+def test_schedules_resume(tmp_path):
     options = {"learning_rate": lambda left: 1e-3 * left, "max_grad_norm": 1.0}
     agent = assert_resumes(tmp_path, SAC, make, "rlkit/PointMaze-Open-v0", 2, options)
     assert 0 < agent.learner.learning_rate < 1e-3
@@ -60,19 +60,19 @@ def correlated():
 
 @pytest.mark.parametrize("num_envs", [1, 3])
 @pytest.mark.parametrize("noise", [gaussian, correlated])
-def test_action_noise_goes_on(tmp_path, num_envs, noise):
+def test_action_noise_resumes(tmp_path, num_envs, noise):
     assert_resumes(tmp_path, TD3, make, "rlkit/PointMaze-U-v0", num_envs, {}, noise)
 
 
 @pytest.mark.parametrize("frequency", [7, (1, "episode")])
-def test_every_rhythm_of_updates_goes_on(tmp_path, frequency):
+def test_every_update_frequency_resumes(tmp_path, frequency):
     setting = (SAC, make, "rlkit/PointMaze-Open-v0", 1)
     options = {"train_freq": frequency, "gradient_steps": 4}
     assert_resumes(tmp_path, *setting, options, rounds=(8, 6, 3))
 
 
 @pytest.mark.parametrize("algorithm", [SAC, TD3])
-def test_a_simulated_robot_goes_on(tmp_path, algorithm):
+def test_a_simulated_robot_resumes(tmp_path, algorithm):
     pytest.importorskip("gymnasium_robotics")
     agent = assert_resumes(tmp_path, algorithm, make, "FetchReach-v4", 1, {})
     assert agent.episodes_cut == 0

@@ -1,4 +1,4 @@
-"""Agents as files: what was saved comes back, and nothing in a file is ever executed."""
+"""Agents as files: loading restores what was saved and executes nothing."""
 
 import io
 import pickle
@@ -131,7 +131,7 @@ def test_parameters_can_be_taken_and_given_through_the_policy():
     assert torch.equal(other.learner.state["actor"], one.learner.state["actor"] + 1)
 
 
-# What is not an agent of this class, or not whole
+# Files of other classes, and damaged ones
 
 
 def test_foreign_files_are_named_as_such(tmp_path):
@@ -201,16 +201,16 @@ def test_every_damage_is_noticed(tmp_path):
     whole = stream.getvalue()
     expected = read_archive(stream)
     rng = np.random.default_rng(0)
-    for place in rng.integers(0, len(whole), 400):
+    for index in rng.integers(0, len(whole), 400):
         damaged = bytearray(whole)
-        damaged[place] ^= 1 << int(rng.integers(8))
+        damaged[index] ^= 1 << int(rng.integers(8))
         try:
-            tree = read_archive(io.BytesIO(bytes(damaged)))
+            state = read_archive(io.BytesIO(bytes(damaged)))
         except CheckpointError:
             continue
-        # A flipped bit may hit a date or an attribute that means nothing; content never differs.
-        assert torch.equal(tree["weights"]["a"], expected["weights"]["a"])
-        np.testing.assert_array_equal(tree["agent"]["n"], expected["agent"]["n"])
+        # A flipped bit may change a date or an unused attribute; content never differs.
+        assert torch.equal(state["weights"]["a"], expected["weights"]["a"])
+        np.testing.assert_array_equal(state["agent"]["n"], expected["agent"]["n"])
     for end in rng.integers(0, len(whole), 50):
         with pytest.raises(CheckpointError):
             read_archive(io.BytesIO(whole[:end]))
@@ -290,7 +290,7 @@ def test_the_network_that_acts_shares_the_policys_parameters():
         assert torch.equal(policy.state_dict()[f"actor.{name}"], value)
 
 
-def test_cnn_policy_learns_from_pictures_end_to_end(tmp_path):
+def test_cnn_policy_learns_from_images_end_to_end(tmp_path):
     env = FakeImageEnv(screen_height=36, screen_width=36, n_channels=2, discrete=False)
     features = {"features_extractor_kwargs": {"features_dim": 7}}
     agent = SAC("CnnPolicy", env, policy_kwargs=features, **SMALL)
@@ -309,5 +309,5 @@ def test_cnn_policy_learns_from_pictures_end_to_end(tmp_path):
     )
     with pytest.raises(ValueError, match=r"no option 'feature_dim'. Did you mean 'features_dim'"):
         SAC("CnnPolicy", env, policy_kwargs={"features_extractor_kwargs": {"feature_dim": 7}})
-    with pytest.raises(ValueError, match="needs pictures"):
+    with pytest.raises(ValueError, match="needs (images|pictures)"):
         SAC("CnnPolicy", "Pendulum-v1")
