@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from random_batches import A, F, G, is_discrete, random_batch, same
 from small_envs import Recorder
 
 from rlkit.agents import SAC, Algorithm, GradientLearner, Learner, SACLearner, Sizes
@@ -23,32 +24,11 @@ ALGORITHMS = {
     if issubclass(found.learner_class, GradientLearner)
 }
 SMALL = {"net_arch": (16, 16), "batch_size": 8}
-F, G, A = 3, 2, 2
-
-
-def is_discrete(algorithm):
-    return spaces.Discrete in algorithm.action_spaces
 
 
 def new(algorithm, seed=0, rule=None, sizes=None, **options):
     config = algorithm.learner_class.config_class(**{**SMALL, **options})
     return algorithm.learner_class(config, sizes or Sizes(F, G, A), seed=seed, rule=rule)
-
-
-def random_batch(algorithm, seed=0, rows=8, steps=1):
-    rng = np.random.default_rng(seed)
-    if is_discrete(algorithm):
-        action = rng.integers(0, A, (rows, steps))
-    else:
-        action = rng.uniform(-1, 1, (rows, steps, A)).astype(np.float32)
-    return {
-        "observation": rng.normal(size=(rows, steps + 1, F)).astype(np.float32),
-        "goal": rng.normal(size=(rows, steps, G)).astype(np.float32),
-        "action": action,
-        "reward": rng.normal(size=(rows, steps)).astype(np.float32),
-        "discount": np.full((rows, steps), 0.9, np.float32),
-        "mask": np.ones((rows, steps), np.float32),
-    }
 
 
 def inputs(rows=5, seed=7):
@@ -71,10 +51,6 @@ def train(learner, algorithm, seeds, **shape):
 
 def snapshot(learner):
     return {name: value.clone() for name, value in learner.weights().items()}
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
 PUBLIC = [name for name in vars(Learner) if not name.startswith("_")]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from random_batches import A, F, G, random_batch, same
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
@@ -20,7 +21,7 @@ from rlkit.offpolicy.recurrent import RecurrentNetwork
 from rlkit.offpolicy.settings import ActorCritic
 from rlkit.vec.vec_env import make_vec_env
 
-F, G, A, T = 3, 2, 2, 6
+T = 6
 ALGORITHMS = pytest.mark.parametrize("algorithm", [SAC, TD3, DQN])
 SMALL = {"net_arch": (16,), "encoder": {"name": "gru", "hidden": 8}, "window": T}
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -33,27 +34,12 @@ def new(algorithm, seed=0, sizes=None, **options):
 
 
 def windows(algorithm, seed=0, rows=4, steps=T, burn_in=0):
-    rng = np.random.default_rng(seed)
-    if algorithm is DQN:
-        action = rng.integers(0, A, (rows, steps))
-        previous = rng.integers(0, A, (rows, steps + 1))
-    else:
-        action = rng.uniform(-1, 1, (rows, steps, A)).astype(np.float32)
-        previous = rng.uniform(-1, 1, (rows, steps + 1, A)).astype(np.float32)
-    first = np.zeros((rows, steps + 1), np.bool_)
-    first[: rows // 2, 0] = True
-    mask = np.ones((rows, steps), np.float32)
-    mask[:, :burn_in] = 0
-    return {
-        "observation": rng.normal(size=(rows, steps + 1, F)).astype(np.float32),
-        "goal": rng.normal(size=(rows, steps, G)).astype(np.float32),
-        "action": action,
-        "reward": rng.normal(size=(rows, steps)).astype(np.float32),
-        "discount": np.full((rows, steps), 0.9, np.float32),
-        "mask": mask,
-        "is_first": first,
-        "previous_action": previous,
-    }
+    batch = random_batch(algorithm, seed, rows, steps)
+    batch["previous_action"] = random_batch(algorithm, seed + 100, rows, steps + 1)["action"]
+    batch["is_first"] = np.zeros((rows, steps + 1), np.bool_)
+    batch["is_first"][: rows // 2, 0] = True
+    batch["mask"][:, :burn_in] = 0
+    return batch
 
 
 def transitions(learner, batch, *networks):
@@ -80,10 +66,6 @@ def episode(seed=0, steps=5, rows=3):
     resets = np.zeros((steps, rows), np.bool_)
     resets[0] = True
     return x, goal, resets
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
 def copied(learner):

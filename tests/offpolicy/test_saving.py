@@ -309,5 +309,5 @@ def test_cnn_policy_learns_from_images_end_to_end(tmp_path):
     )
     with pytest.raises(ValueError, match=r"no option 'feature_dim'. Did you mean 'features_dim'"):
         SAC("CnnPolicy", env, policy_kwargs={"features_extractor_kwargs": {"feature_dim": 7}})
-    with pytest.raises(ValueError, match="needs (images|pictures)"):
+    with pytest.raises(ValueError, match=r"needs (images|pictures)"):
         SAC("CnnPolicy", "Pendulum-v1")
