@@ -2,12 +2,11 @@
 
 import itertools
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from imagined import Broken, Drift, Records
+from imagined import Broken, Drift
 from resuming import assert_resumes, build_walk
 from small_envs import Bandit, Recorder
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -22,7 +21,6 @@ from rlkit.goals import DistanceRule
 from rlkit.planning import CEM
 from rlkit.replay import NonFiniteError
 from rlkit.vec.vec_env import make_vec_env
-from rlkit.world import Ensemble, Episodes, Layout, World
 
 MAZE = "rlkit/PointMaze-Open-v0"
 WORLD = {"name": "ensemble", "members": 2, "hidden": [8]}
@@ -457,104 +455,3 @@ def test_a_latent_that_is_refitted_is_refused_and_a_frozen_one_planned_in():
             latent=latent,
             pretraining={**few, "refresh_every": 50},
         )
-
-
-# Fitted worlds
-
-
-def drift_data(seed=0, episodes=20):
-    """What `Shift` does under random actions, in the environment's own units."""
-    rng = np.random.default_rng(seed)
-    found = []
-    for _ in range(episodes):
-        action = rng.uniform(-3, 1, (10, 1)).astype(np.float32)
-        x = np.concatenate([rng.uniform(-1, 1, (1, 1)), np.zeros((10, 1))]).astype(np.float32)
-        for t in range(10):
-            x[t + 1] = x[t] + 0.1 * (action[t] + 1)
-        reward, terminated = -np.abs(x[1:, 0]), np.zeros(10, bool)
-        found.append(
-            {"observation": x, "action": action, "reward": reward, "terminated": terminated}
-        )
-    return Episodes.of(found)
-
-
-class Shift(gym.Env):
-    """A place that actions move by a tenth of their distance from -1; the reward is how near 0."""
-
-    observation_space = spaces.Box(-5, 5, (1,))
-    action_space = spaces.Box(-3.0, 1.0, (1,))
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.x = self.np_random.uniform(-1, 1, 1).astype(np.float32)
-        return self.x.copy(), {}
-
-    def step(self, action):
-        self.x = (self.x + 0.1 * (action + 1)).astype(np.float32)
-        return self.x.copy(), -float(np.abs(self.x[0])), False, False, {}
-
-
-@pytest.fixture(scope="module")
-def shifting():
-    layout = Layout(1, 1, (), ("reward", "terminated"))
-    generator = torch.Generator().manual_seed(0)
-    world = World(Ensemble(members=2, hidden=(32,)), layout, generator)
-    for _ in world.fit(drift_data(), steps=600, learning_rate=3e-3, generator=generator):
-        pass
-    return world
-
-
-SEARCH = {"name": "cem", "horizon": 3, "samples": 60, "iterations": 3, "elites": 6}
-
-
-@pytest.mark.parametrize("given", ["object", "folder", "training"])
-def test_a_fitted_world_is_planned_in_from_the_first_action_on(shifting, given, tmp_path):
-    world = shifting
-    if given != "object":
-        world = str(tmp_path / "fitted")
-        shifting.save(tmp_path / "fitted" / ("world" if given == "training" else ""))
-    agent = plain(Shift(), world=world, planner=SEARCH, learning_starts=0, gradient_steps=0)
-    assert agent.learner.updates == shifting.steps
-    x = np.array([[-0.8], [-0.3], [0.3], [0.8]], np.float32)
-    action = agent.predict(x, deterministic=True)[0]
-    np.testing.assert_array_equal(np.sign(action + 1)[:, 0], [1, 1, -1, -1])
-    agent.learn(20)
-    assert agent.metrics._counts["world/fallbacks"] == 0
-    assert same(weights(agent), weights(agent))
-    agent.save(tmp_path / "agent")
-    loaded = MPC.load(tmp_path / "agent", device="cpu")
-    np.testing.assert_array_equal(loaded.predict(x, deterministic=True)[0], action)
-    assert loaded.config.keep_scaling
-
-
-def test_a_fitted_world_is_fitted_further_without_losing_its_scaling(shifting):
-    agent = plain(Shift(), world=shifting, planner=SEARCH, learning_starts=0)
-    before = agent.learner.world.scaling
-    agent.learn(20)
-    assert agent.learner.updates > shifting.steps
-    assert torch.equal(agent.learner.world.scaling.observation.shift, before.observation.shift)
-
-
-def test_a_world_of_other_columns_is_refused(shifting):
-    with pytest.raises(ValueError, match=r"has 1 columns.* needs 3 columns"):
-        plain(world=shifting)
-
-
-def test_worlds_that_grow_with_the_data_are_planned_in(tmp_path):
-    """The nearest records are the parameters, of which there are more after every fit."""
-    world = {"name": f"{Records.__module__}:Records"}
-    agent = plain(Shift(), world=world, planner=SEARCH, learning_starts=40).learn(80)
-    assert len(agent.policy.state_dict()["world.inputs"]) > 40
-    agent.learn(20, reset_num_timesteps=False)
-    assert all(torch.equal(agent.policy.state_dict()[k], v) for k, v in weights(agent).items())
-    agent.save(tmp_path / "agent")
-    loaded = MPC.load(tmp_path / "agent", device="cpu")
-    x = np.array([[-0.8], [0.8]], np.float32)
-    action = loaded.predict(x, deterministic=True)[0]
-    np.testing.assert_array_equal(action, agent.predict(x, deterministic=True)[0])
-
-
-def test_terminations_can_be_bernoulli():
-    agent = plain(binary_termination=True).learn(40)
-    assert agent.learner.world.layout.binary == ("terminated",)
-    assert torch.equal(agent.learner.world.scaling.outcome.deviation[1:], torch.ones(1))
