@@ -45,6 +45,10 @@ CHECKS = {
     "residual": (WORLDS, check_world),
 }
 LONGEST = 60  # lines of code in a part
+PUBLIC = {
+    *("rlkit.agents", "rlkit.goals", "rlkit.latents", "rlkit.networks", "rlkit.planning"),
+    "rlkit.world",
+}
 QUICK = [
     *("check_env=false", "evaluation.every=0", "evaluation.final_episodes=2", "num_envs=2"),
     *("pictures.video_episodes=0", "agent_options.learning_starts=40"),
@@ -167,7 +171,13 @@ def code_lines(path):
     return len(lines)
 
 
-def test_each_part_is_one_short_file():
+def imports_of_the_suite(path):
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if hasattr(node, "names")]
+    names = {getattr(node, "module", None) or node.names[0].name for node in nodes}
+    return {name for name in names if name.startswith("rlkit")}
+
+
+def test_each_part_is_one_short_file_of_public_imports():
     """Shown with `-s`: lines of code per part, without docstrings, comments and blank lines."""
     project = tomllib.loads((SOURCE / "pyproject.toml").read_text())["project"]
     files = {}
@@ -177,6 +187,7 @@ def test_each_part_is_one_short_file():
     assert {group.removeprefix("rlkit.") for group in files} == NAMES.keys()
     assert len(set(files.values())) == len(files)
     for group, path in files.items():
+        assert imports_of_the_suite(path) <= PUBLIC, path
         lines = code_lines(path)
         print(f"\n{group:18} {path.name:14} {lines:3}", end="")
         assert lines <= LONGEST, path
