@@ -154,6 +154,18 @@ class PluginGroup(Generic[T]):
             ) from error
 
 
+def law_in(
+    laws: dict[str, Callable[[Case], str | None]], name: str
+) -> Callable[[Callable[[Case], str | None]], Callable[[Case], str | None]]:
+    """Decorates a function as one of several laws, under a name."""
+
+    def register(check: Callable[[Case], str | None]) -> Callable[[Case], str | None]:
+        laws[name] = check
+        return check
+
+    return register
+
+
 def run_laws(owner: object, laws: Mapping[str, Callable[[Case], str | None]], case: Case) -> None:
     """Checks an object against laws.
 

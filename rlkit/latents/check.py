@@ -20,7 +20,7 @@ from rlkit.networks.laws import (
     wrong_loss,
     wrong_parameters,
 )
-from rlkit.plugins import run_laws
+from rlkit.plugins import law_in, run_laws
 
 TOLERANCE = 1e-4
 """Largest difference between two ways to the same float32 numbers, where those are around 1."""
@@ -91,6 +91,7 @@ class Observations:
 
 
 Law = Callable[[Observations], str | None]
+LAWS: dict[str, Law] = {}
 
 
 def check_latent(model: LatentModel, observations: Observations | None = None) -> None:
@@ -108,6 +109,7 @@ def check_latent(model: LatentModel, observations: Observations | None = None) -
     run_laws(model, LAWS, case)
 
 
+@law_in(LAWS, "it has the shapes that it promises")
 def _has_the_shapes_it_promises(case: Observations) -> str | None:
     model, rows = case.model, len(case.x)
     if model.shape != case.shape:
@@ -128,6 +130,7 @@ def _has_the_shapes_it_promises(case: Observations) -> str | None:
     return f"a deviation is {float(scale.min())}" if scale.min() < 0 else None
 
 
+@law_in(LAWS, "images are bytes or floats in [0, 1]")
 def _images_are_bytes_or_floats(case: Observations) -> str | None:
     if not case.of_images:
         return None
@@ -142,6 +145,7 @@ def _images_are_bytes_or_floats(case: Observations) -> str | None:
     return None
 
 
+@law_in(LAWS, "it never writes to what it reads")
 def _never_writes_to_what_it_reads(case: Observations) -> str | None:
     read = {"vector": case.vector, "x": case.x, "z": case.z}
     read |= dict(zip(["next_x"], case.next_x, strict=False))
@@ -154,6 +158,7 @@ def _never_writes_to_what_it_reads(case: Observations) -> str | None:
     return changed(read, call)
 
 
+@law_in(LAWS, "latents are the same every time")
 def _latents_are_the_same_every_time(case: Observations) -> str | None:
     for name, function, rows in case.ways:
         if not torch.equal(function(rows), function(rows)):
@@ -161,6 +166,7 @@ def _latents_are_the_same_every_time(case: Observations) -> str | None:
     return None
 
 
+@law_in(LAWS, "rows are separate")
 def _rows_are_separate(case: Observations) -> str | None:
     for name, function, rows in case.ways:
         together = function(rows)
@@ -172,6 +178,7 @@ def _rows_are_separate(case: Observations) -> str | None:
     return None
 
 
+@law_in(LAWS, "a loss of neighbours reads them")
 def _the_loss_reads_the_next_observations(case: Observations) -> str | None:
     if not case.next_x:
         return None
@@ -182,17 +189,20 @@ def _the_loss_reads_the_next_observations(case: Observations) -> str | None:
     return "it is the same whatever follows" if torch.equal(before, after) else None
 
 
+@law_in(LAWS, "the loss follows its generator")
 def _the_loss_follows_its_generator(case: Observations) -> str | None:
     metric = "reconstruction" if isinstance(case.model, Decoder) else None
     return wrong_loss(case.loss, case.vector, metric)
 
 
+@law_in(LAWS, "gradients reach every parameter")
 def _gradients_reach_every_parameter(case: Observations) -> str | None:
     if _solve_of(case.model) is not None:
         return None
     return unreached_parameters(case.model, case.loss, case.vector)
 
 
+@law_in(LAWS, "fitting lowers the loss")
 def _fitting_lowers_the_loss(case: Observations) -> str | None:
     solve = _solve_of(case.model)
     if solve is not None:
@@ -215,16 +225,3 @@ def _fitting_lowers_the_loss(case: Observations) -> str | None:
 def _solve_of(model: LatentModel) -> Callable[[Any], Tensor] | None:
     solve: Callable[[Any], Tensor] | None = getattr(model, "solve", None)
     return solve
-
-
-LAWS: dict[str, Law] = {
-    "it has the shapes that it promises": _has_the_shapes_it_promises,
-    "it never writes to what it reads": _never_writes_to_what_it_reads,
-    "latents are the same every time": _latents_are_the_same_every_time,
-    "rows are separate": _rows_are_separate,
-    "images are bytes or floats in [0, 1]": _images_are_bytes_or_floats,
-    "a loss of neighbours reads them": _the_loss_reads_the_next_observations,
-    "the loss follows its generator": _the_loss_follows_its_generator,
-    "gradients reach every parameter": _gradients_reach_every_parameter,
-    "fitting lowers the loss": _fitting_lowers_the_loss,
-}

@@ -74,12 +74,10 @@ def training_frames(data: str, make: MakeEnv, count: int | None = None, seed: in
     Raises:
         ValueError: If there are no images, too few, or they have different shapes.
     """
-    _require_count(count)
-    found = _stored_frames(data)
-    if found is None:
-        env_id, arguments = _environment(data)
-        return gather_frames(env_id, make, count or DEFAULT_COUNT, seed, arguments)
-    train = found.part(slice(len(found) - len(found) // _HELD_OUT))
+    stored = _stored_frames(data, count)
+    if stored is None:
+        return _environment_frames(data, make, count or DEFAULT_COUNT, seed)
+    train = stored.part(slice(len(stored) - len(stored) // _HELD_OUT))
     return train if count is None else train.thinned(count)
 
 
@@ -89,12 +87,10 @@ def held_out_frames(data: str, make: MakeEnv, count: int = 2_000, seed: int = 0)
     Raises:
         ValueError: If there are no images, too few, or they have different shapes.
     """
-    _require_count(count)
-    found = _stored_frames(data)
-    if found is None:
-        env_id, arguments = _environment(data)
-        return gather_frames(env_id, make, count, TEST_SEED + seed, arguments)
-    return found.part(slice(len(found) - len(found) // _HELD_OUT, None)).thinned(count)
+    stored = _stored_frames(data, count)
+    if stored is None:
+        return _environment_frames(data, make, count, TEST_SEED + seed)
+    return stored.part(slice(len(stored) - len(stored) // _HELD_OUT, None)).thinned(count)
 
 
 def gather_frames(
@@ -145,21 +141,23 @@ def gather_frames(
     return replace(_joined(kept), next_rows=next_rows).part(slice(count))
 
 
-def _require_count(count: int | None) -> None:
+def _environment_frames(data: str, make: MakeEnv, count: int, seed: int) -> Frames:
+    """Frames of an environment, or of a run's environment."""
+    path = Path(data)
+    if not (path / "recipe.toml").is_file():
+        return gather_frames(data, make, count, seed)
+    recipe = RunFolder.open(path).recipe()
+    return gather_frames(recipe.env, make, count, seed, recipe.env_options)
+
+
+def _stored_frames(data: str, count: int | None) -> Frames | None:
+    """The frames of a file or folder; None where `data` names an environment or a run.
+
+    Raises:
+        ValueError: If these are too few, or `count` is.
+    """
     if count is not None and count < LEAST:
         raise ValueError(f"{count} frames are too few to fit or assess a model; take {LEAST}")
-
-
-def _environment(data: str) -> tuple[str, dict[str, Any]]:
-    path = Path(data)
-    if (path / "recipe.toml").is_file():
-        recipe = RunFolder.open(path).recipe()
-        return recipe.env, recipe.env_options
-    return data, {}
-
-
-def _stored_frames(data: str) -> Frames | None:
-    """The frames of a file or folder; None where `data` names an environment or a run."""
     path = Path(data)
     if path.is_dir():
         if (path / "recipe.toml").is_file():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rlkit.networks.encoders.contract import HiddenState, SequenceEncoder
 from rlkit.networks.laws import changed, differ, wrong_parameters
-from rlkit.plugins import run_laws
+from rlkit.plugins import law_in, run_laws
 
 TOLERANCE = 1e-5
 """Largest difference between two ways to the same float32 features, where those are around 1."""
@@ -76,6 +76,8 @@ class Sequences:
 
 
 Law = Callable[[Sequences], str | None]
+LAWS: dict[str, Law] = {}
+LAWS_OF_ACTING: dict[str, Law] = {}
 
 
 def check_encoder(encoder: SequenceEncoder, sequences: Sequences | None = None) -> None:
@@ -120,6 +122,7 @@ def complete_encoder(encoder: SequenceEncoder, inputs: int) -> SequenceEncoder:
     return case.encoder
 
 
+@law_in(LAWS, "it has the shapes that it promises")
 def _has_the_shapes_it_promises(case: Sequences) -> str | None:
     encoder, (rows, steps) = case.encoder, case.is_first.shape
     y, hidden_state = case.scan(case.x, case.used(), case.is_first)
@@ -141,6 +144,7 @@ def _has_the_shapes_it_promises(case: Sequences) -> str | None:
     return None
 
 
+@law_in(LAWS, "it never writes to what it reads")
 def _never_writes_to_what_it_reads(case: Sequences) -> str | None:
     hidden_state = case.used()
     read = {"vector": case.vector, "x": case.x, "is_first": case.is_first}
@@ -154,6 +158,7 @@ def _never_writes_to_what_it_reads(case: Sequences) -> str | None:
     return changed(read, call)
 
 
+@law_in(LAWS, "rows are separate")
 def _rows_are_separate(case: Sequences) -> str | None:
     hidden_state = case.used()
     y, _ = case.scan(case.x, hidden_state, case.is_first)
@@ -165,6 +170,7 @@ def _rows_are_separate(case: Sequences) -> str | None:
     return None
 
 
+@law_in(LAWS, "a reset is a fresh start")
 def _a_reset_is_a_fresh_start(case: Sequences) -> str | None:
     y, _ = case.scan(case.x, case.used(), case.is_first)
     for row, t in case.is_first.nonzero().tolist():
@@ -176,6 +182,7 @@ def _a_reset_is_a_fresh_start(case: Sequences) -> str | None:
     return None
 
 
+@law_in(LAWS, "gradients are those of the features")
 def _gradients_are_those_of_the_features(case: Sequences) -> str | None:
     hidden_state, weights = case.used(), case.normal(*case.is_first.shape, case.encoder.features)
     leaves = [part.clone().requires_grad_() for part in (case.vector, case.x)]
@@ -211,6 +218,7 @@ def _gradients_are_those_of_the_features(case: Sequences) -> str | None:
     return None
 
 
+@law_in(LAWS, "dropout needs a generator and follows it")
 def _dropout_needs_a_generator_and_follows_it(case: Sequences) -> str | None:
     hidden_state = case.used()
 
@@ -225,6 +233,7 @@ def _dropout_needs_a_generator_and_follows_it(case: Sequences) -> str | None:
     return None
 
 
+@law_in(LAWS_OF_ACTING, "a scan is repeated steps")
 def _a_scan_is_repeated_steps(case: Sequences) -> str | None:
     start = hidden_state = case.used()
     y, after = case.scan(case.x, start, case.is_first)
@@ -239,6 +248,7 @@ def _a_scan_is_repeated_steps(case: Sequences) -> str | None:
     return _differ(ends[0], ends[1], "features that follow a scan and that follow steps")
 
 
+@law_in(LAWS_OF_ACTING, "two chunks are one whole")
 def _two_chunks_are_one_whole(case: Sequences) -> str | None:
     hidden_state, first = case.used(), case.is_first
     y, _ = case.scan(case.x, hidden_state, first)
@@ -250,6 +260,7 @@ def _two_chunks_are_one_whole(case: Sequences) -> str | None:
     return None
 
 
+@law_in(LAWS_OF_ACTING, "nothing depends on the future")
 def _nothing_depends_on_the_future(case: Sequences) -> str | None:
     hidden_state = case.used()
     y, _ = case.scan(case.x, hidden_state, case.is_first)
@@ -261,18 +272,3 @@ def _nothing_depends_on_the_future(case: Sequences) -> str | None:
         if wrong := _differ(other[:, : t + 1], y[:, : t + 1], late):
             return wrong
     return None
-
-
-LAWS: dict[str, Law] = {
-    "it has the shapes that it promises": _has_the_shapes_it_promises,
-    "it never writes to what it reads": _never_writes_to_what_it_reads,
-    "rows are separate": _rows_are_separate,
-    "a reset is a fresh start": _a_reset_is_a_fresh_start,
-    "gradients are those of the features": _gradients_are_those_of_the_features,
-    "dropout needs a generator and follows it": _dropout_needs_a_generator_and_follows_it,
-}
-LAWS_OF_ACTING: dict[str, Law] = {
-    "a scan is repeated steps": _a_scan_is_repeated_steps,
-    "two chunks are one whole": _two_chunks_are_one_whole,
-    "nothing depends on the future": _nothing_depends_on_the_future,
-}

@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -162,7 +163,7 @@ def check_laws(encoder):
 
 
 def same(one, other):
-    """Features and carries are equal within 1e-5."""
+    """Features and hidden states are equal within 1e-5."""
     for ours, theirs in zip((one[0], *one[1]), (other[0], *other[1]), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
@@ -174,3 +175,27 @@ def influences(encoder, vector, x, is_first):
     weight = torch.randn(y[:, -1].shape, generator=torch.Generator().manual_seed(0))
     (gradient,) = torch.autograd.grad((y[:, -1] * weight).sum(), x)
     return (gradient != 0).any(-1).any(0)
+
+
+def check_dropout(encoder):
+    """Dropout needs a generator and repeats with its seed."""
+    encoder, vector, x, is_first = example(encoder)
+    hidden_state = encoder.initial(len(x))
+    without = encoder.scan(vector, x, hidden_state, is_first)[0]
+    first, again, other = (
+        encoder.scan(vector, x, hidden_state, is_first, torch.Generator().manual_seed(seed))[0]
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(without, encoder.scan(vector, x, hidden_state, is_first)[0])
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
+    assert not torch.allclose(first, without)
+
+
+def check_width(encoder):
+    """Inputs of a wrong width are refused with the right one."""
+    encoder, vector, x, is_first = example(encoder)
+    with pytest.raises(ValueError, match=r"width 4, .* configured for 5: use .*with_inputs\(4\)"):
+        encoder.scan(vector, x[..., :4], encoder.initial(3), is_first)
+    with pytest.raises(ValueError, match=r"width 4, .* configured for 5"):
+        encoder.step(vector, x[:, 0, :4], encoder.initial(3), is_first[:, 0])

@@ -2,7 +2,15 @@ import math
 
 import pytest
 import torch
-from naive_parallel import check_against_loops, check_laws, example, naive_lru, naive_min_gru
+from naive_parallel import (
+    check_against_loops,
+    check_dropout,
+    check_laws,
+    check_width,
+    example,
+    naive_lru,
+    naive_min_gru,
+)
 
 from rlkit.networks.encoders.scan import LRU, MinGRU, linear_scan
 
@@ -103,18 +111,8 @@ def test_no_parameters_make_the_recurrence_explode():
 
 
 def test_dropout_needs_a_generator_and_repeats_with_its_seed():
-    for plain in (MinGRU(hidden=4, layers=2, dropout=0.5), LRU(hidden=4, dropout=0.5)):
-        encoder, vector, x, is_first = example(plain)
-        hidden_state = encoder.initial(len(x))
-        without = encoder.scan(vector, x, hidden_state, is_first)[0]
-        first, again, other = (
-            encoder.scan(vector, x, hidden_state, is_first, torch.Generator().manual_seed(seed))[0]
-            for seed in (1, 1, 2)
-        )
-        assert torch.equal(without, encoder.scan(vector, x, hidden_state, is_first)[0])
-        assert torch.equal(first, again)
-        assert not torch.allclose(first, other)
-        assert not torch.allclose(first, without)
+    check_dropout(MinGRU(hidden=4, layers=2, dropout=0.5))
+    check_dropout(LRU(hidden=4, dropout=0.5))
 
 
 @pytest.mark.parametrize(
@@ -139,8 +137,4 @@ def test_a_wrong_setting_is_named(kind, settings, message):
 
 @pytest.mark.parametrize("encoder", [MinGRU(hidden=4), LRU(hidden=4)])
 def test_inputs_of_a_wrong_width_are_named(encoder):
-    encoder, vector, x, is_first = example(encoder)
-    with pytest.raises(ValueError, match=r"width 4, .* configured for 5: use .*with_inputs\(4\)"):
-        encoder.scan(vector, x[..., :4], encoder.initial(3), is_first)
-    with pytest.raises(ValueError, match=r"width 4, .* configured for 5"):
-        encoder.step(vector, x[:, 0, :4], encoder.initial(3), is_first[:, 0])
+    check_width(encoder)

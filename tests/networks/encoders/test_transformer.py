@@ -3,7 +3,9 @@ import torch
 from naive_parallel import (
     by_episode,
     check_against_loops,
+    check_dropout,
     check_laws,
+    check_width,
     example,
     influences,
     naive_transformer,
@@ -122,19 +124,7 @@ def test_no_gradient_flows_into_the_carry():
 
 
 def test_dropout_needs_a_generator_and_repeats_with_its_seed():
-    encoder, vector, x, is_first = example(
-        CausalTransformer(hidden=8, heads=2, context=5, dropout=0.5)
-    )
-    hidden_state = encoder.initial(len(x))
-    without = encoder.scan(vector, x, hidden_state, is_first)[0]
-    first, again, other = (
-        encoder.scan(vector, x, hidden_state, is_first, torch.Generator().manual_seed(seed))[0]
-        for seed in (1, 1, 2)
-    )
-    assert torch.equal(without, encoder.scan(vector, x, hidden_state, is_first)[0])
-    assert torch.equal(first, again)
-    assert not torch.allclose(first, other)
-    assert not torch.allclose(first, without)
+    check_dropout(CausalTransformer(hidden=8, heads=2, context=5, dropout=0.5))
 
 
 @pytest.mark.parametrize(
@@ -152,8 +142,4 @@ def test_a_wrong_setting_is_named(settings, message):
 
 
 def test_inputs_of_a_wrong_width_are_named():
-    encoder, vector, x, is_first = example(SMALL)
-    with pytest.raises(ValueError, match=r"width 4, .* configured for 5: use .*with_inputs\(4\)"):
-        encoder.scan(vector, x[..., :4], encoder.initial(3), is_first)
-    with pytest.raises(ValueError, match=r"width 4, .* configured for 5"):
-        encoder.step(vector, x[:, 0, :4], encoder.initial(3), is_first[:, 0])
+    check_width(SMALL)
