@@ -52,8 +52,24 @@ def goal_distance(achieved: Array, desired: Array) -> FloatArray:
     return distance
 
 
+class _EndsOnSuccess:
+    """Goals whose success may end the episode."""
+
+    terminates: bool
+
+    def success(self, achieved: Array, desired: Array) -> BoolArray:
+        """Whether each row reached its goal, `(N, *goal), (N, *goal) -> (N,)`."""
+        raise NotImplementedError
+
+    def terminated(self, achieved: Array, desired: Array) -> BoolArray:
+        """Whether each row ends its episode, `(N, *goal), (N, *goal) -> (N,)`."""
+        if not self.terminates:
+            return np.zeros(len(achieved), np.bool_)
+        return self.success(achieved, desired)
+
+
 @dataclass(frozen=True)
-class DistanceRule:
+class DistanceRule(_EndsOnSuccess):
     """Success within a Euclidean distance of the goal.
 
     The sparse reward is -1 until success and 0 at it, the convention of the Fetch tasks
@@ -87,15 +103,9 @@ class DistanceRule:
         """Whether each row lies within the threshold, `(N, G), (N, G) -> (N,)`."""
         return np.asarray(goal_distance(achieved, desired) < self.threshold)
 
-    def terminated(self, achieved: Array, desired: Array) -> BoolArray:
-        """Whether each row ends its episode, `(N, G), (N, G) -> (N,)`."""
-        if not self.terminates:
-            return np.zeros(len(achieved), np.bool_)
-        return self.success(achieved, desired)
-
 
 @dataclass(frozen=True)
-class ExactRule:
+class ExactRule(_EndsOnSuccess):
     """Success where every component of a discrete goal is equal.
 
     Attributes:
@@ -117,12 +127,6 @@ class ExactRule:
         """Whether each row equals its goal, `(N, *G), (N, *G) -> (N,)`."""
         equal = np.asarray(achieved == desired)
         return np.asarray(equal.reshape(len(equal), -1).all(axis=1))
-
-    def terminated(self, achieved: Array, desired: Array) -> BoolArray:
-        """Whether each row ends its episode, `(N, *G), (N, *G) -> (N,)`."""
-        if not self.terminates:
-            return np.zeros(len(achieved), np.bool_)
-        return self.success(achieved, desired)
 
 
 @dataclass(frozen=True)

@@ -438,7 +438,7 @@ def test_messages_name_the_value_and_the_fix(mutant: type[Line], words: list[str
     assert [word for word in words if word not in text] == []
 
 
-def test_a_plain_environment_is_told_how_to_get_goals() -> None:
+def test_a_plain_environment_gets_a_note_on_goals() -> None:
     goals = [p for p in check_goal_env(gym.make("CartPole-v1")) if p.law == "goals"]
     assert goals[0].note
     assert "GoalWrapper" in goals[0].message

@@ -35,15 +35,15 @@ RULES: list[GoalRule] = [
 def test_a_batch_equals_a_loop(rule: GoalRule, seed: int, rows: int, width: int) -> None:
     rng = np.random.default_rng(seed)
     achieved, desired = rng.integers(0, 2, (2, rows, width)).astype(float)
-    for judge in (rule.reward, rule.success, rule.terminated):
-        batch = judge(achieved, desired)
-        loop = [judge(achieved[i : i + 1], desired[i : i + 1])[0] for i in range(rows)]
+    for function in (rule.reward, rule.success, rule.terminated):
+        batch = function(achieved, desired)
+        loop = [function(achieved[i : i + 1], desired[i : i + 1])[0] for i in range(rows)]
         assert batch.shape == (rows,)
         np.testing.assert_array_equal(batch, loop)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
-def test_a_pickled_rule_judges_alike(rule: GoalRule) -> None:
+def test_a_pickled_rule_gives_the_same(rule: GoalRule) -> None:
     achieved, desired = np.random.default_rng(0).integers(0, 2, (2, 7, 3)).astype(float)
     copied: GoalRule = pickle.loads(pickle.dumps(rule))
     np.testing.assert_array_equal(copied.reward(achieved, desired), rule.reward(achieved, desired))

@@ -26,13 +26,13 @@ def test_observations_lie_in_the_goal_space() -> None:
     assert is_goal_space(env.observation_space)
     observation, info = env.reset(seed=1)
     assert env.observation_space.contains(observation)
-    following = env.step(env.action_space.sample())[0]
-    assert env.observation_space.contains(following)
-    np.testing.assert_array_equal(following["desired_goal"], observation["desired_goal"])
+    next_observation = env.step(env.action_space.sample())[0]
+    assert env.observation_space.contains(next_observation)
+    np.testing.assert_array_equal(next_observation["desired_goal"], observation["desired_goal"])
     assert isinstance(info["is_success"], bool)
 
 
-def test_step_judges_the_goal_achieved_after_the_action() -> None:
+def test_step_applies_the_rule_after_the_action() -> None:
     env = pendulum()
     env.reset(seed=3)
     env.action_space.seed(0)
@@ -87,8 +87,8 @@ def test_returned_goals_are_copies() -> None:
     observation, _ = env.reset(seed=0)
     kept = observation["desired_goal"].copy()
     observation["desired_goal"][:] = 9.0
-    following = env.step(env.action_space.sample())[0]
-    np.testing.assert_array_equal(following["desired_goal"], kept)
+    next_observation = env.step(env.action_space.sample())[0]
+    np.testing.assert_array_equal(next_observation["desired_goal"], kept)
 
 
 def test_the_wrapped_termination_stays() -> None:
@@ -131,7 +131,7 @@ def test_a_rule_is_made_of_compute_reward() -> None:
     np.testing.assert_array_equal(rule.terminated(np.zeros((2, 2)), np.eye(2)), [False, False])
 
 
-def test_environments_without_goals_are_told_the_wrapper() -> None:
+def test_the_error_without_goals_names_the_wrapper() -> None:
     with pytest.raises(ValueError, match="GoalWrapper"):
         goal_rule(gym.make("CartPole-v1"))
 

@@ -1,4 +1,4 @@
-"""Random worlds, windows of them, and the comparison of batches, for the tests of replay."""
+"""Random worlds, windows of them, and comparisons of batches, for tests of the replay buffer."""
 
 from __future__ import annotations
 

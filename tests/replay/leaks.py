@@ -1,4 +1,4 @@
-"""Where the old goal shows in windows that hindsight gave one new goal."""
+"""Where windows that hindsight relabelled with one goal still depend on the old goal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The replay's meaning in plain lists and loops, to hold the real one against."""
+"""The replay buffer in plain lists and loops, to compare the real one with."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def rule_of(kind: str, terminates: bool) -> GoalRule | None:
     return DistanceRule(1.5, terminates=terminates) if kind == "box" else ExactRule(terminates)
 
 
-def memory(place: tuple[int, int, int], part: int, shape: tuple[int, ...]) -> Any:
-    """One array of an agent's memory before a step, which says where it comes from."""
+def hidden_state_of(place: tuple[int, int, int], part: int, shape: tuple[int, ...]) -> Any:
+    """One array of a hidden state before a step; its values identify the step."""
     env, episode, t = place
     return np.full(shape, 1 + part + 10 * t + 1e4 * episode + 1e6 * env, np.float32)
 
@@ -65,7 +65,7 @@ class Episode:
 
 
 class World:
-    """Plays random interleaved episodes into a replay and remembers everything."""
+    """Adds random interleaved episodes to a replay buffer and records everything."""
 
     def __init__(
         self,
@@ -91,10 +91,10 @@ class World:
         action_space = spaces.Box(-1, 1, (2,), np.float32)
         return ReplayBuffer(observation_space(self.kind), action_space, self.capacity, **options)
 
-    # Playing
+    # Adding steps
 
     def play(self, steps: int, *replays: ReplayBuffer) -> None:
-        """Adds `steps` vector steps to the own replay and to any others."""
+        """Adds `steps` vector steps to the own replay buffer and to any others."""
         for _ in range(steps):
             step = self.step()
             for replay in (self.replay, *replays):
@@ -116,12 +116,12 @@ class World:
         )
 
     def hidden_state(self, replay: ReplayBuffer) -> tuple[Any, ...] | None:
-        """What an agent remembered before the newest step, in the shapes that a replay keeps."""
+        """Hidden states before the newest step, in the shapes that a replay buffer keeps."""
         places = [(env, len(e) - 1, e[-1].steps - 1) for env, e in enumerate(self.envs)]
         shapes = [column.shape[1:] for column in replay.storage.hidden_state]
         return (
             tuple(
-                np.stack([memory(place, i, shape) for place in places])
+                np.stack([hidden_state_of(place, i, shape) for place in places])
                 for i, shape in enumerate(shapes)
             )
             or None
@@ -164,7 +164,7 @@ class World:
         episode.running = not (terminated or truncated)
 
     def _observe(self, env: int, episode: int, t: int, goal: Any) -> dict[str, Any]:
-        """An observation that says where it comes from."""
+        """An observation whose values identify its episode and time."""
         tag = np.array([env, episode, t], np.float32)
         image = np.broadcast_to(tag.astype(np.uint8), (2, 2, 3)).copy()
         if self.kind == "image":
@@ -241,7 +241,7 @@ class World:
         return next(t for e, t in self.kept(env) if e == episode)
 
     def check_sequence(self, batch: Batch, row: int, origin: tuple[int, int, int]) -> None:
-        """A window with its original goals and its burn-in and what memory reads."""
+        """A window with its original goals and its burn-in and the inputs of recurrent encoders."""
         env, e, start = origin
         episode, first = self.envs[env][e], self.first_kept(env, e)
         for i in range(batch.observation_count):
@@ -272,5 +272,7 @@ class World:
         begin = max(start - batch.burn_in, first)
         for part, value in enumerate(batch.hidden_state or ()):
             shape = value.shape[1:]
-            expected = memory((env, e, begin), part, shape) if begin > first else np.zeros(shape)
+            expected = (
+                hidden_state_of((env, e, begin), part, shape) if begin > first else np.zeros(shape)
+            )
             np.testing.assert_array_equal(value[row], expected)

@@ -1,4 +1,4 @@
-"""Whole stored episodes, against a naive record of what was played."""
+"""Whole stored episodes, against a naive record."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def check_episode(found, episode, first):
 
 @settings(max_examples=100, deadline=None)
 @given(any_world(new_goal=st.sampled_from([0.0, 0.3])), plays, st.booleans())
-def test_episodes_are_those_that_were_played(world, plays, is_loaded):
+def test_episodes_are_those_that_were_added(world, plays, is_loaded):
     for steps, cut in plays:
         world.play(steps)
         if cut:
@@ -74,8 +74,8 @@ def test_a_position_leaves_out_what_came_before():
     world.play(15)
     found = read_episodes(world.replay.storage.state_dict(), before)
     assert len(found.reward) == 30
-    played = [episode.rewards for episodes in world.envs for episode in episodes]
-    assert set(found.reward.tolist()) <= {float(np.float32(r)) for part in played for r in part}
+    rewards = [episode.rewards for episodes in world.envs for episode in episodes]
+    assert set(found.reward.tolist()) <= {float(np.float32(r)) for part in rewards for r in part}
 
 
 def test_an_empty_storage_has_no_episodes():

@@ -30,7 +30,7 @@ def test_an_estimate_is_what_the_arrays_take(kind, num_envs, hidden_state):
     assert estimate == sum(arrays.values()) + goals
 
 
-def test_sharing_halves_pictures():
+def test_sharing_halves_images():
     shared, unshared = (
         estimate_footprint(PIXELS, ACTIONS, 10_000, share=share).total for share in ("auto", False)
     )
@@ -87,7 +87,7 @@ def test_the_hidden_state_of_every_step_is_named(monkeypatch):
         EpisodeStorage(PIXELS, ACTIONS, 1000, hidden_state=[(10,)])
 
 
-def test_memory_that_is_not_to_be_had_after_all_is_told_the_same_way(monkeypatch):
+def test_a_failed_allocation_gives_the_same_error(monkeypatch):
     def refuse(*_):
         raise MemoryError
 
@@ -150,7 +150,7 @@ def test_limits_of_version_1(tmp_path):
     assert available_bytes(tmp_path) == 700 * 1024
 
 
-def test_other_systems_tell_their_memory(tmp_path, monkeypatch):
+def test_other_systems_report_their_memory(tmp_path, monkeypatch):
     figures = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 100}
     monkeypatch.setattr(footprint.os, "sysconf", figures.__getitem__)
     assert available_bytes(tmp_path) == 409_600

@@ -10,7 +10,7 @@ from rlkit.replay.relabelling import STRATEGIES, choose_positions, mixture
 
 
 @pytest.mark.parametrize("name", ["future", "final", "episode", "random"])
-def test_a_name_leaves_a_fifth_as_played(name):
+def test_a_name_leaves_a_fifth_of_the_original_goals(name):
     weights = mixture(name)
     assert set(weights) == set(STRATEGIES)
     assert weights[name] == pytest.approx(0.8)
@@ -18,7 +18,7 @@ def test_a_name_leaves_a_fifth_as_played(name):
     assert sum(weights.values()) == pytest.approx(1)
 
 
-def test_played_alone_is_all_played():
+def test_original_alone_is_all_original():
     assert mixture("original") == {name: float(name == "original") for name in STRATEGIES}
 
 
@@ -54,7 +54,7 @@ def test_impossible_weights_are_refused(weights, message):
     [("future", range(6, 11)), ("final", [10]), ("episode", range(4, 11))],
 )
 def test_positions_are_uniform_over_the_strategy_s_own_range(name, choices):
-    # The episode's observations are 3..10 and the step is 5: what it achieves is seen at 6.
+    # The episode's observations are 3..10 and the step is 5: its achieved goal is observed at 6.
     rows = 7000
     chosen = choose_positions(
         np.full(rows, STRATEGIES.index(name)),

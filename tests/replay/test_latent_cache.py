@@ -1,4 +1,4 @@
-"""Images read through an encoder, against a replay of images of which all is encoded anew."""
+"""Images read through an encoder, against images that are all encoded directly."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Mean:
     def encode(self, images):
         assert len(images) > 0
         self.encoded += len(images)
-        return self.anew(images)[..., : max(self.widths.values())] + np.float32(self.error)
+        return self.direct(images)[..., : max(self.widths.values())] + np.float32(self.error)
 
-    def anew(self, images):
+    def direct(self, images):
         """Of images with any leading axes."""
         colour = images.astype(np.float32).mean(axis=(-3, -2))
         colour = colour * self.version + self.version
@@ -51,12 +51,12 @@ class Mean:
 def encoded(batch, encoder):
     """A batch of images, all of them encoded now."""
     observation = {
-        key: encoder.anew(value)[..., : encoder.widths[key]] if key in encoder.widths else value
+        key: encoder.direct(value)[..., : encoder.widths[key]] if key in encoder.widths else value
         for key, value in batch.observation.items()
     }
     goal = batch.desired_goal
     return batch.replace(
-        observation=observation, desired_goal=None if goal is None else encoder.anew(goal)
+        observation=observation, desired_goal=None if goal is None else encoder.direct(goal)
     )
 
 
@@ -81,7 +81,7 @@ events = st.lists(
 
 @settings(max_examples=120, deadline=None)
 @given(worlds, events)
-def test_batches_are_those_of_images_encoded_anew(world, events):
+def test_batches_are_those_of_images_encoded_directly(world, events):
     check_batches(world, events, None)
 
 
@@ -109,7 +109,7 @@ def check_batches(world, events, directory):
             fresh.load_state_dict(state)
             cached = fresh
         if event in ("retract", "cut"):
-            world.envs = [[*episodes[:-1]] for episodes in world.envs]  # what follows begins anew
+            world.envs = [[*episodes[:-1]] for episodes in world.envs]  # then a new episode begins
         if len(cached) > 0:
             images, latents = world.replay.sample(20), cached.sample(20)
             check_equal(encoded(images, encoder), latents)
@@ -124,7 +124,7 @@ def test_an_image_is_encoded_once_per_version_and_only_if_it_is_read():
         before = encoder.encoded
         rows = np.array(rows)
         taken = latents.take(rows, lambda rows: images[rows])
-        np.testing.assert_array_equal(taken, encoder.anew(images[rows]))
+        np.testing.assert_array_equal(taken, encoder.direct(images[rows]))
         return encoder.encoded - before
 
     assert take([1, 2], [2, 1]) == 2
@@ -146,7 +146,7 @@ def test_many_images_are_read_a_part_at_a_time():
     encode = encoder.encode
     encoder.encode = lambda images: sizes.append(len(images)) or encode(images)
     taken = column.take(np.arange(3000)[::-1])
-    np.testing.assert_array_equal(taken, encoder.anew(column.array[::-1]))
+    np.testing.assert_array_equal(taken, encoder.direct(column.array[::-1]))
     assert len(sizes) > 1
     assert sum(sizes) == 3000
 
@@ -157,10 +157,10 @@ def test_a_table_of_goals_grows_with_its_latents():
     goals = np.random.default_rng(0).integers(0, 256, (9, 2, 2, 3), np.uint8)
     for i, goal in enumerate(goals):
         ids = table.append(goal[None])
-        np.testing.assert_array_equal(table.take(ids), encoder.anew(goal[None]))
+        np.testing.assert_array_equal(table.take(ids), encoder.direct(goal[None]))
         encoder.version += i % 2
         every = np.arange(i + 1)
-        np.testing.assert_array_equal(table.take(every), encoder.anew(goals[: i + 1]))
+        np.testing.assert_array_equal(table.take(every), encoder.direct(goals[: i + 1]))
         np.testing.assert_array_equal(table.stored(every), goals[: i + 1])
 
 
@@ -219,8 +219,8 @@ def test_an_encoder_of_what_is_not_there_is_refused():
 # Rewards that an encoder's version decides
 
 
-def judged(window, steps=1, **options):
-    """A replay whose goals are judged by their latents, which stretch with the version."""
+def recomputed(window, steps=1, **options):
+    """A replay buffer whose rule reads latents, which are scaled by the version."""
     encoder = Mean()
     world = World("pixels", 2, 80, end=0.1, new_goal=0.0)
     world.rule = DistanceRule(4.5)
@@ -231,14 +231,14 @@ def judged(window, steps=1, **options):
         steps=steps,
         **{"hindsight": MIXED} | options,
     )
-    world.rule = None  # as its own replay judges images otherwise
+    world.rule = None  # as the rule of its own replay buffer reads images
     return world, replay, encoder
 
 
 @pytest.mark.parametrize("goals", ["step", "window"])
 @pytest.mark.parametrize("window", [1, 4, None])
-def test_played_goals_are_judged_by_the_present_version(window, goals):
-    world, replay, encoder = judged(window, goals=goals)
+def test_original_goals_are_rewarded_by_the_current_version(window, goals):
+    world, replay, encoder = recomputed(window, goals=goals)
     for _ in range(60):
         replay.add(*world.step())
     shares = []
@@ -257,10 +257,10 @@ def test_played_goals_are_judged_by_the_present_version(window, goals):
 
 
 def test_previous_rewards_are_those_of_the_present_version():
-    world, replay, encoder = judged(5, previous_reward=True, burn_in=2, hindsight="original")
+    world, replay, encoder = recomputed(5, previous_reward=True, burn_in=2, hindsight="original")
     for _ in range(60):
         replay.add(*world.step())
-    seen = set()
+    rewards = set()
     for version in (1, 3):
         encoder.version = version
         batch = replay.sample(100)
@@ -271,6 +271,6 @@ def test_previous_rewards_are_those_of_the_present_version():
         inside[:, : batch.burn_in + 1] = True
         expected = np.where(batch.is_first, 0.0, earned)
         np.testing.assert_array_equal(batch.previous_reward[inside], expected[inside])
-        seen |= set(batch.previous_reward[~batch.is_first & inside].tolist())
+        rewards |= set(batch.previous_reward[~batch.is_first & inside].tolist())
         assert not batch.relabelled.any()
-    assert seen == {-1.0, 0.0}
+    assert rewards == {-1.0, 0.0}

@@ -21,7 +21,7 @@ def world(request, tmp_path):
     return made
 
 
-def sample_there(replay, results):
+def sample_and_add(replay, results):
     """What runs in another process: a sample, a step, and what is stored after it."""
     first = replay.sample(30)
     storage = replay.storage
@@ -39,7 +39,7 @@ def test_another_process_samples_and_adds_without_changing_this_one(world, metho
     replay, context = world.replay, multiprocessing.get_context(method)
     state = pickle.dumps(replay.state_dict())
     results = context.Queue()
-    process = context.Process(target=sample_there, args=(replay, results))
+    process = context.Process(target=sample_and_add, args=(replay, results))
     process.start()
     first, second = results.get(timeout=60)
     process.join()

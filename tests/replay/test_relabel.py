@@ -40,8 +40,8 @@ def test_goals_rewards_and_ends_equal_a_loop(world, steps, strategy, length):
         goal = after.desired_goal[row, 0]
         assert (after.desired_goal[row] == goal).all()
         if allowed is not None:
-            seen = [episode.observations[t]["achieved_goal"] for t in allowed]
-            assert any(np.array_equal(goal, achieved) for achieved in seen)
+            reached = [episode.observations[t]["achieved_goal"] for t in allowed]
+            assert any(np.array_equal(goal, achieved) for achieved in reached)
         for i in np.flatnonzero(before.mask[row]):
             t = start + i
             achieved = np.asarray(episode.observations[t + 1]["achieved_goal"])[None]
@@ -66,7 +66,7 @@ def test_the_original_goal_changes_nothing(world, steps):
 
 @settings(max_examples=40, deadline=None)
 @given(goal_worlds, st.integers(1, 60), st.sampled_from(EVERY))
-def test_played_windows_stay_as_they_are(world, steps, strategy):
+def test_original_windows_stay_as_they_are(world, steps, strategy):
     world.play(steps)
     before = step_windows(world)
     check_equal(before, relabelled(world, before, "original"))
@@ -119,7 +119,7 @@ def test_a_fall_stays_and_the_old_goal_s_end_goes():
 def test_random_goals_come_from_everything_stored():
     world = World("box", num_envs=3, capacity=60, end=0.2)
     world.play(300)
-    # Goals that tell where they were achieved.
+    # Goals that identify where they were achieved.
     storage = world.replay.storage
     achieved = storage.observation["achieved_goal"]
     achieved[:] = storage.observation["observation"][:, :2] * [1000.0, 1.0]
@@ -168,7 +168,7 @@ def test_imagined_goals_need_somebody_to_imagine_them():
 
 
 @pytest.mark.parametrize("weights", ["future", {"final": 1.0, "episode": 2.0, "original": 1.0}])
-def test_shares_are_those_asked_for(weights):
+def test_shares_are_those_of_the_weights(weights):
     world = World("box", capacity=200)
     world.play(100)
     batch = step_windows(world, count=50_000, length=1)

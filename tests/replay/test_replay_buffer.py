@@ -148,7 +148,7 @@ def test_loading_another_environment_s_replay_is_refused():
 def test_what_is_not_finite_is_refused_before_anything_is_stored(value, key, place):
     world = World("box", end=0.0)
     world.step()
-    step = world.step()  # of a replay that has seen nothing: what is before is new to it, too
+    step = world.step()  # of an empty buffer, for which its first observation is new
     saved = copy.deepcopy(world.replay.state_dict())
     step[0 if place == "before" else 5][key][1, 0] = value
     with pytest.raises(
@@ -202,12 +202,12 @@ def test_a_batch_has_parts():
     space = spaces.Dict({key: spaces.Box(-9, 9, (2,)) for key in GOAL_KEYS})
     replay = ReplayBuffer(space, spaces.Discrete(3), 50, rule=DistanceRule(0.5), steps=2, seed=0)
     for step in range(20):
-        here, there = (
+        current, after = (
             {key: np.full((1, 2), value, np.float32) for key in GOAL_KEYS}
             for value in (step % 7, step % 7 + 1)
         )
         ended = np.array([step % 7 == 6])
-        replay.add(here, np.array([step % 3]), np.zeros(1), ended, np.zeros(1, bool), there)
+        replay.add(current, np.array([step % 3]), np.zeros(1), ended, np.zeros(1, bool), after)
     whole = replay.sample(12)
     parts = [whole.part(slice(i, i + 4)) for i in range(0, 12, 4)]
     assert [len(part) for part in parts] == [4, 4, 4]

@@ -46,9 +46,9 @@ def buffer_of(world, **options):
 
 
 def add(buffer, step):
-    now, action, reward, terminated, truncated, following = step
+    now, action, reward, terminated, truncated, next_observation = step
     infos = [{"TimeLimit.truncated": bool(cut)} for cut in truncated & ~terminated]
-    buffer.add(now, following, action, reward, terminated | truncated, infos)
+    buffer.add(now, next_observation, action, reward, terminated | truncated, infos)
 
 
 @pytest.mark.parametrize("n_steps", [1, 3])
@@ -86,13 +86,13 @@ def test_samples_are_the_replay_s(kind, n_steps):
         world.replay.add(*step)
         add(buffer, step)
     sample, batch = buffer.sample(64), world.replay.sample(64)
-    following = batch.bootstrap[:, 0]
+    next_observation = batch.bootstrap[:, 0]
     for key, part in batch.observation.items():
         shape = sample.observations[key].shape
         rows = np.arange(64)
         np.testing.assert_array_equal(sample.observations[key], part[:, 0].reshape(shape))
         np.testing.assert_array_equal(
-            sample.next_observations[key], part[rows, following].reshape(shape)
+            sample.next_observations[key], part[rows, next_observation].reshape(shape)
         )
     shape = (64, *buffer.obs_shape["desired_goal"])
     for side in (sample.observations, sample.next_observations):

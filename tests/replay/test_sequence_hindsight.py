@@ -49,8 +49,8 @@ def test_no_trace_of_the_old_goal_is_left(world, steps, window, burn_in, strateg
         }.get(strategy)
         if times is not None:
             goal, episode = batch.desired_goal[row, burn_in], world.envs[e][number]
-            seen = [episode.observations[t]["achieved_goal"] for t in times]
-            assert any(np.array_equal(goal, achieved) for achieved in seen)
+            reached = [episode.observations[t]["achieved_goal"] for t in times]
+            assert any(np.array_equal(goal, achieved) for achieved in reached)
 
 
 def planted():
@@ -68,7 +68,7 @@ def test_the_check_finds_nothing_in_a_right_batch():
 
 
 @pytest.mark.parametrize("name", ["previous_reward", "terminated", "mask", "reward"])
-def test_a_field_left_as_played_is_caught(name):
+def test_a_field_of_the_original_goal_is_found(name):
     world, original, batch = planted()
     wrong = batch.replace(**{name: getattr(original, name)})
     assert traces_of_old_goal(wrong, original, world.rule) == [name]
@@ -91,7 +91,7 @@ def test_a_goal_per_step_is_caught_where_a_window_needs_one():
     assert "desired_goal" in traces_of_old_goal(wrong, original, world.rule)
 
 
-def test_one_reward_input_left_as_played_is_caught():
+def test_one_reward_input_of_the_original_goal_is_found():
     world, original, batch = planted()
     rows, columns = np.nonzero(batch.previous_reward != original.previous_reward)
     for row, column in list(zip(rows, columns, strict=True))[:20]:
@@ -128,7 +128,7 @@ def test_the_original_goal_gives_the_window_back(world, steps, window, burn_in):
 
 @settings(max_examples=40, deadline=None)
 @given(goal_worlds(), st.integers(1, 60))
-def test_windows_as_played_stay_as_they_are(world, steps):
+def test_windows_with_original_goals_stay_as_they_are(world, steps):
     world.play(steps)
     batch = sequences(world)
     check_equal(batch, relabelled(world, batch, "original"))
@@ -187,7 +187,7 @@ def test_goals_of_steps_are_those_of_each_step_s_future():
 
 @pytest.mark.parametrize("goals", ["step", "window"])
 @pytest.mark.parametrize("weights", ["future", {"final": 1.0, "episode": 2.0, "original": 1.0}])
-def test_shares_are_those_asked_for(goals, weights):
+def test_shares_are_those_of_the_weights(goals, weights):
     world = World("box", capacity=200, window=4, burn_in=2, goals=goals, hindsight=weights)
     world.play(100)
     batch = world.replay.sample(20_000)

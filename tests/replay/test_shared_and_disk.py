@@ -221,7 +221,7 @@ def test_what_is_resident_stays_bounded(tmp_path, monkeypatch):
         most = max(most, resident())
     assert most - before < 2**13 < rows.array.nbytes / 1024 / 2
     assert rows.array[:, 0, 0, 0].any()
-    assert resident() - before > 2**13  # so the figure would have told
+    assert resident() - before > 2**13  # so the measurement can show it
     rows.put(np.array([0]), 1)  # what a checkpoint has read is given back
     assert resident() - before < 2**13
 
@@ -247,7 +247,7 @@ def test_a_folder_that_is_none_is_refused(tmp_path):
             World("pixels", directory=place)
 
 
-def test_a_disk_that_fills_up_is_told(tmp_path, monkeypatch):
+def test_a_disk_that_fills_up_is_reported(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ValueError, match=r"has 1,000 bytes left, and 1,200 are needed"):

@@ -53,8 +53,8 @@ def play_episodes(storage: EpisodeStorage, lengths: list[int], time: int = 0) ->
     for length in lengths:
         for step in range(abs(length)):
             ended = np.array([step == length - 1])
-            now, following = np.array([[time]]), np.array([[time + 1]])
-            storage.add(now, np.zeros((1, 1)), np.ones(1), ended & ~ended, ended, following)
+            now, after = np.array([[time]]), np.array([[time + 1]])
+            storage.add(now, np.zeros((1, 1)), np.ones(1), ended & ~ended, ended, after)
             time += 1 + int(ended[0])
     return time
 
@@ -66,7 +66,7 @@ def play_episodes(storage: EpisodeStorage, lengths: list[int], time: int = 0) ->
     st.integers(0, 6),
     st.lists(st.integers(1, 5), max_size=3),
 )
-def test_a_step_taken_back_was_never_there(capacity, before, running, after):
+def test_a_retracted_step_leaves_no_trace(capacity, before, running, after):
     """An episode whose last step is retracted equals one that was cut before it."""
     space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
     one, other = (EpisodeStorage(space, space, capacity + 8) for _ in range(2))
@@ -89,8 +89,8 @@ def test_a_step_taken_back_was_never_there(capacity, before, running, after):
     a, b = one.window(env, position, 4), other.window(env, position, 4)
     np.testing.assert_array_equal(a.mask, b.mask)
     for part in (slice(None, -1), slice(1, None)):
-        seen = (batch.observation["observation"][:, part][a.mask] for batch in (a, b))
-        np.testing.assert_array_equal(*seen)
+        rows = (batch.observation["observation"][:, part][a.mask] for batch in (a, b))
+        np.testing.assert_array_equal(*rows)
 
 
 @settings(max_examples=80, deadline=None)
@@ -107,11 +107,11 @@ def test_what_a_step_taken_back_had_overwritten_is_no_part_of_an_episode(capacit
             storage.add(now, np.zeros((1, 1)), np.zeros(1), ended & ~ended, ended, then)
         time += length + 1
     storage.retract(0)
-    seen, steps = storage.observation["observation"][:, 0], np.flatnonzero(storage.has_action)
+    rows, steps = storage.observation["observation"][:, 0], np.flatnonzero(storage.has_action)
     env = np.zeros(len(steps), np.int64)
     position = storage._position_of(env, steps)
     for first, end in zip(*storage.episode_bounds(env, position), strict=True):
-        values = seen[storage.flat(np.array(0), np.arange(first, end + 1))]
+        values = rows[storage.flat(np.array(0), np.arange(first, end + 1))]
         np.testing.assert_array_equal(np.diff(values), 1)
     assert storage._oldest_goal() <= storage.goal_id[steps].min(initial=storage.goals.next_id)
 

@@ -136,9 +136,9 @@ def test_an_overwritten_beginning_is_a_start():
 @pytest.mark.parametrize("steps", [1, 3])
 def test_single_records_are_drawn_as_ever(kind, steps):
     world = World(kind, capacity=60, end=0.1, terminates=True, steps=steps)
-    plain, memory = world.replay, world.new_replay(previous_action=True, hidden_state=((1,),))
-    each = world.new_replay(goals="step")
-    world.play(100, memory, each)
+    plain, recurrent = world.replay, world.new_replay(previous_action=True, hidden_state=((1,),))
+    per_step = world.new_replay(goals="step")
+    world.play(100, recurrent, per_step)
     rng = np.random.default_rng(1)
     for _ in range(3):
         env, position = plain.storage.sample_steps(64, rng)
@@ -151,9 +151,9 @@ def test_single_records_are_drawn_as_ever(kind, steps):
         sample = plain.sample(64)
         check_equal(sample, expected)
         # A goal per step is a goal per window of one.
-        check_equal(each.sample(64), expected)
+        check_equal(per_step.sample(64), expected)
         check_equal(
-            memory.sample(64), expected, skip=("is_first", "previous_action", "hidden_state")
+            recurrent.sample(64), expected, skip=("is_first", "previous_action", "hidden_state")
         )
 
 
@@ -171,7 +171,7 @@ def test_impossible_options_are_refused(options, message):
         World("box", **options)
 
 
-def test_played_rewards_may_stand_beside_a_goal_per_step():
+def test_original_rewards_may_be_inputs_beside_a_goal_per_step():
     options = {"goals": "step", "previous_reward": True}
     World("box", hindsight="original", **options)
     World("plain", **options)
