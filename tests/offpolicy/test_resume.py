@@ -42,6 +42,13 @@ def test_schedules_resume(tmp_path):
     assert 0 < agent.learner.learning_rate < 1e-3
 
 
+@pytest.mark.parametrize("encoder", [None, {"name": "gru", "hidden": 6}])
+def test_adamw_resumes(tmp_path, encoder):
+    options = {"optimiser": "adamw", "weight_decay": 0.1, "encoder": encoder, "window": 5}
+    setting = (SAC, make, "rlkit/PointMaze-Open-v0", 2, options)
+    assert_resumes(tmp_path, *setting, rounds=(35, 20, 12))
+
+
 @pytest.mark.parametrize("algorithm", [SAC, TD3, DQN])
 @pytest.mark.parametrize("num_envs", [1, 3])
 def test_episodes_are_cut_where_an_environment_cannot_give_its_state(tmp_path, algorithm, num_envs):
