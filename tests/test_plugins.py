@@ -7,23 +7,25 @@ from rlkit.plugins import AGENTS
 
 def test_names_and_paths_lead_to_classes(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "my_agents.py").write_text("class Mine: pass\nfunction = len\n")
-    assert AGENTS.load("my_agents:Mine").__name__ == "Mine"
+    (tmp_path / "agents_of_mine.py").write_text("class Mine: pass\nfunction = len\n")
+    assert AGENTS.load("agents_of_mine:Mine").__name__ == "Mine"
     assert {"sac", "td3", "dqn", "mpc"} <= set(AGENTS.names())
     assert AGENTS.load("sac").__name__ == "SAC"
-    with pytest.raises(ValueError, match=r"my_agents has no class 'Mien'\. Did you mean 'Mine'\?"):
-        AGENTS.load("my_agents:Mien")
+    with pytest.raises(
+        ValueError, match=r"agents_of_mine has no class 'Mien'\. Did you mean 'Mine'\?"
+    ):
+        AGENTS.load("agents_of_mine:Mien")
     with pytest.raises(ValueError, match="no class 'function'"):
-        AGENTS.load("my_agents:function")
-    sys.modules.pop("my_agents")
+        AGENTS.load("agents_of_mine:function")
+    sys.modules.pop("agents_of_mine")
 
 
 def test_what_cannot_be_loaded_is_named(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "broken_agents.py").write_text("1 / 0")
+    (tmp_path / "broken_agents_of_mine.py").write_text("1 / 0")
     with pytest.raises(ValueError, match=r"unknown agent 'sca'\. Did you mean 'sac'\?"):
         AGENTS.load("sca")
     with pytest.raises(ValueError, match=r"ModuleNotFoundError.*PYTHONPATH"):
         AGENTS.load("no_such_module:Agent")
     with pytest.raises(ValueError, match="ZeroDivisionError: division by zero"):
-        AGENTS.load("broken_agents:Agent")
+        AGENTS.load("broken_agents_of_mine:Agent")
