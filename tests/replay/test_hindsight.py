@@ -68,6 +68,7 @@ def test_positions_are_uniform_over_the_strategy_s_own_range(name, choices):
     assert len(counts) == 1 or chisquare(counts).pvalue > 1e-3
 
 
-def test_old_name_of_the_original_goals():
-    with pytest.raises(ValueError, match="now called 'original'"):
-        mixture({"future": 0.8, "played": 0.2})
+@pytest.mark.parametrize(("old", "new"), [("played", "original"), ("imagined", "generated")])
+def test_former_names_are_answered_with_the_new_ones(old, new):
+    with pytest.raises(ValueError, match=f"{old!r}.*{new!r}"):
+        mixture({"future": 0.8, old: 0.2})

@@ -134,18 +134,19 @@ def test_random_goals_come_from_everything_stored():
 
 @settings(max_examples=30, deadline=None)
 @given(goal_worlds.filter(lambda world: world.kind == "box"), st.integers(1, 60))
-def test_imagined_goals_are_the_ones_that_were_drawn(world, steps):
+def test_generated_goals_are_the_proposed_ones(world, steps):
     world.play(steps)
     before = step_windows(world)
     drawn = []
 
-    def imagine(count, rng):
-        drawn.append(rng.normal(size=(count, *before.desired_goal.shape[2:])))
+    def propose(desired, rng):
+        assert desired.dtype == before.desired_goal.dtype
+        drawn.append(rng.normal(size=desired.shape))
         return drawn[-1]
 
-    shares = mixture({"imagined": 1.0, "original": 1.0})
+    shares = mixture({"generated": 1.0, "original": 1.0})
     rng = np.random.default_rng(0)
-    after = relabel(before, world.replay.storage, world.rule, shares, rng, imagine)
+    after = relabel(before, world.replay.storage, world.rule, shares, rng, propose)
     changed = after.relabelled[:, 0]
     goals = np.concatenate(drawn) if drawn else np.zeros((0, 2))
     assert np.array_equal(after.desired_goal[changed, 0], goals.astype(before.desired_goal.dtype))
@@ -159,11 +160,11 @@ def test_imagined_goals_are_the_ones_that_were_drawn(world, steps):
     )
 
 
-def test_imagined_goals_need_somebody_to_imagine_them():
+def test_generated_goals_need_a_generator():
     space = spaces.Dict(dict.fromkeys(("observation", "achieved_goal", "desired_goal"), PLACE))
-    with pytest.raises(ValueError, match="needs imagined goals"):
+    with pytest.raises(ValueError, match="needs a goal generator"):
         ReplayBuffer(
-            space, PLACE, 10, rule=DistanceRule(0.1), hindsight={"imagined": 0.5, "future": 1}
+            space, PLACE, 10, rule=DistanceRule(0.1), hindsight={"generated": 0.5, "future": 1}
         )
 
 
