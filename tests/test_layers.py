@@ -28,7 +28,14 @@ MAY_IMPORT = {
         *("numpy", "torch"),
     },
     "rlkit.world": {
-        *("rlkit.names", "rlkit.plugins", "rlkit.goals", "rlkit.replay", "rlkit.networks"),
+        *(
+            "rlkit.version",
+            "rlkit.names",
+            "rlkit.plugins",
+            "rlkit.goals",
+            "rlkit.replay",
+            "rlkit.networks",
+        ),
         *("rlkit.latents", "numpy", "gymnasium", "torch"),
     },
     "rlkit.planning": {

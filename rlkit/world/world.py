@@ -16,6 +16,7 @@ from rlkit.networks import adam_state
 from rlkit.networks.encoders import HiddenState
 from rlkit.networks.files import read_model, write_model
 from rlkit.networks.gradient import ONEDNN_WIDTH, fast_float32
+from rlkit.version import not_readable
 from rlkit.world.contract import (
     WORLDS,
     Imagined,
@@ -337,10 +338,13 @@ class World:
         """A world from a folder that `save` wrote.
 
         Raises:
-            ValueError: If it holds no world or a damaged one.
+            ValueError: If it holds no world or a damaged one, or one with goals that 0.1.0 saved:
+                the order of its columns is another one.
         """
         state, named = read_model(Path(folder), "world")
         layout = state["layout"]
+        if layout.get("achieved") and "rlkit" not in state:
+            raise ValueError(not_readable(f"the world in {folder}", None))
         lists = {key: tuple(value) for key, value in layout.items() if isinstance(value, list)}
         model = WORLDS.make(state["model"])
         world = cls(model, Layout(**{**layout, **lists}), torch.Generator().manual_seed(0), device)

@@ -92,6 +92,11 @@ def test_world_models_are_loaded(name, tmp_path):
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
+def test_a_world_model_of_an_environment_with_goals_is_refused():
+    with pytest.raises(ValueError, match=rf"^the world in \S+world-goals {REFUSED}$"):
+        World.load(SAVED / "world-goals")
+
+
 def test_every_file_names_the_version_that_wrote_it(tmp_path):
     write_checkpoint(tmp_path / "step-1", {"weights": {}})
     World.load(SAVED / "world-ensemble").save(tmp_path / "world")
