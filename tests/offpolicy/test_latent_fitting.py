@@ -281,6 +281,6 @@ def test_a_model_that_compares_neighbours_and_has_no_decoder_serves_an_agent():
         2,
         pretraining=LITTLE,
         reward_source="latent",
-        imagination={"source": "visited"},
+        goal_generator={"name": "imagined", "source": "visited"},
     ).learn(60)
-    assert other.imagination.pictures() is None
+    assert other.episode_goals.decoded() is None

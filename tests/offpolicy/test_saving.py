@@ -158,7 +158,7 @@ def test_another_environment_is_refused(tmp_path):
 
 def test_sb3s_own_archive_is_not_opened(tmp_path):
     stable_baselines3.SAC("MlpPolicy", gym.make("Pendulum-v1")).save(tmp_path / "theirs")
-    with pytest.raises(CheckpointError, match="carry pickles, which could run code"):
+    with pytest.raises(CheckpointError, match="pickles, which could run code"):
         SAC.load(tmp_path / "theirs")
 
 
@@ -309,5 +309,5 @@ def test_cnn_policy_learns_from_images_end_to_end(tmp_path):
     )
     with pytest.raises(ValueError, match=r"no option 'feature_dim'. Did you mean 'features_dim'"):
         SAC("CnnPolicy", env, policy_kwargs={"features_extractor_kwargs": {"feature_dim": 7}})
-    with pytest.raises(ValueError, match=r"needs (images|pictures)"):
+    with pytest.raises(ValueError, match="needs images"):
         SAC("CnnPolicy", "Pendulum-v1")
