@@ -13,5 +13,9 @@ from rlkit.goals.rule import ComputedRule as ComputedRule
 from rlkit.goals.rule import DistanceRule as DistanceRule
 from rlkit.goals.rule import ExactRule as ExactRule
 from rlkit.goals.rule import GoalRule as GoalRule
+from rlkit.goals.rule import ImageGoalRule as ImageGoalRule
+from rlkit.goals.rule import LatentDistanceRule as LatentDistanceRule
+from rlkit.goals.rule import LatentGoalRule as LatentGoalRule
 from rlkit.goals.rule import goal_distance as goal_distance
+from rlkit.goals.rule import require_image_rule as require_image_rule
 from rlkit.goals.rule import return_bounds as return_bounds

@@ -17,14 +17,16 @@ from gymnasium import spaces
 from gymnasium.spaces.utils import flatdim
 from numpy.typing import NDArray
 
-from rlkit.goals import GoalRule, is_goal_space, is_image_space
-from rlkit.latents import LATENTS, FittedLatent
-from rlkit.latents.goal_rules import (
+from rlkit.goals import (
+    GoalRule,
     ImageGoalRule,
     LatentDistanceRule,
     LatentGoalRule,
+    is_goal_space,
+    is_image_space,
     require_image_rule,
 )
+from rlkit.latents import LATENTS, FittedLatent
 from rlkit.latents.joint import require_joint
 from rlkit.latents.pretraining import Pretraining, pretraining_of
 from rlkit.offpolicy.spaces import ObservationEncoder, rule_of

@@ -11,9 +11,15 @@ from numpy.typing import NDArray
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage, unwrap_vec_normalize
 
-from rlkit.goals import GoalRule, ObservationLayout, is_goal_space, vector_size
+from rlkit.goals import (
+    GoalRule,
+    ImageGoalRule,
+    LatentDistanceRule,
+    ObservationLayout,
+    is_goal_space,
+    vector_size,
+)
 from rlkit.latents import Autoencoder, FittedLatent
-from rlkit.latents.goal_rules import ImageGoalRule, LatentDistanceRule
 from rlkit.offpolicy.settings import Sizes
 from rlkit.replay import Batch, LatentEncoder
 from rlkit.vec.vec_env import vec_goal_rule

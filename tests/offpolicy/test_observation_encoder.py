@@ -10,9 +10,8 @@ import rlkit.envs  # noqa: F401  registers them
 from rlkit.agents import DQN, SAC, TD3
 from rlkit.envs.make import make
 from rlkit.envs.wrappers.pixel_observation import PixelObservation
-from rlkit.goals import ExactRule, GoalRule
+from rlkit.goals import ExactRule, GoalRule, LatentDistanceRule, LatentGoalRule
 from rlkit.latents import PCA, VAE
-from rlkit.latents.goal_rules import LatentDistanceRule, LatentGoalRule
 from rlkit.latents.pretraining import Pretraining
 from rlkit.offpolicy.latent_fitting import _random_frames
 from rlkit.offpolicy.observation_encoder import LatentObservationEncoder
