@@ -70,13 +70,13 @@ def test_denoising_takes_noise_away():
     assert (left**2).mean() < 0.4 * ((noisy - clean) ** 2).mean()
 
 
-def test_noise_is_what_is_encoded_and_not_what_is_to_be_decoded():
+def test_noise_is_encoded_and_the_clean_observation_decoded():
     x = torch.from_numpy(circle(64, 0))
     plain = Autoencoder(dims=2, hidden=()).with_shape((8,))
     noisy = Denoising(dims=2, hidden=(), noise=0.5).with_shape((8,))
     vector = plain.initial_parameters(generator())
-    seen = x + 0.5 * torch.randn(x.shape, generator=generator(3))
-    z, _ = plain.encode(vector, seen)
+    perturbed = x + 0.5 * torch.randn(x.shape, generator=generator(3))
+    z, _ = plain.encode(vector, perturbed)
     loss, metrics = noisy.loss(vector, x, generator(3), 0)
     torch.testing.assert_close(loss, (plain.decode(vector, z) - x).square().sum(1).mean())
     torch.testing.assert_close(metrics["error"], loss / 8)
@@ -103,7 +103,7 @@ def test_the_loss_sums_over_pixels_and_averages_over_rows():
     torch.testing.assert_close(loss, (y - x / 255).square().sum() / 5)
 
 
-def test_squashed_codes_are_of_one_scale_whatever_the_encoder_says():
+def test_squashed_latents_have_one_scale():
     frames = torch.rand(64, 8, generator=generator())
     model = Autoencoder(dims=4, squash=True).with_shape((8,))
     vector = 50 * model.initial_parameters(generator())

@@ -24,7 +24,7 @@ def test_the_decoder_mirrors_the_encoder(side, channels):
 
 
 @pytest.mark.parametrize("side", SIDES)
-def test_every_pixel_is_seen_and_shown_in_its_place(side):
+def test_every_pixel_is_encoded_and_decoded_in_its_place(side):
     encoder = ImageEncoder((side, side, 2), (4, 4, 4), (), 3)
     decoder = ImageDecoder((side, side, 2), (4, 4, 4), (), 3)
     generator = torch.Generator().manual_seed(0)
@@ -36,7 +36,7 @@ def test_every_pixel_is_seen_and_shown_in_its_place(side):
     encoder(vector, x).square().sum().backward()
     assert (x.grad != 0).all()
     vector = decoder.initial_parameters(generator)
-    # Only the innermost picture's upper left corner is lit: so must be the image's.
+    # Only the upper left corner of the innermost feature map is not zero, so the image's must be.
     p = decoder.views(vector)
     for name, view in p.items():
         if name.endswith("bias"):

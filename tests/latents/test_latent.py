@@ -41,7 +41,7 @@ def same(one, two):
     )
 
 
-def test_codes_keep_any_leading_axes():
+def test_latents_keep_any_leading_axes():
     latent = images()
     frames, _ = discs(300, seed=0)
     latents = latent.encode(frames)
@@ -65,9 +65,9 @@ def test_tensors_give_tensors_and_arrays_arrays():
     assert isinstance(latents, torch.Tensor)
     assert not latents.requires_grad
     np.testing.assert_array_equal(latents.numpy(), latent.encode(frames))
-    pictures = latent.decode(latents.view(2, 2, 3))
-    assert pictures.shape == (2, 2, 32, 32, 3)
-    np.testing.assert_array_equal(pictures.numpy(), latent.decode(latents.numpy().reshape(2, 2, 3)))
+    decoded = latent.decode(latents.view(2, 2, 3))
+    assert decoded.shape == (2, 2, 32, 32, 3)
+    np.testing.assert_array_equal(decoded.numpy(), latent.decode(latents.numpy().reshape(2, 2, 3)))
 
 
 def test_vectors_are_standardised_and_shown_in_their_own_units():

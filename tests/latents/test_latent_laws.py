@@ -145,11 +145,11 @@ def walks(episodes=20, steps=10):
 
 def test_neighbours_of_one_episode_are_compared():
     frames, next_rows = walks()
-    seen = []
+    batches = []
 
     class Recording(Contrastive):
         def loss(self, vector, x, generator, step, next_x):
-            seen.append((x, next_x))
+            batches.append((x, next_x))
             return super().loss(vector, x, generator, step, next_x)
 
     latent = FittedLatent(Recording(shape=(4,)), torch.Generator().manual_seed(0))
@@ -163,7 +163,7 @@ def test_neighbours_of_one_episode_are_compared():
     first = np.flatnonzero(next_rows >= 0)
     both = np.concatenate([standard[first], standard[next_rows[first]]], 1)
     pairs = {tuple(row) for row in both.round(4)}
-    x, after = seen[0]
+    x, after = batches[0]
     assert {tuple(np.round(row, 4)) for row in torch.cat([x, after], 1).numpy()} <= pairs
     for wrong in (None, next_rows[:-1], np.full(len(frames), -1)):
         with pytest.raises(ValueError, match="Recording reads pairs of frames"):

@@ -36,12 +36,12 @@ def test_a_probe_reads_what_is_linear_and_no_more():
     np.testing.assert_allclose(scores[2:], 0.0, atol=0.03)
 
 
-def test_a_probe_is_judged_on_what_it_has_not_seen():
+def test_a_probe_is_scored_on_held_out_rows():
     rng = np.random.default_rng(0)
     latents, truth = rng.normal(size=(60, 50)), rng.normal(size=(60, 1))
-    seen = linear_probe(latents, truth, latents, truth)
+    fitted = linear_probe(latents, truth, latents, truth)
     unseen = linear_probe(latents, truth, rng.normal(size=(60, 50)), rng.normal(size=(60, 1)))
-    assert seen > 0.7
+    assert fitted > 0.7
     assert unseen < 0
 
 
@@ -79,7 +79,7 @@ def test_divergence_per_dimension_averages_over_the_data():
     np.testing.assert_allclose(kl_per_dim(mean, scale), exact.numpy())
 
 
-def test_a_disentangled_code_scores_one_and_a_rotated_one_nothing():
+def test_a_disentangled_latent_scores_one_and_a_rotated_one_zero():
     truth = places()
     noise = np.random.default_rng(1).normal(size=(4000, 3))
     perfect = np.column_stack([noise, truth[:, ::-1] * [-3.0, 0.1]])

@@ -12,7 +12,7 @@ def accuracy(near, far, threshold):
 
 @given(st.integers(0, 10_000))
 @settings(max_examples=50, deadline=None)
-def test_no_other_threshold_tells_near_from_far_better(seed):
+def test_no_other_threshold_separates_near_from_far_better(seed):
     rng = np.random.default_rng(seed)
     near = rng.exponential(1.0, 1 + seed % 40)
     far = rng.exponential(3.0, 1 + seed % 30)
@@ -22,7 +22,7 @@ def test_no_other_threshold_tells_near_from_far_better(seed):
     assert all(accuracy(near, far, other) <= max(found, 0.5) + 1e-12 for other in others)
 
 
-def test_pairs_apart_are_told_apart_in_the_middle():
+def test_separable_pairs_are_separated_in_the_middle():
     assert nearness(np.array([0.1, 1.0]), np.array([3.0, 8.0])) == (2.0, 1.0)
 
 
@@ -33,6 +33,6 @@ def test_pairs_apart_are_told_apart_in_the_middle():
         ([0.5, 0.5], [0.5], "all pairs of latents are 0.5 apart"),
     ],
 )
-def test_pairs_that_tell_nothing_are_refused(near, far, message):
+def test_pairs_that_cannot_be_separated_are_refused(near, far, message):
     with pytest.raises(ValueError, match=message):
         nearness(np.array(near), np.array(far))

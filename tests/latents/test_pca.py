@@ -46,7 +46,7 @@ def test_images_too_wide_for_a_covariance_match_one_as_well():
     assert np.degrees(np.arccos(overlap.min().clip(max=1))) < 1.0
 
 
-def test_whitened_codes_have_unit_scale_and_others_their_own():
+def test_whitened_latents_have_unit_scale_and_others_their_own():
     frames = correlated(2000, 8)
     model, vector = solved(frames, dims=4)
     latents, scale = model.encode(vector, torch.from_numpy(frames))

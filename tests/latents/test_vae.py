@@ -10,7 +10,7 @@ from rlkit.latents.vae import LEAST_VARIANCE, divergence
 
 WIDE = torch.linspace(
     -9, 9, 6001, dtype=torch.float64
-)  # the prior, and every code below, ends here
+)  # the prior, and every latent below, ends here
 STEP = float(WIDE[1] - WIDE[0])
 
 
@@ -95,7 +95,7 @@ def test_the_bound_is_the_evidence_where_the_posterior_is_exact():
 
 
 @pytest.mark.parametrize("scale", [0.03, 0.1, 1.0, 3.0])
-def test_codes_begin_as_wide_as_asked_for(scale):
+def test_latents_start_with_the_initial_scale(scale):
     model = VAE(dims=4, initial_scale=scale).with_shape((5,))
     _, found = model.encode(torch.zeros(model.size), torch.randn(3, 5, generator=generator()))
     torch.testing.assert_close(found, torch.full((3, 4), scale), atol=2e-4, rtol=1e-3)
@@ -151,7 +151,7 @@ def test_capacity_is_given_bit_by_bit(step, share):
 
 
 def wide(count, seed):
-    """Vectors in which there is much to tell: 6 independent numbers."""
+    """Vectors of 6 independent numbers."""
     return np.random.default_rng(seed).normal(size=(count, 6)).astype(np.float32)
 
 
@@ -162,7 +162,7 @@ def fitted(model, frames, steps, learning_rate=3e-3, seed=0):
     return latent, metrics
 
 
-def test_a_fitted_code_has_the_divergence_that_was_asked_for():
+def test_a_fitted_latent_has_the_divergence_of_its_capacity():
     small = {"dims": 6, "hidden": (32,), "variance": 0.1}
     frames = wide(2000, 0)
     _, plain = fitted(VAE(**small), frames, 600)
@@ -207,19 +207,19 @@ def test_images_are_decoded_by_both_likelihoods():
         shown[likelihood] = latent.decode(latent.encode(frames[:50]))
         average = (frames / 255).mean(0)
         assert 0 < float(metrics["error"]) < 1.5 * ((frames / 255 - average) ** 2).mean()
-    for pictures in shown.values():
-        assert pictures.shape == (50, 32, 32, 3)
-        assert np.abs(pictures.mean(0) - average).mean() < 0.1
+    for images in shown.values():
+        assert images.shape == (50, 32, 32, 3)
+        assert np.abs(images.mean(0) - average).mean() < 0.1
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_code_of_pictures_tells_where_the_disc_is(seed):
+def test_latents_of_images_hold_the_position_of_the_disc(seed):
     frames, _ = discs(3000, seed=10 + seed)
     model = VAE(dims=16, variance=0.01).with_shape((32, 32, 3))
-    seen, unseen = discs(1000, seed=20 + seed), discs(500, seed=30 + seed)
+    train, test = discs(1000, seed=20 + seed), discs(500, seed=30 + seed)
 
     def probe(latent):
-        return linear_probe(latent.encode(seen[0]), seen[1], latent.encode(unseen[0]), unseen[1])
+        return linear_probe(latent.encode(train[0]), train[1], latent.encode(test[0]), test[1])
 
     untrained = probe(FittedLatent(model, generator(seed)))
     latent, _ = fitted(model, frames, 300, learning_rate=2e-3, seed=seed)

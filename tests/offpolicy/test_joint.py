@@ -23,7 +23,7 @@ NETWORK = {"dims": 3, "channels": (4, 4, 4), "hidden": (16,)}
 MODEL = Autoencoder(**NETWORK).with_shape((32, 32, 1))
 TABLE = {"name": "autoencoder", **NETWORK}
 GRU = {"encoder": {"name": "gru", "hidden": 5}, "goal_mode": "late"}
-A, PICTURE = 2, 32 * 32
+A, IMAGE = 2, 32 * 32
 SETTINGS = {
     "seed": 0,
     "net_arch": (16,),
@@ -48,19 +48,19 @@ def new(algorithm, reconstruction=0.01, **options):
         burn_in=config.burn_in,
         reconstruction=reconstruction,
     )
-    return algorithm.learner_class(config, Sizes(2 + PICTURE, PICTURE, A), seed=0, joint=joint)
+    return algorithm.learner_class(config, Sizes(2 + IMAGE, IMAGE, A), seed=0, joint=joint)
 
 
 def random_batch(algorithm, rows=6, steps=1, seed=0):
-    """Windows whose observations are two numbers and a picture; goals are one picture each."""
+    """Windows whose observations are two numbers and a image; goals are one image each."""
     rng = np.random.default_rng(seed)
     action = rng.uniform(-1, 1, (rows, steps, A)).astype(np.float32)
     if algorithm is DQN:
         action = rng.integers(0, A, (rows, steps))
     length = steps + 1
     batch = {
-        "observation": rng.random((rows, length, 2 + PICTURE), np.float32),
-        "goal": np.repeat(rng.random((rows, 1, PICTURE), np.float32), steps, axis=1),
+        "observation": rng.random((rows, length, 2 + IMAGE), np.float32),
+        "goal": np.repeat(rng.random((rows, 1, IMAGE), np.float32), steps, axis=1),
         "action": action,
         "reward": rng.normal(size=(rows, steps)).astype(np.float32),
         "discount": np.full((rows, steps), 0.9, np.float32),
@@ -163,7 +163,7 @@ def test_the_gradient_through_a_recurrent_encoder_is_that_of_one_graph(algorithm
 
 @pytest.mark.parametrize("algorithm", [SAC, TD3])
 @pytest.mark.parametrize("options", [{}, GRU, {**GRU, "encoder_sharing": "joint"}])
-def test_the_actors_loss_never_moves_the_encoder(algorithm, options, monkeypatch):
+def test_the_actors_loss_never_changes_the_encoder(algorithm, options, monkeypatch):
     """Planted: a critic's loss that is zero leaves the actor's as the only pull there is."""
     batch = random_batch(algorithm, steps=4)
     moved = {}
@@ -207,14 +207,14 @@ def test_learning_sees_what_acting_sees(options):
     torch.testing.assert_close(one["observation"], other["observation"].detach())
     assert one["goal"].shape == other["goal"].shape == (6, 5, 3)
     torch.testing.assert_close(one["goal"], other["goal"].detach())
-    picture = tensors["observation"][2, 3, 2:].reshape(1, 32, 32, 1)
-    z = MODEL.encode(learner.state["latent"], picture)[0][0]
+    image = tensors["observation"][2, 3, 2:].reshape(1, 32, 32, 1)
+    z = MODEL.encode(learner.state["latent"], image)[0][0]
     torch.testing.assert_close(
         one["observation"][2, 3], torch.cat([tensors["observation"][2, 3, :2], z])
     )
 
 
-def test_pictures_are_kept_once_and_judged_as_they_are():
+def test_images_are_stored_once_and_rewarded_by_their_rule():
     agent = agent_of(replay={"hindsight": "future"}).learn(150)
     storage = agent.replay_buffer.storage
     for column in storage.observation.values():
@@ -248,7 +248,7 @@ def test_resume_is_exact(tmp_path, algorithm, options):
     assert float(agent.learner.state["latent.v"].sum()) > 0
 
 
-def test_pictures_without_goals_are_seen_and_resumed(tmp_path):
+def test_images_without_goals_are_encoded_and_resumed(tmp_path):
     chosen = {"joint": True, "latent": TABLE, "batch_size": 4}
     chosen |= {"learning_starts": 12, "buffer_size": 200}
     agent = assert_resumes(tmp_path, DQN, lambda _: MovingBar(), "", 2, chosen, rounds=(30, 20, 12))
@@ -263,11 +263,11 @@ def test_goals_that_are_no_images_stay_beside_the_latent():
     agent = SAC("MultiInputPolicy", env, **SETTINGS).learn(60)
     assert agent.learner.sizes == Sizes(3 + 2, 2, 2)
     batch = agent.replay_buffer.sample(4)
-    seen = agent.learner.prepare(agent.adapter.batch(batch))["observation"]
-    pictures = torch.tensor(batch.observation["observation"])
+    prepared = agent.learner.prepare(agent.adapter.batch(batch))["observation"]
+    images = torch.tensor(batch.observation["observation"])
     model, vector = agent.learner.joint.model, agent.learner.state["latent"]
-    np.testing.assert_array_equal(seen[..., :2], batch.observation["achieved_goal"])
-    torch.testing.assert_close(seen[:, 1, 2:], model.encode(vector, pictures[:, 1])[0])
+    np.testing.assert_array_equal(prepared[..., :2], batch.observation["achieved_goal"])
+    torch.testing.assert_close(prepared[:, 1, 2:], model.encode(vector, images[:, 1])[0])
 
 
 def test_a_saved_agent_acts_as_before_with_and_without_environments(tmp_path):
@@ -324,20 +324,20 @@ def squares(rng, count):
     """Noise, and on it a square to the left or to the right: where says which action pays."""
     x = 0.5 * rng.random((count, 2, 32, 32), np.float32)
     side, row = rng.integers(0, 2, count), rng.integers(0, 26, count)
-    for picture, where, top in zip(x[:, 0], side, row, strict=True):
+    for image, where, top in zip(x[:, 0], side, row, strict=True):
         left = 4 + 18 * where
-        picture[top : top + 6, left : left + 6] = 1.0
-    return x.reshape(count, 2, PICTURE), side
+        image[top : top + 6, left : left + 6] = 1.0
+    return x.reshape(count, 2, IMAGE), side
 
 
-def test_the_critic_teaches_the_encoder_what_matters():
-    """A code of one number, which an untrained encoder spends on everything at once."""
+def test_the_critic_alone_trains_the_encoder():
+    """A latent of one number: an untrained encoder mixes everything in it."""
     right = {}
     model = Autoencoder(dims=1, channels=(8, 8, 8), hidden=(16,)).with_shape((32, 32, 1))
     for trained in (True, False):
         config = DQN.learner_class.config_class(net_arch=(16,), joint=True, learning_rate=3e-3)
         joint = JointLatent(model, start=0, of_goals=False, reconstruction=0.0)
-        learner = DQN.learner_class(config, Sizes(PICTURE, 0, 2), seed=0, joint=joint)
+        learner = DQN.learner_class(config, Sizes(IMAGE, 0, 2), seed=0, joint=joint)
         frozen, rng = learner.state["latent"].clone(), np.random.default_rng(0)
         for _ in range(250):
             x, side = squares(rng, 32)

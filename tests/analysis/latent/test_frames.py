@@ -33,7 +33,7 @@ def shades(env_id, **arguments):
     return Shades(**arguments)
 
 
-def test_frames_of_an_environment_tell_the_truth():
+def test_frames_of_an_environment_have_true_factors():
     frames = gather_frames(MAZE, make, 300, seed=3)
     assert frames.images.shape == (300, 48, 48, 3)
     assert {name: rows.shape for name, rows in frames.factors.items()} == {
@@ -41,7 +41,7 @@ def test_frames_of_an_environment_tell_the_truth():
         "velocity": (300, 2),
     }
     known = np.isfinite(frames.factors["position"]).all(1)
-    assert 200 < known.sum() < 300  # the others are pictures of goals, of which nothing is told
+    assert 200 < known.sum() < 300  # the others are images of goals, with unknown factors
     with make(MAZE) as env:
         rule = env.unwrapped.rule
     places = rule.goal_vector(frames.images[known])
@@ -56,11 +56,11 @@ def test_frames_of_an_environment_come_again_with_the_seed():
 
 def test_what_is_held_out_of_an_environment_is_new():
     train, test = training_frames(MAZE, make, 150), held_out_frames(MAZE, make, 150)
-    seen = {picture.tobytes() for picture in train.images}
-    assert sum(picture.tobytes() in seen for picture in test.images) < 5
+    known = {image.tobytes() for image in train.images}
+    assert sum(image.tobytes() in known for image in test.images) < 5
 
 
-def test_pictures_of_goals_are_among_the_frames():
+def test_images_of_goals_are_among_the_frames():
     frames = gather_frames(MAZE, make, 100, seed=0)
     goals = ~np.isfinite(frames.factors["position"]).all(1)
     assert goals[16:32].all()  # 16 environments start with as many goals

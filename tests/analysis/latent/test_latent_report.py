@@ -41,7 +41,7 @@ def small_vae(**settings):
 
 
 @pytest.mark.parametrize("model", [small_vae(dims=3), PCA(dims=5)], ids=["vae", "pca"])
-def test_a_report_has_everything_to_look_at(tmp_path, frames, model):
+def test_a_report_has_all_figures(tmp_path, frames, model):
     latent = fitted(model, frames.images)
     found = write_report(tmp_path / "new", latent, frames)
     assert json.loads((tmp_path / "new" / "report.json").read_text()) == found
@@ -84,14 +84,14 @@ def test_a_model_of_other_observations_is_refused(tmp_path, frames):
     assert not (tmp_path / "new").exists()
 
 
-def test_scores_are_what_they_say(frames):
+def test_scores_match_their_definitions(frames):
     images = frames.images
     latent = fitted(PCA(dims=4, whiten=False), images)
     latents, deviations = latent.posterior(images)
     found = scores(latent, frames, latents, deviations)
     flat = images.reshape(len(images), -1) / 255
     lengths = np.linalg.svd(flat - flat.mean(0), compute_uv=False) ** 2
-    # Clipping to [0, 1] brings decoded pictures a little nearer.
+    # Clipping to [0, 1] brings decoded images a little nearer.
     assert found["explained"] == pytest.approx(lengths[:4].sum() / lengths.sum(), abs=0.02)
     assert found["error"] == pytest.approx(
         (1 - found["explained"]) * lengths.sum() / flat.size, rel=1e-3
@@ -100,16 +100,16 @@ def test_scores_are_what_they_say(frames):
     assert found["variance_per_dim"] == pytest.approx(lengths[:4] / len(flat), rel=1e-3)
 
 
-def test_probes_are_judged_on_frames_that_they_were_not_fitted_to(frames):
+def test_probes_are_scored_on_held_out_frames(frames):
     rng = np.random.default_rng(0)
     latent = fitted(PCA(dims=2), frames.images)
     latents = rng.standard_normal((240, 60))
     truth = rng.standard_normal((240, 1))
-    factors = {"chance": truth, "still": np.ones((240, 1)), "code": latents[:, :1]}
+    factors = {"chance": truth, "still": np.ones((240, 1)), "latent": latents[:, :1]}
     found = scores(latent, Frames(frames.images, factors), latents, 0 * latents)["factors"]
     assert found["chance"]["linear_r2"][0] < 0
     assert found["chance"]["neighbour_r2"][0] < 0.1
-    assert found["code"]["linear_r2"][0] > 0.99
+    assert found["latent"]["linear_r2"][0] > 0.99
     assert found["still"] == {
         "varies": [False],
         "disentanglement": None,
@@ -119,13 +119,13 @@ def test_probes_are_judged_on_frames_that_they_were_not_fitted_to(frames):
     }
 
 
-def test_neighbours_read_a_bent_code_that_a_line_cannot():
+def test_neighbours_predict_from_nonlinear_latents():
     truth = np.random.default_rng(0).uniform(-1, 1, (600, 1))
     latents = np.hstack([np.cos(9 * truth), np.sin(9 * truth) * (1 + truth)])
     halves = latents[:300], truth[:300], latents[300:], truth[300:]
     assert linear_probe(*halves)[0] < 0.3
     assert neighbour_probe(*halves)[0] > 0.9
-    # A known code itself is its own nearest neighbour.
+    # A latent of the training rows is its own nearest neighbour.
     assert neighbour_probe(latents, truth, latents, truth)[0] > 0.999
 
 

@@ -16,7 +16,7 @@ QUICK = {"settings": SMALL, "count": 150, "steps": 4, "batch_size": 8}
 
 @pytest.fixture
 def moving_dots(tmp_path):
-    """A file of pictures of a dot."""
+    """A file of images of a dot."""
     frames = np.zeros((200, 32, 32, 1), np.uint8)
     places = np.random.default_rng(0).integers(0, 28, (200, 2))
     for frame, (row, column) in zip(frames, places, strict=True):

@@ -74,14 +74,14 @@ def naive_transformer(encoder, p, x):
 
 
 def naive_head(encoder, n, t, queries, keys, values):
-    """What head n of a step t reads from the steps that it may see."""
+    """What head n of a step t reads from the steps that it may attend to."""
     width = encoder.hidden // encoder.heads
     part = slice(n * width, (n + 1) * width)
     slope = 2 ** (-8 * (n + 1) / encoder.heads)
-    seen = range(max(0, t - encoder.context + 1), t + 1)
-    scores = [queries[t, part] @ keys[s, part] / math.sqrt(width) - slope * (t - s) for s in seen]
+    steps = range(max(0, t - encoder.context + 1), t + 1)
+    scores = [queries[t, part] @ keys[s, part] / math.sqrt(width) - slope * (t - s) for s in steps]
     weights = torch.softmax(torch.stack(scores), dim=0)
-    return sum(weight * values[s, part] for weight, s in zip(weights, seen, strict=True))
+    return sum(weight * values[s, part] for weight, s in zip(weights, steps, strict=True))
 
 
 def norm(p, name, x):

@@ -29,7 +29,7 @@ CELLS = {"RNN": rnn, "GRU": gru, "LSTM": lstm}
 
 
 def scan(encoder, vector, x, hidden_state, is_first):
-    """Features `(B, T, D)` and the carry, with gradients by autograd through everything."""
+    """Features `(B, T, D)` and the hidden state, with gradients by autograd through everything."""
     p = encoder.views(vector)
     given = zip(x, zip(*hidden_state, strict=True), is_first, strict=True)
     features, states = zip(*(scan_row(encoder, p, *row) for row in given), strict=True)

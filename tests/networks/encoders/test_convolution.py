@@ -42,18 +42,18 @@ def test_the_laws_hold(encoder):
 def test_an_output_depends_on_its_receptive_field_and_on_nothing_else(encoder, field):
     assert encoder.receptive_field == field
     encoder, vector, x, is_first = example(encoder, steps=40)
-    seen = influences(encoder, vector, x, torch.zeros_like(is_first))
-    assert seen[-field:].all()
-    assert not seen[:-field].any()
+    read = influences(encoder, vector, x, torch.zeros_like(is_first))
+    assert read[-field:].all()
+    assert not read[:-field].any()
 
 
 def test_an_episode_that_began_in_the_window_hides_what_came_before():
     encoder, vector, x, is_first = example(CausalConv(hidden=4), steps=40)
     is_first = torch.zeros_like(is_first)
     is_first[:, -7] = True
-    seen = influences(encoder, vector, x, is_first)
-    assert seen[-7:].all()
-    assert not seen[:-7].any()
+    read = influences(encoder, vector, x, is_first)
+    assert read[-7:].all()
+    assert not read[:-7].any()
 
 
 def test_the_carry_is_what_the_oldest_tap_of_each_block_still_needs():

@@ -92,9 +92,9 @@ SPOILT_FEATURES = {
     "time first": lambda y: y.transpose(0, 1),
 }
 SPOILT_CARRY = {
-    "carry forgotten": lambda y, after: (torch.zeros_like(after[0]),),
-    "carry attached": lambda y, after: (y[:, -1],),
-    "carry without layers": lambda y, after: (*after, after[0]),
+    "hidden state forgotten": lambda y, after: (torch.zeros_like(after[0]),),
+    "hidden state attached": lambda y, after: (y[:, -1],),
+    "hidden state without layers": lambda y, after: (*after, after[0]),
 }
 
 
@@ -114,7 +114,7 @@ class Broken(GRU):
             is_first = is_first.roll(1, 1)
         if self.mistake == "inputs are detached":
             x = x.detach() + 0 * x
-        if self.mistake == "carry zeroed in place":
+        if self.mistake == "hidden state zeroed in place":
             hidden_state[0][is_first[:, 0]] = 0.0
         y, after = super().scan(vector, x, hidden_state, is_first, generator)
         y = SPOILT_FEATURES.get(self.mistake, lambda y: y)(y)
@@ -125,17 +125,17 @@ class Broken(GRU):
     ("mistake", "law"),
     [
         ("time first", "it has the shapes that it promises"),
-        ("carry without layers", "it has the shapes that it promises"),
-        ("carry zeroed in place", "it never writes to what it reads"),
+        ("hidden state without layers", "it has the shapes that it promises"),
+        ("hidden state zeroed in place", "it never writes to what it reads"),
         ("normalised over rows", "rows are separate"),
         ("not a number", "rows are separate"),
         ("reset one step late", "a reset is a fresh start"),
         ("gradient halved", "gradients are those of the features"),
         ("inputs are detached", "gradients are those of the features"),
-        ("carry attached", "gradients are those of the features"),
+        ("hidden state attached", "gradients are those of the features"),
         ("dropout always", "dropout needs a generator and follows it"),
         ("step ignores resets", "a scan is repeated steps"),
-        ("carry forgotten", "two chunks are one whole"),
+        ("hidden state forgotten", "two chunks are one whole"),
         ("normalised over time", "nothing depends on the future"),
     ],
 )

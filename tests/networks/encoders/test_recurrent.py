@@ -11,7 +11,7 @@ MODULES = {RNN: nn.RNN, GRU: nn.GRU, LSTM: nn.LSTM}
 
 
 def sequences(encoder, rows=3, steps=9, resets=True, dtype=torch.float64):
-    """Vector, inputs, carry and resets; some in the middle, some at the start."""
+    """Vector, inputs, hidden state and resets; some in the middle, some at the start."""
     case = Sequences(encoder, rows, steps, seed=1)
     is_first = case.is_first.clone()
     is_first[0, 0] = False
@@ -219,7 +219,7 @@ def test_inputs_of_another_width_are_named():
         encoder.step(vector, torch.zeros(2, 5), encoder.initial(2), first[:, 0])
 
 
-def test_a_time_scale_makes_a_fresh_memory_last():
+def test_a_time_scale_slows_the_decay_of_fresh_states():
     """The share of a first input's mark that is left after 50 steps of nothing."""
     x = torch.zeros(8, 50, 3)
     x[:, 0] = torch.randn(8, 3, generator=torch.Generator().manual_seed(1))

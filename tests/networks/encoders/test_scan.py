@@ -82,10 +82,10 @@ def test_gates_start_with_every_time_scale_up_to_the_longest():
     p = encoder.views(encoder.initial_parameters(torch.Generator().manual_seed(0)))
     for i in range(2):
         gate, candidate = p[f"{i}.gate_and_candidate.bias"].chunk(2)
-        memory = 1 / torch.sigmoid(gate)
-        assert 2 <= memory.min() < 2.1
-        assert 95 < memory.max() <= 100.01
-        assert memory.median() == pytest.approx(1 + math.sqrt(99), rel=0.2)
+        scale = 1 / torch.sigmoid(gate)
+        assert 2 <= scale.min() < 2.1
+        assert 95 < scale.max() <= 100.01
+        assert scale.median() == pytest.approx(1 + math.sqrt(99), rel=0.2)
         assert torch.equal(candidate, torch.zeros(2000))
 
 

@@ -40,34 +40,34 @@ def test_a_window_longer_than_a_piece_equals_plain_loops():
 
 def test_gradients_flow_from_piece_to_piece():
     encoder, vector, x, is_first = example(SMALL, steps=34)
-    seen = influences(encoder, vector, x, torch.zeros_like(is_first))
-    assert seen[-encoder.receptive_field :].all()
+    read = influences(encoder, vector, x, torch.zeros_like(is_first))
+    assert read[-encoder.receptive_field :].all()
 
 
 def test_an_output_depends_on_its_receptive_field_and_on_nothing_else():
     assert SMALL.receptive_field == 9
     encoder, vector, x, is_first = example(SMALL, steps=20)
-    seen = influences(encoder, vector, x, torch.zeros_like(is_first))
-    assert seen[-9:].all()
-    assert not seen[:-9].any()
+    read = influences(encoder, vector, x, torch.zeros_like(is_first))
+    assert read[-9:].all()
+    assert not read[:-9].any()
 
 
 def test_a_single_layer_depends_on_its_context():
     encoder, vector, x, is_first = example(
         CausalTransformer(hidden=8, heads=2, layers=1, context=5), steps=20
     )
-    seen = influences(encoder, vector, x, torch.zeros_like(is_first))
-    assert seen[-5:].all()
-    assert not seen[:-5].any()
+    read = influences(encoder, vector, x, torch.zeros_like(is_first))
+    assert read[-5:].all()
+    assert not read[:-5].any()
 
 
 def test_an_episode_that_began_in_the_window_hides_what_came_before():
     encoder, vector, x, is_first = example(SMALL, steps=20)
     is_first = torch.zeros_like(is_first)
     is_first[:, -3] = True
-    seen = influences(encoder, vector, x, is_first)
-    assert seen[-3:].all()
-    assert not seen[:-3].any()
+    read = influences(encoder, vector, x, is_first)
+    assert read[-3:].all()
+    assert not read[:-3].any()
 
 
 def test_rows_out_of_step_are_each_as_if_alone():
