@@ -43,11 +43,7 @@ class VAE(EncoderDecoder):
     their gamma.
 
     Attributes:
-        dims: D, width of a latent.
-        hidden: Widths of hidden layers, between convolutions and latent for images.
-        channels: Widths of the three convolutions, for images.
-        spatial: Whether an image is encoded by the positions of its features (Finn et al. 2016),
-            which makes latents nearly linear in the positions of moving objects.
+        dims, hidden, channels, spatial: See `rlkit.latents.Autoencoder`.
         beta: Weight of the divergence from the prior, >= 0.
         likelihood: `"gaussian"`, squared error; `"bernoulli"`, cross-entropy, for images.
         variance: Of the Gaussian likelihood, > 0, shared by all numbers; the smaller, the more
