@@ -5,7 +5,6 @@ from importlib import import_module
 import pytest
 
 
-@pytest.mark.xfail(strict=False, reason="the files of a step are still being joined")
 @pytest.mark.parametrize(("agent", "most"), [("feed-forward", 16), ("recurrent", 24)])
 def test_one_step_and_one_update_run_through_few_files(agent, most):
     trace = import_module("trace_step")
