@@ -130,7 +130,7 @@ def write_agent(agent: Algorithm, path: Source, left_out: set[str]) -> None:
     """Saves an agent without its replay buffer; see `Algorithm.save`."""
     learner = agent.learner.state_dict()
     multi = isinstance(agent.observation_space, spaces.Dict)
-    saved_state = {
+    content = {
         "weights": learner.pop("weights"),
         "optimiser": learner.pop("optimiser"),
         "agent": {
@@ -152,7 +152,7 @@ def write_agent(agent: Algorithm, path: Source, left_out: set[str]) -> None:
             "latent": agent.observation_encoder.state_dict(),
         },
     }
-    write_archive(path, saved_state)
+    write_archive(path, content)
 
 
 def read_agent(
@@ -164,8 +164,8 @@ def read_agent(
     force_reset: bool,
 ) -> AgentType:
     """Loads what `write_agent` wrote; see `Algorithm.load`."""
-    saved_state = read_archive(path)
-    saved = saved_state.get("agent")
+    content = read_archive(path)
+    saved = content.get("agent")
     if not isinstance(saved, dict) or saved.get("class") != cls.__name__:
         held = f"a {saved.get('class')}" if isinstance(saved, dict) else "no agent"
         raise CheckpointError(f"{path} holds {held}, not a {cls.__name__}: load it with its class")
@@ -185,7 +185,7 @@ def read_agent(
         agent.n_envs = int(saved["num_envs"])
     agent._setup_model()
     agent.learner.load_state_dict(
-        {**saved["learner"], "weights": saved_state["weights"], "optimiser": saved_state["optimiser"]}
+        {**saved["learner"], "weights": content["weights"], "optimiser": content["optimiser"]}
     )
     agent.observation_encoder.load_state_dict(saved.get("latent", {}))
     agent.observation_encoder.age = 0  # a refresh needs stored images, and there are none yet
@@ -217,10 +217,10 @@ def write_replay(agent: Algorithm, path: Source) -> None:
 
 def read_replay(agent: Algorithm, path: Source, cut: bool) -> None:
     """Loads what `write_replay` wrote; see `Algorithm.load_replay_buffer`."""
-    saved_state = read_archive(path, suffix=".replay")
-    if "replay" not in saved_state:
+    content = read_archive(path, suffix=".replay")
+    if "replay" not in content:
         raise CheckpointError(f"{path} holds no replay; was it written by `save`?")
-    agent.replay_buffer.load_state_dict(saved_state["replay"])
+    agent.replay_buffer.load_state_dict(content["replay"])
     agent.replay_buffer.invalidate_latents()
     if cut:
         agent.replay_buffer.storage.cut()
