@@ -44,8 +44,8 @@ def estimate_footprint(
     action_space: spaces.Space[Any],
     capacity: int,
     num_envs: int = 1,
-    hidden_state: Sequence[tuple[int, ...]] = (),
     share: Share = "auto",
+    hidden_state: Sequence[tuple[int, ...]] = (),
     latent_encoder: LatentEncoder | None = None,
 ) -> Footprint:
     """Bytes of a full replay buffer of these arguments; see `rlkit.replay.ReplayBuffer`.

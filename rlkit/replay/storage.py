@@ -82,7 +82,7 @@ class EpisodeStorage:
         check_latent_keys(latent_encoder, observation_space)
         self._widths = {} if latent_encoder is None else dict(latent_encoder.widths)
         need = estimate_footprint(
-            observation_space, action_space, capacity, num_envs, hidden_state, share, latent_encoder
+            observation_space, action_space, capacity, num_envs, share, hidden_state, latent_encoder
         )
         check_room(need, capacity, directory)
         keyed, goal_space = split_goal(observation_space)

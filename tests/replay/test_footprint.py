@@ -23,7 +23,7 @@ def test_an_estimate_is_what_the_arrays_take(kind, num_envs, hidden_state):
     storage = world.replay.storage
     arrays = {name: array.nbytes for name, array in storage._rings().items()}
     estimate = estimate_footprint(
-        observation_space(kind), ACTIONS, capacity, num_envs, hidden_state
+        observation_space(kind), ACTIONS, capacity, num_envs, hidden_state=hidden_state
     ).total
     size = num_envs * storage.slots
     goals = 0 if storage.goals is None else -(-size // 50) * storage.goals.rows[0].nbytes
