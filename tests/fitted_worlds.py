@@ -51,7 +51,7 @@ def pendulum(count, steps, seed, *, speed=False, noise=0.0):
 
 def assert_imagining_continues(case):
     """Two halves of an imagined trajectory are the whole."""
-    hidden_state, source = case.seen(case.windows, 3), generator()
+    hidden_state, source = case.observed(case.windows, 3), generator()
     once = case.imagine(hidden_state, case.actions)
     made = []
     with torch.no_grad():

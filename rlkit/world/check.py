@@ -1,4 +1,4 @@
-"""Checks a world model, ours or a user's, against the laws of world models."""
+"""Checks a world model, built in or a user's, against the laws of world models."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ Law = Callable[[Experience], str | None]
 
 
 def check_world(model: WorldModel, experience: Experience | None = None) -> None:
-    """Checks the laws on made-up experience; silent where they hold.
+    """Checks the laws on synthetic experience.
 
     Args:
         model: Configured, with or without widths.
         experience: What to check it on; 4 windows of 10 steps by default.
 
     Raises:
-        ValueError: If a law is broken; the message names it and says what differs.
+        ValueError: If a law is broken; the message names it and what differs.
     """
     case = Experience(model) if experience is None else experience
     run_laws(model, LAWS, case)
 
 
-def _has_the_shapes_it_promises(case: Experience) -> str | None:
+def _shapes_are_right(case: Experience) -> str | None:
     model, w = case.model, case.widths
     if model.widths != w:
         return f"with_widths({w}) gave a model for {model.widths}"
@@ -65,14 +65,14 @@ def _has_the_shapes_it_promises(case: Experience) -> str | None:
 
 def _imagines_in_the_right_shape(case: Experience) -> str | None:
     w, rows = case.widths, len(case.windows)
-    hidden_state = case.seen(case.windows, 3)
+    hidden_state = case.observed(case.windows, 3)
     made = case.imagine(hidden_state, case.actions)
     before, *after = (
-        [tuple(part.shape) for part in memory]
-        for memory in (case.model.initial(rows), hidden_state, made.hidden_state)
+        [tuple(part.shape) for part in state]
+        for state in (case.model.initial(rows), hidden_state, made.hidden_state)
     )
     if any(shapes != before for shapes in after) or any(shape[0] != rows for shape in before):
-        return f"memory has shapes {before} when fresh, {after[0]} and {after[1]} later"
+        return f"the hidden state has shapes {before} when fresh, {after[0]} and {after[1]} later"
     if len(made.hidden_states) != HORIZON:
         return f"it has {len(made.hidden_states)} hidden states of {HORIZON} steps"
     widths = {"observation": w.observation, "outcome": w.outcome}
@@ -82,14 +82,14 @@ def _imagines_in_the_right_shape(case: Experience) -> str | None:
         if value.shape != wanted or value.dtype != torch.float32:
             return f"{name} is {value.dtype} {tuple(value.shape)}, not float32 {wanted}"
         if not value.isfinite().all():
-            return f"{name} holds numbers that are none"
+            return f"{name} is not finite"
     if len(widths) == 3:
-        return "it knows one of mean and scale, and not the other"
+        return "it gives only one of mean and scale"
     return "a scale is negative" if made.scale is not None and (made.scale < 0).any() else None
 
 
-def _memory_begins_with_the_last_observation(case: Experience) -> str | None:
-    hidden_state = case.seen(case.windows, 3)
+def _the_last_observation_comes_first(case: Experience) -> str | None:
+    hidden_state = case.observed(case.windows, 3)
     made = case.imagine(hidden_state, case.actions)
     last = torch.stack([one[0] for one in made.hidden_states], 1)
     pairs = {
@@ -101,7 +101,7 @@ def _memory_begins_with_the_last_observation(case: Experience) -> str | None:
 
 
 def _never_writes_to_what_it_reads(case: Experience) -> str | None:
-    hidden_state = case.seen(case.windows, 3)
+    hidden_state = case.observed(case.windows, 3)
     read = {"actions": case.actions, **vars(case.windows), **case.model.views(case.parameters)}
     read |= {f"hidden_state[{i}]": part for i, part in enumerate(hidden_state)}
 
@@ -118,12 +118,12 @@ def _a_window_is_its_single_steps(case: Experience) -> str | None:
     hidden_state = case.model.initial(len(case.windows))
     for t in range(steps):
         hidden_state = case.observe(case.windows, t, t + 1, hidden_state)
-        whole = case.seen(case.windows, t + 1)
-        if wrong := _memories_differ(hidden_state, whole, f"after {t + 1} steps and one window"):
+        whole = case.observed(case.windows, t + 1)
+        if wrong := _states_differ(hidden_state, whole, f"after {t + 1} steps and one window"):
             return wrong
     for t in range(1, steps):
-        halves = case.observe(case.windows, t, steps, case.seen(case.windows, t))
-        if wrong := _memories_differ(halves, hidden_state, f"after two windows cut at {t} and one"):
+        halves = case.observe(case.windows, t, steps, case.observed(case.windows, t))
+        if wrong := _states_differ(halves, hidden_state, f"after two windows cut at {t} and one"):
             return wrong
     return None
 
@@ -132,42 +132,42 @@ def _a_reset_is_a_fresh_start(case: Experience) -> str | None:
     at, steps = 4, case.windows.action.shape[1] + 1
     is_first = case.windows.is_first.clone()
     is_first[0, at] = True
-    whole = case.seen(replace(case.windows, is_first=is_first), steps)
+    whole = case.observed(replace(case.windows, is_first=is_first), steps)
     one = _rows(replace(case.windows, is_first=is_first), slice(1))
     fresh = case.observe(one, at, steps, case.model.initial(1))
     row = tuple(part[:1] for part in whole)
-    return _memories_differ(row, fresh, "after a reset inside a window and anew")
+    return _states_differ(row, fresh, "after a reset inside a window and of a fresh episode")
 
 
 def _rows_are_separate(case: Experience) -> str | None:
-    whole = case.seen(case.windows, 5)
+    whole = case.observed(case.windows, 5)
     for row in range(len(case.windows)):
         one = slice(row, row + 1)
-        alone = case.seen(_rows(case.windows, one), 5)
+        alone = case.observed(_rows(case.windows, one), 5)
         among = tuple(part[one] for part in whole)
-        if wrong := _memories_differ(alone, among, f"of row {row} alone and among others"):
+        if wrong := _states_differ(alone, among, f"of row {row} alone and among others"):
             return wrong
     return None
 
 
 def _the_same_seed_gives_the_same_samples(case: Experience) -> str | None:
-    hidden_state = case.seen(case.windows, 3)
+    hidden_state = case.observed(case.windows, 3)
     one, two = (case.imagine(hidden_state, case.actions) for _ in range(2))
     same = torch.equal(one.observation, two.observation) and torch.equal(one.outcome, two.outcome)
     return None if same else "two imaginations with the same generator differ"
 
 
-def _imagining_reads_the_past_alone(case: Experience) -> str | None:
-    hidden_state = case.seen(case.windows, 3)
+def _imagining_reads_only_the_past(case: Experience) -> str | None:
+    hidden_state = case.observed(case.windows, 3)
     made = []
     for other in range(2):
-        # What it has been shown elsewhere, in training say, is not to be found in it again.
+        # Windows of a loss or another call must not influence it.
         future = replace(case.windows, observation=case.windows.observation + other)
         case.loss(case.parameters, future)
-        case.seen(future, case.windows.action.shape[1])
+        case.observed(future, case.windows.action.shape[1])
         made.append(case.imagine(hidden_state, case.actions).observation)
     if not torch.equal(*made):
-        return "what it imagines depends on windows that it has been shown before"
+        return "what it imagines depends on windows of earlier calls"
     for t in range(1, HORIZON):
         late = case.actions.clone()
         late[:, t:] += 1
@@ -178,31 +178,31 @@ def _imagining_reads_the_past_alone(case: Experience) -> str | None:
     return None
 
 
-def _a_policy_sees_what_is_imagined(case: Experience) -> str | None:
-    hidden_state = case.seen(case.windows, 3)
-    seen: list[Tensor] = []
+def _a_policy_reads_what_is_imagined(case: Experience) -> str | None:
+    hidden_state = case.observed(case.windows, 3)
+    read: list[Tensor] = []
     times: list[int] = []
 
-    def policy(observation: Tensor, memory: HiddenState, t: int) -> Tensor:
-        seen.append(observation.clone())
+    def policy(observation: Tensor, state: HiddenState, t: int) -> Tensor:
+        read.append(observation.clone())
         times.append(t)
         return case.actions[:, t]
 
     made = case.imagine(hidden_state, policy)
     if times != list(range(HORIZON)):
-        return f"it is asked at times {times}, not once at each of {HORIZON} steps"
+        return f"the policy is called at times {times}, not once at each of {HORIZON} steps"
     wanted = torch.cat([case.windows.observation[:, 2:3], made.observation[:, :-1]], 1)
-    if not torch.equal(torch.stack(seen, 1), wanted):
-        return "it is asked about other observations than were seen and imagined"
+    if not torch.equal(torch.stack(read, 1), wanted):
+        return "the policy reads other observations than were observed and imagined"
     if not case.widths.action:
         return None
-    told = case.imagine(hidden_state, lambda x, memory, t: case.actions[:, t] + 1).observation
-    return "what it does makes no difference" if torch.equal(told, made.observation) else None
+    other = case.imagine(hidden_state, lambda x, state, t: case.actions[:, t] + 1).observation
+    return "its actions have no effect" if torch.equal(other, made.observation) else None
 
 
-def _temperature_widens_what_is_imagined(case: Experience) -> str | None:
+def _temperature_widens_predictions(case: Experience) -> str | None:
     count = 64
-    hidden_state = repeat(case.seen(case.windows, 3), count)
+    hidden_state = repeat(case.observed(case.windows, 3), count)
     actions = case.actions.repeat_interleave(count, 0)
     spreads = []
     for temperature in (0.0, 0.5, 2.0):
@@ -231,7 +231,7 @@ def _padding_never_changes_a_loss(case: Experience) -> str | None:
     return None
 
 
-def _a_loss_does_not_look_across_a_reset(case: Experience) -> str | None:
+def _a_loss_does_not_read_across_a_reset(case: Experience) -> str | None:
     at = 5
     is_first, mask = case.windows.is_first.clone(), case.windows.mask.clone()
     is_first[:, at] = True
@@ -258,7 +258,7 @@ def _imagination_is_differentiable(case: Experience) -> str | None:
     if not getattr(case.model, "differentiable", True) or not case.widths.action:
         return None
     actions = case.actions.clone().requires_grad_()
-    made = case.imagine(case.seen(case.windows, 3), actions, temperature=0.5, gradients=True)
+    made = case.imagine(case.observed(case.windows, 3), actions, temperature=0.5, gradients=True)
     (found,) = torch.autograd.grad(made.observation.square().sum(), actions)
     if not found.isfinite().all() or not found[:, 0].any():
         return (
@@ -268,7 +268,7 @@ def _imagination_is_differentiable(case: Experience) -> str | None:
 
 
 def _binary_outcomes_are_zero_or_one(case: Experience) -> str | None:
-    made = case.imagine(case.seen(case.windows, 3), case.actions)
+    made = case.imagine(case.observed(case.windows, 3), case.actions)
     for column in case.widths.binary:
         value = made.outcome[:, :, column]
         if not ((value == 0) | (value == 1)).all():
@@ -315,28 +315,28 @@ def _rows(windows: Windows, rows: slice) -> Windows:
     return Windows(**{name: value[rows] for name, value in vars(windows).items()})
 
 
-def _memories_differ(one: HiddenState, two: HiddenState, what: str) -> str | None:
+def _states_differ(one: HiddenState, two: HiddenState, what: str) -> str | None:
     for i, (a, b) in enumerate(zip(one, two, strict=True)):
-        if wrong := _differ(a, b, f"memories (part {i}) {what}"):
+        if wrong := _differ(a, b, f"hidden states (part {i}) {what}"):
             return wrong
     return None
 
 
 LAWS: dict[str, Law] = {
-    "it has the shapes that it promises": _has_the_shapes_it_promises,
+    "its shapes are right": _shapes_are_right,
     "it imagines in the right shape": _imagines_in_the_right_shape,
     "it never writes to what it reads": _never_writes_to_what_it_reads,
-    "memory begins with the last observation": _memory_begins_with_the_last_observation,
+    "a hidden state begins with the last observation": _the_last_observation_comes_first,
     "rows are separate": _rows_are_separate,
     "a window is its single steps": _a_window_is_its_single_steps,
     "a reset is a fresh start": _a_reset_is_a_fresh_start,
     "the same seed gives the same samples": _the_same_seed_gives_the_same_samples,
-    "imagining reads the past alone": _imagining_reads_the_past_alone,
-    "a policy sees what is imagined": _a_policy_sees_what_is_imagined,
-    "temperature widens what is imagined": _temperature_widens_what_is_imagined,
+    "imagining reads only the past": _imagining_reads_only_the_past,
+    "a policy reads what is imagined": _a_policy_reads_what_is_imagined,
+    "temperature widens predictions": _temperature_widens_predictions,
     "the loss follows its generator": _the_loss_follows_its_generator,
     "padding never changes a loss": _padding_never_changes_a_loss,
-    "a loss does not look across a reset": _a_loss_does_not_look_across_a_reset,
+    "a loss does not read across a reset": _a_loss_does_not_read_across_a_reset,
     "imagination is differentiable": _imagination_is_differentiable,
     "binary outcomes are 0 or 1": _binary_outcomes_are_zero_or_one,
     "gradients reach every parameter": _gradients_reach_every_parameter,

@@ -1,4 +1,4 @@
-"""Made-up experience, and a model that meets it: what the laws of world models are checked on."""
+"""Synthetic experience and a world model, on which the laws of world models are checked."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from rlkit.world.contract import (
     WorldModel,
 )
 
-LATE = 10**9  # a step at which every schedule has come to its end
+LATE = 10**9  # a step at which every schedule is over
 HORIZON = 4
 
 
 class Experience:
-    """A world model with parameters and made-up experience, on which the laws are checked.
+    """A world model with parameters and synthetic experience.
 
     Args:
         model: Configured; its widths are set here.
@@ -58,7 +58,7 @@ class Experience:
         return torch.randn(*shape, generator=self.generator)
 
     def generated(self, rows: int, steps: int) -> Windows:
-        """Windows of a smooth system that actions drive, with some noise."""
+        """Windows of a smooth, noisy system that actions drive."""
         w = self.widths
         action = self.normal(rows, steps, w.action)
         x = [self.normal(rows, w.observation)]
@@ -78,7 +78,7 @@ class Experience:
     def observe(
         self, windows: Windows, start: int, stop: int, hidden_state: HiddenState
     ) -> HiddenState:
-        """Memory after observations `start` to `stop - 1` of some windows."""
+        """Hidden state after observations `start` to `stop - 1` of windows."""
         part = slice(start, stop)
         with torch.no_grad():
             return self.model.observe(
@@ -89,8 +89,8 @@ class Experience:
                 windows.is_first[:, part],
             )
 
-    def seen(self, windows: Windows, stop: int) -> HiddenState:
-        """Memory of fresh episodes after the first `stop` observations."""
+    def observed(self, windows: Windows, stop: int) -> HiddenState:
+        """Hidden state of fresh episodes after the first `stop` observations."""
         return self.observe(windows, 0, stop, self.model.initial(len(windows)))
 
     def imagine(

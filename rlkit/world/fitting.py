@@ -67,7 +67,7 @@ def _solve(
     window: int,
     generator: torch.Generator,
 ) -> Iterator[Metrics]:
-    batches = data.every(window, world.layout.outcomes)
+    batches = data.in_order(window, world.layout.outcomes)
     parameters = solve(scaling.windows(one) for one in batches)
     world.scaling, world.state = scaling, world.state_of(parameters)
     world.steps += 1

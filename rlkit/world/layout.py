@@ -1,4 +1,4 @@
-"""Which columns are what: observations, achieved goals, actions, outcomes; and what goals say."""
+"""The columns of a world: observations, achieved goals, actions and outcomes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from rlkit.world.data.windows import OUTCOMES
 class Layout:
     """The columns of a world.
 
-    An achieved goal is part of what a model sees and predicts; a desired goal is constant, so it
-    is not: a goal is judged in imagination by `judge`.
+    A model reads and predicts the achieved goal. It does not read the desired goal, which is
+    constant: `goal_outcomes` evaluates goals in imagination.
 
     Attributes:
         observation: F, columns of an observation, the achieved goal included.
-        action: A, columns of an action; 0 for a series that nobody drives.
+        action: A, columns of an action; 0 for a series without known drivers.
         achieved: Which columns of an observation are the achieved goal; empty without goals.
-        outcomes: What is predicted besides, out of `"reward"` and `"terminated"`.
+        outcomes: What is predicted besides: `"reward"`, `"terminated"`, or both.
         binary: Those of the outcomes that are 0 or 1 and predicted by a Bernoulli distribution;
             others are numbers like any.
 
@@ -48,7 +48,7 @@ class Layout:
         if any(not 0 <= column < self.observation for column in self.achieved):
             raise ValueError(
                 f"achieved names columns {self.achieved}, observations have {self.observation}: "
-                f"columns are counted from 0"
+                f"columns count from 0"
             )
         if len(set(self.outcomes)) < len(self.outcomes) or set(self.outcomes) - set(OUTCOMES):
             raise ValueError(f"outcomes are out of {OUTCOMES}, once each, got {self.outcomes}")
@@ -84,7 +84,7 @@ class Layout:
 
     @property
     def widths(self) -> Widths:
-        """What a model has to know of it."""
+        """The widths that a model needs."""
         binary = tuple(self.outcomes.index(name) for name in self.binary)
         return Widths(self.observation, self.action, len(self.outcomes), binary)
 
@@ -93,7 +93,7 @@ class Layout:
         return x[..., list(self.achieved)]
 
     def outcome(self, values: Tensor, name: str) -> Tensor:
-        """One outcome `(n, H)` of those that were imagined, `(n, H, K)`.
+        """One of the imagined outcomes `(n, H, K)`, `(n, H)`.
 
         Raises:
             ValueError: If this world does not predict it.
@@ -101,7 +101,7 @@ class Layout:
         if name not in self.outcomes:
             raise ValueError(
                 f"this world predicts no {name}, its layout has outcomes {self.outcomes}: add it "
-                f"there, or judge goals by a rule"
+                f"there, or evaluate goals by a rule"
             )
         return values[..., self.outcomes.index(name)]
 
@@ -109,7 +109,7 @@ class Layout:
 def goal_outcomes(
     rule: GoalRule, achieved: Tensor, desired: NDArray[Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """What a rule says of imagined goals, as an environment would have.
+    """Reward and termination of imagined goals by a rule, as in an environment.
 
     Args:
         rule: Reward and termination of goals.

@@ -1,4 +1,4 @@
-"""Scaling of columns, fitted to data in one pass, and what a model sees through it."""
+"""Scaling of columns between raw units and a model, fitted to data in one pass."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from rlkit.world.layout import Layout
 class Standard:
     """Mean and standard deviation of columns.
 
-    A column that never varied has a deviation of 0: a model sees 0 there whatever comes, and what
-    it says of the column is the constant.
+    A constant column has a deviation of 0: a model reads 0 there, and the column is predicted to
+    stay constant.
 
     Attributes:
         shift: Means `(D,)`.
@@ -33,12 +33,12 @@ class Standard:
 
     @classmethod
     def identity(cls, width: int) -> Standard:
-        """The one that changes nothing."""
+        """The identity."""
         return cls(torch.zeros(width), torch.ones(width))
 
     @classmethod
     def of(cls, chunks: Iterable[NDArray[Any]], width: int) -> Standard:
-        """The moments of rows that come in chunks `(n, D)`; float64 inside.
+        """The moments of rows in chunks `(n, D)`, computed in float64.
 
         Source: Chan, Golub and LeVeque 1983, for merging the moments of two sets.
         """
@@ -50,7 +50,7 @@ class Standard:
             mean += (one - mean) * (new / total)
             count = total
         deviation = np.sqrt(square / max(count, 1))
-        # What is left of a constant is float32's rounding; dividing by that would blow it up.
+        # A constant's deviation is float32's rounding error; dividing by that would amplify it.
         deviation[deviation <= 1e-6 * np.abs(mean) + 1e-12] = 0.0
         return cls(torch.from_numpy(mean).float(), torch.from_numpy(deviation).float())
 
@@ -69,7 +69,7 @@ class Standard:
 
 @dataclass(frozen=True)
 class Scaling:
-    """What stands between a model and raw units.
+    """Converts between a model and raw units.
 
     Attributes:
         observation: Of the columns of an observation.
@@ -83,24 +83,24 @@ class Scaling:
 
     @classmethod
     def identity(cls, widths: Widths) -> Scaling:
-        """The one that changes nothing."""
+        """The identity."""
         return cls(
             *(Standard.identity(n) for n in (widths.observation, widths.action, widths.outcome))
         )
 
     @classmethod
     def of(cls, data: Episodes, layout: Layout) -> Scaling:
-        """The scaling of some data, read in chunks.
+        """The scaling of data, read in chunks.
 
         Raises:
-            ValueError: If the data do not fit the layout, are too few, or hold what is no number.
+            ValueError: If the data do not fit the layout, are too few, or are not finite.
         """
         for name in ("observation", "action"):
             found, wanted = getattr(data, name).shape[1], getattr(layout.widths, name)
             if found != wanted:
                 raise ValueError(f"the data has {found} columns of {name}, the layout {wanted}")
         if data.steps < 2:
-            raise ValueError(f"{data.steps} step is too little to learn from; record more")
+            raise ValueError(f"{data.steps} step is too little to fit to; record more")
         outcomes = [
             Standard.identity(1) if name in layout.binary else Standard.of(data.chunks(name), 1)
             for name in layout.outcomes
@@ -108,8 +108,7 @@ class Scaling:
         observation = Standard.of(data.chunks("observation"), layout.observation)
         if not observation.deviation.any():
             raise ValueError(
-                "no column of the observations ever varies, there is nothing to learn; let the "
-                "environment act"
+                "all columns of the observations are constant; record data in which they vary"
             )
         nothing = torch.zeros(0)
         return cls(
@@ -126,7 +125,7 @@ class Scaling:
         return Scaling(*(one.to(device) for one in self._parts().values()))
 
     def windows(self, raw: Windows) -> Windows:
-        """Windows as a model sees them, where the scaling lives."""
+        """Windows standardised for a model, on the scaling's device."""
         scaled = {
             name: part.standardised(getattr(raw, name).to(part.shift.device))
             for name, part in self._parts().items()
@@ -138,7 +137,7 @@ class Scaling:
         return Windows(**scaled, **others)
 
     def policy(self, actions: Tensor | Policy) -> Policy:
-        """A policy as a model asks it, of actions `(n, H, A)` or a policy in raw units."""
+        """The policy that a model calls, for actions `(n, H, A)` or a policy in raw units."""
         if isinstance(actions, Tensor):
             given = actions.to(self.action.shift.device)
             return OpenLoop(self.action.standardised(given))
@@ -146,7 +145,7 @@ class Scaling:
         return lambda x, hidden_state, t: scale(actions(restored(x), hidden_state, t))
 
     def imagined(self, made: Imagined) -> Imagined:
-        """What a model imagined, in raw units."""
+        """An imagined trajectory in raw units."""
         shift = torch.cat([self.observation.shift, self.outcome.shift])
         deviation = torch.cat([self.observation.deviation, self.outcome.deviation])
         return replace(
@@ -166,7 +165,7 @@ class Scaling:
 
     @classmethod
     def of_tensors(cls, named: dict[str, Tensor]) -> Scaling:
-        """The inverse of `tensors`; other names are passed over."""
+        """The inverse of `tensors`; other names are ignored."""
         parts = ("observation", "action", "outcome")
         return cls(*(Standard(named[f"{p}.shift"], named[f"{p}.deviation"]) for p in parts))
 

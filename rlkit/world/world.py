@@ -151,7 +151,7 @@ class World:
         window = self.model.window if window is None else window
         totals: dict[str, float] = {}
         count = 0.0
-        for raw in data.every(window, self.layout.outcomes):
+        for raw in data.in_order(window, self.layout.outcomes):
             windows = self.scaling.windows(raw)
             loss, metrics = self.model.loss(self.parameters, windows, generator, self.steps)
             weight = float(windows.counted.sum())

@@ -392,7 +392,7 @@ X, A = np.random.default_rng(0).normal(size=(6, 3)), np.zeros((5, 1))
         (lambda: spoilt(np.inf), "observation must be finite, found inf"),
         (lambda: Episodes(X, A, [5]), "the data has no reward"),
         (lambda: Episodes(X[:2], A[:1], [1], A[:1, 0]), "1 step is too little"),
-        (lambda: Episodes(0 * X, A, [5], A[:, 0]), "no column of the observations ever varies"),
+        (lambda: Episodes(0 * X, A, [5], A[:, 0]), "all columns of the observations are constant"),
         (lambda: Episodes(X[:, :2], A, [5], A[:, 0]), "2 columns of observation, the layout 3"),
         (lambda: Episodes(X, A[:, :0], [5], A[:, 0]), "0 columns of action, the layout 1"),
     ],

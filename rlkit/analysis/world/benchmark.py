@@ -1,4 +1,4 @@
-"""One examination: the same windows and actions for all, and the scores of a forecast on them."""
+"""A benchmark of forecasts: the same windows and actions for all candidates, and their scores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BINS = 20  # of the calibration curve
 SAMPLES_LEAST = 19  # or there is no 90 % interval
 _WINDOWS_LEAST = 10  # or there is nothing to recalibrate on
 _CELLS = 5  # of the grid over goals, along each of its two sides
-_CELL_LEAST = 4  # windows; fewer say nothing of a cell
+_CELL_LEAST = 4  # windows; fewer are not enough for a score
 _REGION_STEP = 15  # steps ahead that the map of regions is drawn for, or the nearest below
 Array = NDArray[Any]
 
@@ -33,7 +33,7 @@ class BenchmarkSettings:
 
     Attributes:
         horizons: Steps ahead to score; those that the data do not allow are left out.
-        context: Steps that are seen first, at least.
+        context: Steps of context, at least.
         windows: Forecasts, at most.
         samples: Per forecast.
     """
@@ -55,20 +55,20 @@ class BenchmarkSettings:
 
 @dataclass(frozen=True)
 class Forecasts:
-    """What somebody forecast.
+    """The forecasts of a candidate.
 
     Attributes:
         test: Samples `(S, B, H, F)` of the test windows, in raw units.
-        recalibrated: The same, stretched so that intervals covered the validation windows; None
-            where these forecasts were no numbers.
-        stubborn: Columns that could not be stretched, for their samples did not spread.
-        finite: Which windows `(B,)` are numbers throughout.
+        recalibrated: The same, scaled so that intervals cover the validation windows; None where
+            those forecasts are not finite.
+        unscaled: Columns that could not be scaled, because their samples have no spread.
+        finite: Which windows `(B,)` are finite throughout.
         us_per_step: Microseconds per imagined step, all windows and samples at once.
     """
 
     test: Array
     recalibrated: Array | None
-    stubborn: tuple[int, ...]
+    unscaled: tuple[int, ...]
     finite: NDArray[np.bool_]
     us_per_step: float
 
@@ -78,12 +78,12 @@ class Benchmark:
 
     Args:
         data: The data.
-        protocol: How.
-        context: Steps that whoever takes part must see first.
+        protocol: The settings.
+        context: Steps of context that the candidates need.
 
     Attributes:
         horizons: Those that the data allow.
-        context: Steps seen first.
+        context: Steps of context.
         test: Windows to score.
         validation: Windows to recalibrate on.
         unit: Deviation of each column in the training part `(F,)`, 1 where it is constant.
@@ -123,8 +123,8 @@ class Benchmark:
         """Steps ahead that regions are compared at."""
         return max((h for h in self.horizons if h <= _REGION_STEP), default=self.horizons[0])
 
-    def ask(self, fitted: FittedCandidate, seed: int) -> Forecasts:
-        """Has somebody forecast all windows."""
+    def forecasts(self, fitted: FittedCandidate, seed: int) -> Forecasts:
+        """The forecasts of a candidate in all windows."""
         samples = self.protocol.samples
         began = time.perf_counter()
         test = np.asarray(fitted.forecast(self.test, samples, seed), np.float32)
@@ -134,13 +134,13 @@ class Benchmark:
         validation = np.asarray(fitted.forecast(self.validation, samples, seed + 1), np.float32)
         known = finite_windows(validation)
         recalibrated: Array | None = None
-        stubborn: tuple[int, ...] = ()
+        unscaled: tuple[int, ...] = ()
         if known.sum() >= _WINDOWS_LEAST:
             truth = self.validation.future_observation[known]
-            spread, stubborn = _stretch(validation[:, known], truth, self.varying)
+            spread, unscaled = _fit_scale(validation[:, known], truth, self.varying)
             recalibrated = np.array(test)
             recalibrated[:, finite] = spread(test[:, finite])
-        return Forecasts(test, recalibrated, stubborn, finite, seconds / steps * 1e6)
+        return Forecasts(test, recalibrated, unscaled, finite, seconds / steps * 1e6)
 
     def score(self, samples: Array, rows: NDArray[np.bool_], seed: int) -> Scores:
         """Scores of some windows at all horizons, in units of the training part's deviations."""
@@ -202,14 +202,14 @@ def _grid(windows: ForecastWindows, achieved: Sequence[int]) -> tuple[Array | No
     return places[0] * _CELLS + places[1], edges
 
 
-def _stretch(samples: Array, truth: Array, varying: Array) -> tuple[Spread, tuple[int, ...]]:
-    """What mends each column's spread; columns that nothing mends stay as they are."""
+def _fit_scale(samples: Array, truth: Array, varying: Array) -> tuple[Spread, tuple[int, ...]]:
+    """The factor of each column's spread, and the columns that keep theirs."""
     factor = np.ones(truth.shape[1:])
-    stubborn = []
+    unscaled = []
     for column in varying.tolist():
         one = slice(column, column + 1)
         try:
             factor[:, one] = fit_spread(samples[..., one], truth[..., one], LEVEL).factor
-        except ValueError:  # wrong where all samples agree
-            stubborn.append(column)
-    return Spread(factor, LEVEL), tuple(stubborn)
+        except ValueError:  # all samples agree, and are wrong
+            unscaled.append(column)
+    return Spread(factor, LEVEL), tuple(unscaled)

@@ -1,4 +1,4 @@
-"""What is scored side by side: saved worlds, models fitted on the spot, baselines, controls."""
+"""Candidates of a benchmark: saved worlds, models to fit, baselines, controls."""
 
 from __future__ import annotations
 
@@ -40,24 +40,24 @@ _WITH_HORIZON = (PERSISTENCE, "trend")
 
 
 class FittedCandidate(Protocol):
-    """A forecaster that is ready, and what it took."""
+    """A fitted forecaster and the cost of its fit."""
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is known of its fit, as JSON values; `training_s` among them, None if unknown."""
+        """Facts about the fit, as JSON values; `training_s` among them, None if unknown."""
 
     def forecast(self, windows: ForecastWindows, samples: int, seed: int) -> Array:
-        """Samples `(S, B, H, F)` in raw units; some may be no numbers."""
+        """Samples `(S, B, H, F)` in raw units; some may not be finite."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Somebody to be scored.
+    """A forecaster to score.
 
     Attributes:
-        name: As it is shown.
+        name: For tables and figures.
         role: `"model"`, `"baseline"` or `"control"`.
-        context: Steps that it must see first.
+        context: Steps of context that it needs.
         fit: `(data, horizon, seed) -> Fitted`, reading the training part alone.
     """
 
@@ -105,17 +105,16 @@ def make_candidates(
     *,
     controls: bool = True,
 ) -> list[Candidate]:
-    """Whoever is named, then the controls that are not among them.
+    """The named candidates, then the controls that are not among them.
 
-    Controls are persistence, ARX, linear dynamics, and of every model whose recurrent core can be
-    frozen the same with a random one.
+    Controls are persistence, ARX, linear dynamics, and a copy with a random core of every model
+    whose recurrent core can be frozen.
 
     Args:
-        names: Folders of worlds, names of models, `"package.module:Class"`, or baselines. Behind
-            a name of their own and `=` several can be the same with other settings:
-            `"three=ensemble"`.
-        fitting: How models are fitted that are no folders.
-        settings: Keys and values, the first key a contender's name: `ensemble.members`.
+        names: Folders of worlds, names of models, `"package.module:Class"`, or baselines. A name
+            before `=` allows the same model with other settings: `"three=ensemble"`.
+        fitting: How models are fitted.
+        settings: Keys and values, the first key a candidate's name: `ensemble.members`.
         controls: Whether controls are added.
 
     Raises:
@@ -149,12 +148,12 @@ def make_candidates(
 
 
 def _label(name: str) -> tuple[str, str]:
-    """How somebody is shown, and who it is."""
+    """A candidate's name, and what it is."""
     if Path(name).is_dir():
         return Path(name).name, name
     label, _, what = name.rpartition("=")
     if label in (*_BASELINES, LINEAR):
-        raise ValueError(f"{name!r} gives another the name of the baseline {label}; choose another")
+        raise ValueError(f"{name!r} has the name of the baseline {label}; choose another")
     return label or name, what
 
 
@@ -241,7 +240,7 @@ def _baseline(label: str, name: str, settings: dict[str, Any], role: str) -> Can
         try:
             return _BASELINES[name](**lists, **more)
         except TypeError as error:
-            example = "; say --set sarima.period=24" if name == "sarima" else ""
+            example = "; set --set sarima.period=24" if name == "sarima" else ""
             raise ValueError(f"{name} cannot be made of {settings}: {error}{example}") from error
 
     def fit(data: WorldData, horizon: int, seed: int) -> FittedCandidate:

@@ -18,7 +18,7 @@ from rlkit.replay import check_finite
 from rlkit.vec.vec_env import MakeEnv, make_vec_env
 from rlkit.world import Episodes, Layout
 
-SHORTEST, LONGEST = 3.0, 30.0  # steps over which correlated actions are remembered
+SHORTEST, LONGEST = 3.0, 30.0  # steps over which actions are correlated
 _ENVS = 16
 _STEPS_EACH = 100  # of an environment, at least: a few long episodes rather than many cut ones
 Array = NDArray[Any]
@@ -27,9 +27,9 @@ Array = NDArray[Any]
 class Explorer:
     """Random actions, in a share of the episodes correlated in time.
 
-    Every action by itself is uniform, in both kinds. Correlated ones remember, over a time that is
-    drawn for each episode, and so come further than a random walk does. Boxes follow a Gaussian
-    process through its distribution function, everything else repeats the last action by chance.
+    Every single action is uniform in both cases. Correlated ones are so over a time that is
+    drawn for each episode, and reach further than independent ones. Boxes follow a Gaussian
+    process through its distribution function; other spaces repeat the last action at random.
 
     Args:
         space: Of one action.
@@ -44,21 +44,21 @@ class Explorer:
         self._space, self._share = space, share
         self._rng = np.random.default_rng(seed)
         space.seed(seed)
-        self._memory = np.zeros(count)
+        self._correlation = np.zeros(count)
         self._last: Array | None = None
 
     def act(self, is_first: NDArray[np.bool_]) -> Array:
-        """Actions `(n, *action)`; `is_first (n,)` tells where an episode begins."""
+        """Actions `(n, *action)`; `is_first (n,)` marks where an episode begins."""
         fresh = int(is_first.sum())
         time = np.exp(self._rng.uniform(np.log(SHORTEST), np.log(LONGEST), fresh))
         correlated = self._rng.random(fresh) < self._share
-        self._memory[is_first] = np.where(correlated, np.exp(-1 / time), 0.0)
+        self._correlation[is_first] = np.where(correlated, np.exp(-1 / time), 0.0)
         if isinstance(self._space, spaces.Box):
             return self._drifting(self._space, is_first)
         count = len(is_first)
         drawn = np.stack([self._space.sample() for _ in range(count)])
         if self._last is not None:
-            kept = (self._rng.random(count) < self._memory) & ~is_first
+            kept = (self._rng.random(count) < self._correlation) & ~is_first
             drawn[kept] = self._last[kept]
         self._last = drawn
         return drawn.copy()
@@ -67,8 +67,10 @@ class Explorer:
         noise = self._rng.standard_normal((len(is_first), *space.shape))
         if self._last is None:
             self._last = noise
-        memory = np.where(is_first, 0.0, self._memory).reshape(-1, *[1] * len(space.shape))
-        self._last = memory * self._last + np.sqrt(1 - memory**2) * noise
+        correlation = np.where(is_first, 0.0, self._correlation).reshape(
+            -1, *[1] * len(space.shape)
+        )
+        self._last = correlation * self._last + np.sqrt(1 - correlation**2) * noise
         low, high = space.low.astype(np.float64), space.high.astype(np.float64)
         bounded = np.isfinite(low) & np.isfinite(high)
         span = np.where(bounded, high, 1.0) - np.where(bounded, low, 0.0)
@@ -87,7 +89,7 @@ def gather_episodes(
     latent: FittedLatent | None = None,
     arguments: dict[str, Any] | None = None,
 ) -> tuple[Episodes, Layout, tuple[str, ...]]:
-    """What random actions bring about in an environment.
+    """Collects episodes of random actions in an environment.
 
     Args:
         env_id: The id.
@@ -95,16 +97,16 @@ def gather_episodes(
         steps: How many, at least; the episodes that run then are cut.
         seed: Of environments and actions.
         correlated: Share of the episodes whose actions are correlated in time.
-        latent: Makes codes of pictures.
+        latent: Encodes images.
         arguments: The environment's.
 
     Returns:
         Episodes with their rewards, which columns are what, and the columns' names. Rewards and
-        terminations are outcomes to predict where no goal rule can judge them.
+        terminations are outcomes to predict where there is no goal rule.
 
     Raises:
-        ValueError: If the environment is unknown, shows pictures and there is no latent, or gives
-            what is no number.
+        ValueError: If the environment is unknown, has images and there is no latent model, or
+            returns numbers that are not finite.
     """
     count = int(np.clip(steps // _STEPS_EACH, 1, _ENVS))
     with closing(make_vec_env(make, env_id, count, seed=seed, **(arguments or {}))) as venv:
@@ -112,14 +114,14 @@ def gather_episodes(
         outcomes = () if is_goal_space(venv.observation_space) else ("reward", "terminated")
         layout = columns.layout(venv.action_space, outcomes)
         explorer = Explorer(venv.action_space, count, correlated, seed)
-        return _played(venv, columns, explorer, -(-steps // count)), layout, columns.names
+        return _collected(venv, columns, explorer, -(-steps // count)), layout, columns.names
 
 
-def _played(venv: VecEnv, columns: Columns, explorer: Explorer, rounds: int) -> Episodes:
-    seen = columns(venv.reset())
+def _collected(venv: VecEnv, columns: Columns, explorer: Explorer, rounds: int) -> Episodes:
+    observed = columns(venv.reset())
     is_first = np.ones(venv.num_envs, np.bool_)
     table: dict[str, list[Array]] = {
-        key: [] for key in ("seen", "last", "action", "reward", "terminated", "done")
+        key: [] for key in ("observed", "last", "action", "reward", "terminated", "done")
     }
     for _ in range(rounds):
         actions = explorer.act(is_first)
@@ -131,10 +133,10 @@ def _played(venv: VecEnv, columns: Columns, explorer: Explorer, rounds: int) -> 
             terminated[i] = not infos[i].get("TimeLimit.truncated", False)
         check_finite("observation", last)
         check_finite("reward", reward)
-        row = (seen, last, vectorise(venv.action_space, actions, 1), reward.copy(), terminated)
+        row = (observed, last, vectorise(venv.action_space, actions, 1), reward.copy(), terminated)
         for key, value in zip(table, (*row, is_first.copy()), strict=True):
             table[key].append(value)
-        seen = next_observation
+        observed = next_observation
     whole = {key: np.stack(rows, 1) for key, rows in table.items()}
     whole["done"][:, -1] = True
     return Episodes.of([one for i in range(venv.num_envs) for one in _episodes(whole, i)])
@@ -147,8 +149,8 @@ def _episodes(whole: dict[str, Array], env: int) -> list[dict[str, Array]]:
     found = []
     for start, stop in zip([0, *ends[:-1]], ends, strict=True):
         part = {key: rows[key][start:stop] for key in ("action", "reward", "terminated")}
-        seen = np.concatenate([rows["seen"][start:stop], rows["last"][stop - 1 : stop]])
-        found.append({"observation": seen, **part})
+        observed = np.concatenate([rows["observed"][start:stop], rows["last"][stop - 1 : stop]])
+        found.append({"observation": observed, **part})
     return found
 
 

@@ -1,4 +1,4 @@
-"""Columns of an environment's observations, for world models: pictures as latents of a model."""
+"""Columns of an environment's observations for world models, with images as latents."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from rlkit.latents import FittedLatent
 from rlkit.world import Layout
 
 OBSERVATION, ACHIEVED = "observation", "achieved_goal"
+LATENT_COLUMN = "latent"  # begins the name of each column of a latent
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Makes flat observations `(..., F)`; a latent model encodes the pictures among them.
+    """Makes flat observations `(..., F)`; a latent model encodes the images among them.
 
-    A picture of the achieved goal shows the same as the observation and adds no column.
+    An image of the achieved goal is the same as the observation and adds no column.
 
     Attributes:
         space: Of one observation.
-        flat: The columns: those of the space with latents in the place of pictures.
-        latent: Encodes pictures; None where there are none.
+        flat: The columns: those of the space with latents in the place of images.
+        latent: Encodes images; None without images.
     """
 
     space: spaces.Space[Any]
@@ -40,32 +41,32 @@ class Columns:
         Args:
             name: Of the environment, for errors.
             space: Of one observation.
-            latent: Encodes pictures.
+            latent: Encodes images.
 
         Raises:
-            ValueError: If there are pictures and no latent, or the other way round, or the
-                pictures are of another shape than the latent's.
+            ValueError: If there are images and no latent model, or the other way round, or the
+                images have another shape than the latent model's.
         """
-        shapes = {key: part.shape for key, part in _pictures(space).items() if key != ACHIEVED}
+        shapes = {key: part.shape for key, part in _images(space).items() if key != ACHIEVED}
         if shapes and latent is None:
             raise ValueError(
-                f"{name} shows pictures under {sorted(shapes)}: name a latent model that encodes "
+                f"{name} has images under {sorted(shapes)}: name a latent model that encodes "
                 f"them, --latent FOLDER; `rlkit latent train` makes one"
             )
         if latent is not None and set(shapes.values()) != {latent.shape}:
             raise ValueError(
-                f"the latent model reads pictures of shape {latent.shape}, {name} has "
+                f"the latent model reads images of shape {latent.shape}, {name} has "
                 f"{shapes or 'none'}: give one that was trained on this environment"
             )
-        without = {ACHIEVED} & set(_pictures(space))
+        without = {ACHIEVED} & set(_images(space))
         return cls(space, ObservationLayout.of(_encoded(space, latent), without=without), latent)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the columns, `"observation 0"` say."""
-        pictures = _pictures(self.space)
+        """Names of the columns, such as `"observation 0"`."""
+        images = _images(self.space)
         return tuple(
-            f"{'latent' if key in pictures else key.replace('_', ' ')} {i}"
+            f"{LATENT_COLUMN if key in images else key.replace('_', ' ')} {i}"
             for key, columns in self.flat.slices.items()
             for i in range(columns.stop - columns.start)
         )
@@ -77,27 +78,27 @@ class Columns:
     def __call__(self, observation: Any, lead: int = 1) -> NDArray[np.float32]:
         """Columns `(..., F)` of observations with `lead` leading axes.
 
-        Pictures that are encoded already, as agents store them, stay as they are.
+        Images that are encoded already, as agents store them, stay as they are.
         """
-        pictures = _pictures(self.space)
+        images = _images(self.space)
         if not isinstance(self.space, spaces.Dict):
-            encoded = self._encode(observation) if pictures else observation
+            encoded = self._encode(observation) if images else observation
         else:
             encoded = {
-                key: self._encode(observation[key]) if key in pictures else observation[key]
+                key: self._encode(observation[key]) if key in images else observation[key]
                 for key in self.flat.slices
             }
         return self.flat.vector(encoded, lead)
 
     def _encode(self, value: Any) -> NDArray[Any]:
-        picture: NDArray[Any] = np.asarray(value)
-        if self.latent is None or picture.dtype != np.uint8:
-            return picture
-        return np.asarray(self.latent.encode(picture))
+        image: NDArray[Any] = np.asarray(value)
+        if self.latent is None or image.dtype != np.uint8:
+            return image
+        return np.asarray(self.latent.encode(image))
 
 
-def _pictures(space: spaces.Space[Any]) -> dict[str, spaces.Space[Any]]:
-    """The parts of an observation that are pictures; a plain one has the key "observation"."""
+def _images(space: spaces.Space[Any]) -> dict[str, spaces.Space[Any]]:
+    """The parts of an observation that are images; a plain one has the key "observation"."""
     parts = space.spaces if isinstance(space, spaces.Dict) else {OBSERVATION: space}
     return {
         key: part for key, part in parts.items() if is_image_space(part) and key != "desired_goal"
@@ -105,7 +106,7 @@ def _pictures(space: spaces.Space[Any]) -> dict[str, spaces.Space[Any]]:
 
 
 def _encoded(space: spaces.Space[Any], latent: FittedLatent | None) -> spaces.Space[Any]:
-    """The space with latents in the place of pictures."""
+    """The space with latents in the place of images."""
     if latent is None:
         return space
     box = spaces.Box(-np.inf, np.inf, (latent.dims,), np.float32)

@@ -1,4 +1,4 @@
-"""Data for world models, wherever they come from, in three parts: to fit, recalibrate, score."""
+"""Data for world models from any source, in three parts: to fit, recalibrate, and score."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _LEAST = 4  # the held-out parts of what is gathered are a quarter of the traini
 
 @dataclass(frozen=True)
 class Source:
-    """Where data come from.
+    """A source of data.
 
     Attributes:
         data: Id of an environment; folder of a run; `.csv` file; `tanks`; folder of a Minari data
@@ -46,8 +46,8 @@ class Source:
         targets: Columns of a `.csv` file to forecast.
         drivers: Columns that are known ahead.
         time: Column of times.
-        latent: Folder of a latent model that makes codes of pictures: what `rlkit latent train`
-            made, or an agent's run.
+        latent: Folder of a latent model that encodes images, from `rlkit latent train`, or an
+            agent's run.
         env_options: Keyword arguments of the environment.
     """
 
@@ -75,7 +75,7 @@ class WorldData:
         test: What is scored.
         layout: Which columns are what.
         names: Of an observation's columns.
-        latent: What made codes of pictures, and shows them; None where there are none.
+        latent: Encoded images and decodes them; None without images.
     """
 
     training: Episodes
@@ -86,7 +86,7 @@ class WorldData:
     latent: FittedLatent | None = None
 
     def fingerprint(self) -> str:
-        """A sum over what models are fitted to: other data, another sum."""
+        """A hash of the training part."""
         total = hashlib.sha256(self.training.spans.tobytes())
         for name in ("observation", "action"):
             for rows in self.training.chunks(name):
@@ -95,18 +95,18 @@ class WorldData:
 
 
 def load_data(source: Source, make: MakeEnv, seed: int = 0) -> WorldData:
-    """Reads or gathers data.
+    """Reads or collects data.
 
-    What is gathered comes from other seeds in each part. What is stored is split once and for all,
-    whatever the seed: by episode, and a series or a few episodes by time.
+    Collected data have other seeds in each part. Stored data are split independently of the seed:
+    by episode, or, of a series or a few episodes, by time.
 
     Args:
-        source: Where from.
+        source: The source.
         make: Builds one environment from its id.
-        seed: Of what is gathered.
+        seed: Of collected data.
 
     Raises:
-        ValueError: If there are none, or too few, or they hold what is no number.
+        ValueError: If there are none, or too few, or they are not finite.
     """
     if source.gather < 1:
         raise ValueError(f"steps to gather must be >= 1, got {source.gather}")
@@ -210,6 +210,4 @@ def _latent(folder: Path) -> FittedLatent:
 
 def _require_none(source: Source, latent: FittedLatent | None) -> None:
     if latent is not None:
-        raise ValueError(
-            f"{source.data} holds no pictures that a latent model could read; leave --latent out"
-        )
+        raise ValueError(f"{source.data} holds no images for a latent model; leave --latent out")

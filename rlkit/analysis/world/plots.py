@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rlkit.experiment.plots import mean_with_range, remove_spines
 
-# Colours of Okabe and Ito (2008), told apart by all eyes; everybody has a line of their own, too.
+# Colours of Okabe and Ito (2008), distinguishable with colour blindness; lines differ as well.
 _STYLES = {
     "persistence": ("#999999", ":", "x"),
     "arx": ("#000000", "-.", "s"),
@@ -32,14 +32,14 @@ _OTHERS = (
 )
 _INK, _PALE, _GRID = "#333333", "#f1f1ef", "#dddddd"
 _DIMENSIONS = 4  # of a fan figure, at most
-_WORST_SKILL = -1.0  # further down it does not matter how far
+_WORST_SKILL = -1.0  # lower values are cut off
 _WORST_ERROR = 2.0  # times persistence's, likewise
 Array = NDArray[Any]
 Style = tuple[str, str, str]
 
 
 def styles(names: Sequence[str]) -> dict[str, Style]:
-    """Colour, line and marker of everybody, the same in all figures."""
+    """Colour, line and marker of every candidate, the same in all figures."""
     others = iter(_OTHERS * len(names))
     return {name: _STYLES.get(name) or next(others) for name in names}
 
@@ -47,18 +47,18 @@ def styles(names: Sequence[str]) -> dict[str, Style]:
 def error_curves(models: Mapping[str, Any], horizons: Sequence[int], title: str) -> Figure:
     """Error, and skill over persistence, over steps ahead; bands reach over all seeds.
 
-    Marks are where the tables score. What is far worse than persistence leaves the picture.
+    Markers are at the horizons of the tables. Curves far worse than persistence are cut off.
     """
-    look = styles(list(models))
+    style_of = styles(list(models))
     figure = Figure(figsize=(10.5, 4.6), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, known in models.items():
         curves = [run["curve"] for run in known["runs"] if run["curve"]]
         if not curves:
             continue
-        _curve(left, [one["rmse"] for one in curves], name, look[name], horizons)
+        _curve(left, [one["rmse"] for one in curves], name, style_of[name], horizons)
         if name != "persistence" and all("skill" in one for one in curves):
-            _curve(right, [one["skill"] for one in curves], name, look[name], horizons)
+            _curve(right, [one["skill"] for one in curves], name, style_of[name], horizons)
     left.set(ylabel="RMSE, in deviations of the training part")
     left.set_ylim(0, min(left.get_ylim()[1], _top(models)))
     right.axhline(0, color=_STYLES["persistence"][0], linestyle=":", linewidth=2)
@@ -77,9 +77,9 @@ def error_curves(models: Mapping[str, Any], horizons: Sequence[int], title: str)
 
 def calibration_curves(models: Mapping[str, Any]) -> Figure:
     """Share of truths below each quantile, by steps ahead: as forecast, and recalibrated below."""
-    shown = {name: known for name, known in models.items() if known["role"] != "control"}
-    look = styles(list(models))
-    kinds = [run["calibration"] for known in shown.values() for run in known["runs"]]
+    drawn = {name: known for name, known in models.items() if known["role"] != "control"}
+    style_of = styles(list(models))
+    kinds = [run["calibration"] for known in drawn.values() for run in known["runs"]]
     steps = list(next((kind["raw"] for kind in kinds if kind), {}))
     columns = max(len(steps), 1)
     figure = Figure(figsize=(0.8 + 2.6 * columns, 6.2), dpi=120, layout="constrained")
@@ -87,11 +87,11 @@ def calibration_curves(models: Mapping[str, Any]) -> Figure:
     for row, kind in zip(panels, ("raw", "recalibrated"), strict=True):
         for axes, step in zip(row, steps, strict=False):
             axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1, label="calibrated")
-            for name, known in shown.items():
+            for name, known in drawn.items():
                 found = [run["calibration"].get(kind) for run in known["runs"]]
                 runs = [one[step] for one in found if one]
                 if runs:
-                    colour, line, marker = look[name]
+                    colour, line, marker = style_of[name]
                     style: dict[str, Any] = {"color": colour, "linewidth": 1.6, "label": name}
                     style |= {"marker": marker, "markevery": 5, "markersize": 4}
                     place = np.linspace(0, 1, len(runs[0]))
@@ -105,19 +105,19 @@ def calibration_curves(models: Mapping[str, Any]) -> Figure:
         top.set_title("1 step ahead" if step == "1" else f"{step} steps ahead")
         bottom.set_xlabel("quantile of the forecast")
         bottom.xaxis.set_major_formatter(PercentFormatter(1.0))
-    _legend(figure, panels[0, 0], 1 + len(shown))
+    _legend(figure, panels[0, 0], 1 + len(drawn))
     return figure
 
 
 def fans(
     samples: Array, past: Array, truth: Array, columns: Sequence[int], names: Sequence[str], of: str
 ) -> Figure:
-    """Forecasts of a few windows: truth, mean, and where half and nine tenths of samples lie.
+    """Forecasts of a few windows: truth, mean, and the central 50 % and 90 % of samples.
 
     Args:
         samples: `(S, b, H, F)` in raw units.
-        past: What was seen `(b, C + 1, F)`.
-        truth: What came `(b, H, F)`.
+        past: Context `(b, C + 1, F)`.
+        truth: `(b, H, F)`.
         columns: Those that vary; of many, some evenly spread.
         names: Of all columns.
         of: Whose forecasts.
@@ -153,7 +153,7 @@ def fans(
         axes.set_xlabel("steps from the present")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, steps=[1, 2, 5, 10]))
     figure.align_ylabels(panels[:, 0])
-    figure.suptitle(f"What {of} forecasts, under the actions that were taken")
+    figure.suptitle(f"Forecasts of {of}, under the actions that were taken")
     _legend(figure, panels[0, 0], 4)
     return figure
 

@@ -1,4 +1,4 @@
-"""What an agent has lived through, as data for world models: the replay of a run's checkpoint."""
+"""Data for world models from the replay buffer in a run's checkpoint."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ Array = NDArray[Any]
 def replay_episodes(
     run: Path, make: MakeEnv, latent: FittedLatent | None = None
 ) -> tuple[Episodes, Layout, tuple[str, ...], FittedLatent | None]:
-    """The episodes in the replay of a run's newest checkpoint.
+    """The episodes in the replay buffer of a run's newest checkpoint.
 
     Args:
         run: The run's folder.
         make: Builds its environment, for the spaces.
-        latent: Makes codes of pictures; None for the agent's own, where it has one.
+        latent: Encodes images; None for the agent's own, where it has one.
 
     Returns:
-        Episodes, which columns are what, the columns' names, and the latent that made codes.
+        Episodes, their layout, the columns' names, and the latent model that encoded images.
 
     Raises:
-        ValueError: If the run has no checkpoint, or its replay holds no step or pictures that
-            nothing makes codes of.
+        ValueError: If the run has no checkpoint, or its replay buffer holds no step, or images
+            without a latent model.
     """
     folder = RunFolder.open(run)
     recipe, saved = folder.recipe(), load_latest(folder.checkpoints)
@@ -48,14 +48,14 @@ def replay_episodes(
     tree = saved[1]
     state = tree.get("replay", {}).get("storage")
     if state is None:
-        raise ValueError(f"the agent of {run} keeps no replay that could be read")
+        raise ValueError(f"the agent of {run} keeps no replay buffer that can be read")
     if latent is None and "model" in tree["training"].get("latent", {}):
         latent = agents_latent(run)
     columns = Columns.of(recipe.env, space, latent)
     outcomes = () if is_goal_space(space) else ("reward", "terminated")
     found = read_episodes(state)
     if len(found) == 0:
-        raise ValueError(f"the replay of {run} holds no step yet; let it train on")
+        raise ValueError(f"the replay buffer of {run} holds no step yet; let it train on")
     layout = columns.layout(action_space, outcomes)
     is_dict = isinstance(space, spaces.Dict)
     episodes = [

@@ -1,4 +1,4 @@
-"""A scorecard in a folder: JSON, figures, TensorBoard; and as tables for people."""
+"""Writes a scorecard as JSON, figures and TensorBoard events, and renders it as tables."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from rlkit.analysis.world import plots as draw
+from rlkit.analysis.world.columns import LATENT_COLUMN
 from rlkit.analysis.world.data import Source
-from rlkit.analysis.world.score import ReportInput, measure_worlds
+from rlkit.analysis.world.score import FigureInput, measure_worlds
 from rlkit.analysis.world.video import animation, decoded, strip
 from rlkit.experiment.run_folder import data_folder, free_folder
 from rlkit.experiment.run_logger import EventFile, image_summary
@@ -40,33 +41,33 @@ def score_worlds(
 
     Args:
         names: Folders of worlds, names of models, or baselines.
-        source: Where the data come from.
+        source: The source of the data.
         make: Builds one environment from its id.
         out: The scorecard's folder; without it `runs/out/worlds/<data>/score`.
         options: Of `measure_worlds`.
 
     Returns:
-        What `score.json` says, and the folder.
+        The content of `score.json`, and the folder.
 
     Raises:
         ValueError: If a name, a setting or the data are wrong; nothing is written then.
     """
-    found, shown = measure_worlds(names, source, make, **options)
+    found, inputs = measure_worlds(names, source, make, **options)
     path = out or free_folder(data_folder("worlds", source.data, "score"))
-    write_report(path, found, shown)
+    write_report(path, found, inputs)
     return {"folder": str(path), **found}
 
 
-def write_report(folder: Path, found: dict[str, Any], shown: ReportInput) -> None:
+def write_report(folder: Path, found: dict[str, Any], inputs: FigureInput) -> None:
     """Writes `score.json`, the figures, and TensorBoard's events.
 
     Args:
         folder: Made where it is missing; what is there of an earlier score is replaced.
         found: What was scored, as JSON values.
-        shown: What the pictures are drawn of.
+        inputs: Input of the figures.
     """
-    films = _open_loops(shown)
-    figures = _figures(found, shown)
+    films = _open_loops(inputs)
+    figures = _figures(found, inputs)
     figures |= {f"open_loop_{name}": strip(windows, name) for name, windows in films.items()}
     folder.mkdir(parents=True, exist_ok=True)
     for old in (*folder.glob("*.png"), *folder.glob("*.gif")):
@@ -118,7 +119,7 @@ def _cells(known: dict[str, Any], step: str) -> list[str]:
         value, half = row.get(key), around.get(key)
         text = "-" if value is None else form.format(value)
         if value is not None and key.startswith("skill") and value < _WORST:
-            text, half = f"< {_WORST}", None  # how far below says nothing
+            text, half = f"< {_WORST}", None  # how far below has no meaning
         cells.append(text if half is None else f"{text} ±{form.format(half)}")
     return cells
 
@@ -136,7 +137,7 @@ def _cost(name: str, known: dict[str, Any]) -> list[str]:
 
 
 def _verdicts(found: dict[str, Any]) -> list[str]:
-    """What has to be said plainly of every model: where it has no skill."""
+    """One line per model and reference: where the model has no skill."""
     lines = []
     for name, known in found["models"].items():
         if known["role"] != "model":
@@ -157,8 +158,8 @@ def _verdicts(found: dict[str, Any]) -> list[str]:
         if known["non_finite"]["windows"]:
             count = known["non_finite"]
             lines.append(
-                f"{name} gave what is no number in {count['windows']} of {count['of']} windows; "
-                f"its scores are those of the others, and flatter it."
+                f"{name} is not finite in {count['windows']} of {count['of']} windows; its "
+                f"scores are those of the others, which are probably easier."
             )
     return lines
 
@@ -176,18 +177,18 @@ def _table(heads: list[str], rows: list[list[str]]) -> list[str]:
     return [line(heads), *(line(row) for row in rows)]
 
 
-def _figures(found: dict[str, Any], shown: ReportInput) -> dict[str, Figure]:
+def _figures(found: dict[str, Any], inputs: FigureInput) -> dict[str, Figure]:
     models, plan = found["models"], found["protocol"]
     title = f"{found['data']['data']}, {plan['windows']} held-out forecasts"
     figures = {
         "errors": draw.error_curves(models, plan["horizons"], title),
         "calibration": draw.calibration_curves(models),
     }
-    test, columns = shown.benchmark.test, shown.benchmark.varying.tolist()
-    past, truth = test.context_observation[shown.rows], test.future_observation[shown.rows]
-    for name, samples in shown.forecasts.items():
+    test, columns = inputs.benchmark.test, inputs.benchmark.varying.tolist()
+    past, truth = test.context_observation[inputs.rows], test.future_observation[inputs.rows]
+    for name, samples in inputs.forecasts.items():
         figures[f"fans_{_file_name(name)}"] = draw.fans(
-            samples, past, truth, columns, shown.data.names, name
+            samples, past, truth, columns, inputs.data.names, name
         )
     if plan["regions"] is not None:
         regions = plan["regions"]
@@ -195,16 +196,18 @@ def _figures(found: dict[str, Any], shown: ReportInput) -> dict[str, Figure]:
     return figures
 
 
-def _open_loops(shown: ReportInput) -> dict[str, list[Any]]:
+def _open_loops(inputs: FigureInput) -> dict[str, list[Any]]:
     """Decoded forecasts by name, where latents can be decoded."""
-    latent = shown.data.latent
+    latent = inputs.data.latent
     if latent is None or not latent.decodes:
         return {}
-    test = shown.benchmark.test
-    past, truth = test.context_observation[shown.rows], test.future_observation[shown.rows]
+    test = inputs.benchmark.test
+    past, truth = test.context_observation[inputs.rows], test.future_observation[inputs.rows]
+    names = inputs.data.names
+    columns = [i for i, name in enumerate(names) if name.startswith(LATENT_COLUMN)]
     return {
-        _file_name(name): decoded(latent, past, truth, samples, latent.dims)
-        for name, samples in shown.forecasts.items()
+        _file_name(name): decoded(latent, past, truth, samples, columns)
+        for name, samples in inputs.forecasts.items()
     }
 
 

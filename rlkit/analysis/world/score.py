@@ -1,4 +1,4 @@
-"""The scorecard of world models: error, skill, calibration and cost beside honest controls."""
+"""The scorecard of world models: error, skill, calibration and cost, next to controls."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class ReportInput:
-    """What pictures are drawn of, from the first seed.
+class FigureInput:
+    """Input of the figures, from the first seed.
 
     Attributes:
         data: The data.
         benchmark: The windows.
-        forecasts: Of a few windows, by the name of who is no control, samples `(S, b, H, F)`;
-            without those that are no numbers.
+        forecasts: Samples `(S, b, H, F)` of a few windows, by name, without controls and without
+            forecasts that are not finite.
         rows: Which of the test windows these are `(b,)`.
     """
 
@@ -51,25 +51,25 @@ def measure_worlds(
     protocol: BenchmarkSettings | None = None,
     seeds: Sequence[int] = (0,),
     controls: bool = True,
-) -> tuple[dict[str, Any], ReportInput]:
+) -> tuple[dict[str, Any], FigureInput]:
     """Scores forecasts on held-out data.
 
-    All are fitted to the training part, their intervals are recalibrated on the validation part,
-    and all forecast the same windows of the test part under the same actions. Each seed gathers
-    its own data, where they are gathered, and fits its own models; saved worlds stay as they are.
+    All candidates are fitted to the training part, recalibrated on the validation part, and
+    forecast the same windows of the test part under the same actions. Each seed collects its own
+    data, if they are collected, and fits its own models; saved worlds are not changed.
 
     Args:
         names: Folders of worlds, names of models, or baselines; see `make_candidates`.
-        source: Where the data come from.
+        source: The source of the data.
         make: Builds one environment from its id.
-        settings: `"NAME.key=value"` of a contender, `"env_options.key=value"` of the environment.
+        settings: `"NAME.key=value"` of a candidate, `"env_options.key=value"` of the environment.
         fitting: How models are fitted that are no folders.
         protocol: How forecasts are evaluated.
         seeds: One or more.
         controls: Whether the mandatory controls are added.
 
     Returns:
-        The scores as JSON values, and what pictures are drawn of.
+        The scores as JSON values, and the input of the figures.
 
     Raises:
         ValueError: If a name, a setting or the data are wrong.
@@ -80,18 +80,18 @@ def measure_worlds(
     source = dataclasses.replace(source, env_options=source.env_options | options)
     protocol = protocol or BenchmarkSettings()
     candidates = make_candidates(names, fitting or Fitting(), others, controls=controls)
-    runs, shown = [], None
+    runs, inputs = [], None
     for seed in seeds:
         data = load_data(source, make, seed)
         benchmark = Benchmark(data, protocol, max(one.context for one in candidates))
         facts, some, rows = _evaluate(candidates, data, benchmark, seed)
         runs.append(facts)
-        shown = shown or ReportInput(data, benchmark, some, rows)
-    assert shown is not None
+        inputs = inputs or FigureInput(data, benchmark, some, rows)
+    assert inputs is not None
     found: dict[str, Any] = plain_data(
         {
             "data": source.plain(),
-            "protocol": _described(shown, protocol),
+            "protocol": _described(inputs, protocol),
             "seeds": list(seeds),
             "models": {
                 one.name: _joined(one, [run[one.name] for run in runs]) for one in candidates
@@ -99,29 +99,29 @@ def measure_worlds(
         },
         finite=True,
     )
-    return found, shown
+    return found, inputs
 
 
 def _evaluate(
     candidates: Sequence[Candidate], data: WorldData, benchmark: Benchmark, seed: int
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Array], Array]:
-    """One seed: what each scored, and some forecasts to look at, of a few windows."""
+    """The scores of one seed, and forecasts of a few windows for figures."""
     rows = np.linspace(0, len(benchmark.test) - 1, 3).round().astype(int)
     facts: dict[str, dict[str, Any]] = {}
     some: dict[str, Array] = {}
     references: dict[str, Forecasts] = {}
 
-    def ask(one: Candidate) -> tuple[Forecasts, dict[str, Any]]:
+    def forecasts_of(one: Candidate) -> tuple[Forecasts, dict[str, Any]]:
         fitted = one.fit(data, benchmark.horizons[-1], seed)
-        made = benchmark.ask(fitted, seed)
+        made = benchmark.forecasts(fitted, seed)
         return made, {**fitted.facts, "us_per_imagined_step": made.us_per_step}
 
-    known = {one.name: ask(one) for one in candidates if one.name in _REFERENCES}
+    known = {one.name: forecasts_of(one) for one in candidates if one.name in _REFERENCES}
     for name, (made, _) in known.items():
-        if made.finite.all():  # nobody can be compared with what is no number
+        if made.finite.all():  # only finite forecasts can be compared with
             references[name] = made
     for one in candidates:
-        made, cost = known.get(one.name) or ask(one)
+        made, cost = known.get(one.name) or forecasts_of(one)
         if one.role != CONTROL and made.finite[rows].all():
             some[one.name] = made.test[:, rows]
         facts[one.name] = {"cost": cost, **_scored(made, references, benchmark, data.names, seed)}
@@ -135,7 +135,7 @@ def _scored(
     names: Sequence[str],
     seed: int,
 ) -> dict[str, Any]:
-    """What one contender scored with one seed, as nested numbers."""
+    """The scores of one candidate with one seed, as nested numbers."""
     count, all_of = int((~made.finite).sum()), len(made.finite)
     found: dict[str, Any] = {"non_finite": {"windows": count, "of": all_of}}
     rows = made.finite
@@ -150,7 +150,7 @@ def _scored(
     }
     found["recalibration"] = {
         "possible": mended is not None,
-        "columns_left_alone": [names[column] for column in made.stubborn],
+        "columns_left_alone": [names[column] for column in made.unscaled],
     }
     found["horizons"] = _horizons(raw, mended, against)
     found["dimensions"] = _dimensions(
@@ -241,7 +241,7 @@ def _regions(
 
 
 def _joined(one: Candidate, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Several seeds together: means and half-widths of 95 % intervals, and each by itself."""
+    """All seeds: means and half-widths of 95 % intervals, and each seed."""
     horizons = [run["horizons"] for run in runs if run["horizons"]]
     tables = {}
     for step in horizons[0] if horizons else ():
@@ -282,8 +282,8 @@ def _student(freedom: int) -> float:
     return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
-def _described(shown: ReportInput, protocol: BenchmarkSettings) -> dict[str, Any]:
-    benchmark, data = shown.benchmark, shown.data
+def _described(inputs: FigureInput, protocol: BenchmarkSettings) -> dict[str, Any]:
+    benchmark, data = inputs.benchmark, inputs.data
     parts = {name: getattr(data, name) for name in ("training", "validation", "test")}
     constant = np.setdiff1d(np.arange(len(benchmark.unit)), benchmark.varying)
     return {

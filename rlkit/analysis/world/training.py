@@ -1,4 +1,4 @@
-"""World models trained by themselves, without an agent; interrupted trainings go on exactly."""
+"""Trains world models without an agent; interrupted trainings continue exactly."""
 
 from __future__ import annotations
 
@@ -71,15 +71,15 @@ def train_world(
     seed: int = 0,
     save_every_s: float = 30.0,
 ) -> dict[str, Any]:
-    """Fits a world model and saves it, or goes on with a fit that was interrupted.
+    """Fits a world model and saves it, or continues an interrupted fit.
 
     Args:
         name: Of the model: `ensemble`, `my_pkg.mod:Class`.
-        source: Where the data come from.
+        source: The source of the data.
         make: Builds one environment from its id.
         folder: Where `world/`, `training.json` and TensorBoard's events go; without it
             `runs/out/worlds/<data>/<name>-seed<S>`. A training in it that was interrupted is
-            continued if it was begun with the same arguments, bit for bit.
+            continued bit for bit if its arguments were the same.
         settings: The model's as `"key=value"`, the environment's as `"env_options.key=value"`.
         fitting: How it is fitted.
         seed: Of gathered data, the first parameters and the batches.
@@ -96,7 +96,7 @@ def train_world(
     fitting = fitting or Fitting()
     options, others = split_settings(settings)
     source = dataclasses.replace(source, env_options=source.env_options | options)
-    model = WORLDS.make(named_table(name, others, "a world model; write members=3, say"))
+    model = WORLDS.make(named_table(name, others, "a world model; write members=3, for example"))
     arguments = {
         "model": WORLDS.describe(model),
         "source": source.plain(),
@@ -110,7 +110,7 @@ def train_world(
     _require_fit(path, arguments)
     generator = torch.Generator().manual_seed(seed)
     world = World(model, data.layout, generator, get_device(fitting.device))
-    fitting.iterate(world, data, generator)  # begins nothing, but refuses data that do not suit
+    fitting.iterate(world, data, generator)  # starts nothing, but refuses unsuitable data
     path.mkdir(parents=True, exist_ok=True)
     with RunFolder(path).lock():
         replace_file(path / TRAINING, _json(arguments))
@@ -120,7 +120,7 @@ def train_world(
         if stopped is None:
             held_out = world.evaluate(data.validation, generator)
             facts |= {"parameters": world.size, "held_out": held_out}
-            # First what was found, then the world: its folder says that all is there.
+            # The world last: its folder marks a complete training.
             replace_file(path / TRAINING, _json({**arguments, "outcome": facts}))
             world.save(path / WORLD)
             shutil.rmtree(path / CHECKPOINTS, ignore_errors=True)
@@ -128,16 +128,14 @@ def train_world(
 
 
 def load_world(folder: Path, device: str = "auto") -> tuple[World, dict[str, Any]]:
-    """A world that `train_world` or `World.save` wrote, and what its `training.json` says.
+    """A world that `train_world` or `World.save` wrote, and the content of its `training.json`.
 
     Raises:
         ValueError: If there is none.
     """
     inside = (folder / WORLD).is_dir()
     if not inside and (folder / TRAINING).is_file():
-        raise ValueError(
-            f"the training in {folder} is not finished; the same command goes on with it"
-        )
+        raise ValueError(f"the training in {folder} is not finished; the same command continues it")
     world = World.load(folder / WORLD if inside else folder, get_device(device))
     facts = json.loads((folder / TRAINING).read_bytes()) if inside else {}
     return world, facts
@@ -151,7 +149,7 @@ def _run(
     path: Path,
     save_every_s: float,
 ) -> tuple[float, str | None]:
-    """Works a fit off, from its newest checkpoint on: seconds in all, and what stopped it."""
+    """Runs a fit from its newest checkpoint on: seconds in all, and what stopped it."""
     saved = load_latest(path / CHECKPOINTS)
     earlier = 0.0
     if saved is not None:
@@ -204,7 +202,7 @@ def _require_fit(path: Path, arguments: dict[str, Any]) -> None:
             what = "data" if key == "training_data" else key
             raise ValueError(
                 f"{path} holds a training that began with {what} {before}, not {arguments[key]}: "
-                f"repeat its command to go on with it, or choose another folder with --out"
+                f"repeat its command to continue it, or choose another folder with --out"
             )
 
 
@@ -215,7 +213,7 @@ def _begun(path: Path) -> dict[str, Any]:
 
 
 def _own_folder(name: str, data: str, seed: int, arguments: dict[str, Any]) -> Path:
-    """A free folder, or that of the same training where it was interrupted."""
+    """A free folder, or that of the same interrupted training."""
 
     def is_own(path: Path) -> bool:
         begun = _begun(path)

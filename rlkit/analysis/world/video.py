@@ -1,7 +1,8 @@
-"""Forecasts of pictures: codes that were imagined, decoded beside those that came."""
+"""Forecasts of images: imagined latents, decoded next to the true ones."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,31 +13,33 @@ from rlkit.experiment.video import gif
 from rlkit.latents import FittedLatent
 
 _COLUMNS = (0, 1, 2, 3, 5, 8, 12, 15, 20, 30, 40, 50)  # steps of a strip
-_SIDE = 96  # pixels of a picture in the animation, at least
-_MARGIN = 4  # pixels between pictures
-_WINDOWS = 2  # that are shown
+_SIDE = 96  # pixels of an image in the animation, at least
+_MARGIN = 4  # pixels between images
+_WINDOWS = 2  # in a figure
 Array = NDArray[Any]
 
 
 def decoded(
-    latent: FittedLatent, past: Array, truth: Array, samples: Array, codes: int
+    latent: FittedLatent, past: Array, truth: Array, samples: Array, columns: Sequence[int]
 ) -> list[Array]:
-    """Pictures `(3, H + 1, *picture)` in [0, 1] of a few windows: truth, mean, and one sample.
+    """Images `(3, H + 1, *image)` in [0, 1] of a few windows: truth, mean, and one sample.
 
     Args:
-        latent: Made the codes.
-        past: What was seen `(b, C + 1, F)`, the codes first.
-        truth: What came `(b, H, F)`.
+        latent: The latent model.
+        past: Context `(b, C + 1, F)`.
+        truth: `(b, H, F)`.
         samples: Forecasts `(S, b, H, F)`.
-        codes: How many of the columns are codes.
+        columns: Which columns are latents.
     """
-    found = []
+    found, picked = [], list(columns)
     for window in range(min(len(past), _WINDOWS)):
-        now = past[window, -1:, :codes]
-        courses = (truth[window], samples[:, window].mean(0), samples[0, window])
-        paths = np.stack([np.concatenate([now, course[:, :codes]]) for course in courses])
-        shown = latent.decode(paths.astype(np.float32))
-        found.append(np.asarray(shown))
+        now = past[window][-1:, picked]
+        trajectories = (truth[window], samples[:, window].mean(0), samples[0, window])
+        paths = np.stack(
+            [np.concatenate([now, trajectory[:, picked]]) for trajectory in trajectories]
+        )
+        drawn = latent.decode(paths.astype(np.float32))
+        found.append(np.asarray(drawn))
     return found
 
 
@@ -53,8 +56,8 @@ def strip(windows: list[Array], of: str) -> Figure:
     inches = 0.85 * np.array([len(steps) * width / height, len(rows)])
     figure = Figure(figsize=(inches[0] + 1.2, inches[1] + 1.0), dpi=120, layout="constrained")
     axes = figure.add_subplot()
-    shown = tiled if tiled.shape[2] == 3 else tiled.mean(2)
-    axes.imshow(shown.clip(0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    drawn = tiled if tiled.shape[2] == 3 else tiled.mean(2)
+    axes.imshow(drawn.clip(0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     middle = [(i + 0.5) * (width + 2) - 0.5 for i in range(len(steps))]
     axes.set_xticks(middle, [str(step) for step in steps])
     middle = [(i + 0.5) * (height + 2) - 0.5 + len(gap) * (i >= 3) for i in range(len(rows))]
@@ -62,8 +65,8 @@ def strip(windows: list[Array], of: str) -> Figure:
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.set(xlabel="steps from the present, nothing seen since")
-    axes.set_title(f"Codes as {of} imagines them, decoded", fontsize=11)
+    axes.set(xlabel="steps from the present, without observations")
+    axes.set_title(f"Latents imagined by {of}, decoded", fontsize=11)
     return figure
 
 
@@ -73,14 +76,14 @@ def animation(windows: list[Array]) -> tuple[bytes, int, int]:
     frames = []
     for window in windows:
         for step in range(window.shape[1]):
-            pictures = [_enlarged(window[kind, step], times) for kind in range(3)]
-            frames.append(np.concatenate(pictures, axis=1))
+            images = [_enlarged(window[kind, step], times) for kind in range(3)]
+            frames.append(np.concatenate(images, axis=1))
     height, width = frames[0].shape[:2]
     return gif(frames), height, width
 
 
-def _enlarged(picture: Array, times: int) -> NDArray[np.uint8]:
-    colour = np.broadcast_to(picture, (*picture.shape[:2], 3))
+def _enlarged(image: Array, times: int) -> NDArray[np.uint8]:
+    colour = np.broadcast_to(image, (*image.shape[:2], 3))
     large = np.repeat(np.repeat(colour, times, 0), times, 1)
-    shown = np.pad(large, ((_MARGIN,) * 2, (_MARGIN,) * 2, (0, 0)), constant_values=1.0)
-    return np.asarray((shown.clip(0, 1) * 255).round(), np.uint8)
+    drawn = np.pad(large, ((_MARGIN,) * 2, (_MARGIN,) * 2, (0, 0)), constant_values=1.0)
+    return np.asarray((drawn.clip(0, 1) * 255).round(), np.uint8)

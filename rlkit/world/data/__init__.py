@@ -1,1 +1,1 @@
-"""Where the data of world models come from."""
+"""Data of world models."""

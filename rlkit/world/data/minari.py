@@ -1,4 +1,4 @@
-"""Episodes from and to Minari, the format in which offline data for Gymnasium is shared."""
+"""Reads and writes episodes in Minari's format for offline data of Gymnasium."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from rlkit.world.layout import Layout
 def read_minari(
     source: Path | str, *, scratch: Path | str | None = None
 ) -> tuple[Episodes, Layout]:
-    """Reads a data set into columns, and says which columns are what.
+    """Reads a data set into columns with their layout.
 
     Observations become the columns of `rlkit.goals.ObservationLayout`, without the desired goal.
-    Discrete actions become one-hot, pictures vectors in [0, 1]. Nothing of the
+    Discrete actions become one-hot, images vectors in [0, 1]. Nothing of the
     data set is executed: the environment it was recorded in is not made.
 
     Args:
@@ -37,8 +37,11 @@ def read_minari(
             not one observation more than actions.
     """
     storage = _open(source)
-    seen, done = storage.observation_space, storage.action_space
-    layout, flat = Layout.of_spaces(seen, done, OUTCOMES), ObservationLayout.of(seen)
+    observation_space, action_space = storage.observation_space, storage.action_space
+    layout, flat = (
+        Layout.of_spaces(observation_space, action_space, OUTCOMES),
+        ObservationLayout.of(observation_space),
+    )
     count = int(storage.total_episodes)
     lengths = [int(m["total_steps"]) for m in storage.get_episode_metadata(range(count))]
     if not lengths or min(lengths) < 1:
@@ -59,7 +62,7 @@ def read_minari(
             )
         rows = slice(start, start + steps)
         observation[start + index : start + index + steps + 1] = columns
-        action[rows] = vectorise(done, episode["actions"], 1)
+        action[rows] = vectorise(action_space, episode["actions"], 1)
         reward[rows], terminated[rows] = episode["rewards"], episode["terminations"]
         start += steps
     return Episodes(observation, action, lengths, reward, terminated), layout
@@ -111,14 +114,14 @@ def _buffers(data: Episodes, goal: int) -> Iterator[Any]:
 
     for first, record, steps in data.spans:
         rows = slice(record, record + steps)
-        seen = np.asarray(data.observation[first : first + steps + 1], np.float32)
+        x = np.asarray(data.observation[first : first + steps + 1], np.float32)
         ended = np.zeros(steps, np.bool_)
         ended[-1] = True
         reward, terminated = (data.outcomes[key] for key in ("reward", "terminated"))
         terminations = np.zeros(steps, np.bool_) if terminated is None else terminated[rows]
-        parts = {"achieved_goal": seen[:, :goal], "observation": seen[:, goal:]}
+        parts = {"achieved_goal": x[:, :goal], "observation": x[:, goal:]}
         yield EpisodeBuffer(
-            observations=parts if goal else seen,
+            observations=parts if goal else x,
             actions=np.asarray(data.action[rows], np.float32),
             rewards=np.zeros(steps) if reward is None else reward[rows],
             terminations=terminations,
@@ -143,7 +146,7 @@ def _open(source: Path | str) -> Any:
     if not {"observation_space", "action_space"} <= metadata.keys():
         raise ValueError(
             f"{found[0]} does not name its spaces, so that its environment would have to be made, "
-            "with code that the file names; write the data set anew with a Minari of today"
+            "with code that the file names; write the data set again with a current Minari"
         )
     return MinariStorage.read(found[0])
 
@@ -161,7 +164,7 @@ def _box(width: int) -> spaces.Box:
 
 
 def _empty(scratch: Path | str | None, name: str, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Room for an array, in memory or in a file of the folder."""
+    """An uninitialised array, in memory or in a file of the folder."""
     if scratch is None:
         return np.empty(shape, np.float32)
     Path(scratch).mkdir(parents=True, exist_ok=True)

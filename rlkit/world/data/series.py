@@ -57,7 +57,7 @@ def read_csv(
 
     A row in which a target or driver is missing (empty, NaN, NA, null) is left out and parts the
     series, as does a pause in the times; nothing is filled in. Other columns are not read. A driver
-    may be constant, a target may not: no forecast of it can be told from another.
+    may be constant, a target may not: all its forecasts would score alike.
 
     Args:
         path: UTF-8, with or without a byte order mark.

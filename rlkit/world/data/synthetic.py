@@ -8,7 +8,7 @@ power `p` in W:
     A h2 dT/dt = c sqrt(h1) (T_in - T) + (p - k (T - T_room)) / (density * heat)
 
 A tank empties by Torricelli's law, which is not linear, and its outflow carries heat, so that
-drivers multiply. `w` is a disturbance of the inflow that nobody measures, an Ornstein-Uhlenbeck
+drivers multiply. `w` is an unmeasured disturbance of the inflow, an Ornstein-Uhlenbeck
 process. Inflow and power are known drivers: they are switched to uniformly drawn values at random
 times. Further drivers, as many as asked for, are switched alike and do nothing; a model that says
 what drives the series should not name them. What is observed are the levels in cm and the
@@ -55,7 +55,7 @@ def driven_tanks(
     """Episodes of the tanks, each from the equilibrium of drivers of its own.
 
     Args:
-        rng: The only source of chance.
+        rng: The only source of randomness.
         episodes: E, independent of each other.
         steps: T, of 10 s each.
         distractors: Drivers that do nothing, after the two that do.
@@ -78,17 +78,19 @@ def driven_tanks(
     power = POWER[0] + share[..., 1] * (POWER[1] - POWER[0])
     state = _equilibrium(inflow[:, 0], power[:, 0])
     off = DISTURBANCE * noise * rng.standard_normal(episodes)
-    seen = np.empty((episodes, steps + 1, 3))
-    seen[:, 0] = state
+    levels = np.empty((episodes, steps + 1, 3))
+    levels[:, 0] = state
     for step in range(steps):
         state = advanced(state, inflow[:, step] * (1 + off), power[:, step])
         off = disturbed(off, noise, rng)
-        seen[:, step + 1] = state
-    seen = seen * UNITS + noise * NOISE * rng.standard_normal(seen.shape)
+        levels[:, step + 1] = state
+    measured = levels * UNITS + noise * NOISE * rng.standard_normal(levels.shape)
     actions = np.concatenate(
         [inflow[..., None] * 60_000, power[..., None] / 1000, share[..., 2:]], axis=2
     )
-    return Episodes(seen.reshape(-1, 3), actions.reshape(-1, 2 + distractors), [steps] * episodes)
+    return Episodes(
+        measured.reshape(-1, 3), actions.reshape(-1, 2 + distractors), [steps] * episodes
+    )
 
 
 def change(state: Floats, inflow: Floats, power: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Data to learn dynamics from: episodes, and the windows that are cut out of them."""
+"""Data to fit dynamics to: episodes, and the windows that are cut from them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from torch import Tensor
 from rlkit.world.contract import Windows
 
 Array = NDArray[Any]
-CHUNK = 8192  # rows that are read at a time where all of them have to be
+CHUNK = 8192  # rows that are read at a time
 OUTCOMES = ("reward", "terminated")
 
 
 @dataclass(frozen=True)
 class ForecastWindows:
-    """Places in the data to forecast from, B of them, in raw units.
+    """B windows to forecast in, in raw units.
 
     Attributes:
-        context_observation: What was seen, `(B, C + 1, F)`; its last row is the present.
-        context_action: What led from each to the next, `(B, C, A)`.
-        future_action: What is done from the present on, `(B, H, A)`.
-        future_observation: What came of it, `(B, H, F)`; never a model's to read.
+        context_observation: `(B, C + 1, F)`; the last row is the present.
+        context_action: The action between each and the next, `(B, C, A)`.
+        future_action: The actions from the present on, `(B, H, A)`.
+        future_observation: The true outcome, `(B, H, F)`, which models must not read.
         episode: `(B,)`, which of the data's episodes each is from.
         start: `(B,)`, the step of that episode at which the context begins.
     """
@@ -44,22 +44,22 @@ class ForecastWindows:
 
 
 class Episodes:
-    """Episodes in flat arrays, which may be memory maps: only the rows that are asked for are read.
+    """Episodes in flat arrays, which may be memory maps: only the rows that are used are read.
 
     Args:
         observation: `(N + E, F)`, the T + 1 observations of each episode of T steps, one episode
             after the other.
-        action: `(N, A)`, the T actions of each, likewise; A is 0 for a series that nobody drives.
+        action: `(N, A)`, the T actions of each, likewise; A is 0 without known drivers.
         lengths: T of each of the E episodes, every one >= 1; they sum up to N.
         reward: `(N,)`, caused by each action; None where there is none.
-        terminated: `(N,)`, whether each action ended its episode for good; likewise.
+        terminated: `(N,)`, whether each action terminated its episode; likewise.
 
     Attributes:
         spans: `(E, 3)` integers: each episode's first observation, first action and length.
 
     Raises:
-        ValueError: If the arrays do not fit each other or hold no step. Whether they hold numbers
-            is found out when they are read.
+        ValueError: If the arrays do not fit each other or hold no step. Whether they are finite is
+            checked when they are read.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Episodes:
         if steps.ndim != 1 or len(steps) == 0 or steps.min() < 1:
             raise ValueError(
                 f"lengths must name at least one episode of one step or more, got {lengths}; a "
-                f"model learns from pairs of observations"
+                f"model is fitted to pairs of observations"
             )
         total = int(steps.sum())
         rows = {"observation": total + len(steps), "action": total}
@@ -96,7 +96,7 @@ class Episodes:
 
     @classmethod
     def of(cls, episodes: Sequence[Mapping[str, Any]]) -> Episodes:
-        """Episodes of single arrays, which are copied into memory.
+        """Episodes from single arrays, which are copied.
 
         Args:
             episodes: Each with `observation (T + 1, F)`, `action (T, A)`, and either all or none
@@ -107,7 +107,7 @@ class Episodes:
         """
         arrays = [{key: np.asarray(one) for key, one in episode.items()} for episode in episodes]
         if not arrays:
-            raise ValueError("there is no episode to learn from")
+            raise ValueError("there is no episode to fit to")
         for index, episode in enumerate(arrays):
             _require_fit(index, episode, arrays[0])
         joined = {key: np.concatenate([one[key] for one in arrays]) for key in arrays[0]}
@@ -122,14 +122,14 @@ class Episodes:
         return int(self.spans[:, 2].sum())
 
     def split(self, share: float, generator: torch.Generator) -> tuple[Episodes, Episodes]:
-        """Training part and held-out part, whole episodes each; they share the arrays.
+        """Training and held-out part by whole episodes; they share the arrays.
 
         Args:
             share: Of the episodes that is held out, between 0 and 1; at least one episode is.
             generator: Decides which.
 
         Raises:
-            ValueError: If the share is out of range or there is but one episode.
+            ValueError: If the share is out of range or there is only one episode.
         """
         _require_share(share)
         if len(self) < 2:
@@ -139,10 +139,10 @@ class Episodes:
         return self._part(np.sort(order[held_out:])), self._part(np.sort(order[:held_out]))
 
     def split_time(self, share: float) -> tuple[Episodes, Episodes]:
-        """What came first and what came last; the episode in between is cut in two.
+        """The earlier and the later part; the episode in between is cut in two.
 
         Args:
-            share: Of the steps that comes last, between 0 and 1.
+            share: Of the steps in the later part, between 0 and 1.
 
         Raises:
             ValueError: If the share is out of range or a part would have no step.
@@ -170,14 +170,14 @@ class Episodes:
     ) -> Windows:
         """Random windows, with replacement and in raw units.
 
-        Every step is about as likely as any other. Windows are as long as they can be: only an
-        episode of fewer steps is followed by padding, which repeats its last observation.
+        All steps are about equally likely. Only episodes with fewer steps than a window are padded,
+        by repeating the last observation.
 
         Args:
             count: B.
             steps: T.
             generator: On the CPU.
-            outcomes: Which columns to bring along: `"reward"`, `"terminated"`.
+            outcomes: The columns of outcomes: `"reward"`, `"terminated"`.
         """
         ends = np.cumsum(self.spans[:, 2])
         step = torch.randint(int(ends[-1]), (count,), generator=generator).numpy()
@@ -189,10 +189,10 @@ class Episodes:
             episode, np.clip(start, 0, np.maximum(lengths - steps, 0)), steps, outcomes
         )
 
-    def every(
+    def in_order(
         self, steps: int, outcomes: Sequence[str] = (), count: int = 256
     ) -> Iterator[Windows]:
-        """Windows in which every step stands once, in order, `count` at a time, in raw units."""
+        """Windows that hold every step once, in order, `count` at a time, in raw units."""
         starts = [np.arange(0, length, steps) for length in self.spans[:, 2]]
         episode = np.repeat(np.arange(len(self)), [len(one) for one in starts])
         start = np.concatenate(starts)
@@ -202,15 +202,15 @@ class Episodes:
     def forecast_windows(
         self, context: int, horizon: int, count: int | None = None
     ) -> ForecastWindows:
-        """Places to forecast from, evenly spaced over all that there are.
+        """Windows to forecast in, evenly spaced over all possible ones.
 
         Args:
-            context: C, steps that a model sees first, >= 0.
-            horizon: H, steps that follow, >= 1.
+            context: C, steps of context, >= 0.
+            horizon: H, steps to forecast, >= 1.
             count: B at most; None for all.
 
         Raises:
-            ValueError: If no episode is long enough, or numbers are missing.
+            ValueError: If no episode is long enough, or numbers are not finite.
         """
         if context < 0 or horizon < 1:
             raise ValueError(f"context must be >= 0 and horizon >= 1, got {context} and {horizon}")
@@ -240,7 +240,7 @@ class Episodes:
         """All rows of a column, or of the observations or actions, `(n, width)` at a time.
 
         Raises:
-            ValueError: If there is none, or a row holds what is no number.
+            ValueError: If there is none, or a row is not finite.
         """
         array = self._array(name)
         place, more = (0, 1) if name == "observation" else (1, 0)
@@ -285,16 +285,16 @@ class Episodes:
 
 
 def require_finite(rows: Array, name: str, first: int = 0) -> None:
-    """Raises a ValueError that names the place unless all of an array's numbers are finite."""
+    """Raises a ValueError with the index of the first number that is not finite, if any."""
     if rows.dtype.kind not in "fiub":
-        raise ValueError(f"{name} is of type {rows.dtype}; world models learn from real numbers")
+        raise ValueError(f"{name} is of type {rows.dtype}; world models need real numbers")
     finite = np.isfinite(rows)
     if not finite.all():
         at = tuple(int(i) for i in np.argwhere(~finite)[0])
         value, place = rows[at], (at[0] + first, *at[1:])
         raise ValueError(
-            f"{name} must be finite, found {value} at index {place}; fill the gap, or cut the "
-            f"episode there in two"
+            f"{name} must be finite, found {value} at index {place}; fill the gap, or split the "
+            f"episode there"
         )
 
 

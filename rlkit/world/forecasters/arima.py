@@ -22,7 +22,7 @@ class ARIMA:
     Coefficients are those of maximum likelihood over the training data, given once; a window's
     context then only sets the state. Episodes are differenced one by one and joined with missing
     values in between, so that no jump from one to the next is learned from. There are no actions
-    (an ARX has them), and dimensions do not know of each other.
+    (an ARX has them), and dimensions are independent.
 
     Statsmodels fits and gives the filter's gains, which depend on no observation: all windows are
     filtered and sampled at once with the same ones. What is uncertain about the coefficients is
@@ -151,20 +151,20 @@ class ARIMA:
         return parameters, bool(found.mle_retvals["converged"])
 
     def _sample(
-        self, seen: Floats, parameters: Floats, steps: int, samples: int, rng: Generator
+        self, past: Floats, parameters: Floats, steps: int, samples: int, rng: Generator
     ) -> Floats:
         """Samples `(S, B, H)` of one dimension after `(B, C + 1)`."""
-        model = _sarimax(seen[0], self.order, (*self.seasonal, self.period))
+        model = _sarimax(past[0], self.order, (*self.seasonal, self.period))
         filtered = model.filter(parameters).filter_results
         transition, design = filtered.transition[..., 0], filtered.design[0, :, 0]
-        state = np.repeat(filtered.initial_state[None], len(seen), 0)
+        state = np.repeat(filtered.initial_state[None], len(past), 0)
         for step, gain in enumerate(filtered.kalman_gain[:, 0].T):
-            surprise = seen[:, step] - state @ design
+            surprise = past[:, step] - state @ design
             state = state @ transition.T + surprise[:, None] * gain
         doubt = _root(filtered.predicted_state_cov[..., -1])
         selection = filtered.selection[..., 0]
         noise = selection @ _root(filtered.state_cov[..., 0])
-        shape = (samples, len(seen))
+        shape = (samples, len(past))
         state = state + rng.standard_normal((*shape, len(doubt))) @ doubt.T
         path = np.empty((*shape, steps))
         for step in range(steps):

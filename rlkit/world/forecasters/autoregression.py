@@ -15,7 +15,7 @@ from rlkit.world.forecasters.baselines import Floats, check_windows
 
 Rows = NDArray[np.int64]
 ORDERS = (1, 2, 3, 5, 8)
-RIDGE = 1e-9  # of standardised columns: only decides between columns that say the same
+RIDGE = 1e-9  # of standardised columns: only decides between identical columns
 CHUNK = 8192  # records that are factorised at once
 HELD_OUT = 5  # every fifth episode, or the last fifth of each, chooses the order
 WORTH = 0.01  # a higher order is taken if it saves this share of the error
@@ -130,14 +130,14 @@ class _Dynamics:
     actions: Floats  # (p, A, F), the latest first; none where actions are left out
     noise: Floats  # (F, F), times standard normal numbers it is one step's noise
 
-    def expected(self, seen: Floats, done: Floats, steps: int) -> Floats:
+    def expected(self, past: Floats, actions: Floats, steps: int) -> Floats:
         """The mean `(B, H, F)` after `(B, C + 1, F)` under all actions `(B, C + H, A)`."""
-        drive = np.broadcast_to(self.constant, (len(seen), steps, len(self.constant))).copy()
+        drive = np.broadcast_to(self.constant, (len(past), steps, len(self.constant))).copy()
         for lag, weight in enumerate(self.actions):
-            stop = done.shape[1] - lag
-            drive += done[:, stop - steps : stop] @ weight
-        changes = np.diff(seen, axis=1)[:, ::-1][:, : len(self.changes)]
-        return self._run(seen[:, -1], changes, drive)
+            stop = actions.shape[1] - lag
+            drive += actions[:, stop - steps : stop] @ weight
+        changes = np.diff(past, axis=1)[:, ::-1][:, : len(self.changes)]
+        return self._run(past[:, -1], changes, drive)
 
     def response(self, noise: Floats) -> Floats:
         """What standard normal noise `(N, H, F)` adds up to; the sum with the mean is a sample."""
@@ -167,8 +167,8 @@ class _Records:
     data: Episodes
     order: int
     lags: int  # of actions
-    seen: Rows  # (N,), rows of observations
-    done: Rows  # (N,), rows of the actions taken there
+    rows_observed: Rows  # (N,), rows of observations
+    actions: Rows  # (N,), rows of the actions taken there
     episode: Rows  # (N,)
     time: Rows  # (N,), steps since the episode's start
 
@@ -201,7 +201,7 @@ class _Records:
         return held
 
     def triangle(self, which: NDArray[np.bool_]) -> tuple[Floats, int]:
-        """What least squares needs to know of some records: R of their QR, and their number."""
+        """R of the QR factorisation of records, and their number, for least squares."""
         picked = np.flatnonzero(which)
         triangle = self._design(picked[:0])
         for start in range(0, len(picked), CHUNK):
@@ -242,28 +242,28 @@ class _Records:
     def trials(
         self, held: NDArray[np.bool_], horizon: int
     ) -> tuple[Floats, Floats, Floats, Floats]:
-        """Held-out windows to run freely on: seen, done, what came of it, and its variance."""
+        """Held-out windows for multi-step errors: context, actions, truth, and its variance."""
         left = self.data.spans[self.episode, 2] - self.time
         steps = min(horizon, int(left[held].max()))
         fit = np.flatnonzero(held & (left >= steps))
         picked = fit[np.linspace(0, len(fit) - 1, min(TRIALS, len(fit))).round().astype(int)]
-        seen = self._observed(self.seen[picked, None] + np.arange(1 - self.order, 1))
-        done = self._done(self.done[picked, None] + np.arange(1 - self.order, steps))
-        truth = self._observed(self.seen[picked, None] + np.arange(1, steps + 1))
-        return seen, done, truth, seen.reshape(-1, seen.shape[2]).var(0)
+        past = self._observed(self.rows_observed[picked, None] + np.arange(1 - self.order, 1))
+        actions = self._done(self.actions[picked, None] + np.arange(1 - self.order, steps))
+        truth = self._observed(self.rows_observed[picked, None] + np.arange(1, steps + 1))
+        return past, actions, truth, past.reshape(-1, past.shape[2]).var(0)
 
     def _design(self, rows: Rows) -> Floats:
         """Columns `[1, level, changes, actions, next change]` of some records."""
-        seen = self._observed(self.seen[rows, None] + np.arange(1 - self.order, 2))
-        width = seen.shape[2]
-        changes = np.diff(seen, axis=1)[:, ::-1]  # the first of them is still to come
-        done = self._done(self.done[rows, None] - np.arange(self.lags))
+        past = self._observed(self.rows_observed[rows, None] + np.arange(1 - self.order, 2))
+        width = past.shape[2]
+        changes = np.diff(past, axis=1)[:, ::-1]  # the first of them is the target
+        actions = self._done(self.actions[rows, None] - np.arange(self.lags))
         flat = [
             changes[:, 1:].reshape(len(rows), width * (self.order - 1)),
-            done.reshape(len(rows), self.lags * done.shape[2]),
+            actions.reshape(len(rows), self.lags * actions.shape[2]),
         ]
         ones = np.ones((len(rows), 1))
-        return np.concatenate([ones, seen[:, -2], *flat, changes[:, 0]], 1)
+        return np.concatenate([ones, past[:, -2], *flat, changes[:, 0]], 1)
 
     def _observed(self, rows: Rows) -> Floats:
         found = np.asarray(self.data.observation[rows], np.float64)
@@ -292,10 +292,10 @@ def _least_squares(columns: Floats, targets: Floats, count: int) -> Floats:
 
 
 def _trial_error(
-    dynamics: _Dynamics, seen: Floats, done: Floats, truth: Floats, variance: Floats
+    dynamics: _Dynamics, past: Floats, actions: Floats, truth: Floats, variance: Floats
 ) -> float:
     """Squared error of free-running forecasts, as a share of each dimension's variance."""
     with np.errstate(over="ignore", invalid="ignore"):
-        off = ((dynamics.expected(seen, done, truth.shape[1]) - truth) ** 2).mean((0, 1))
+        off = ((dynamics.expected(past, actions, truth.shape[1]) - truth) ** 2).mean((0, 1))
     share = np.divide(off, variance, out=np.zeros_like(off), where=variance > 0)
     return float(share.mean()) if np.isfinite(share).all() else np.inf

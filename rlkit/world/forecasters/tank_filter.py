@@ -1,4 +1,4 @@
-"""What can be known of the driven tanks: their own laws, and what the past tells of their state."""
+"""A particle filter of the driven tanks, with their true dynamics: the best possible forecast."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class TankFilter:
         if widths[0] != len(TARGETS) or widths[1] < len(DRIVERS):
             raise ValueError(
                 f"the tanks have {len(TARGETS)} columns and {len(DRIVERS)} drivers, these data "
-                f"{widths[0]} and {widths[1]}; their filter knows nothing else"
+                f"{widths[0]} and {widths[1]}; their filter fits no other data"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""An ensemble of probabilistic perceptrons: what is not known shows in how its members differ."""
+"""An ensemble of probabilistic perceptrons, whose disagreement measures uncertainty."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from rlkit.world.models.densities import bounded, moments, negative_log_likeliho
 from rlkit.world.models.parametric import Markov, Sampling, StepFunction
 
 LOW, HIGH = -10.0, 0.5  # first bounds of a log-variance (Chua et al. 2018)
-LEAST = -14.0  # the lower bound goes no further down: what never errs must not drown the rest
-TIGHTENING = 1e-3  # weight of the distance between the bounds; Adam lets more of it drive them
+LEAST = -14.0  # of the lower bound: a column without errors must not dominate the loss
+TIGHTENING = 1e-3  # weight of the distance between the bounds
 PROPAGATIONS = ("fixed", "resampled", "mean")
 POISSON = [sum(math.exp(-1) / math.factorial(k) for k in range(n + 1)) for n in range(6)]
 
@@ -30,18 +30,19 @@ class Ensemble(Markov):
 
     Source: Chua et al. 2018: bootstrapped members, swish, learned bounds of the log-variance, a
     prediction of the change. Deliberately different: a column's error is weighed by its predicted
-    variance (Seitzer et al. 2022), without which likelihood neglects what is hard to predict.
+    variance (Seitzer et al. 2022), without which the likelihood neglects columns that are hard to
+    predict.
 
     Attributes:
         members: E, networks, >= 1.
         hidden: Widths of their hidden layers.
-        propagation: `"fixed"`: an imagined row stays with one member (TS infinity), chosen so that
-            E rows that follow each other have one each. `"resampled"`: a new one every step (TS1).
+        propagation: `"fixed"`: an imagined row keeps one member (TS infinity), chosen so that E
+            consecutive rows have one each. `"resampled"`: a new one every step (TS1).
             `"mean"`: the mean of all members' predictions, at E times the cost.
-        bootstrap: Whether each member weighs the records in its own way, as if drawn with
-            replacement; which way depends on the record's position alone.
+        bootstrap: Whether each member has its own weights of the records, as if drawn with
+            replacement; they depend only on the position of a record.
         decay: Penalty on the weights' squares, >= 0.
-        beta: Power of the variance that weighs errors, in [0, 1]; 0 is likelihood as it is.
+        beta: Power of the variance that weights errors, in [0, 1]; 0 is the plain likelihood.
         widths: Set by `with_widths`.
 
     Raises:
@@ -72,11 +73,11 @@ class Ensemble(Markov):
         shapes: dict[str, tuple[int, ...]] = {}
         for i, (before, after) in enumerate(pairwise(layers)):
             shapes[f"{i}.weight"], shapes[f"{i}.bias"] = (e, before, after), (e, 1, after)
-        # The change in one step is small beside what an observation varies over all.
+        # The change in one step is small compared with the range of an observation.
         return shapes | {"log_change": (w.observation,), "low": (w.target,), "high": (w.target,)}
 
     def fill(self, views: dict[str, Tensor], generator: torch.Generator) -> None:
-        """Fresh values: weights uniform within one over the root of the fan-in."""
+        """Fresh values: weights uniform within 1 / sqrt(fan-in)."""
         for name, view in views.items():
             if name.endswith("weight"):
                 bound = 1 / math.sqrt(view.shape[1])
@@ -85,7 +86,7 @@ class Ensemble(Markov):
                 view.fill_({"low": LOW, "high": HIGH}.get(name, 0.0))
 
     def adapt(self, vector: Tensor, windows: Windows) -> Tensor:
-        """The vector with changes scaled as they are in windows of data."""
+        """The vector with the scale of changes in windows of data."""
         change = (windows.observation[:, 1:] - windows.observation[:, :-1]).square()
         size = torch.stack([windows.mean(column) for column in change.unbind(2)]).sqrt()
         adapted = vector.clone()
@@ -110,7 +111,7 @@ class Ensemble(Markov):
         counted = windows.counted.flatten()
         binary = self.binary(vector.device)
         each = negative_log_likelihood(y, mean, log_scale, binary)
-        # In units of the change, where a network's outputs are around 1.
+        # In units of the change, in which outputs are around 1.
         relative = (2 * self.beta) * (log_scale.detach() - self._log_unit(p).detach())
         if binary is not None:
             relative = relative.masked_fill(binary, 0.0)
@@ -181,7 +182,7 @@ class Ensemble(Markov):
         return mean, 0.5 * bounded(log_variance, low, p["high"]) + log_unit
 
     def _log_unit(self, p: dict[str, Tensor]) -> Tensor:
-        """What a network's 1 means `(F + K,)`: a usual change, an outcome's own deviation."""
+        """The log-unit of outputs `(F + K,)`: a typical change; of outcomes their deviation."""
         return F.pad(p["log_change"], (0, self.known.outcome))
 
     def _squares(self, p: dict[str, Tensor]) -> Tensor:
@@ -189,11 +190,11 @@ class Ensemble(Markov):
         return torch.stack(weights).sum() / self.members
 
     def _weights(self, position: Tensor) -> Tensor:
-        """How often each member has drawn each record, `(n,) -> (E, n)` or a plain 1."""
+        """How often each member draws each record, `(n,) -> (E, n)`; without bootstrap 1."""
         if not self.bootstrap:
             return torch.ones(1, 1, device=position.device)
         member = torch.arange(1, self.members + 1, device=position.device)[:, None]
-        # Poisson(1), what drawing with replacement comes to, by a hash of member and position.
+        # Poisson(1), the limit of drawing with replacement, by a hash of member and position.
         mixed = position * 0x9E3779B1 + member * 0x85EBCA6B
         for shift in (15, 13):
             mixed = ((mixed ^ (mixed >> shift)) * 0x2C1B3C6D) & 0xFFFFFFFF

@@ -1,4 +1,4 @@
-"""Linear dynamics: the control that every learned model has to beat."""
+"""Linear dynamics, the control for learned models."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SMALLEST = 1e-4  # deviation of a residual, in deviations of its column
 class LinearDynamics(Markov):
     """An affine map of observation and action with a normal residual, by ridge regression.
 
-    Residuals of different columns go together as they did in the data.
+    Residuals of different columns are correlated as in the data.
 
     Attributes:
-        ridge: Penalty on the weights' squares, in units of one standardised record each, >= 0.
+        ridge: Penalty on squared weights, in units of one standardised record each, >= 0.
         widths: Set by `with_widths`.
 
     Raises:
@@ -56,7 +56,7 @@ class LinearDynamics(Markov):
         }
 
     def fill(self, views: dict[str, Tensor], generator: torch.Generator) -> None:
-        """Nothing moves, except by chance."""
+        """Constant observations with unit noise."""
         views["weight"].zero_().fill_diagonal_(1.0)
         views["weight"][:, self.known.observation :].zero_()
         views["bias"].zero_()
@@ -82,7 +82,7 @@ class LinearDynamics(Markov):
     def loss(
         self, vector: Tensor, windows: Windows, generator: torch.Generator, step: int
     ) -> tuple[Tensor, Metrics]:
-        """Negative log-likelihood of each step; see `WorldModel.loss`."""
+        """Negative log-likelihood; see `WorldModel.loss`."""
         p = self.views(vector)
         x = torch.cat([windows.observation[:, :-1], windows.action], 2)
         residual = windows.target - (x @ p["weight"] + p["bias"])
@@ -94,7 +94,7 @@ class LinearDynamics(Markov):
         return nll, {"nll": nll.detach(), "error": error.detach()}
 
     def solve(self, batches: Iterator[Windows]) -> Tensor:
-        """The parameter vector `(size,)` of windows in which every record stands once."""
+        """The parameters for windows that hold every record once."""
         w = self.known
         inputs = w.observation + w.action + 1
         moments = torch.zeros(inputs + w.target, inputs + w.target).double()
@@ -107,7 +107,7 @@ class LinearDynamics(Markov):
             moments += rows.T @ rows
             count += len(rows)
         xx, xy, yy = moments[:inputs, :inputs], moments[:inputs, inputs:], moments[inputs:, inputs:]
-        # A little of it always: columns that say the same twice have no single solution.
+        # Never 0: redundant columns have no unique solution.
         penalty = torch.full((inputs,), max(self.ridge, 1e-9 * count)).double()
         penalty[-1] = 0.0
         weight = torch.linalg.solve(xx + penalty.diag(), xy)

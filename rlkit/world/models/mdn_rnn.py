@@ -1,4 +1,4 @@
-"""Recurrent dynamics with a mixture-density head: what may come of a step need not be one thing."""
+"""Recurrent dynamics with a mixture-density head, for steps with several possible outcomes."""
 
 from __future__ import annotations
 
@@ -76,19 +76,19 @@ class Mixture(NamedTuple):
 
 @dataclass(frozen=True)
 class MdnRnn(RecurrentWorldModel):
-    """A recurrent network that reads observation and action and tells a mixture of what follows.
+    """A recurrent network that reads observation and action and predicts a mixture of next steps.
 
-    Source: Ha and Schmidhuber 2018, "World Models". Deliberately different: a component is one
-    outcome of the step as a whole, with a mean for every column, where theirs are drawn column by
-    column. Columns that jump together, reward and termination among them, stay together so.
+    Source: Ha and Schmidhuber 2018, "World Models". Deliberately different: a component is
+    one outcome of the whole step, with a mean for every column; theirs are drawn column by column.
+    Columns that jump together, reward and termination among them, thereby stay together.
 
     Attributes:
         core: A sequence encoder: `"gru"`, `"lstm"`, `"rnn"`, or a table of a name and settings.
         mixtures: M, components, >= 1; 1 is a single normal distribution.
-        delta: Whether the head tells changes of the observation, or observations.
-        frozen: Whether the core keeps its random weights, so that only the head learns: the control
-            that a trained memory has to beat.
-        window: T, records per training window, >= 1; memory is fresh at its start.
+        delta: Whether the head predicts changes of the observation, or observations.
+        frozen: Whether the core keeps its random weights, so that only the head is fitted: the
+            control for a trained core.
+        window: T, records per training window, >= 1; the hidden state is fresh at its start.
         widths: Set by `with_widths`.
 
     Raises:
@@ -125,7 +125,7 @@ class MdnRnn(RecurrentWorldModel):
         of_components[:, 0].normal_(generator=generator)
 
     def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
-        """The last observation, and the core's memory before it read that one."""
+        """The last observation, and the core's hidden state before that observation."""
         last = torch.zeros(count, self.known.observation, device=device)
         return (last, *self._core.initial(count, device))
 
@@ -156,7 +156,7 @@ class MdnRnn(RecurrentWorldModel):
     def loss(
         self, vector: Tensor, windows: Windows, generator: torch.Generator, step: int
     ) -> tuple[Tensor, Metrics]:
-        """Negative log-likelihood of each step; see `WorldModel.loss`."""
+        """Negative log-likelihood; see `WorldModel.loss`."""
         x = windows.observation[:, :-1]
         read = torch.cat([x, windows.action], 2)
         part = self._core_part(vector)
@@ -181,8 +181,8 @@ class MdnRnn(RecurrentWorldModel):
         return part.detach() if self.frozen else part
 
     def _mixture(self, p: dict[str, Tensor], x: Tensor, features: Tensor) -> Mixture:
-        """What follows observations `x (..., F)`, by features `(..., D)`."""
-        # Rows innermost: columns and components are few, and loops over few numbers are slow.
+        """The prediction after observations `x (..., F)`, from features `(..., D)`."""
+        # Rows last: there are few columns and components, and loops over few numbers are slow.
         lead, rows = features.shape[:-1], features.flatten(0, -2)
         columns = torch.addmm(p["head.bias"].unsqueeze(1), p["head.weight"].T, rows.T)
         out = columns.T.view(*lead, -1)
@@ -195,6 +195,6 @@ class MdnRnn(RecurrentWorldModel):
 
 
 def _weights(logits: Tensor) -> Tensor:
-    """Softmax; PyTorch's own takes several times as long over so few columns."""
+    """Softmax; PyTorch's takes several times as long over so few columns."""
     weights = (logits - logits.amax(-1, keepdim=True)).exp()
     return weights / weights.sum(-1, keepdim=True)

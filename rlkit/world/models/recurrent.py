@@ -1,4 +1,4 @@
-"""What world models with a memory are built of: sequence encoders inside, and units of change."""
+"""World models with sequence encoders, and the scale of their predictions."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ from rlkit.world.models.parametric import ParametricWorldModel
 Core = str | tuple[tuple[str, Any], ...] | Mapping[str, Any] | SequenceEncoder
 """A sequence encoder as a user writes it: a name, a table of a name and settings, or an object."""
 
-LOW = (
-    -7.0
-)  # of a log-deviation, in units of a usual change: what never errs must not drown the rest
-HIGH = 2.0  # likewise, in deviations of the column
+# Bounds of a log-deviation: the lower one in units of a typical change, so that a column without
+# errors does not dominate the loss; the upper one in deviations of the column.
+LOW, HIGH = -7.0, 2.0
 
 
 class RecurrentWorldModel(ParametricWorldModel):
@@ -48,7 +47,7 @@ class RecurrentWorldModel(ParametricWorldModel):
 
     @abstractmethod
     def head_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape of what follows them in the vector."""
+        """Name and shape of the parameters after the encoders."""
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every parameter, in the flat vector's order."""
@@ -57,11 +56,11 @@ class RecurrentWorldModel(ParametricWorldModel):
             views = encoder.views(torch.empty(encoder.size))
             shapes |= {f"{part}.{name}": tuple(view.shape) for name, view in views.items()}
         shapes |= self.head_shapes()
-        # The change in one step is small beside what an observation varies over all.
+        # The change in one step is small compared with the range of an observation.
         return shapes | {"log_change": (self.known.observation,)} if self.delta else shapes
 
     def fill(self, views: dict[str, Tensor], generator: torch.Generator) -> None:
-        """Fresh values of the head: weights uniform within one over the root of the fan-in."""
+        """Fresh values of the head: weights uniform within 1 / sqrt(fan-in)."""
         for name, view in views.items():
             if name.endswith("weight"):
                 bound = 1 / math.sqrt(len(view))
@@ -70,7 +69,7 @@ class RecurrentWorldModel(ParametricWorldModel):
                 view.zero_()
 
     def initial_parameters(self, generator: torch.Generator) -> Tensor:
-        """A fresh parameter vector `(P,)`; each encoder knows best how it starts."""
+        """A fresh parameter vector `(P,)`, initialised by each encoder."""
         vector = super().initial_parameters(generator)
         for part, encoder in self.encoders.items():
             self.part(vector, part).copy_(encoder.initial_parameters(generator))
@@ -86,7 +85,7 @@ class RecurrentWorldModel(ParametricWorldModel):
         return vector[start : start + self.encoders[name].size]
 
     def adapt(self, vector: Tensor, windows: Windows) -> Tensor:
-        """The vector with changes scaled as they are in windows of data."""
+        """The vector with the scale of changes in windows of data."""
         adapted = vector.clone()
         if self.delta:
             change = (windows.observation[:, 1:] - windows.observation[:, :-1]).square()
@@ -102,17 +101,17 @@ class RecurrentWorldModel(ParametricWorldModel):
         Args:
             p: The named parameters.
             x: Observations before the predicted ones, `(..., F)`.
-            raw: Means, `(..., F + K)`; of changes, in units of a usual one, where `delta`.
+            raw: Means, `(..., F + K)`; where `delta`, of changes in units of a typical one.
             raw_scale: Log-deviations, likewise, not bounded yet.
         """
         if not self.delta:
             log_unit, mean = raw.new_zeros(self.known.target), raw
         else:
-            # An outcome is no change of anything: its unit is its own deviation.
+            # Outcomes are no changes: their unit is their deviation.
             log_unit = F.pad(p["log_change"], (0, self.known.outcome)).clamp(max=HIGH - 1)
             mean = torch.addcmul(F.pad(x, (0, self.known.outcome)), raw, log_unit.exp())
-        # A stretched sigmoid, placed so that a head's 0 means a usual change: on a CPU several
-        # times faster than two softplus.
+        # A scaled sigmoid, in which an output of 0 means a typical change: on a CPU several times
+        # faster than two softplus.
         span = HIGH - LOW - log_unit
         share = (raw_scale + (-LOW / (HIGH - log_unit)).log()).sigmoid()
         return mean, torch.addcmul(log_unit + LOW, span, share)
@@ -122,7 +121,7 @@ class RecurrentWorldModel(ParametricWorldModel):
         return complete_encoder(_forward(self), inputs)
 
     def _keep_core(self) -> None:
-        """Checks the fields that all share, and keeps the core as plain data."""
+        """Checks the shared fields, and keeps the core as plain data."""
         require(self, "delta", isinstance(self.delta, bool), "true or false")
         encoder = _forward(self)
         if not isinstance(self.core, (str, tuple)):
@@ -131,7 +130,7 @@ class RecurrentWorldModel(ParametricWorldModel):
 
 
 def _forward(owner: RecurrentWorldModel) -> SequenceEncoder:
-    """The core as its encoder, which has to go forward in time."""
+    """The encoder of the core, which must be causal."""
     core = owner.core
     encoder = ENCODERS.make_optional(dict(core) if isinstance(core, tuple) else core)
     if encoder is None or not getattr(encoder, "causal", True):
@@ -143,6 +142,6 @@ def _forward(owner: RecurrentWorldModel) -> SequenceEncoder:
 
 
 def fresh_where(is_first: Tensor, fresh: HiddenState, hidden_state: HiddenState) -> HiddenState:
-    """Memory in which the rows that begin an episode, `is_first (B,)`, are fresh."""
+    """The hidden state, fresh in rows that begin an episode, `is_first (B,)`."""
     pairs = zip(fresh, hidden_state, strict=True)
     return tuple(torch.where(is_first.view(-1, *[1] * (b.ndim - 1)), a, b) for a, b in pairs)

@@ -1,4 +1,4 @@
-"""The recurrent state-space model: a memory that is certain, and latents that are not."""
+"""The recurrent state-space model: a deterministic state and stochastic latents."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rlkit.world.models.stepping import gru_stepper
 
 LATENTS = ("gaussian", "categorical")
 LOW, HIGH = -5.0, 0.25  # bounds of the decoder's log-deviation
-UNSURE = 2.0  # where in between it begins, before a sigmoid: near the deviation of the data
+UNSURE = 2.0  # its initial value before a sigmoid: near the deviation of the data
 
 Views = dict[str, Tensor]
 
@@ -35,18 +35,17 @@ Views = dict[str, Tensor]
 class Rssm(ParametricWorldModel):
     """A GRU whose state predicts the next latent, and both together the next observation.
 
-    The state h takes in the last latent z and action. From h alone comes the prior of the next
-    latent, which imagination draws from; from h and the observation its posterior, which the model
-    remembers by. What a decoder says of h and z is a normal distribution of the observation and
-    the outcomes. Outcomes are decoded like observations and read by nothing. An observation
-    reaches h through z only, so imagined observations are not read either.
+    The state h is updated with the last latent z and action. The prior of the next latent, used in
+    imagination, depends on h; its posterior, used on observations, on h and the observation. A
+    decoder predicts from h and z a normal distribution of observation and outcomes. Outcomes are
+    not read. Observations affect h only through z, so imagined observations are not read either.
 
     The loss is reconstruction and divergence of posterior and prior, the latter without a gradient
     below `free` and with weights of its own for the prior's gradient and the posterior's. Its
     gradient is that of DreamerV3's section "World model learning", L_pred + dynamics L_dyn +
     representation L_rep, with a learned deviation in place of a fixed one; its value is the
-    negative evidence bound, whatever the weights. Nothing is predicted of a window's first
-    observation, so its latent costs nothing.
+    negative evidence bound, whatever the weights. A window's first observation is not predicted, so
+    its latent has no loss.
 
     Source: Hafner et al. 2019 (PlaNet), 2021 (DreamerV2), 2023 (DreamerV3).
 
@@ -58,10 +57,10 @@ class Rssm(ParametricWorldModel):
         deterministic: Width of the state h, >= 1.
         hidden: Width of the networks' hidden layers, >= 1.
         dynamics: Weight of the divergence that moves the prior, >= 0.
-        representation: Weight of the divergence that moves the posterior, >= 0. Both 1 are the
-            bound itself, and forecasts are calibrated best; DreamerV3's 1 and 0.1 let a posterior
-            say what no prior foresees, by which categorical latents learn faster.
-        free: Nats of a step's divergence that cost nothing, >= 0; DreamerV3's is 1, for images.
+        representation: Weight of the divergence that moves the posterior, >= 0. Both at 1 are the
+            bound itself and give the best calibrated forecasts; with DreamerV3's 1 and 0.1, the
+            posterior may hold what the prior cannot predict, and categorical latents learn faster.
+        free: Nats of a step's divergence without loss, >= 0; DreamerV3's is 1, for images.
         window: T, records per training window, >= 1.
         widths: Set by `with_widths`.
 
@@ -98,7 +97,7 @@ class Rssm(ParametricWorldModel):
 
     @property
     def memory(self) -> GRU:
-        """The cell of the state, which reads latent and action."""
+        """The GRU of the state, which reads latent and action."""
         return GRU(self.deterministic).with_inputs(self.stochastic.width + self.known.action)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -120,7 +119,7 @@ class Rssm(ParametricWorldModel):
         return shapes
 
     def fill(self, views: Views, generator: torch.Generator) -> None:
-        """Fresh values: the memory's as of a GRU, layers that keep the variance."""
+        """Fresh values: of a GRU, and of layers that keep the variance."""
         start = "memory."
         memory = {name.removeprefix(start): views[name] for name in views if name.startswith(start)}
         self.memory.fill(memory, generator)
@@ -163,9 +162,9 @@ class Rssm(ParametricWorldModel):
     def loss(
         self, vector: Tensor, windows: Windows, generator: torch.Generator, step: int
     ) -> tuple[Tensor, Metrics]:
-        """Negative evidence bound, balanced; see `WorldModel.loss`.
+        """Negative evidence bound with balanced gradients; see `WorldModel.loss`.
 
-        `nll` bounds the surprise at what came from above: reconstruction and divergence in full.
+        `nll` is an upper bound of the negative log-likelihood: full reconstruction and divergence.
         """
         p, latents, x = self.views(vector), self.stochastic, windows.observation
         chance = latents.chance((x.shape[1], len(x)), generator).to(x.device)
@@ -177,7 +176,8 @@ class Rssm(ParametricWorldModel):
         binary = self.binary(vector.device)
         reconstruction = negative_log_likelihood(target, *self._decoded(p, h, z), binary).sum(2)
         apart = latents.divergence(
-            _leaning(posterior, self.representation), _leaning(prior, self.dynamics)
+            _weighted(posterior, self.representation),
+            _weighted(prior, self.dynamics),
         )
         loss = windows.mean(reconstruction + apart.clamp(min=self.free))
         with torch.no_grad():
@@ -234,6 +234,6 @@ def _layers(p: Views, name: str, x: Tensor) -> Tensor:
     return linear(p, f"{name}.1", F.silu(linear(p, f"{name}.0", x)))
 
 
-def _leaning(x: Tensor, weight: float) -> Tensor:
-    """The same numbers, whose gradient is `weight` times what it would be."""
+def _weighted(x: Tensor, weight: float) -> Tensor:
+    """The same numbers with `weight` times their gradient."""
     return x if weight == 1 else torch.lerp(x.detach(), x, weight)

@@ -1,7 +1,7 @@
 """The stochastic part of a recurrent state-space model: normal or categorical latents.
 
-A network's outputs say how a latent is distributed; `chance` holds what decides which value it
-takes, drawn for a whole window at once. Without chance a latent takes its most likely value.
+A network's outputs are the parameters of a latent's distribution; `chance` holds the random numbers
+that select its value, drawn for a whole window. Without them it takes its most likely value.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-NARROWEST = 0.1  # deviation of a normal latent, which its readers scale as they like
-UNIFORM = 0.01  # share of even chances in a categorical latent (DreamerV3): no class dies out
+NARROWEST = 0.1  # smallest deviation of a normal latent
+UNIFORM = 0.01  # weight of a uniform distribution in a categorical latent (DreamerV3)
 
 
 class Latents(Protocol):
-    """How outputs of a network stand for a distribution of latents."""
+    """A distribution of latents, whose parameters are outputs of a network."""
 
     @property
     def width(self) -> int:
@@ -26,10 +26,10 @@ class Latents(Protocol):
 
     @property
     def outputs(self) -> int:
-        """Numbers that describe its distribution."""
+        """Numbers per distribution."""
 
     def chance(self, lead: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """What `sample` needs for latents `(*lead, Z)`, on the generator's device."""
+        """Random numbers for `sample` of latents `(*lead, Z)`, on the generator's device."""
 
     def sample(self, outputs: Tensor, chance: Tensor | None, temperature: float = 1.0) -> Tensor:
         """Latents `(..., Z)`, the most likely ones without chance; gradients flow to outputs.
@@ -44,7 +44,7 @@ class Latents(Protocol):
         """What `pull` needs of a window's outputs `(T, ...)`, step by step."""
 
     def pull(self, grad: Tensor, slope: Tensor, of_sample: Tensor) -> None:
-        """Adds a step's gradient for its sample, seen from its outputs, to theirs, `grad`."""
+        """Adds the gradient of a step's sample, propagated to its outputs, to `grad`."""
 
     def divergence(self, outputs: Tensor, others: Tensor) -> Tensor:
         """Kullback-Leibler divergence of a first distribution from a second, in nats, `(...)`."""
@@ -110,8 +110,8 @@ class Gaussian:
 class Categorical:
     """Groups of classes, one of each group at a time.
 
-    Source: Hafner et al. 2021 (DreamerV2), straight-through gradients; 2023 (DreamerV3), an even
-    share in every distribution.
+    Source: Hafner et al. 2021 (DreamerV2), straight-through gradients; 2023 (DreamerV3), a
+    uniform share in every distribution.
 
     Attributes:
         groups: >= 1.
@@ -134,7 +134,7 @@ class Categorical:
     def chance(self, lead: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Thresholds `(*lead, groups, classes - 1)`; see `Latents.chance`.
 
-        A class is passed over where the distribution function without its even share is below.
+        A class is skipped where the distribution function without the uniform share is below.
         """
         draw = torch.rand((*lead, self.groups), generator=generator, device=generator.device)
         even = torch.arange(1, self.classes, device=draw.device) * (UNIFORM / self.classes)
@@ -175,7 +175,7 @@ class Categorical:
 
 
 class _Choice(torch.autograd.Function):
-    """Classes, one-hot; the gradient for one is taken for one of its probability."""
+    """One-hot classes, with the gradient of their probabilities."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, chance: Tensor | None, temperature: float) -> Tensor:
@@ -190,7 +190,7 @@ class _Choice(torch.autograd.Function):
 
 
 class _Divergence(torch.autograd.Function):
-    """Of a first distribution from a second, both mixed: autograd is far slower."""
+    """Divergence between mixed distributions: autograd is far slower."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, others: Tensor) -> Tensor:
@@ -206,7 +206,7 @@ class _Divergence(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         p, q, ratio, apart = ctx.saved_tensors
         grad = grad[..., None, None]
-        # The derivative for a probability is apart + 1, but logits do not feel a constant.
+        # The derivative for a probability is apart + 1; constants do not affect logits.
         return _through(p, grad * apart), _through(q, -grad * ratio)
 
 
@@ -220,7 +220,7 @@ def _chosen(logits: Tensor, chance: Tensor | None, temperature: float) -> Tensor
         q = _mixed(weights / weights.sum(-1, keepdim=True))
         weights = (q / q.amax(-1, keepdim=True)) ** (1 / temperature)
         chance = chance[..., :1] * (1 - UNIFORM) + UNIFORM / logits.shape[-1]  # the draw itself
-    # The inverse of the distribution function; the last class is what is left of 1.
+    # The inverse of the distribution function; the last class takes the rest up to 1.
     reached = weights.cumsum(-1)
     passed = logits.new_zeros(*logits.shape[:-1], logits.shape[-1] + 1)
     passed[..., 0] = 1.0
@@ -235,7 +235,7 @@ def _softmax(logits: Tensor) -> Tensor:
 
 
 def _mixed(p: Tensor) -> Tensor:
-    """Probabilities of classes with an even share in them."""
+    """Probabilities of classes, mixed with a uniform distribution."""
     return p * (1 - UNIFORM) + UNIFORM / p.shape[-1]
 
 

@@ -1,4 +1,4 @@
-"""The memory of a recurrent state-space model over whole windows, its gradient written by hand.
+"""The recurrence of a state-space model over whole windows, with its gradient written by hand.
 
 A latent depends on the state and the next state on the latent, so a window is a loop, and autograd
 over it makes dozens of calls per step and a product per step for every weight's gradient. Here a
@@ -43,7 +43,7 @@ class Weights(NamedTuple):
 
 
 class RssmScan(torch.autograd.Function):
-    """h' = GRU([z, a], h), then z' drawn from what h' and the observation say, over a window."""
+    """h' = GRU([z, a], h), then z' sampled from its posterior given h' and the observation."""
 
     @staticmethod
     def forward(
@@ -61,9 +61,9 @@ class RssmScan(torch.autograd.Function):
 
         Args:
             ctx: What the backward pass needs.
-            latents: How outputs stand for latents.
-            read: The observations' share of the posterior's hidden layer, `(T, B, M)`.
-            action: What led to each, `(T, B, A)`, zero where an episode begins.
+            latents: The distribution of latents.
+            read: The observations' part of the posterior's hidden layer, `(T, B, M)`.
+            action: The action before each, `(T, B, A)`, zero where an episode begins.
             h: State before the window, `(B, H)`.
             z: Latent before the window, `(B, Z)`.
             first: Where an episode begins, `(T, B)`.
@@ -109,7 +109,7 @@ class RssmScan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_h: Tensor, of_z: Tensor, of_out: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of what was read, the actions and the weights; none of the memory before."""
+        """Gradients of observations, actions and weights; none of the hidden state before."""
         *parts, action, gates, hidden, hs, out, h_before, z_before, chance = ctx.saved_tensors
         w, latents = Weights(*parts), ctx.latents
         size, width = hs.shape[-1], z_before.shape[-1]

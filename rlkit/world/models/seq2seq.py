@@ -1,4 +1,4 @@
-"""A sequence-to-sequence forecaster: one network reads what was, another tells what is to come."""
+"""A sequence-to-sequence forecaster: an encoder of the past and a decoder of the future."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ FEEDBACK = ("mean", "sample")
 
 @dataclass(frozen=True)
 class Seq2Seq(RecurrentWorldModel):
-    """An encoder reads the past; a decoder starts from what it made of it and tells the future.
+    """An encoder reads the past; a decoder starts from its output and predicts the future.
 
-    The decoder reads an observation and an action and tells the next observation as a normal
-    distribution. From then on it reads what it told itself, which is what it is trained for: each
-    window is cut at random into what the encoder reads and what the decoder has to tell.
+    The decoder reads an observation and an action and predicts the next observation as a normal
+    distribution. From then on it reads its own predictions. It is trained in the same way: each
+    window is cut at random into a part for the encoder and a part for the decoder.
 
     Source: Sutskever et al. 2014; Cho et al. 2014 for the decoder's start, a layer on the encoder's
     last output; Bahdanau et al. 2015 for attention, in the form of Luong et al. 2015 ("general"
@@ -41,17 +41,17 @@ class Seq2Seq(RecurrentWorldModel):
     Attributes:
         core: A sequence encoder, for both: `"gru"`, `"lstm"`, `"rnn"`, or a table of a name and
             settings.
-        attention: Whether the decoder looks back at the encoder's last `context` outputs at every
-            step, beside starting from the last one.
-        free_running: How often the decoder reads its own word in training rather than the truth,
-            in [0, 1]: 0 is teacher forcing, which trains one step at a time.
+        attention: Whether the decoder attends to the encoder's last `context` outputs in every
+            step, besides starting from the last one.
+        free_running: Probability that the decoder reads its own prediction in training, not the
+            truth, in [0, 1]: 0 is teacher forcing, which trains one step at a time.
         ramp: Gradient steps over which that share grows from 0, >= 0.
-        feedback: What it reads of its own. `"mean"`: each step is told as it is on the average of
-            all that may have happened before, so that uncertainty grows in the deviations alone.
-            `"sample"`: what was drawn is what happened, which teacher forcing needs.
-        context: Observations before the cut, at most, and what attention looks back at; >= 1.
-        horizon: Steps after the cut, >= 1; imagining goes further.
-        delta: Whether the head tells changes of the observation, or observations.
+        feedback: Which prediction it reads. `"mean"`: each step is predicted from the mean of the
+            steps before, so that uncertainty grows only in the deviations. `"sample"`: from their
+            sample, which teacher forcing needs.
+        context: Largest number of observations before the cut and of attended outputs, >= 1.
+        horizon: Steps after the cut, >= 1; imagined trajectories may be longer.
+        delta: Whether the head predicts changes of the observation, or observations.
         widths: Set by `with_widths`.
 
     Raises:
@@ -85,7 +85,7 @@ class Seq2Seq(RecurrentWorldModel):
 
     @property
     def window(self) -> int:
-        """What the encoder reads and what the decoder tells."""
+        """Records of the encoder and the decoder together."""
         return self.context + self.horizon
 
     @cached_property
@@ -94,8 +94,8 @@ class Seq2Seq(RecurrentWorldModel):
         core = self._encoder(self.known.observation + self.known.action)
         if any(part.ndim != 2 for part in core.initial(1)):
             raise ValueError(
-                f"Seq2Seq: core = {self.core!r} keeps more than a state, so that a decoder cannot "
-                f"start from what an encoder made of the past; use gru, lstm, rnn, mingru or lru"
+                f"Seq2Seq: core = {self.core!r} keeps more than a state, from which a decoder "
+                f"cannot start; use gru, lstm, rnn, mingru or lru"
             )
         return {"encoder": core, "decoder": core}
 
@@ -115,7 +115,7 @@ class Seq2Seq(RecurrentWorldModel):
         return shapes | {"head.weight": (width, outputs), "head.bias": (outputs,)}
 
     def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
-        """The last observation, what the decoder reads next, both memories, what is attended to."""
+        """Last observation, decoder input, both hidden states, and what is attended to."""
         last = torch.zeros(count, self.known.observation, device=device)
         memory = self._core.initial(count, device)
         hidden_state = (last, last.clone(), *memory, *memory)
@@ -162,14 +162,14 @@ class Seq2Seq(RecurrentWorldModel):
     def loss(
         self, vector: Tensor, windows: Windows, generator: torch.Generator, step: int
     ) -> tuple[Tensor, Metrics]:
-        """Negative log-likelihood of what follows each cut; see `WorldModel.loss`."""
+        """Negative log-likelihood after each cut; see `WorldModel.loss`."""
         cut = self._cut(windows, generator)
         ahead = self._ahead(windows, cut)
         state, attended = self._encoded(vector, windows, cut)
         share = self.free_running * (min(step / self.ramp, 1.0) if self.ramp else 1.0)
         draw = torch.rand(ahead.mask.shape, generator=generator, device=generator.device)
         free = (draw < share).to(cut.device).unsqueeze(2)
-        mean, log_scale = self._told(vector, ahead, state, attended, free, generator)
+        mean, log_scale = self._decoded(vector, ahead, state, attended, free, generator)
         binary = self.binary(vector.device)
         each = negative_log_likelihood(ahead.target, mean, log_scale, binary)
         nll = ahead.mean(each.sum(2))
@@ -187,13 +187,13 @@ class Seq2Seq(RecurrentWorldModel):
 
     @cached_property
     def _states(self) -> list[int]:
-        """Width of each part of a memory."""
+        """Width of each part of an encoder's hidden state."""
         return [part.shape[1] for part in self._core.initial(1)]
 
     def _parted(
         self, hidden_state: HiddenState
     ) -> tuple[Tensor, HiddenState, HiddenState, HiddenState]:
-        """What the decoder reads next, encoder's and decoder's memory, what is attended to."""
+        """Decoder input, hidden states of encoder and decoder, and what is attended to."""
         parts = len(self._states)
         state = 2 + parts
         return (
@@ -204,23 +204,23 @@ class Seq2Seq(RecurrentWorldModel):
         )
 
     def _start(self, p: Views, features: Tensor) -> HiddenState:
-        """The decoder's memory where the encoder's output `(n, D)` is all that it knows."""
+        """The decoder's first hidden state, from the encoder's output `(n, D)`."""
         start = torch.addmm(p["start.bias"], features, p["start.weight"]).tanh()
         return tuple(part.contiguous() for part in torch.split(start, self._states, 1))
 
     def _decoder(self, p: Views, vector: Tensor, attended: HiddenState) -> Decoder:
-        """From observation, action and memory to the head's outputs and memory of n rows."""
+        """From observation, action and hidden state to the head's outputs and hidden state."""
         advance = stepper(self.encoders["decoder"], self.part(vector, "decoder"))
 
         def decode(x: Tensor, action: Tensor, state: HiddenState) -> tuple[Tensor, HiddenState]:
             features, state = advance(state, x, action)
             if self.attention:
-                features = _looked_back(p, features, *attended)
+                features = _with_attention(p, features, *attended)
             return torch.addmm(p["head.bias"], features, p["head.weight"]), state
 
         return decode
 
-    def _told(
+    def _decoded(
         self,
         vector: Tensor,
         ahead: Windows,
@@ -229,9 +229,9 @@ class Seq2Seq(RecurrentWorldModel):
         free: Tensor,
         generator: torch.Generator,
     ) -> tuple[Tensor, Tensor]:
-        """Mean and log-deviation `(B, H, F + K)` of what follows each cut.
+        """Mean and log-deviation `(B, H, F + K)` after each cut.
 
-        The decoder reads its own words where `free (B, H, 1)`, the truth elsewhere.
+        The decoder reads its own predictions where `free (B, H, 1)`, the truth elsewhere.
         """
         action, truth = ahead.action.unbind(1), ahead.observation.unbind(1)
         parts = len(state)
@@ -239,21 +239,21 @@ class Seq2Seq(RecurrentWorldModel):
         def run(vector: Tensor, *memory: Tensor) -> tuple[Tensor, Tensor]:
             p, state = self.views(vector), memory[:parts]
             decode, own = self._decoder(p, vector, memory[parts:]), self._own(p, generator)
-            x, read, told = truth[0], [], []
+            x, read, outputs = truth[0], [], []
             for t, freely in enumerate(free.unbind(1)):
                 raw, state = decode(x, action[t], state)
                 read.append(x)
-                told.append(raw)
+                outputs.append(raw)
                 x = torch.where(freely, own(x, raw), truth[t + 1])
-            return torch.stack(read, 1), torch.stack(told, 1)
+            return torch.stack(read, 1), torch.stack(outputs, 1)
 
         products = len(free) * self.part(vector, "decoder").numel()
-        read, told = loop(run, products, vector, *state, *attended)
-        # All steps at once: in the loop it would be a dozen calls for each.
-        return self.prediction(self.views(vector), read, *told.chunk(2, 2))
+        read, outputs = loop(run, products, vector, *state, *attended)
+        # All steps at once: in the loop it would take a dozen calls per step.
+        return self.prediction(self.views(vector), read, *outputs.chunk(2, 2))
 
     def _own(self, p: Views, generator: torch.Generator) -> Callable[[Tensor, Tensor], Tensor]:
-        """What the decoder reads of its own, by what it read before and the head's outputs."""
+        """The decoder's next input, from its last input and the head's outputs."""
         width = self.known.observation
         if self.feedback == "sample":
 
@@ -268,9 +268,9 @@ class Seq2Seq(RecurrentWorldModel):
         return lambda x, raw: torch.addcmul(x, raw[:, :width], unit)
 
     def _cut(self, windows: Windows, generator: torch.Generator) -> Tensor:
-        """The last observation that each window's encoder reads, `(B,)`, drawn evenly."""
+        """The last observation that each window's encoder reads, `(B,)`, drawn uniformly."""
         steps = windows.mask.shape[1]
-        # Padding comes last, and there is nothing to tell of it.
+        # Padding comes last and is not predicted.
         ends = windows.mask * torch.arange(1, steps + 1, device=windows.mask.device)
         last = ends.amax(1) * self.context // self.window
         draw = torch.rand(len(last), generator=generator, device=generator.device).to(last.device)
@@ -279,7 +279,7 @@ class Seq2Seq(RecurrentWorldModel):
     def _encoded(
         self, vector: Tensor, windows: Windows, cut: Tensor
     ) -> tuple[HiddenState, HiddenState]:
-        """The decoder's memory and what is attended to, after the observations up to a cut."""
+        """The decoder's first hidden state and what is attended to, at each cut."""
         most = windows.mask.shape[1] * self.context // self.window + 1
         is_first = windows.is_first[:, :most]
         read = torch.cat([windows.observation, windows.previous_action], 2)[:, :most]
@@ -308,27 +308,28 @@ class Seq2Seq(RecurrentWorldModel):
         """The records that follow each window's cut."""
         steps = windows.mask.shape[1]
         row = torch.arange(len(cut), device=cut.device).unsqueeze(1)
-        seen = cut.unsqueeze(1) + torch.arange(min(self.horizon, steps) + 1, device=cut.device)
-        record, seen = seen[:, :-1].clamp(max=steps - 1), seen.clamp(max=steps)
-        is_first = windows.is_first[row, seen]
-        # After a reset there is another episode, of which the decoder has not been told.
-        told = (is_first[:, 1:].cumsum(1) == 0) & (seen[:, :-1] < steps)
+        observed = cut.unsqueeze(1) + torch.arange(min(self.horizon, steps) + 1, device=cut.device)
+        record = observed[:, :-1].clamp(max=steps - 1)
+        observed = observed.clamp(max=steps)
+        is_first = windows.is_first[row, observed]
+        # After a reset there is another episode, which the decoder cannot predict.
+        same = (is_first[:, 1:].cumsum(1) == 0) & (observed[:, :-1] < steps)
         return Windows(
-            observation=windows.observation[row, seen],
+            observation=windows.observation[row, observed],
             action=windows.action[row, record],
             outcome=windows.outcome[row, record],
             is_first=is_first,
-            mask=windows.mask[row, record] & told,
+            mask=windows.mask[row, record] & same,
             position=windows.position[row, record],
         )
 
 
-def _looked_back(p: Views, features: Tensor, outputs: Tensor, valid: Tensor) -> Tensor:
-    """The decoder's output `(n, D)` together with what it found among the encoder's `(n, C, D)`."""
+def _with_attention(p: Views, features: Tensor, outputs: Tensor, valid: Tensor) -> Tensor:
+    """The decoder's output `(n, D)` combined with the attended encoder's outputs `(n, C, D)`."""
     query = features @ p["query.weight"] / math.sqrt(features.shape[1])
-    # Rows times matrices: matrices times columns take several times as long on a CPU.
+    # Row times matrix: matrix times column takes several times as long on a CPU.
     scores = torch.bmm(query.unsqueeze(1), outputs.mT).squeeze(1)
-    # Not -inf: a fresh memory has nothing to look back at.
+    # Not -inf: a fresh hidden state has nothing to attend to.
     weights = scores.masked_fill(valid == 0, -1e9).softmax(1)
     found = torch.bmm(weights.unsqueeze(1), outputs).squeeze(1)
     both = torch.cat([found, features], 1)

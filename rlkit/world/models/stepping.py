@@ -1,4 +1,4 @@
-"""Steps of a memory that reads what was just told; what can be prepared for all is, once."""
+"""Single steps of encoders in imagination, with all weights prepared once."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 from rlkit.networks.encoders import GRU, HiddenState, SequenceEncoder
 
 Stepper = Callable[..., tuple[Tensor, HiddenState]]
-"""`(memory, *inputs) -> (features, memory)` of n rows; inputs `(n, ...)` stand side by side."""
+"""`(hidden_state, *inputs) -> (features, hidden_state)` of n rows; inputs are concatenated."""
 
 
 def stepper(encoder: SequenceEncoder, vector: Tensor) -> Stepper:
-    """Steps of an encoder while no episode begins; of a single GRU by `gru_stepper`.
+    """Steps of an encoder within an episode; of a single GRU by `gru_stepper`.
 
     Args:
         encoder: Complete.
@@ -45,7 +45,7 @@ def gru_stepper(
     """`(h, *inputs) -> h'` of a GRU, faster than `torch.gru_cell`.
 
     Gates are one product of inputs and state side by side, and tanh(a) is 2 sigmoid(2a) - 1; many
-    rows then need but half the room, which is what a step of them waits for.
+    rows then need half the memory traffic, which limits the speed.
 
     Args:
         weight: Of the inputs `(3H, I)`: r, z, n.

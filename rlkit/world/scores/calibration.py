@@ -1,4 +1,4 @@
-"""Whether a forecast knows how wrong it is: coverage, reliability, and mending the spread.
+"""Calibration of forecasts: coverage, reliability, and recalibration of the spread.
 
 Truth is `(B, H, F)`, forecasts are samples `(S, B, H, F)` of it, as in `scores`.
 """
@@ -95,7 +95,7 @@ def reliability(places: Floats, probabilities: Sequence[float]) -> Floats:
 
 @dataclass(frozen=True)
 class Spread:
-    """Stretches samples about their median by a factor, so that intervals cover what they say.
+    """Scales samples around their median, so that intervals have their nominal coverage.
 
     Attributes:
         factor: `(H, F)`, or `(H, 1)` if the dimensions of a step share one; above 1 widens.
@@ -129,7 +129,7 @@ def fit_spread(
     answer is the `level` quantile of those, with the correction for a finite number of windows.
     On windows like these, coverage at this level is then right whatever is wrong with the model;
     at other levels as far as the forecast has the right shape. One number per step and dimension
-    is what a few hundred windows can carry; a whole curve of levels (Kuleshov et al. 2018) is not.
+    can be fitted to a few hundred windows; a whole curve of levels (Kuleshov et al. 2018) cannot.
 
     Source: Kuleshov et al. 2018 and Malik et al. 2019 for recalibrating dynamics on held-out
     data; Vovk et al. 2005 and Romano et al. 2019 for the quantile and its guarantee.
@@ -166,5 +166,5 @@ def fit_spread(
             f"the forecast of step {step + 1}, dimension {dimension} is wrong without any spread "
             "that could be stretched"
         )
-    # A dimension that is constant in truth and forecast says nothing of spread.
+    # A dimension that is constant in truth and forecast has no spread to fit.
     return Spread(np.where(needed.max(0) == 0, 1.0, factor), level)

@@ -1,8 +1,8 @@
-"""How good forecasts are that come as samples: errors, skill, CRPS, energy score, likelihood.
+"""Scores of forecasts by samples: errors, skill, CRPS, energy score, likelihood.
 
 Truth is `(B, H, F)`: B windows, H steps ahead, F dimensions. Forecasts are samples `(S, B, H, F)`
 of the same, S draws each. Every rule here is a loss, lower is better, and is proper: no forecaster
-gains by saying other than what it believes. Coverage and spread are in `calibration`.
+gains by another distribution than the one it expects. Coverage and spread are in `calibration`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def crps(samples: Array, truth: Array) -> Floats:
 def energy_score(samples: Array, truth: Array) -> Floats:
     """Energy score per window and step `(B, H)`: the CRPS of all dimensions together.
 
-    It also sees whether dimensions go together as they should. Distances are Euclidean, so scale
+    It also measures the dependence between dimensions. Distances are Euclidean, so scale
     dimensions of different units first. In one dimension it equals the CRPS. Estimated without
     bias over all pairs of samples.
 
@@ -75,10 +75,10 @@ def energy_score(samples: Array, truth: Array) -> Floats:
 def gaussian_nll(samples: Array, truth: Array, least: ArrayLike = LEAST_SPREAD) -> Floats:
     """Negative log likelihood in nats per window, step and dimension `(B, H, F)`.
 
-    Of the normal distribution with the samples' mean and variance. A kernel density would see
-    several modes, but its score hangs on a bandwidth and is ruled by the few truths in its tails.
+    Of the normal distribution with the samples' mean and variance. A kernel density would fit
+    several modes, but its score depends on a bandwidth and on the few truths in its tails.
     This one is, up to a constant and a factor of two, the score of Dawid and Sebastiani, which is
-    proper by itself: it asks for the right mean and variance, whatever the shape. A model with a
+    proper by itself: it measures mean and variance, whatever the shape. A model with a
     density of its own may report that beside it.
 
     Source: Dawid and Sebastiani 1999; Krueger et al. 2021, section 3, on the choice.
@@ -86,7 +86,7 @@ def gaussian_nll(samples: Array, truth: Array, least: ArrayLike = LEAST_SPREAD) 
     Args:
         samples: `(S, B, H, F)`.
         truth: `(B, H, F)`.
-        least: Smallest standard deviation that is believed, in the truth's unit, a number or
+        least: Smallest standard deviation, in the truth's unit, a number or
             `(F,)`: a forecast that spreads less counts as one that spreads so much.
 
     Raises:

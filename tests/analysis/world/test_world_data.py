@@ -100,12 +100,12 @@ def test_episodes_end_where_they_end():
     assert (found.action.sum(1) == 1).all()
 
 
-def test_goals_are_columns_and_are_judged_not_predicted():
+def test_achieved_goals_are_columns_and_rewards_are_no_outcomes():
     found, layout, names = gather_episodes("rlkit/PlanarReach-v0", make, 120, 0)
-    assert layout == Layout(10, 2, (8, 9))
-    assert names[7:] == ("observation 7", "achieved goal 0", "achieved goal 1")
+    assert layout == Layout(10, 2, (0, 1))
+    assert names[:3] == ("achieved goal 0", "achieved goal 1", "observation 0")
     # The observation of this arm holds its tip, which is the goal.
-    assert np.allclose(found.observation[:, 6:8], found.observation[:, 8:], atol=1e-5)
+    assert np.allclose(found.observation[:, 8:], found.observation[:, :2], atol=1e-5)
 
 
 def test_the_parts_come_from_different_episodes():
@@ -121,7 +121,7 @@ def test_the_parts_come_from_different_episodes():
     assert other.fingerprint() != data.fingerprint()
 
 
-def test_pictures_become_codes():
+def test_images_become_latents():
     latent = fitted_latent()
     _, layout, names = gather_episodes(PIXELS, make, 130, 5, latent=latent)
     assert names == ("latent 0", "latent 1", "latent 2")
@@ -134,7 +134,7 @@ def test_pictures_become_codes():
     assert np.array_equal(columns(seen), latent.encode(seen["observation"]))
     with pytest.raises(ValueError, match="--latent FOLDER"):
         gather_episodes(PIXELS, make, 130, 5)
-    with pytest.raises(ValueError, match=r"reads pictures of shape \(48, 48, 3\), Pendulum-v1 has"):
+    with pytest.raises(ValueError, match=r"reads images of shape \(48, 48, 3\), Pendulum-v1 has"):
         gather_episodes("Pendulum-v1", make, 130, 5, latent=latent)
 
 

@@ -137,7 +137,7 @@ def test_the_tables_tell_it_plainly(tanks):
     assert any(line.startswith("ensemble ") and "skill" in line for line in text.splitlines()[-4:])
 
 
-def test_forecasts_that_are_no_numbers_are_counted():
+def test_forecasts_that_are_not_finite_are_counted():
     found = measured("strange_worlds:Breaks", "linear")
     broken, sound = (found["models"][name] for name in ("strange_worlds:Breaks", "linear"))
     count, all_of = broken["non_finite"].values()
@@ -149,7 +149,7 @@ def test_forecasts_that_are_no_numbers_are_counted():
     assert sound["non_finite"]["windows"] == 0
     # Linear dynamics on the same windows: what is left of them is the same forecast.
     assert broken["horizons"]["1"]["rmse"] != sound["horizons"]["1"]["rmse"]
-    assert f"what is no number in {count} of 40 windows" in describe_score(found)
+    assert f"is not finite in {count} of 40 windows" in describe_score(found)
 
 
 def test_who_never_gives_a_number_has_no_scores(tmp_path):
@@ -213,7 +213,7 @@ def test_goals_of_a_plane_have_regions(tmp_path):
     assert (tmp_path / "score" / "regions.png").is_file()
 
 
-def test_codes_are_shown_as_pictures(tmp_path):
+def test_latents_are_drawn_as_images(tmp_path):
     fitted_latent().save(tmp_path / "latent")
     source = Source("rlkit/PointMaze-U-Pixels-v0", 300, latent=str(tmp_path / "latent"))
     plan = BenchmarkSettings(horizons=(1, 5), context=2, windows=20, samples=19)
@@ -266,7 +266,7 @@ def test_everybody_forecasts_the_same_windows():
         (["arx=ensemble"], {}, "the name of the baseline arx"),
         (["arx"], {"settings": ["order=3"]}, "write NAME.key=value"),
         (["arx"], {"settings": ["arx.odrer=3"]}, "arx cannot be made of"),
-        (["sarima"], {}, "say --set sarima.period=24"),
+        (["sarima"], {}, "set --set sarima.period=24"),
         (["arx"], {"seeds": ()}, "seeds are whole numbers >= 0"),
         (["arx"], {"seeds": (1, 1)}, "each once"),
         (["linear"], {"source": Source("tanks", gather=40)}, "too short"),

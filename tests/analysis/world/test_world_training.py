@@ -86,7 +86,7 @@ def test_what_is_killed_goes_on_bit_for_bit(tmp_path, monkeypatch, save_every_s)
     # From the newest checkpoint on, or from the start where there was none yet.
     saved = sorted(path.name for path in (folder / "checkpoints").glob("step-*"))
     assert saved == (["step-5", "step-6"] if save_every_s == 0 else [])
-    with pytest.raises(ValueError, match="not finished; the same command goes on"):
+    with pytest.raises(ValueError, match="not finished; the same command continues it"):
         load_world(folder)
     found = trained(folder)
     assert found["steps"] == 12

@@ -48,7 +48,7 @@ def test_windows_are_pieces_of_episodes(lengths, steps, seed):
 @given(Lengths, st.integers(1, 6))
 def test_every_step_stands_once(lengths, steps):
     data = numbered(lengths)
-    batches = list(data.every(steps, count=2))
+    batches = list(data.in_order(steps, count=2))
     found = torch.cat([one.position[one.mask] for one in batches])
     assert found.tolist() == list(range(data.steps))
     assert all(len(one) <= 2 for one in batches)
@@ -60,7 +60,7 @@ def test_splits_part_the_steps(lengths, share):
     data = numbered(lengths)
 
     def steps(part):
-        return [float(a) for one in part.every(1) for a in one.action.flatten()]
+        return [float(a) for one in part.in_order(1) for a in one.action.flatten()]
 
     if len(lengths) > 1:
         training, held_out = data.split(share, generator())
@@ -142,7 +142,7 @@ def test_single_arrays_are_joined():
     ]
     data = Episodes.of(episodes)
     assert (len(data), data.steps) == (2, 8)
-    second = next(iter(data.every(5))).observation[1]
+    second = next(iter(data.in_order(5))).observation[1]
     np.testing.assert_allclose(second, episodes[1]["observation"], rtol=1e-6)
 
 

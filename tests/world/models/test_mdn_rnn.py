@@ -95,7 +95,7 @@ def test_the_loss_is_the_likelihood_of_the_mixture():
 def test_samples_are_those_of_the_mixture():
     count = 40_000
     case = case_of(rows=2)
-    one = case.seen(case.windows, 4)
+    one = case.observed(case.windows, 4)
     hidden_state = tuple(part[:1].expand(count, *part.shape[1:]) for part in one)
     made = case.imagine(hidden_state, case.actions[:1].expand(count, -1, -1))
     x, action = case.windows.observation[:1, :4], case.windows.previous_action[:1, 1:4]
@@ -115,7 +115,7 @@ def test_samples_are_those_of_the_mixture():
 def test_temperature_divides_logits_and_scales_deviations_by_its_root():
     case = case_of(rows=2)
     hidden_state = tuple(
-        part[:1].expand(30_000, *part.shape[1:]) for part in case.seen(case.windows, 4)
+        part[:1].expand(30_000, *part.shape[1:]) for part in case.observed(case.windows, 4)
     )
     actions = case.actions[:1].expand(30_000, -1, -1)
     x, action = case.windows.observation[:1, :4], case.windows.previous_action[:1, 1:4]

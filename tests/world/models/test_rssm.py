@@ -295,7 +295,7 @@ def test_outcomes_are_predicted_and_never_read(kind):
 def test_imagined_steps_are_those_written_down(kind):
     case = Experience(KINDS[kind], widths=WIDTHS)
     model, hand = case.model, ByHand(case.model, case.parameters)
-    hidden_state = case.seen(case.windows, 5)
+    hidden_state = case.observed(case.windows, 5)
     made = case.imagine(hidden_state, case.actions, temperature=0.0)
     with torch.no_grad():
         for row in range(4):
@@ -316,7 +316,7 @@ def test_temperature_is_that_of_latents_and_of_the_decoder(kind):
     case = Experience(KINDS[kind], widths=WIDTHS)
     case.model.views(case.parameters)["prior.1.weight"].mul_(8)
     rows = 20_000
-    hidden_state = tuple(part[:1].expand(rows, -1) for part in case.seen(case.windows, 5))
+    hidden_state = tuple(part[:1].expand(rows, -1) for part in case.observed(case.windows, 5))
     actions = case.actions[:1, :1].expand(rows, -1, -1)
     latents = []
     for temperature in (0.5, 1.0, 2.0):
@@ -334,7 +334,7 @@ def test_temperature_is_that_of_latents_and_of_the_decoder(kind):
 @both
 def test_gradients_reach_what_imagining_starts_from(kind):
     case = Experience(KINDS[kind], widths=WIDTHS)
-    leaves = [case.parameters, *case.seen(case.windows, 5), case.actions]
+    leaves = [case.parameters, *case.observed(case.windows, 5), case.actions]
     vector, *hidden_state, actions = (leaf.clone().requires_grad_() for leaf in leaves)
     made = case.model.imagine(vector, tuple(hidden_state), OpenLoop(actions), 4, generator())
     reached = [vector, hidden_state[1], hidden_state[2], actions]

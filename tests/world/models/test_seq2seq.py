@@ -49,7 +49,7 @@ def test_imagining_goes_on_where_it_stopped(preset):
 def told(case, windows, row, cut, steps):
     """What is imagined after an observation under the actions that were taken, without chance."""
     one = type(windows)(**{name: value[row : row + 1] for name, value in vars(windows).items()})
-    hidden_state = case.seen(one, cut + 1)
+    hidden_state = case.observed(one, cut + 1)
     actions = one.action[:, cut : cut + steps]
     with torch.no_grad():
         return case.model.imagine(
@@ -132,7 +132,7 @@ def test_attention_weighs_the_encoders_last_outputs_by_their_likeness():
     told = torch.cat([case.windows.observation[:, 5], case.actions[:, 0]], 1)
     decoder = case.parameters[core.size : 2 * core.size]
     h, _ = core.step(decoder, told, (state,), torch.zeros(2, dtype=torch.bool))
-    made = case.imagine(case.seen(case.windows, 6), case.actions)
+    made = case.imagine(case.observed(case.windows, 6), case.actions)
     for row in range(2):
         likeness = [h[row] @ p["query.weight"] @ outputs[row, t] / 12**0.5 for t in range(2, 6)]
         weights = torch.tensor(likeness).exp() / torch.tensor(likeness).exp().sum()
