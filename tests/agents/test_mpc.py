@@ -106,7 +106,7 @@ def test_acting_greedily_is_a_function_of_its_input():
     assert not torch.equal(agent.learner.generator.get_state(), before)
 
 
-def test_memory_is_forgotten_where_an_episode_begins():
+def test_the_hidden_state_is_reset_where_an_episode_begins():
     agent = on_goals(world={"name": "rssm", "hidden": 8}).learn(60)
     x = some(agent)
     fresh, _ = agent.predict(x, deterministic=True)
@@ -142,7 +142,7 @@ def test_exploration_noise_is_for_training_alone():
 
 
 class Shunned:
-    """Rewards the distance from the goal: who knows better than its rule does not flee."""
+    """Rewards the distance from the goal, unlike the environment."""
 
     reward_range = (0.0, np.inf)
 
@@ -161,7 +161,7 @@ class Shunned:
     [(DistanceRule(0.6), 0.0, 1), (DistanceRule(0.1), 1.0, 1), (Shunned(), 0.0, -1)],
     ids=["sparse", "shaped", "shunned"],
 )
-def test_the_goal_rule_says_where_to_go(rule, shaping, sign, seed):
+def test_plans_follow_the_goal_rule(rule, shaping, sign, seed):
     """In a world in which the place moves by a tenth of the action."""
     planner = {"name": "cem", "horizon": 4, "samples": 300, "iterations": 4}
     agent = on_goals(num_envs=1, world=Drift(), planner=planner, shaping=shaping, seed=seed)
@@ -177,7 +177,7 @@ def test_the_goal_rule_says_where_to_go(rule, shaping, sign, seed):
     assert (np.sign(action) == sign * goals).all()
 
 
-def test_a_world_of_no_numbers_never_drives_the_environment(tmp_path):
+def test_a_world_that_is_not_finite_leads_to_random_actions(tmp_path):
     env = Recorder()
     agent = plain(env, world=Broken(members=2, hidden=(8,)), tensorboard_log=str(tmp_path))
     agent.learn(60, log_interval=1, tb_log_name="broken")
@@ -191,7 +191,7 @@ def test_a_world_of_no_numbers_never_drives_the_environment(tmp_path):
     assert sum(nonfinite) == 12 * sum(fallbacks)
 
 
-def test_what_is_no_number_is_never_chosen():
+def test_sequences_that_are_not_finite_are_never_chosen():
     env = Recorder()
     world, planner = Broken(members=2, hidden=(8,), everywhere=False), {**PLANNER, "samples": 60}
     agent = plain(env, world=world, planner=planner).learn(60, log_interval=None)
@@ -216,7 +216,7 @@ def test_one_seed_gives_one_course():
     assert not same(weights(one), weights(third))
 
 
-def test_the_log_holds_what_planning_is_judged_by(tmp_path):
+def test_the_log_holds_the_metrics_of_planning(tmp_path):
     agent = on_goals(tensorboard_log=str(tmp_path))
     agent.learn(400, log_interval=1, tb_log_name="mine")
     curves = EventAccumulator(str(tmp_path / "mine_1")).Reload()
@@ -283,7 +283,7 @@ ROUNDS = (12, 9, 5)
 
 @pytest.mark.parametrize("num_envs", [1, 3])
 @pytest.mark.parametrize("env_id", [MAZE, "rlkit/PlanarReach-v0"])
-def test_it_goes_on_in_mid_episode(tmp_path, num_envs, env_id):
+def test_it_resumes_in_mid_episode(tmp_path, num_envs, env_id):
     agent = assert_resumes(tmp_path, MPC, make, env_id, num_envs, TINY_RUN, rounds=ROUNDS)
     assert agent.episodes_cut == 0
 
@@ -294,17 +294,17 @@ def test_episodes_are_cut_where_an_environment_cannot_give_its_state(tmp_path, n
     assert agent.episodes_cut > 0
 
 
-def test_choices_go_on(tmp_path):
+def test_discrete_actions_resume(tmp_path):
     options = {**TINY_RUN, **CHOICES}
     assert_resumes(tmp_path, MPC, build_walk, "", 1, options, rounds=ROUNDS, discrete=True)
 
 
-def test_worlds_with_memory_go_on(tmp_path):
+def test_recurrent_worlds_resume(tmp_path):
     options = {**TINY_RUN, "world": {"name": "rssm", "hidden": 8}}
     assert_resumes(tmp_path, MPC, make, MAZE, 2, options, rounds=ROUNDS)
 
 
-def test_noise_and_schedules_go_on(tmp_path):
+def test_noise_and_schedules_resume(tmp_path):
     noise = {"exploration_noise": 0.2, "random_fraction": 0.2}
     options = {**TINY_RUN, **noise, "learning_rate": lambda left: 1e-3 * left}
     agent = assert_resumes(tmp_path, MPC, make, MAZE, 2, options, gaussian, rounds=ROUNDS)
@@ -335,7 +335,7 @@ def test_a_loaded_agent_acts_the_same_without_an_environment(tmp_path):
         np.testing.assert_array_equal(one[0], other[0])
 
 
-def test_goals_need_the_environment_that_judges_them(tmp_path):
+def test_goals_need_an_environment_with_a_rule(tmp_path):
     agent = on_goals().learn(60)
     agent.save(tmp_path / "agent")
     loaded = MPC.load(tmp_path / "agent", device="cpu")
@@ -423,7 +423,7 @@ def test_settings_out_of_range_are_named_with_their_value(name, value):
     assert str(value) in str(refused.value)
 
 
-def test_unknown_options_worlds_and_planners_name_their_neighbour():
+def test_unknown_options_worlds_and_planners_suggest_the_nearest_name():
     with pytest.raises(ValueError, match=r"no option 'particle'. Did you mean 'particles'"):
         plain(particle=3)
     with pytest.raises(ValueError, match="MPC has no option 'net_arch'"):

@@ -126,7 +126,7 @@ class Upside(CEM):
 
 @dataclass(frozen=True)
 class Dawdling(CEM):
-    """Has a budget in time and goes on for 30 iterations."""
+    """Has a budget in time and takes 30 iterations."""
 
     milliseconds: float | None = 20.0
 

@@ -67,7 +67,7 @@ def by_hand(rule, shaping, gamma=0.9):
 
 @pytest.mark.parametrize("rule", [Opposite(), DistanceRule(0.3), DistanceRule(0.3, sparse=False)])
 @pytest.mark.parametrize("shaping", [0.0, 0.7])
-def test_goals_are_judged_by_the_rule_step_by_step(rule, shaping):
+def test_goals_are_evaluated_by_the_rule_step_by_step(rule, shaping):
     found = rollouts(rule, GOAL, shaping=shaping)
     scores, rewards, reached = by_hand(rule, shaping)
     np.testing.assert_allclose(found.evaluate(ACTIONS), scores, rtol=1e-4, atol=1e-5)
@@ -110,7 +110,7 @@ def plain_best(found):
     )
 
 
-def test_a_future_that_is_no_number_takes_its_sequence_along():
+def test_a_roll_out_that_is_not_finite_drops_its_sequence():
     start = torch.zeros(E, 2)
     start[1] = torch.nan
     actions = ACTIONS.clone()
@@ -137,7 +137,7 @@ def test_many_rows_are_imagined_in_parts(monkeypatch):
     torch.testing.assert_close(rollouts(Opposite(), GOAL, particles=2).evaluate(ACTIONS), whole)
 
 
-def test_rewards_are_expectations_where_a_world_knows_them():
+def test_rewards_are_expectations_where_a_world_gives_them():
     """Of many sequences the luckiest would look best otherwise."""
     layout, generator = Layout(2, 2, (), RULED), torch.Generator().manual_seed(0)
     world = World(Ensemble(members=2, hidden=(8,)), layout, generator)

@@ -22,13 +22,13 @@ def firsts(count, value=True):
 
 
 class Recorder:
-    """Scores by the distance to a target, and keeps what it was asked."""
+    """Scores by the distance to a target, and keeps the sequences."""
 
     def __init__(self, target=0.5):
-        self.target, self.asked = target, []
+        self.target, self.sequences = target, []
 
     def __call__(self, sequences):
-        self.asked.append(sequences.numpy().copy())
+        self.sequences.append(sequences.numpy().copy())
         return -((sequences - self.target) ** 2).sum((2, 3))
 
 
@@ -52,7 +52,7 @@ def test_populations_need_samples():
 
 
 class Clock:
-    """Seconds that pass only where somebody says so."""
+    """Seconds that pass only when advanced by hand."""
 
     def __init__(self):
         self.now = 0.0
@@ -129,11 +129,11 @@ def test_white_noise_is_independent():
 
 def naive_fit(recorder, planner, weights):
     """Mean after all populations, one environment after the other."""
-    count, _, horizon, width = recorder.asked[0].shape
+    count, _, horizon, width = recorder.sequences[0].shape
     means = np.zeros((count, horizon, width))
     for i in range(count):
         mean = np.zeros((horizon, width))
-        for sequences in (asked[i] for asked in recorder.asked):
+        for sequences in (given[i] for given in recorder.sequences):
             scores = -((sequences - recorder.target) ** 2).sum((1, 2))
             best = np.argsort(-scores)[: planner.elites]
             weight = weights(scores[best])
@@ -189,7 +189,7 @@ def test_the_best_ever_is_executed(kind):
     planner, recorder = kind().with_actions(Actions(2)), Recorder()
     plan = planner.plan(FunctionProblem(recorder), planner.initial(2), firsts(2), generator())
     for i in range(2):
-        sequences = np.concatenate([asked[i] for asked in recorder.asked])
+        sequences = np.concatenate([given[i] for given in recorder.sequences])
         scores = -((sequences - 0.5) ** 2).sum((1, 2))
         assert np.array_equal(plan.sequence[i], sequences[scores.argmax()])
         assert plan.score[i].item() == pytest.approx(scores.max())
@@ -198,16 +198,16 @@ def test_the_best_ever_is_executed(kind):
 def test_a_few_finite_scores_among_many_are_what_is_fitted():
     """Fewer of them than elites: the others count nothing."""
     planner = CEM(iterations=1, momentum=0.0).with_actions(Actions(2))
-    asked = []
+    given = []
 
     def evaluate(sequences):
-        asked.append(sequences)
+        given.append(sequences)
         scores = torch.full(sequences.shape[:2], torch.nan)
         scores[:, 7:10] = 1.0
         return scores
 
     plan = planner.plan(FunctionProblem(evaluate), planner.initial(2), firsts(2), generator())
-    assert torch.allclose(plan.sequence, asked[0][:, 7:10].mean(1), atol=1e-6)
+    assert torch.allclose(plan.sequence, given[0][:, 7:10].mean(1), atol=1e-6)
     assert plan.rejected.tolist() == [397, 397]
 
 
@@ -218,7 +218,7 @@ def test_the_plan_before_is_shifted_by_one_step():
     planner, recorder = RandomShooting(horizon=4).with_actions(Actions(1)), Recorder()
     before = torch.tensor([[[0.1], [0.2], [0.3], [0.4]]])
     planner.plan(FunctionProblem(recorder), (before,), firsts(1, False), generator())
-    assert np.allclose(recorder.asked[0][0, 0, :, 0], [0.2, 0.3, 0.4, 0.4])
+    assert np.allclose(recorder.sequences[0][0, 0, :, 0], [0.2, 0.3, 0.4, 0.4])
 
 
 def test_held_actions_are_shifted_by_one_step_on_average():
@@ -226,14 +226,14 @@ def test_held_actions_are_shifted_by_one_step_on_average():
     before = torch.tensor([[[0.0], [0.8]]])
     planner.plan(FunctionProblem(recorder), (before,), firsts(1, False), generator())
     # 0 0 0 .8 | .8 .8 .8 .8 in steps.
-    assert np.allclose(recorder.asked[0][0, 0, :, 0], [0.2] * 4 + [0.8] * 4)
+    assert np.allclose(recorder.sequences[0][0, 0, :, 0], [0.2] * 4 + [0.8] * 4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_actions_are_held(kind):
     planner, recorder = kind(horizon=7, hold=3).with_actions(Actions(2)), Recorder()
     plan = planner.plan(FunctionProblem(recorder), planner.initial(2), firsts(2), generator())
-    for sequences in (*recorder.asked, plan.sequence[:, None].numpy()):
+    for sequences in (*recorder.sequences, plan.sequence[:, None].numpy()):
         steps = np.moveaxis(sequences, 2, 0)
         assert len(steps) == 7
         assert all(np.array_equal(steps[t], steps[t - t % 3]) for t in range(7))
@@ -242,13 +242,13 @@ def test_actions_are_held(kind):
 def test_elites_stay_for_the_next_iteration_and_the_next_decision():
     planner, recorder = ICEM().with_actions(Actions(2)), Recorder()
     plan = planner.plan(FunctionProblem(recorder), planner.initial(1), firsts(1), generator())
-    for last, now in itertools.pairwise(recorder.asked):
+    for last, now in itertools.pairwise(recorder.sequences):
         order = np.argsort(((last[0] - 0.5) ** 2).sum((1, 2)))
         assert np.array_equal(now[0, :3], last[0, order[:3]])
     kept = plan.state[1]
-    recorder.asked.clear()
+    recorder.sequences.clear()
     planner.plan(FunctionProblem(recorder), plan.state, firsts(1, False), generator(1))
-    assert np.array_equal(recorder.asked[0][0, :3, :-1], kept[0, :, 1:])
+    assert np.array_equal(recorder.sequences[0][0, :3, :-1], kept[0, :, 1:])
 
 
 # What is refused.

@@ -142,7 +142,7 @@ def test_a_policy_acts_in_raw_units():
 
 
 @pytest.mark.parametrize("name", WORLDS.names())
-def test_an_interrupted_fit_goes_on_exactly(name):
+def test_an_interrupted_fit_continues_exactly(name):
     model = WORLDS.make(name)
     whole, first, second = (World(model, LAYOUT, generator(7)) for _ in range(3))
     source = generator(1)
@@ -319,7 +319,7 @@ class Exploding(LinearDynamics):
         return replace(made, observation=observation)
 
 
-def test_what_is_no_number_is_never_passed_on():
+def test_forecasts_that_are_not_finite_are_refused():
     world = fitted(Exploding())
     windows = data().forecast_windows(0, 4, 2)
     with pytest.raises(NonFiniteForecast, match=r"25\.00% .*Exploding.* at step 3 of 4"):
@@ -442,7 +442,7 @@ def test_goal_environments_become_columns():
         Layout(0, 2)
 
 
-def test_goals_are_judged_by_the_rule():
+def test_goals_are_evaluated_by_the_rule():
     rule = DistanceRule(threshold=0.5, terminates=True)
     achieved = torch.tensor([[[0.0, 0.0], [1.0, 0.0]], [[1.0, 0.1], [3.0, 0.0]]])
     reward, terminated = goal_outcomes(rule, achieved, np.array([1.0, 0.0]))

@@ -53,7 +53,7 @@ class Small(Ensemble):
 
 
 class Summing(Small):
-    """Keeps the sum of what it has seen beside the last observation, and leaves it unread."""
+    """Keeps the sum of all observations in its hidden state, without using it."""
 
     def initial(self, count, device="cpu"):
         return (*super().initial(count, device), torch.zeros(count, self.known.observation))
@@ -117,7 +117,7 @@ class OfItsOwnMind(Small):
 
 
 class Leaking(Small):
-    """Remembers the windows it was trained on, and tells them as its own imagination."""
+    """Imagines the windows that it was trained on."""
 
     seen: ClassVar = {"future": torch.zeros(0, 0, 0)}
 
@@ -252,5 +252,5 @@ def test_every_law_can_be_broken():
     assert {law for law, _ in BREAKERS} == LAWS.keys()
 
 
-def test_a_model_with_memory_of_its_own_keeps_the_laws():
+def test_a_model_with_a_hidden_state_keeps_the_laws():
     check_world(Summing())

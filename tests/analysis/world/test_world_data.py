@@ -165,7 +165,7 @@ def assert_pendulum(episodes):
         assert np.allclose(x[1:, 2], speed.clip(-8, 8), atol=1e-3)
 
 
-def test_a_run_gives_what_its_agent_lived_through(tmp_path):
+def test_a_run_gives_the_episodes_of_its_replay_buffer(tmp_path):
     episodes, layout, names, latent = replay_episodes(generated(tmp_path), make)
     assert (episodes.steps, layout.widths.observation, latent) == (130, 3, None)
     assert len(names) == 3
@@ -182,7 +182,7 @@ def test_a_ring_that_was_written_over_is_read_in_order(tmp_path):
     assert_pendulum(episodes)
 
 
-def test_the_codes_that_an_agent_kept_are_columns(tmp_path):
+def test_stored_latents_of_an_agent_are_columns(tmp_path):
     options = [
         f"env={PIXELS}",
         "steps=60",
@@ -229,14 +229,14 @@ def test_tanks_and_minari(tmp_path):
     assert [len(part) for part in (data.training, data.validation, data.test)] == [8, 2, 2]
 
 
-def test_deviations_tell_constants():
+def test_deviations_of_constants_are_zero():
     episodes = Episodes.of(
         [{"observation": np.array([[1.0, 5], [3, 5]]), "action": np.ones((1, 1))}]
     )
     assert deviations(episodes).tolist() == [1.0, 0.0]
 
 
-def test_options_of_the_environment_are_told_apart():
+def test_options_of_the_environment_are_separated():
     options, others = split_settings(["env_options.size=32", "hidden=[8]", "ensemble.members=2"])
     assert options == {"size": 32}
     assert others == [(["hidden"], [8]), (["ensemble", "members"], 2)]

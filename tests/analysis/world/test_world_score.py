@@ -64,7 +64,7 @@ def test_a_model_takes_part_twice_under_names_of_its_own():
     assert sizes[1] > 1.4 * sizes[0]
 
 
-def test_scores_are_what_they_say(tanks):
+def test_scores_agree_with_their_definition(tanks):
     found, _ = tanks
     for seed, run in zip((0, 1), found["models"]["persistence"]["runs"], strict=True):
         data = load_data(TANKS, make, seed)
@@ -116,7 +116,7 @@ def test_calibration_curves_rise_from_0_to_1(tanks):
                     assert (curve[0], curve[-1]) == (0, pytest.approx(1))
 
 
-def test_pictures_and_curves_are_there(tanks):
+def test_figures_and_curves_are_written(tanks):
     _, folder = tanks
     pictures = {path.stem for path in folder.glob("*.png")}
     assert pictures == {"errors", "calibration", "fans_ensemble", "fans_trend"}
@@ -129,7 +129,7 @@ def test_pictures_and_curves_are_there(tanks):
     assert [point.step for point in points] == [1, 5, 15]
 
 
-def test_the_tables_tell_it_plainly(tanks):
+def test_the_tables_name_missing_skill(tanks):
     text = describe_score(tanks[0])
     assert "tanks: 40 windows after 8 steps of context" in text
     assert "15 steps ahead" in text
@@ -172,7 +172,7 @@ def test_recalibration_mends_what_is_too_sure():
     assert row["coverage_0.9"] < 0.4
     assert row["coverage_0.9_recalibrated"] == pytest.approx(0.9, abs=0.06)
     assert row["nll_recalibrated"] < row["nll"]
-    assert "skill" not in row  # there is nobody to be compared with
+    assert "skill" not in row  # there is no reference
 
 
 def test_a_core_that_can_be_frozen_gets_its_control():
@@ -236,7 +236,7 @@ def test_what_the_data_do_not_allow_is_left_out():
 
 def test_constant_columns_are_named_and_not_scored(tmp_path):
     rows = [f"{np.sin(t / 5):.5f},{t % 7},3" for t in range(300)]
-    rows[299] = rows[299].replace(",3", ",4")  # only the last part sees it move
+    rows[299] = rows[299].replace(",3", ",4")  # it varies in the last part only
     (tmp_path / "series.csv").write_text("\n".join(["level,valve,still", *rows]))
     source = Source(str(tmp_path / "series.csv"), targets=("level", "still"), drivers=("valve",))
     found = measured("ar", source=source)

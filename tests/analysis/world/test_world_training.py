@@ -80,7 +80,7 @@ def test_the_seed_repeats_a_training(tmp_path):
 
 
 @pytest.mark.parametrize("save_every_s", [0.0, 1000.0])
-def test_what_is_killed_goes_on_bit_for_bit(tmp_path, monkeypatch, save_every_s):
+def test_a_killed_training_continues_bit_for_bit(tmp_path, monkeypatch, save_every_s):
     trained(tmp_path / "whole")
     folder = killed(tmp_path, monkeypatch, save_every_s=save_every_s)
     # From the newest checkpoint on, or from the start where there was none yet.
@@ -118,7 +118,7 @@ def test_a_signal_saves_and_the_rest_follows(tmp_path, monkeypatch):
         ({"fitting": Fitting(steps=13)}, "began with fitting"),
     ],
 )
-def test_only_the_same_training_goes_on(tmp_path, monkeypatch, changes, message):
+def test_only_the_same_training_continues(tmp_path, monkeypatch, changes, message):
     folder = killed(tmp_path, monkeypatch, save_every_s=0.0)
     before = (folder / "training.json").read_bytes()
     with pytest.raises(ValueError, match=message):

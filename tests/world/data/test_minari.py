@@ -130,7 +130,7 @@ def test_nothing_that_a_file_names_is_made(tmp_path):
         read_minari(tmp_path)
 
 
-def test_a_data_set_that_is_not_here_is_told(tmp_path, monkeypatch):
+def test_a_missing_data_set_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="minari download some/none-v0"):
         read_minari("some/none-v0")

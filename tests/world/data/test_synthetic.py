@@ -56,7 +56,7 @@ def test_drivers_drive_and_distractors_do_not():
     assert strength[:2].min() > 10 * strength[2:].max()
 
 
-def test_noise_is_what_it_says():
+def test_noise_has_its_deviation():
     loud, quiet = (driven_tanks(np.random.default_rng(0), steps=50, noise=n) for n in (1.0, 0.0))
     np.testing.assert_array_equal(loud.action, quiet.action)
     off = (loud.observation - quiet.observation)[:3].std()

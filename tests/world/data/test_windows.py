@@ -12,7 +12,7 @@ def generator(seed=0):
 
 
 def numbered(lengths, **columns):
-    """Episodes in which each number says where it is from: 100 * episode + step."""
+    """Episodes in which each number encodes its place: 100 * episode + step."""
     places = [100 * e + np.arange(length + 1) for e, length in enumerate(lengths)]
     x = np.concatenate(places)[:, None].astype(np.float32)
     action = np.concatenate([place[:-1] for place in places])[:, None] + 0.5
@@ -202,7 +202,7 @@ def test_requests_that_cannot_be_met_are_refused():
         data.split_time(0.01)
 
 
-def test_what_is_no_number_is_found_where_it_stands():
+def test_numbers_that_are_not_finite_are_located():
     x = np.zeros((7, 2))
     x[5, 1] = np.nan
     data = Episodes(x, A, [3, 2])

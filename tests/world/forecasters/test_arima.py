@@ -30,7 +30,7 @@ def seasons(steps=600, period=12, seed=0):
     return Episodes(series[:, None], np.zeros((steps, 0)), [steps])
 
 
-def asked(windows, samples, seed=0):
+def given(windows, samples, seed=0):
     return windows, samples, np.random.default_rng(seed)
 
 
@@ -48,7 +48,7 @@ def test_coefficients_are_found_across_episodes_that_begin_anywhere():
 def test_the_batch_forecasts_as_statsmodels_does_one_by_one(model):
     data = moving_average(episodes=6, jump=1.0)
     windows = data.forecast_windows(30, 6, 3)
-    made = model.fit(data).forecast(*asked(windows, 20_000))
+    made = model.fit(data).forecast(*given(windows, 20_000))
     seasonal = (*model.seasonal, model.period) if model.period else (0, 0, 0, 0)
     for b in range(3):
         seen = (windows.context_observation[b, :, 0].astype(float) - model._mean) / model._unit
@@ -60,13 +60,13 @@ def test_the_batch_forecasts_as_statsmodels_does_one_by_one(model):
         np.testing.assert_allclose(made[:, b, :, 0].std(0), deviation, rtol=0.03)
 
 
-def test_seasons_are_worth_something_where_there_are_some():
+def test_seasonal_models_reduce_errors_of_seasonal_data():
     data, unseen = seasons().split_time(0.3)
     windows = unseen.forecast_windows(40, 12, 60)
     rng = np.random.default_rng(0)
     plain, seasonal = (
         score(
-            model.fit(data).forecast(*asked(windows, 50)),
+            model.fit(data).forecast(*given(windows, 50)),
             windows.future_observation,
             rng,
         )
@@ -88,7 +88,7 @@ def test_too_few_rows_are_refused():
         ARIMA((2, 1, 1)).fit(moving_average(episodes=1, steps=14))
 
 
-def test_a_search_without_a_maximum_is_told(monkeypatch):
+def test_a_search_without_a_maximum_warns(monkeypatch):
     monkeypatch.setattr(ARIMA, "_fit_one", lambda self, series: (np.array([0.1, 1.0]), False))
     with pytest.warns(RuntimeWarning, match=r"dimensions \[0\] found no maximum"):
         assert ARIMA((1, 0, 0)).fit(moving_average()).converged == [False]

@@ -30,14 +30,14 @@ def linear(episodes=40, steps=100, seed=0, noise=1.0):
     return Episodes.of(made)
 
 
-def asked(windows, samples, seed=0):
+def given(windows, samples, seed=0):
     return windows, samples, np.random.default_rng(seed)
 
 
 def test_dynamics_without_noise_are_found_exactly():
     data = linear(noise=0.0)
     windows = linear(seed=1, noise=0.0).forecast_windows(3, 30, 50)
-    made = arx(2).fit(data).forecast(*asked(windows, 2))
+    made = arx(2).fit(data).forecast(*given(windows, 2))
     np.testing.assert_allclose(made[0], windows.future_observation, atol=1e-3)
 
 
@@ -84,7 +84,7 @@ def test_chunks_do_not_change_the_fit(monkeypatch):
 def test_samples_have_the_moments_of_the_true_dynamics():
     data = linear(episodes=200)
     windows = linear(episodes=1, seed=3).forecast_windows(3, 10, 2)
-    made = arx(2).fit(data).forecast(*asked(windows, 20_000))
+    made = arx(2).fit(data).forecast(*given(windows, 20_000))
     rng = np.random.default_rng(5)
     for b in range(2):
         before, now = (
@@ -113,21 +113,21 @@ def test_ar_neither_sees_actions_nor_other_dimensions():
     other[..., 1] += 9
     actions = {name: -getattr(windows, name) for name in ("context_action", "future_action")}
     one, two = (
-        model.forecast(*asked(replace(windows, context_observation=x, **actions), 10))
+        model.forecast(*given(replace(windows, context_observation=x, **actions), 10))
         for x in (windows.context_observation, other)
     )
-    np.testing.assert_allclose(one, model.forecast(*asked(windows, 10)))
+    np.testing.assert_allclose(one, model.forecast(*given(windows, 10)))
     np.testing.assert_allclose(one[..., 0], two[..., 0])
 
 
-def test_drivers_are_worth_something_where_they_drive():
+def test_drivers_reduce_errors():
     data = driven_tanks(np.random.default_rng(0), episodes=10, steps=300)
     windows = driven_tanks(np.random.default_rng(1), episodes=5, steps=300).forecast_windows(
         7, 15, 200
     )
     found = {
         name: score(
-            model.fit(data).forecast(*asked(windows, 40)),
+            model.fit(data).forecast(*given(windows, 40)),
             windows.future_observation,
             np.random.default_rng(0),
             steps=(1, 15),
@@ -147,12 +147,12 @@ def test_smooth_movements_keep_their_digits():
     model = arx(4).fit(data)
     first = data.forecast_windows(3, 50, 1)
     future = {"context_observation": wave[None, 500:504], "context_action": np.zeros((1, 3, 0))}
-    made = model.forecast(*asked(replace(first, **future), 2))
+    made = model.forecast(*given(replace(first, **future), 2))
     still = np.abs(wave[504:554] - wave[503]).max()
     assert np.abs(made[0, 0] - wave[504:554]).max() < 0.01 * still
 
 
-def test_columns_that_say_the_same_share_their_weight():
+def test_identical_columns_share_their_weight():
     data = linear()
     twice = Episodes(np.tile(data.observation, 2), np.tile(data.action, 2), data.spans[:, 2])
     made = arx(2).fit(twice)._dynamics

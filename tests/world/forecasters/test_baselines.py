@@ -32,7 +32,7 @@ def wander(episodes=6, steps=120, width=2, seed=0, drift=0.0):
     return Episodes.of(made)
 
 
-def asked(windows, samples=50, seed=0):
+def given(windows, samples=50, seed=0):
     return windows, samples, np.random.default_rng(seed)
 
 
@@ -48,35 +48,35 @@ def fitted(request, tanks):
 
 def test_samples_have_their_shape_and_the_seed_decides_them(fitted, tanks):
     windows = tanks.forecast_windows(6, 8, 10)
-    one, two, other = (fitted.forecast(*asked(windows, 4, seed)) for seed in (0, 0, 1))
+    one, two, other = (fitted.forecast(*given(windows, 4, seed)) for seed in (0, 0, 1))
     assert one.shape == (4, 10, 8, 3)
     np.testing.assert_array_equal(one, two)
     assert not np.array_equal(one, other)
 
 
-def test_no_window_knows_of_another(fitted, tanks):
+def test_windows_are_independent(fitted, tanks):
     windows = tanks.forecast_windows(6, 8, 10)
     swapped = windows.context_observation.copy()
     swapped[1:] += 5
-    whole = fitted.forecast(*asked(windows))
-    changed = fitted.forecast(*asked(replace(windows, context_observation=swapped)))
+    whole = fitted.forecast(*given(windows))
+    changed = fitted.forecast(*given(replace(windows, context_observation=swapped)))
     np.testing.assert_allclose(changed[:, 0], whole[:, 0])
     assert np.abs(changed[:, 1:] - whole[:, 1:]).min() > 0
 
 
-def test_no_step_knows_of_later_actions(fitted, tanks):
+def test_steps_do_not_depend_on_later_actions(fitted, tanks):
     windows = tanks.forecast_windows(6, 8, 10)
     later = windows.future_action.copy()
     later[:, 5:] += 3
-    whole = fitted.forecast(*asked(windows))
-    changed = fitted.forecast(*asked(replace(windows, future_action=later)))
+    whole = fitted.forecast(*given(windows))
+    changed = fitted.forecast(*given(replace(windows, future_action=later)))
     np.testing.assert_allclose(changed[:, :, :5], whole[:, :, :5])
 
 
 def test_a_shorter_horizon_is_the_beginning_of_a_longer_one(fitted, tanks):
     windows = tanks.forecast_windows(6, 8, 400)
-    short = fitted.forecast(*asked(replace(windows, future_action=windows.future_action[:, :3])))
-    whole = fitted.forecast(*asked(windows))[:, :, :3]
+    short = fitted.forecast(*given(replace(windows, future_action=windows.future_action[:, :3])))
+    whole = fitted.forecast(*given(windows))[:, :, :3]
     spread = whole.std(0) / np.sqrt(50)
     assert np.median(np.abs(short.mean(0) - whole.mean(0)) / spread) < 2
 
@@ -85,24 +85,24 @@ def test_a_constant_dimension_stays_what_it_is(fitted):
     data = wander(width=2)
     data.observation[:, 1] = 7.0
     model = type(fitted)(**_settings(fitted)).fit(data)
-    made = model.forecast(*asked(data.forecast_windows(6, 8, 10)))
+    made = model.forecast(*given(data.forecast_windows(6, 8, 10)))
     np.testing.assert_allclose(made[..., 1], 7.0, atol=1e-5)
     assert np.ptp(made[..., 0]) > 1
 
 
-def test_a_series_that_nobody_drives_is_forecast(fitted):
+def test_a_series_without_drivers_is_forecast(fitted):
     data = wander()
     alone = Episodes(data.observation, np.zeros((data.steps, 0)), data.spans[:, 2])
     model = type(fitted)(**_settings(fitted)).fit(alone)
-    made = model.forecast(*asked(alone.forecast_windows(6, 8, 10)))
+    made = model.forecast(*given(alone.forecast_windows(6, 8, 10)))
     assert made.shape == (50, 10, 8, 2)
     assert np.isfinite(made).all()
 
 
-def test_intervals_cover_unseen_walks(fitted):
+def test_intervals_cover_held_out_random_walks(fitted):
     model = type(fitted)(**_settings(fitted)).fit(wander(episodes=20))
     windows = wander(episodes=20, seed=1).forecast_windows(6, 8, 600)
-    share = coverage(model.forecast(*asked(windows, 99)), windows.future_observation, [0.9])[0]
+    share = coverage(model.forecast(*given(windows, 99)), windows.future_observation, [0.9])[0]
     np.testing.assert_allclose(share.mean(1), 0.9, atol=0.06)
 
 
@@ -115,12 +115,12 @@ def test_what_does_not_fit_is_refused(fitted, tanks):
         ({"context_observation": past[0]}, r"must be \(B, steps, columns\)"),
     ]:
         with pytest.raises(ValueError, match=message):
-            fitted.forecast(*asked(replace(windows, **change)))
+            fitted.forecast(*given(replace(windows, **change)))
     past[2, 3, 1] = np.nan
     with pytest.raises(ValueError, match=r"context observations are not finite at \[2 3 1\]"):
-        fitted.forecast(*asked(windows))
+        fitted.forecast(*given(windows))
     with pytest.raises(ValueError, match="fit the baseline"):
-        type(fitted)(**_settings(fitted)).forecast(*asked(windows))
+        type(fitted)(**_settings(fitted)).forecast(*given(windows))
 
 
 def test_missing_numbers_are_refused(fitted):
@@ -143,13 +143,13 @@ def test_persistence_is_the_present_with_errors_of_training():
     data = wander(episodes=30, width=2, drift=1.0)
     model = persistence(horizon=9).fit(data)
     windows = data.forecast_windows(0, 9, 50)
-    made = model.forecast(*asked(windows, 4000))
+    made = model.forecast(*given(windows, 4000))
     off = made - windows.context_observation[:, -1:]
     wanted = np.sqrt(np.arange(1, 10))
     # The mean error, a drift here, is taken off: the centre is the present observation.
     assert (np.abs(off.mean((0, 1))) < 0.1 * wanted[:, None]).all()
     np.testing.assert_allclose(off.std((0, 1)), np.repeat(wanted[:, None], 2, 1), rtol=0.15)
-    # A course of errors goes on from where it was.
+    # A sequence of errors is continuous.
     assert np.corrcoef(off[..., 7, 0].ravel(), off[..., 8, 0].ravel())[0, 1] > 0.85
 
 
@@ -159,7 +159,7 @@ def test_a_trend_follows_a_line_exactly(points):
     data = Episodes(line, np.zeros((39, 0)), [39])
     model = linear_trend(horizon=10, points=points).fit(data)
     windows = data.forecast_windows(points - 1, 10)
-    made = model.forecast(*asked(windows, 3))
+    made = model.forecast(*given(windows, 3))
     np.testing.assert_allclose(
         made, np.broadcast_to(windows.future_observation, made.shape), rtol=1e-5
     )
@@ -170,7 +170,7 @@ def test_the_slope_of_a_trend_is_that_of_least_squares():
     windows = data.forecast_windows(4, 3, 20)
     model = linear_trend(horizon=3, points=5).fit(data)
     slope = np.polyfit(np.arange(5), windows.context_observation[:, :, 0].T, 1)[0]
-    made = model.forecast(*asked(windows, 20_000))[..., 0].mean(0)
+    made = model.forecast(*given(windows, 20_000))[..., 0].mean(0)
     line = windows.context_observation[:, -1:, 0] + slope[:, None] * [1, 2, 3]
     np.testing.assert_allclose(made, line, atol=0.15)
 
@@ -179,14 +179,14 @@ def test_context_that_is_too_short_is_refused(tanks):
     windows = tanks.forecast_windows(2, 5, 3)
     for model in (linear_trend(5, points=4), arx(4), ARIMA((3, 1, 0))):
         with pytest.raises(ValueError, match=r"needs [34] steps of context, got 2"):
-            model.fit(tanks).forecast(*asked(windows))
+            model.fit(tanks).forecast(*given(windows))
 
 
 def test_a_horizon_beyond_the_data_or_the_fit_is_refused(tanks):
     with pytest.raises(ValueError, match="no episode has 151 steps"):
         persistence(horizon=151).fit(tanks)
     with pytest.raises(ValueError, match="horizon=4, the windows have 8 steps"):
-        persistence(horizon=4).fit(tanks).forecast(*asked(tanks.forecast_windows(6, 8, 10)))
+        persistence(horizon=4).fit(tanks).forecast(*given(tanks.forecast_windows(6, 8, 10)))
 
 
 @pytest.mark.parametrize("name", ["points", "horizon", "courses"])

@@ -20,7 +20,7 @@ def forecast_by(forecaster, windows, seed=0):
     return forecaster.forecast(windows, 60, np.random.default_rng(seed))
 
 
-def test_the_true_laws_beat_arx_and_know_how_sure_they_are(windows):
+def test_the_true_dynamics_beat_arx_and_are_calibrated(windows):
     data = driven_tanks(np.random.default_rng(0), episodes=20, steps=500)
     filtered, fitted = TankFilter(particles=300).fit(data), arx().fit(data)
     ours, theirs = (forecast_by(one, windows) for one in (filtered, fitted))
@@ -47,7 +47,7 @@ def test_without_a_past_it_starts_from_the_present(windows):
     assert abs(made.mean(0)[:, 0] - now[:, 0]).mean() < 1
 
 
-def test_draws_are_as_frequent_as_weights_say():
+def test_draws_are_in_proportion_to_weights():
     rng = np.random.default_rng(0)
     weights = rng.random((7, 5)) ** 4
     weights[2] = (0, 0, 1, 0, 0)

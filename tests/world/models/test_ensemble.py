@@ -79,7 +79,7 @@ def test_members_can_be_drawn_anew_or_averaged():
     assert changed > 40
 
 
-def test_samples_are_as_wide_as_the_model_says():
+def test_samples_have_the_predicted_deviation():
     vector = vector_of(SMALL)
     x = torch.randn(1, 2, generator=generator()).expand(30_000, 2)
     for temperature in (0.5, 1.0, 2.0):
@@ -174,7 +174,7 @@ def test_settings_are_checked(settings, message):
         Ensemble(**settings)
 
 
-def test_it_needs_to_know_its_columns():
+def test_it_needs_widths():
     with pytest.raises(ValueError, match="Ensemble does not know its columns: use"):
         Ensemble().shapes()
     assert Ensemble().size == 0

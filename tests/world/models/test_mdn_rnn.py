@@ -140,7 +140,7 @@ def test_temperature_divides_logits_and_scales_deviations_by_its_root():
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_imagining_goes_on_where_it_stopped(preset):
+def test_imagining_continues_where_it_stopped(preset):
     assert_imagining_continues(Experience(PRESETS[preset]))
 
 
@@ -207,7 +207,7 @@ def products(count, steps, seed):
     return Episodes(np.stack(x, 1).reshape(-1, 1), action[1:].T.reshape(-1, 1), [steps] * count)
 
 
-def test_a_trained_memory_beats_a_frozen_one_and_persistence():
+def test_a_trained_core_beats_a_frozen_one_and_persistence():
     training, windows = (
         products(60, 32, seed=0),
         products(30, 32, seed=1).forecast_windows(8, 10, 60),

@@ -91,7 +91,7 @@ def test_latents_are_drawn_as_they_are_distributed(temperature):
 
 
 @pytest.mark.parametrize("latents", LATENTS)
-def test_without_chance_or_warmth_latents_are_the_most_likely(latents):
+def test_without_randomness_latents_are_the_most_likely(latents):
     outputs = normal(20, latents.outputs)
     found = latents.sample(outputs, None)
     cold = latents.sample(outputs, latents.chance((20,), generator()), 0.0)
@@ -248,7 +248,7 @@ def test_the_loss_is_the_one_written_down(kind):
 def test_each_divergence_moves_its_own_side(kind):
     def slopes(**settings):
         case = Experience(replace(KINDS[kind], **settings), widths=WIDTHS)
-        # A memory that is deaf to latents: else the posterior steers the prior through it.
+        # A state that ignores latents: otherwise the posterior affects the prior through it.
         width = case.model.stochastic.width
         case.model.views(case.parameters)["memory.0.input.weight"][:, :width] = 0
         found = gradient(lambda vector: case.loss(vector, case.windows), case.parameters)[0]
@@ -366,7 +366,7 @@ def forecast_errors(world, data, context, horizon):
 
 
 @both
-def test_its_memory_beats_persistence_and_a_model_without_memory(kind):
+def test_it_beats_persistence_and_a_model_without_recurrence(kind):
     training, held_out = pendulum(30, 40, seed=0), pendulum(20, 40, seed=1)
     weight = {"gaussian": 1.0, "categorical": 0.1}[kind]
     memory = Rssm(latents=kind, representation=weight, window=16)
@@ -377,7 +377,7 @@ def test_its_memory_beats_persistence_and_a_model_without_memory(kind):
         error, persistence = forecast_errors(worlds["memory"], held_out, 10, horizon)
         without, _ = forecast_errors(worlds["none"], held_out, 10, horizon)
         assert error < share * min(persistence, without), (horizon, error, persistence, without)
-    # What tells the speed is what was seen before: the very same model without it.
+    # The speed follows from earlier observations: the same model without them.
     blind, _ = forecast_errors(worlds["memory"], held_out, 0, 1)
     seeing, _ = forecast_errors(worlds["memory"], held_out, 10, 1)
     assert seeing < 0.4 * blind, (seeing, blind)

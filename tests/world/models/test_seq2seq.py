@@ -42,12 +42,12 @@ def test_it_keeps_the_laws(preset, widths):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_imagining_goes_on_where_it_stopped(preset):
+def test_imagining_continues_where_it_stopped(preset):
     assert_imagining_continues(Experience(PRESETS[preset]))
 
 
 def told(case, windows, row, cut, steps):
-    """What is imagined after an observation under the actions that were taken, without chance."""
+    """What is imagined after an observation under the actions taken, without randomness."""
     one = type(windows)(**{name: value[row : row + 1] for name, value in vars(windows).items()})
     hidden_state = case.observed(one, cut + 1)
     actions = one.action[:, cut : cut + steps]
@@ -91,7 +91,7 @@ def test_cuts_are_drawn_evenly():
     np.testing.assert_allclose(torch.bincount(cuts) / 20_000, np.full(5, 0.2), atol=0.01)
 
 
-def test_nothing_is_told_of_another_episode():
+def test_steps_of_another_episode_are_not_predicted():
     case = Experience(SHORT, rows=4, steps=7)
     is_first = case.windows.is_first.clone()
     is_first[:, 5] = True
@@ -122,7 +122,7 @@ def test_a_ramp_leads_from_one_to_the_other():
     assert losses(10, ramp=10) == losses(11, ramp=10) == losses(free_running=1.0)
 
 
-def test_attention_weighs_the_encoders_last_outputs_by_their_likeness():
+def test_attention_weights_the_encoders_last_outputs_by_similarity():
     case = Experience(PRESETS["attention"], rows=2, steps=9)
     p, core = case.model.views(case.parameters), case.model.encoders["encoder"]
     part = case.parameters[: core.size]
@@ -176,13 +176,13 @@ def test_free_running_beats_an_iterated_one_step_model_of_the_same_size_far_ahea
     assert free[9:20].mean() < 0.6 * persistence[9:20].mean(), (free, persistence)
 
 
-def test_it_learns_to_use_what_it_has_seen():
+def test_it_learns_to_use_context():
     training, held_out = swings(60, 40, seed=0), swings(40, 60, seed=1)
     model = Seq2Seq({"name": "gru", "hidden": 16}, attention=True, ramp=100, context=8, horizon=8)
     world = fitted(model, training, steps=200, records=512, learning_rate=1e-2)
     errors = []
     for context in (0, 8):
-        # The same futures, seen after nothing but the present and after what led there.
+        # The same futures, with and without context before the present.
         windows = held_out.forecast_windows(8, 6, 100)
         past = {
             "context_observation": windows.context_observation[:, 8 - context :],

@@ -22,7 +22,7 @@ def drawn(samples, windows, spread=1.0, seed=0, shape=(2, 1)):
 
 
 @pytest.mark.parametrize("samples", [19, 20, 57, 100])
-def test_intervals_of_few_samples_cover_what_they_say(samples):
+def test_intervals_of_few_samples_have_their_coverage(samples):
     forecast, truth = drawn(samples, 20_000)
     for level, share in zip((0.5, 0.9), coverage(forecast, truth, (0.5, 0.9)), strict=True):
         np.testing.assert_allclose(share, level, atol=0.012)
@@ -64,7 +64,7 @@ def test_places_of_a_constant_are_uniform():
     np.testing.assert_allclose(histogram(places), 0.1, atol=0.015)
 
 
-def test_histograms_show_what_is_wrong():
+def test_histograms_reveal_bias_and_spread():
     rng = np.random.default_rng(0)
     shapes = {s: histogram(pit(*drawn(50, 4000, spread=s), rng), 5)[:, 0, 0] for s in (0.4, 2.5)}
     assert shapes[0.4][0] > 0.25 > 0.15 > shapes[0.4][2]
@@ -73,7 +73,7 @@ def test_histograms_show_what_is_wrong():
 
 @pytest.mark.parametrize("spread", [0.3, 1.0, 4.0])
 @pytest.mark.parametrize("share", [False, True])
-def test_a_mended_spread_covers_unseen_truth(spread, share):
+def test_a_recalibrated_spread_covers_held_out_truth(spread, share):
     mend = fit_spread(*drawn(100, 1000, spread, shape=(2, 3)), share_dimensions=share)
     assert mend.factor.shape == (2, 1 if share else 3)
     np.testing.assert_allclose(mend.factor, 1 / spread, rtol=0.12)

@@ -74,7 +74,7 @@ def test_crps_of_one_repeated_sample_is_the_absolute_error():
 
 @pytest.mark.parametrize("wrong", ["bias", "narrow", "wide"])
 @pytest.mark.parametrize("rule", [crps, energy_score, gaussian_nll])
-def test_telling_the_truth_scores_best(rule, wrong):
+def test_the_true_distribution_scores_best(rule, wrong):
     samples, truth = draws((60, 2000, 1, 2))
     lie = {"bias": samples + 0.5, "narrow": samples * 0.5, "wide": samples * 2}[wrong]
     assert rule(samples, truth).mean() < rule(lie, truth).mean()
@@ -134,7 +134,7 @@ def test_nothing_beats_a_perfect_reference():
     assert skill(1.0, 0.0) == -math.inf
 
 
-def test_scores_are_means_over_windows_at_the_steps_asked_for():
+def test_scores_are_means_over_windows_at_given_steps():
     samples, truth = draws()
     unit = np.array([1.0, 10.0, 0.1])
     found = score(samples * unit, truth * unit, np.random.default_rng(0), steps=(1, 4), scale=unit)
