@@ -87,7 +87,7 @@ def _register_hidden(name: str, module: str, steps: int, hidden: tuple[int, ...]
 
 
 # Maze and table have little friction: with their usual friction, discs stop where they are, and an
-# agent without memory does as well as one that observes velocities.
+# feed-forward agent does as well as one that observes velocities.
 _icy: dict[str, Any] = {"maze": "U", "damping": 0.3}
 _register_masked("PointMaze-U-HiddenVelocity", "point_maze:PointMaze", 100, (2, 3), **_icy)
 _register_masked("PlanarReach-HiddenVelocity", "planar_reach:PlanarReach", 50, (4, 5), links=2)

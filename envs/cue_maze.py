@@ -152,7 +152,7 @@ class CueMaze(SimulationEnv):
     leads up and one down. The goal is the end of one arm, and only the first observation shows
     which one. The agent cannot go back, neither in the corridor nor out of an arm, and later
     observations do not depend on the goal. The task therefore only requires remembering the goal
-    for `length` steps; an agent without memory succeeds in half of the episodes. Hindsight may use
+    for `length` steps; a feed-forward agent succeeds in half of the episodes. Hindsight may use
     every cell of the corridor as a goal. These goals lead to the junction, which random actions do
     not reach in a long corridor.
 
@@ -203,7 +203,7 @@ class CueMaze(SimulationEnv):
     - `length`: cells from start to junction; default 10. `rlkit/CueMaze-50-v0`, `-100-` and
       `-200-` have longer ones.
     - `visible_steps`: number of observations with a visible goal, the first included; default 1.
-      With None the goal is always visible, and the task needs no memory.
+      With None the goal is always visible, and the task is fully observable.
     - `render_mode`: "rgb_array" or None.
 
     ## Version History

@@ -77,7 +77,7 @@ class PointMazeSimulation:
 
     Internal coordinates start at the maze's lower left corner, so that walls begin and end at
     integers. A disc with a radius below 1/2 can touch only the three cells around the nearest
-    lattice point; a look-up table per half cell tells which of them are walls. States are float32.
+    lattice point; a look-up table per half cell marks those in walls. States are float32.
 
     Args:
         maze: A key of `MAZES`.

@@ -1,4 +1,4 @@
-"""Reinforcement learning for goals, memory and imagination.
+"""Goal-conditioned, recurrent and model-based reinforcement learning.
 
 Importing this package imports nothing heavy: `rlkit.envs` must stay usable without torch.
 """

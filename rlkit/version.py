@@ -1,4 +1,4 @@
-"""The version of the suite, and what to say about files of another one."""
+"""The version of the suite, and the error about files of another one."""
 
 VERSION = "0.2.0"
 

@@ -12,7 +12,7 @@ from rlkit.networks.mlp import part_of
 
 @dataclass(frozen=True)
 class Contrastive(EncoderDecoder):
-    """Tells the next observation from those of other rows; it has no decoder.
+    """Distinguishes the next observation from those of other rows; it has no decoder.
 
     Source: van den Oord et al. 2018, equation 4, with the negative squared distance as the score.
     """

@@ -109,7 +109,7 @@ class MaskedEnv(SimulationEnv):
 
     ## Description
     Dynamics, actions, goals, rewards, start states and time limits are those of the family. The
-    registered ids hide all velocities, so that an agent needs memory:
+    registered ids hide all velocities, so that the tasks are partially observable:
 
     | Id | Hidden entries | Arguments |
     |---|---|---|

@@ -17,13 +17,13 @@ from rlkit.goals import GoalRule, is_goal_space
 EVALUATION_SEED = 1_000_000
 """EpisodeResult i of an evaluation during training starts with this plus the run's seed plus i."""
 TEST_SEED = 2_000_000
-"""The same for the evaluation at the end and for `rlkit eval`; training never sees these seeds."""
+"""The same for the evaluation at the end and for `rlkit eval`; training never uses these seeds."""
 _LONGEST_EPISODE = 100_000
 _TOO_EASY = 10  # give up when so many times the wanted episodes start at their goal
 
 
 class EvaluationStopped(Exception):
-    """An evaluation was asked to stop, and has no result."""
+    """A stop was requested during an evaluation, and has no result."""
 
 
 class Predicts(Protocol):

@@ -14,7 +14,7 @@ _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class StopRequest:
-    """Asks a training to stop after the round in progress, and to save first.
+    """Requests a training to stop after the round in progress, and to save first.
 
     It may be shared between threads.
 

@@ -41,7 +41,7 @@ def train(
         recipe: What to train.
         make: Builds environments, as `rlkit.envs.make.make` does.
         path: The run's folder.
-        stop: Asks from another thread to save and stop.
+        stop: Requests from another thread to save and stop.
 
     Returns:
         The last evaluation as plain data, with `run`, `steps`, `wall_s` and `stopped`: why the run
@@ -117,7 +117,7 @@ class Period:
 
 
 class TrainingLoop:
-    """Training from a start or a checkpoint until it ends or is asked to stop.
+    """Training from a start or a checkpoint until it ends or a stop is requested.
 
     Args:
         session: Agent and environments, restored already.

@@ -129,8 +129,8 @@ def _information(one: NDArray[np.int64], two: NDArray[np.int64]) -> float:
     np.add.at(joint, (one, two), 1)
     joint /= len(one)
     independent = joint.sum(1, keepdims=True) * joint.sum(0)
-    seen = joint > 0
-    return float((joint[seen] * np.log(joint[seen] / independent[seen])).sum())
+    occurs = joint > 0
+    return float((joint[occurs] * np.log(joint[occurs] / independent[occurs])).sum())
 
 
 def _ranks(values: Array) -> NDArray[np.float64]:

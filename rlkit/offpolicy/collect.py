@@ -75,8 +75,8 @@ def cut_episodes(agent: Algorithm, seed: int) -> None:
 
 def _actions(agent: Algorithm) -> NDArray[Any]:
     """Actions to store: random at first, then the policy's with some random ones."""
-    warming_up = agent.num_timesteps < agent.learning_starts
-    if warming_up and not agent.hidden_state:
+    is_random_phase = agent.num_timesteps < agent.learning_starts
+    if is_random_phase and not agent.hidden_state:
         return agent.adapter.random_actions(agent.n_envs, agent.rng)
     assert agent._last_episode_starts is not None
     action, agent.hidden_state = agent.act(
@@ -89,9 +89,9 @@ def _actions(agent: Algorithm) -> NDArray[Any]:
         action = action.reshape(agent.n_envs, *agent.action_space.shape)
         if agent.action_noise is not None:
             action = np.clip(action + agent.action_noise(), -1, 1).astype(np.float32)
-    share = 1.0 if warming_up else agent.random_fraction()
+    share = 1.0 if is_random_phase else agent.random_fraction()
     action = agent.adapter.mix_in_random(action, share, agent.rng)
-    if warming_up or share > 0 or agent.action_noise is not None:
+    if is_random_phase or share > 0 or agent.action_noise is not None:
         agent.hidden_state = agent.learner.acted(agent.hidden_state, action)
     return action
 

@@ -83,8 +83,8 @@ def diagnose(agent: Algorithm) -> dict[str, float]:
         )
         found[f"recurrent/context_{name}"] = float(next(close, LONGEST))
         if config.window > 0:
-            warmed_up = _features(encoder, weights, inputs, config.burn_in + 1)
-            found[f"recurrent/recovery_{name}"] = _distance(warmed_up, whole)
+            burned_in = _features(encoder, weights, inputs, config.burn_in + 1)
+            found[f"recurrent/recovery_{name}"] = _distance(burned_in, whole)
         if stored is not None:
             stale = _features(encoder, weights, inputs, 1, recurrent.stored(stored, name))
             found[f"recurrent/staleness_{name}"] = _distance(stale, whole)

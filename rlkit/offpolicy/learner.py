@@ -57,7 +57,7 @@ class GradientLearner:
     targets: ClassVar[dict[str, str]] = {}
     """By name of a target network, the network that it follows."""
     borrows: ClassVar[dict[str, str]] = {}
-    """By name of an actor, the critic whose encoder it borrows if `encoder_sharing` says so."""
+    """By name of an actor, the critic whose encoder it borrows if `encoder_sharing` is set so."""
     networks: dict[str, Network]
 
     def __init__(
@@ -81,7 +81,7 @@ class GradientLearner:
                 config, sizes, self.generator, self.actor_critic, self.borrows
             )
         self.burn_in = self.recurrent.burn_in if self.recurrent else 0
-        # Moments of latents that change say nothing, and clipping them would stop their gradient.
+        # Moments of latents that change mean nothing, and clipping them would stop their gradient.
         self.scales = config.normalise and joint is None
         self.observation_normaliser = Normaliser(sizes.observation, device, self.scales)
         self.goal_normaliser = Normaliser(sizes.goal, device, self.scales)

@@ -58,7 +58,7 @@ class LatentObservationEncoder(ObservationEncoder):
             model by the distance of latents (Nair et al. 2018).
 
     Raises:
-        ValueError: If there are no images, or of several shapes, or the rule cannot judge goals.
+        ValueError: If there are no images, or of several shapes, or the rule cannot evaluate goals.
     """
 
     latent: FittedLatent
@@ -91,7 +91,7 @@ class LatentObservationEncoder(ObservationEncoder):
         """Takes over an environment's goal rule; `space` and `rule` follow from it.
 
         Raises:
-            ValueError: If goals are images that the rule cannot judge once they are latents.
+            ValueError: If goals are images that the rule cannot evaluate once they are latents.
         """
         self.rule = rule
         self._image_rule: ImageGoalRule | None = None

@@ -102,7 +102,7 @@ class PlanningMetrics(TrainingMetrics):
         self._age[begins] = 0
 
     def add_step(
-        self, reward: NDArray[Any], seen: Any, dones: NDArray[np.bool_], rule: GoalRule | None
+        self, reward: NDArray[Any], observed: Any, dones: NDArray[np.bool_], rule: GoalRule | None
     ) -> None:
         """Ends complete segments; see `TrainingMetrics.add_step`."""
         running = self._age >= 0
@@ -113,7 +113,7 @@ class PlanningMetrics(TrainingMetrics):
         last = self._age[rows] - 1
         self._compare("return", self._imagined[rows, last], self._real[rows])
         if rule is not None:
-            real = rule.success(seen["achieved_goal"][rows], seen["desired_goal"][rows])
+            real = rule.success(observed["achieved_goal"][rows], observed["desired_goal"][rows])
             self._compare("success", self._success[rows, last], np.asarray(real, np.float64))
         self._age[rows] = -1
 

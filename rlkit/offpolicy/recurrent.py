@@ -75,7 +75,7 @@ class RecurrentEncoder:
         features: D, the width of its output.
         reads_goal: Whether goals are part of its input.
         reads_reward: Whether previous rewards are, if only for critics.
-        burn_in: Records at a window's start that only warm up the hidden state.
+        burn_in: Records at a window's start that only update the hidden state.
         rate_scale: Per network, what each parameter's learning rate is multiplied by.
 
     Raises:
@@ -122,7 +122,7 @@ class RecurrentEncoder:
 
         Args:
             name: The network's name; one that borrows an encoder has none of its own, or the only
-                one, as `encoder_sharing` says.
+                one, according to `encoder_sharing`.
             inputs: Width of each part beside the features.
             outputs: Width of the output.
             members: Heads in the ensemble; they share one encoder.

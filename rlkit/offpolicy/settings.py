@@ -179,7 +179,7 @@ class Recurrence(Settings):
     window: int = 32
     """Steps per training window, >= 1; 0 takes whole episodes."""
     burn_in: int = 0
-    """Steps before each window that only warm up the hidden state (Kapturowski et al. 2019),
+    """Steps before each window that only update the hidden state (Kapturowski et al. 2019),
     >= 0."""
     start: Start | None = None
     """Hidden state at the beginning of a window: zero, or as it was when the step was taken

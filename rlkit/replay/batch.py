@@ -52,9 +52,9 @@ class Batch:
         discount: `(B, T)` weight of that value: gamma to the number of summed steps, 0 where
             `terminated`. None until n-step summing has set both.
         burn_in: K, how many of the T records only prepare the hidden state.
-        previous_action: `(B, T + 1, *action)`; None unless asked for.
-        previous_reward: `(B, T + 1)`, of one step and under the window's goal; None unless asked
-            for.
+        previous_action: `(B, T + 1, *action)`; None unless requested.
+        previous_reward: `(B, T + 1)`, of one step and under the window's goal; None unless
+            requested.
         hidden_state: Hidden state before the window's first observation, `(B, *shape)` each, zero
             where that observation is an episode's first; None unless stored.
     """

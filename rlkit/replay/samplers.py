@@ -75,11 +75,13 @@ class StoredSteps:
     def add(self, steps: int) -> None:
         """Stores more steps, which overwrite the oldest ones."""
         for _ in range(steps):
-            following = self._vectors()
+            next_observation = self._vectors()
             ended = self._source.random(3) < 0.2
             reward, truncated = self._source.random(3), np.zeros(3, np.bool_)
-            self.storage.add(self.observation, following, reward, ended, truncated, following)
-            self.observation = following
+            self.storage.add(
+                self.observation, next_observation, reward, ended, truncated, next_observation
+            )
+            self.observation = next_observation
 
     def draw(self, sampler: ReplaySampler, later: int = 0) -> tuple[NDArray[np.int64], Positions]:
         """64 steps, always the same for a sampler in the same state; `later` draws differ."""
@@ -107,7 +109,7 @@ def check_sampler(sampler: ReplaySampler, case: StoredSteps | None = None) -> No
         case: What to check it on.
 
     Raises:
-        ValueError: If a law is broken; the message names it and says what is wrong.
+        ValueError: If a law is broken; the message names it and the problem.
     """
     run_laws(sampler, LAWS, StoredSteps(sampler) if case is None else case)
 

@@ -287,7 +287,7 @@ class EpisodeStorage:
         observed = self.flat(env[:, None], index)
         taken = observed[:, :-1]
         if length > 1:
-            # Padding repeats the last step's record; the mask says that it does not count.
+            # Padding repeats the last step's record; the mask excludes it.
             taken = self.flat(env[:, None], np.minimum(index[:, :-1], last - 1))
         return self.read_windows(observed, taken, mask, env, position)
 

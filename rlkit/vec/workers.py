@@ -1,7 +1,8 @@
 """One process per environment; a crash or a hang costs one episode and does not end the training.
 
 Stable-Baselines3's `SubprocVecEnv` waits for ever for an environment that hangs, and ends with an
-empty `EOFError` when one crashes. Here a lost worker is replaced, with a warning that says why.
+empty `EOFError` when one crashes. Here a lost worker is replaced, with a warning that gives the
+reason.
 """
 
 from __future__ import annotations

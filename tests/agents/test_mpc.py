@@ -262,14 +262,14 @@ def test_a_task_without_goals_is_learned(discrete):
 
 def test_goals_are_reached_after_a_few_hundred_steps():
     """Random actions reach less than a fifth of these goals."""
-    examination = make_vec_env(make, MAZE, 20)
+    eval_envs = make_vec_env(make, MAZE, 20)
     planner = {"name": "icem", "horizon": 10, "samples": 40, "iterations": 2, "elites": 5}
     world = {"name": "ensemble", "members": 2, "hidden": [32]}
     settings = {"first_fit": 300, "batch_size": 128, "gradient_steps": 10, "train_freq": 25}
     agent = on_goals(num_envs=4, world=world, planner=planner, learning_starts=200, **settings)
 
     def success():
-        return evaluate(agent, examination, 20, EVALUATION_SEED, agent.rule).summary()
+        return evaluate(agent, eval_envs, 20, EVALUATION_SEED, agent.rule).summary()
 
     assert success()["success_rate"] <= 0.2  # before the first fit its actions are random
     agent.learn(500)

@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rlkit.experiment import run_logger as metrics
 from rlkit.experiment.run_logger import RunLogger, read_metrics, rewind
-from rlkit.io import atomic_write as durable
+from rlkit.io import atomic_write
 
 
 def log(folder, steps):
@@ -125,7 +125,7 @@ def test_incomplete_last_records_are_cut(tmp_path):
 def test_rewinding_killed_at_any_moment_loses_nothing(tmp_path, monkeypatch, moment):
     log(tmp_path, [10, 20, 30])
     calls = iter(range(100))
-    real = durable.os.replace
+    real = atomic_write.os.replace
 
     def killed(source, target):
         if next(calls) == moment:
@@ -133,7 +133,7 @@ def test_rewinding_killed_at_any_moment_loses_nothing(tmp_path, monkeypatch, mom
         real(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(durable.os, "replace", killed)
+        patch.setattr(atomic_write.os, "replace", killed)
         if moment < 3:  # metrics, the new events, the emptied old ones
             with pytest.raises(KeyboardInterrupt):
                 rewind(tmp_path, 20)

@@ -92,9 +92,9 @@ def stop_in_final_evaluation(monkeypatch, action):
 @pytest.mark.parametrize("by_signal", [True, False])
 def test_a_request_during_the_final_evaluation_saves_first(whole, tmp_path, monkeypatch, by_signal):
     stop, path = StopRequest(), tmp_path / "run"
-    ask = (lambda: os.kill(os.getpid(), signal.SIGTERM)) if by_signal else stop.set
+    request = (lambda: os.kill(os.getpid(), signal.SIGTERM)) if by_signal else stop.set
     with monkeypatch.context() as patch:
-        stop_in_final_evaluation(patch, ask)
+        stop_in_final_evaluation(patch, request)
         outcome = train(recipe(), make, path, stop)
     assert outcome["stopped"] == ("SIGTERM" if by_signal else "request")
     assert outcome["steps"] == saved_steps(path / "checkpoints")[-1] == 400

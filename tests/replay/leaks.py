@@ -14,7 +14,7 @@ def traces_of_old_goal(batch: Batch, original: Batch, rule: GoalRule) -> list[st
     Args:
         batch: Relabelled windows, before n-step sums.
         original: The same windows with their original goals.
-        rule: Judges goals.
+        rule: The goal rule.
     """
     traces = set()
     for row in range(len(batch)):

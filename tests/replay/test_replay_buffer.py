@@ -108,11 +108,11 @@ def test_a_restored_replay_goes_on_as_the_saved_one(world, before, after, other)
 @pytest.mark.parametrize("kind", ["plain", "box"])
 def test_equal_seeds_draw_equal_samples_and_other_seeds_do_not(kind):
     world = World(kind, capacity=100, window=2)
-    twin, other = world.new_replay(), world.new_replay(seed=2)
-    world.play(60, twin, other)
+    same, other = world.new_replay(), world.new_replay(seed=2)
+    world.play(60, same, other)
     for _ in range(3):
         sample = world.replay.sample(32)
-        check_equal(sample, twin.sample(32))
+        check_equal(sample, same.sample(32))
         assert (sample.position != other.sample(32).position).any()
 
 

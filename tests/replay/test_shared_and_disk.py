@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from naive import GOALS, KINDS, World, observation_space
 from test_sb3 import add, buffer_of
 
-from rlkit.io import serialisation as tree
+from rlkit.io import serialisation
 from rlkit.io.checkpoint import read_checkpoint, write_checkpoint
 from rlkit.replay import columns
 from rlkit.replay.columns import Column
@@ -98,7 +98,7 @@ def test_disk_equals_memory(disk):
 @given(worlds(("image", "pixels")), plays, plays)
 def test_a_restored_replay_on_disk_goes_on_as_the_saved_one(world, before, after):
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tree, "MAPPED_BYTES", 1024)
+        patch.setattr(serialisation, "MAPPED_BYTES", 1024)
         folder = Path(name)
         world.replay = world.new_replay(directory=folder / "frames")
         play_alike(world, (), before)

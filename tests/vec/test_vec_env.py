@@ -222,7 +222,7 @@ def test_sb3_trains_with_its_own_hindsight_buffer() -> None:
 
 
 def test_infos_of_every_kind_are_unbatched() -> None:
-    class Telling(gym.Env[Any, Any]):
+    class ReportingEnv(gym.Env[Any, Any]):
         observation_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
         action_space = gym.spaces.Discrete(2)
         render_mode = None
@@ -240,7 +240,7 @@ def test_infos_of_every_kind_are_unbatched() -> None:
             return np.zeros(1, np.float32), 1.0, self.steps == 3, False, info
 
     mode = AutoresetMode.SAME_STEP
-    venv = GymVecEnv(SyncVectorEnv([Telling, Telling], autoreset_mode=mode))
+    venv = GymVecEnv(SyncVectorEnv([ReportingEnv, ReportingEnv], autoreset_mode=mode))
     venv.reset()
     for step in range(1, 4):
         infos = venv.step(np.array([0, 1]))[3]

@@ -21,7 +21,7 @@ REPORT = "report.json"
 FIGURES = {"reconstructions", "prior_samples", "traversals", "distances"}  # not of every model
 _THUMBNAILS = 1_000
 _SPRITE_WIDTH = 8_192  # pixels; the most that the projector draws
-# TensorBoard's projector reads this text; its proto class would ask for one more dependency.
+# TensorBoard's projector reads this text; its proto class would need another dependency.
 _PROJECTOR = """embeddings {{
   tensor_name: "latents"
   tensor_path: "projector_latents.tsv"

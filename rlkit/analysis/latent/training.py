@@ -134,9 +134,7 @@ def report_latent(
         inside = (folder / LATENT).is_dir()
         latent = FittedLatent.load(folder / LATENT if inside else folder, get_device(device))
         if out is None and not inside:
-            raise ValueError(
-                f"{folder} is a latent's own folder; say where to write with --out FOLDER"
-            )
+            raise ValueError(f"{folder} is a latent's own folder; choose another with --out FOLDER")
         usual = folder
     found = held_out_frames(data, make, count, seed)
     path = out or usual

@@ -85,7 +85,7 @@ def check_generator(generator: GoalGenerator, case: Episodes | None = None) -> N
         case: What to check it on.
 
     Raises:
-        ValueError: If a law is broken; the message names it and says what is wrong.
+        ValueError: If a law is broken; the message names it and the problem.
     """
     run_laws(generator, LAWS, Episodes(generator) if case is None else case)
 

@@ -63,7 +63,7 @@ class GoalGenerator(Protocol):
         """Takes the agent's context; called before everything else, and when it changes.
 
         Raises:
-            ValueError: If the generator cannot propose goals there; the message says what can.
+            ValueError: If the generator cannot propose goals there; the message names what can.
         """
 
     def propose(self, desired: Array, rng: np.random.Generator) -> Array:

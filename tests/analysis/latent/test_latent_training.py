@@ -54,7 +54,7 @@ def test_a_report_can_be_written_again_elsewhere(tmp_path, moving_dots):
     assert {name: again[name] for name in same} == {name: trained[name] for name in same}
     assert "0 of" not in describe_report(again)  # no prior, no active units
 
-    with pytest.raises(ValueError, match="say where to write with --out"):
+    with pytest.raises(ValueError, match="choose another with --out"):
         report_latent(tmp_path / "pca" / "latent", moving_dots, make)
     report_latent(tmp_path / "pca" / "latent", moving_dots, make, tmp_path / "there")
     assert (tmp_path / "there" / "report.json").is_file()

@@ -232,14 +232,14 @@ def test_the_rule_is_the_wrapped_one_on_positions(reward):
     simulation = env.unwrapped.simulation
     state = visited(simulation, 100)
     observed = simulation.observe(state)
-    here, there = observed["achieved_goal"], observed["desired_goal"]
-    goals = np.concatenate([here[:50], there[50:]])
-    positions = rule.goal_vector(here), rule.goal_vector(goals)
-    np.testing.assert_array_equal(rule.reward(here, goals), rule.rule.reward(*positions))
-    np.testing.assert_array_equal(rule.terminated(here, goals), rule.success(here, goals))
-    assert rule.terminated(here, goals)[:50].all()
-    assert rule.reward(here, goals)[:50].tolist() == [0.0] * 50
-    assert not make("rlkit/PointMaze-U-Pixels-v0").unwrapped.rule.terminated(here, goals).any()
+    achieved, desired = observed["achieved_goal"], observed["desired_goal"]
+    goals = np.concatenate([achieved[:50], desired[50:]])
+    positions = rule.goal_vector(achieved), rule.goal_vector(goals)
+    np.testing.assert_array_equal(rule.reward(achieved, goals), rule.rule.reward(*positions))
+    np.testing.assert_array_equal(rule.terminated(achieved, goals), rule.success(achieved, goals))
+    assert rule.terminated(achieved, goals)[:50].all()
+    assert rule.reward(achieved, goals)[:50].tolist() == [0.0] * 50
+    assert not make("rlkit/PointMaze-U-Pixels-v0").unwrapped.rule.terminated(achieved, goals).any()
 
 
 def test_the_rule_of_a_batch_equals_its_rows_and_channels_first():

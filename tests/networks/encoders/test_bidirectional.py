@@ -5,10 +5,10 @@ from naive_parallel import example
 from rlkit.networks.encoders.bidirectional import Bidirectional
 
 
-def torch_twin(encoder, vector):
+def torch_reference(encoder, vector):
     """torch.nn's own bidirectional GRU with the same weights, for one layer."""
     p = encoder.views(vector)
-    twin = torch.nn.GRU(encoder.inputs, encoder.hidden, bidirectional=True, batch_first=True)
+    reference = torch.nn.GRU(encoder.inputs, encoder.hidden, bidirectional=True, batch_first=True)
     for way, suffix in (("forward", ""), ("backward", "_reverse")):
         weights = {
             "weight_ih_l0": p[f"{way}.0.input.weight"],
@@ -19,19 +19,19 @@ def torch_twin(encoder, vector):
             ),
         }
         for name, weight in weights.items():
-            getattr(twin, name + suffix).data.copy_(weight)
-    return twin
+            getattr(reference, name + suffix).data.copy_(weight)
+    return reference
 
 
 def test_episodes_are_read_in_both_directions_as_torch_reads_each_alone():
     encoder, vector, x, is_first = example(Bidirectional(hidden=4))
     assert is_first[:, 1:].any()
     y, _ = encoder.scan(vector, x, encoder.initial(len(x)), is_first)
-    twin = torch_twin(encoder, vector)
+    reference = torch_reference(encoder, vector)
     assert y.shape == (3, 21, encoder.features) == (3, 21, 8)
     for row in range(len(x)):
         starts = [t for t in range(1, 21) if is_first[row, t]]
-        parts = [twin(part)[0] for part in torch.tensor_split(x[row], starts)]
+        parts = [reference(part)[0] for part in torch.tensor_split(x[row], starts)]
         torch.testing.assert_close(y[row], torch.cat(parts).detach(), rtol=1e-5, atol=1e-5)
 
 
