@@ -136,9 +136,9 @@ class MdnRnn(RecurrentWorldModel):
         inputs = torch.cat([before, read.previous_action], 2)
         # The core reads an observation with the action after it, one step later.
         resets = F.pad(first[:, :-1], (1, 0))
-        _, memory = self._core.scan(self._core_part(vector), inputs, hidden_state[1:], resets)
+        _, state = self._core.scan(self._core_part(vector), inputs, hidden_state[1:], resets)
         fresh = self._core.initial(len(x), x.device)
-        return (x[:, -1].clone(), *fresh_where(first[:, -1], fresh, memory))
+        return (x[:, -1].clone(), *fresh_where(first[:, -1], fresh, state))
 
     def step_function(self, vector: Tensor, start: HiddenState, draw: Sampling) -> StepFunction:
         """See `ParametricWorldModel.step_function`."""
@@ -146,10 +146,10 @@ class MdnRnn(RecurrentWorldModel):
         advance = stepper(self._core, self._core_part(vector))
 
         def step(hidden_state: HiddenState, action: Tensor) -> Step:
-            features, memory = advance(hidden_state[1:], hidden_state[0], action)
+            features, state = advance(hidden_state[1:], hidden_state[0], action)
             mixture = self._mixture(p, hidden_state[0], features)
             drawn = mixture.sample(draw.generator, draw.temperature)
-            return Step(drawn, *mixture.moments(), (drawn[:, :width], *memory))
+            return Step(drawn, *mixture.moments(), (drawn[:, :width], *state))
 
         return step
 

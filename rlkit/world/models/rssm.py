@@ -96,7 +96,7 @@ class Rssm(ParametricWorldModel):
         return Categorical(self.groups, self.classes)
 
     @property
-    def memory(self) -> GRU:
+    def cell(self) -> GRU:
         """The GRU of the state, which reads latent and action."""
         return GRU(self.deterministic).with_inputs(self.stochastic.width + self.known.action)
 
@@ -112,7 +112,7 @@ class Rssm(ParametricWorldModel):
             "decoder.0": (state + z.width, hidden),
             "decoder.1": (hidden, 2 * w.target),
         }
-        shapes = {f"memory.{name}": shape for name, shape in self.memory.shapes().items()}
+        shapes = {f"memory.{name}": shape for name, shape in self.cell.shapes().items()}
         shapes["posterior.0.weight"] = (state, hidden)
         for name, (before, after) in layers.items():
             shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (before, after), (after,)
@@ -121,8 +121,8 @@ class Rssm(ParametricWorldModel):
     def fill(self, views: Views, generator: torch.Generator) -> None:
         """Fresh values: of a GRU, and of layers that keep the variance."""
         start = "memory."
-        memory = {name.removeprefix(start): views[name] for name in views if name.startswith(start)}
-        self.memory.fill(memory, generator)
+        cell = {name.removeprefix(start): views[name] for name in views if name.startswith(start)}
+        self.cell.fill(cell, generator)
         others = {name: view for name, view in views.items() if not name.startswith(start)}
         fill_layers(others, generator)
         views["decoder.1.bias"][self.known.target :] = UNSURE
@@ -134,11 +134,11 @@ class Rssm(ParametricWorldModel):
 
     def update(self, vector: Tensor, read: Observed, hidden_state: HiddenState) -> HiddenState:
         """See `WorldModel.observe`."""
-        p, chance, x = self.views(vector), None, read.x
+        p, noise, x = self.views(vector), None, read.x
         if read.generator is not None:
-            chance = self.stochastic.chance((x.shape[1], len(x)), read.generator).to(x.device)
+            noise = self.stochastic.noise((x.shape[1], len(x)), read.generator).to(x.device)
         action = read.previous_action * ~read.is_first.unsqueeze(2)
-        after = self._remembered(p, x, action, hidden_state[1:], read.is_first, chance)
+        after = self._filtered(p, x, action, hidden_state[1:], read.is_first, noise)
         return x[:, -1].clone(), after[0][-1], after[1][-1]
 
     def step_function(self, vector: Tensor, start: HiddenState, draw: Sampling) -> StepFunction:
@@ -148,12 +148,12 @@ class Rssm(ParametricWorldModel):
         their mixture over rows. The temperature scales both latent and observation.
         """
         p, latents, width = self.views(vector), self.stochastic, self.known.observation
-        advance = gru_stepper(*self._memory_weights(p))
+        advance = gru_stepper(*self._cell_weights(p))
 
         def step(hidden_state: HiddenState, action: Tensor) -> Step:
-            chance = latents.chance((len(action),), draw.generator).to(action.device)
+            noise = latents.noise((len(action),), draw.generator).to(action.device)
             h = advance(hidden_state[1], hidden_state[2], action)
-            z = latents.sample(_layers(p, "prior", h), chance, draw.temperature)
+            z = latents.sample(_layers(p, "prior", h), noise, draw.temperature)
             mean, log_scale = self._decoded(p, h, z)
             return draw.step(mean, log_scale.exp(), h, z, width=width)
 
@@ -167,10 +167,10 @@ class Rssm(ParametricWorldModel):
         `nll` is an upper bound of the negative log-likelihood: full reconstruction and divergence.
         """
         p, latents, x = self.views(vector), self.stochastic, windows.observation
-        chance = latents.chance((x.shape[1], len(x)), generator).to(x.device)
+        noise = latents.noise((x.shape[1], len(x)), generator).to(x.device)
         start = self.initial(len(x), x.device)[1:]
         action, first = windows.previous_action, windows.is_first
-        after = self._remembered(p, x, action, start, first, chance)
+        after = self._filtered(p, x, action, start, first, noise)
         h, z, posterior = (part[1:].transpose(0, 1) for part in after)
         prior, target = _layers(p, "prior", h), windows.target
         binary = self.binary(vector.device)
@@ -191,14 +191,14 @@ class Rssm(ParametricWorldModel):
             }
         return loss, metrics
 
-    def _remembered(
+    def _filtered(
         self,
         p: Views,
         x: Tensor,
         action: Tensor,
         start: HiddenState,
         is_first: Tensor,
-        chance: Tensor | None,
+        noise: Tensor | None,
     ) -> HiddenState:
         """States, latents and the posteriors' outputs `(T, B, .)` after each of T observations.
 
@@ -208,18 +208,18 @@ class Rssm(ParametricWorldModel):
             action: What led to each, `(B, T, A)`, zero where `is_first`.
             start: State and latent before.
             is_first: `(B, T)`.
-            chance: From the latents' `chance`, `(T, B, ...)`; None for the most likely ones.
+            noise: From the latents' `noise`, `(T, B, ...)`; None for the most likely ones.
         """
         read = _layers(p, "embedding", x.transpose(0, 1))
         weights = Weights(
-            *self._memory_weights(p),
+            *self._cell_weights(p),
             *(p[f"posterior.{name}"] for name in ("0.weight", "1.weight", "1.bias")),
         )
-        sequences = read, action.transpose(0, 1), *start, is_first.t(), chance
+        sequences = read, action.transpose(0, 1), *start, is_first.t(), noise
         found: HiddenState = RssmScan.apply(self.stochastic, *sequences, *weights)  # type: ignore[no-untyped-call]
         return found
 
-    def _memory_weights(self, p: Views) -> list[Tensor]:
+    def _cell_weights(self, p: Views) -> list[Tensor]:
         names = ("input.weight", "recurrent.weight", "bias", "recurrent.bias")
         return [p[f"memory.0.{name}"] for name in names]
 

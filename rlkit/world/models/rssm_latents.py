@@ -1,6 +1,6 @@
 """The stochastic part of a recurrent state-space model: normal or categorical latents.
 
-A network's outputs are the parameters of a latent's distribution; `chance` holds the random numbers
+A network's outputs are the parameters of a latent's distribution; `noise` holds the random numbers
 that select its value, drawn for a whole window. Without them it takes its most likely value.
 """
 
@@ -28,19 +28,19 @@ class Latents(Protocol):
     def outputs(self) -> int:
         """Numbers per distribution."""
 
-    def chance(self, lead: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    def noise(self, lead: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Random numbers for `sample` of latents `(*lead, Z)`, on the generator's device."""
 
-    def sample(self, outputs: Tensor, chance: Tensor | None, temperature: float = 1.0) -> Tensor:
-        """Latents `(..., Z)`, the most likely ones without chance; gradients flow to outputs.
+    def sample(self, outputs: Tensor, noise: Tensor | None, temperature: float = 1.0) -> Tensor:
+        """Latents `(..., Z)`, the most likely ones without noise; gradients flow to outputs.
 
         Args:
             outputs: Of a network.
-            chance: From `chance`, or None.
+            noise: From `noise`, or None.
             temperature: 1 draws from the distribution, 0 takes the most likely.
         """
 
-    def slopes(self, outputs: Tensor, chance: Tensor | None) -> Tensor:
+    def slopes(self, outputs: Tensor, noise: Tensor | None) -> Tensor:
         """What `pull` needs of a window's outputs `(T, ...)`, step by step."""
 
     def pull(self, grad: Tensor, slope: Tensor, of_sample: Tensor) -> None:
@@ -72,21 +72,21 @@ class Gaussian:
         """A mean and a deviation each."""
         return 2 * self.dims
 
-    def chance(self, lead: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Normal numbers `(*lead, Z)`; see `Latents.chance`."""
+    def noise(self, lead: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Normal numbers `(*lead, Z)`; see `Latents.noise`."""
         return torch.randn((*lead, self.dims), generator=generator, device=generator.device)
 
-    def sample(self, outputs: Tensor, chance: Tensor | None, temperature: float = 1.0) -> Tensor:
+    def sample(self, outputs: Tensor, noise: Tensor | None, temperature: float = 1.0) -> Tensor:
         """Means and so many deviations more; see `Latents.sample`."""
         mean, deviation = self.moments(outputs)
-        if chance is None or temperature == 0:
+        if noise is None or temperature == 0:
             return mean
-        return torch.addcmul(mean, chance, deviation, value=temperature)
+        return torch.addcmul(mean, noise, deviation, value=temperature)
 
-    def slopes(self, outputs: Tensor, chance: Tensor | None) -> Tensor:
+    def slopes(self, outputs: Tensor, noise: Tensor | None) -> Tensor:
         """Slopes of mean and deviation, `(T, B, 2, Z)`; see `Latents.slopes`."""
         share = outputs[..., self.dims :].sigmoid()
-        spread = torch.zeros_like(share) if chance is None else 2 * chance * share * (1 - share)
+        spread = torch.zeros_like(share) if noise is None else 2 * noise * share * (1 - share)
         return torch.stack([torch.ones_like(share), spread], -2)
 
     def pull(self, grad: Tensor, slope: Tensor, of_sample: Tensor) -> None:
@@ -131,8 +131,8 @@ class Categorical:
         """A logit per class."""
         return self.width
 
-    def chance(self, lead: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Thresholds `(*lead, groups, classes - 1)`; see `Latents.chance`.
+    def noise(self, lead: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Thresholds `(*lead, groups, classes - 1)`; see `Latents.noise`.
 
         A class is skipped where the distribution function without the uniform share is below.
         """
@@ -140,19 +140,19 @@ class Categorical:
         even = torch.arange(1, self.classes, device=draw.device) * (UNIFORM / self.classes)
         return (draw.unsqueeze(-1) - even) / (1 - UNIFORM)
 
-    def sample(self, outputs: Tensor, chance: Tensor | None, temperature: float = 1.0) -> Tensor:
+    def sample(self, outputs: Tensor, noise: Tensor | None, temperature: float = 1.0) -> Tensor:
         """One-hot groups side by side, each of a class's probability to 1 / temperature.
 
         Gradients pass as if they were the probabilities; see `Latents.sample`.
         """
         logits = self._grouped(outputs)
         if torch.is_grad_enabled():
-            hot: Tensor = _Choice.apply(logits, chance, temperature)  # type: ignore[no-untyped-call]
+            hot: Tensor = _Choice.apply(logits, noise, temperature)  # type: ignore[no-untyped-call]
         else:
-            hot = _chosen(logits, chance, temperature)
+            hot = _chosen(logits, noise, temperature)
         return hot.flatten(-2)
 
-    def slopes(self, outputs: Tensor, chance: Tensor | None) -> Tensor:
+    def slopes(self, outputs: Tensor, noise: Tensor | None) -> Tensor:
         """Probabilities `(T, B, groups, classes)`; see `Latents.slopes`."""
         return _softmax(self._grouped(outputs))
 
@@ -178,9 +178,9 @@ class _Choice(torch.autograd.Function):
     """One-hot classes, with the gradient of their probabilities."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, chance: Tensor | None, temperature: float) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, noise: Tensor | None, temperature: float) -> Tensor:
         ctx.save_for_backward(logits)
-        return _chosen(logits, chance, temperature)
+        return _chosen(logits, noise, temperature)
 
     @staticmethod
     @once_differentiable
@@ -210,21 +210,21 @@ class _Divergence(torch.autograd.Function):
         return _through(p, grad * apart), _through(q, -grad * ratio)
 
 
-def _chosen(logits: Tensor, chance: Tensor | None, temperature: float) -> Tensor:
+def _chosen(logits: Tensor, noise: Tensor | None, temperature: float) -> Tensor:
     """Classes, one-hot, `(..., groups, classes)`."""
-    if chance is None or temperature == 0:
+    if noise is None or temperature == 0:
         likeliest = logits.max(-1, keepdim=True).indices  # argmax takes twice as long
         return torch.zeros_like(logits).scatter_(-1, likeliest, 1.0)
     weights = (logits - logits.amax(-1, keepdim=True)).exp_()
     if temperature != 1:
         q = _mixed(weights / weights.sum(-1, keepdim=True))
         weights = (q / q.amax(-1, keepdim=True)) ** (1 / temperature)
-        chance = chance[..., :1] * (1 - UNIFORM) + UNIFORM / logits.shape[-1]  # the draw itself
+        noise = noise[..., :1] * (1 - UNIFORM) + UNIFORM / logits.shape[-1]  # the draw itself
     # The inverse of the distribution function; the last class takes the rest up to 1.
     reached = weights.cumsum(-1)
     passed = logits.new_zeros(*logits.shape[:-1], logits.shape[-1] + 1)
     passed[..., 0] = 1.0
-    torch.le(reached[..., :-1], chance * reached[..., -1:], out=passed[..., 1:-1])
+    torch.le(reached[..., :-1], noise * reached[..., -1:], out=passed[..., 1:-1])
     return passed[..., :-1] - passed[..., 1:]
 
 

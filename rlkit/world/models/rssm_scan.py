@@ -54,7 +54,7 @@ class RssmScan(torch.autograd.Function):
         h: Tensor,
         z: Tensor,
         first: Tensor,
-        chance: Tensor | None,
+        noise: Tensor | None,
         *parts: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """States, latents and outputs of the posterior after each step.
@@ -67,7 +67,7 @@ class RssmScan(torch.autograd.Function):
             h: State before the window, `(B, H)`.
             z: Latent before the window, `(B, Z)`.
             first: Where an episode begins, `(T, B)`.
-            chance: From the latents' `chance`, `(T, B, ...)`; None for the most likely ones.
+            noise: From the latents' `noise`, `(T, B, ...)`; None for the most likely ones.
             *parts: The weights.
 
         Returns:
@@ -97,12 +97,12 @@ class RssmScan(torch.autograd.Function):
                 h = torch.lerp(candidate, h, keep[t])
                 layer.addmm_(h, w.state)
                 outputs.append(torch.addmm(w.posterior_bias, F.silu(layer), w.posterior))
-                z = latents.sample(outputs[-1], None if chance is None else chance[t])
+                z = latents.sample(outputs[-1], None if noise is None else noise[t])
                 states.append(h)
                 drawn.append(z)
         hs, zs, out = torch.stack(states), torch.stack(drawn), torch.stack(outputs)
         h_before, z_before = (torch.stack(part) for part in zip(*before, strict=True))
-        ctx.save_for_backward(*w, action, gates, hidden, hs, out, h_before, z_before, chance)
+        ctx.save_for_backward(*w, action, gates, hidden, hs, out, h_before, z_before, noise)
         ctx.latents, ctx.resets = latents, resets
         return hs, zs, out
 
@@ -110,11 +110,11 @@ class RssmScan(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, of_h: Tensor, of_z: Tensor, of_out: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of observations, actions and weights; none of the hidden state before."""
-        *parts, action, gates, hidden, hs, out, h_before, z_before, chance = ctx.saved_tensors
+        *parts, action, gates, hidden, hs, out, h_before, z_before, noise = ctx.saved_tensors
         w, latents = Weights(*parts), ctx.latents
         size, width = hs.shape[-1], z_before.shape[-1]
         # Each block holds a derivative first, and after its step the gradient.
-        d, slopes = gru_derivatives(gates, h_before), latents.slopes(out, chance)
+        d, slopes = gru_derivatives(gates, h_before), latents.slopes(out, noise)
         sigmoid = hidden.sigmoid()
         layer = sigmoid * (1 + hidden * (1 - sigmoid))
         of_h, of_z, of_out = (

@@ -117,8 +117,8 @@ class Seq2Seq(RecurrentWorldModel):
     def initial(self, count: int, device: torch.device | str = "cpu") -> HiddenState:
         """Last observation, decoder input, both hidden states, and what is attended to."""
         last = torch.zeros(count, self.known.observation, device=device)
-        memory = self._core.initial(count, device)
-        hidden_state = (last, last.clone(), *memory, *memory)
+        past = self._core.initial(count, device)
+        hidden_state = (last, last.clone(), *past, *past)
         if not self.attention:
             return hidden_state
         outputs = torch.zeros(count, self.context, self._core.features, device=device)
@@ -127,10 +127,10 @@ class Seq2Seq(RecurrentWorldModel):
     def update(self, vector: Tensor, read: Observed, hidden_state: HiddenState) -> HiddenState:
         """See `WorldModel.observe`; the encoder continues from the last real observation."""
         x, is_first = read.x, read.is_first
-        _, memory, _, attended = self._parted(hidden_state)
+        _, past, _, attended = self._parted(hidden_state)
         action = torch.where(is_first.unsqueeze(2), 0.0, read.previous_action)
         inputs = torch.cat([x, action], 2)
-        features, memory = self._core.scan(self.part(vector, "encoder"), inputs, memory, is_first)
+        features, past = self._core.scan(self.part(vector, "encoder"), inputs, past, is_first)
         if self.attention:
             outputs, valid = attended
             outputs = torch.cat([outputs, features], 1)
@@ -140,12 +140,12 @@ class Seq2Seq(RecurrentWorldModel):
             attended = self._attended(outputs, valid * (place >= start))
         last = x[:, -1]
         state = self._start(self.views(vector), features[:, -1])
-        return (last.clone(), last.clone(), *memory, *state, *attended)
+        return (last.clone(), last.clone(), *past, *state, *attended)
 
     def step_function(self, vector: Tensor, start: HiddenState, draw: Sampling) -> StepFunction:
         """See `ParametricWorldModel.step_function`."""
         p, width = self.views(vector), self.known.observation
-        _, memory, _, attended = self._parted(start)
+        _, past, _, attended = self._parted(start)
         decode = self._decoder(p, vector, attended)
 
         def step(hidden_state: HiddenState, action: Tensor) -> Step:
@@ -154,7 +154,7 @@ class Seq2Seq(RecurrentWorldModel):
             mean, log_scale = self.prediction(p, x, *raw.chunk(2, 1))
             made = draw.step(mean, log_scale.exp(), width=width)
             read = (made.sample if self.feedback == "sample" else mean)[:, :width]
-            after = (*made.hidden_state, read.clone(), *memory, *state, *attended)
+            after = (*made.hidden_state, read.clone(), *past, *state, *attended)
             return made._replace(hidden_state=after)
 
         return step
@@ -236,9 +236,9 @@ class Seq2Seq(RecurrentWorldModel):
         action, truth = ahead.action.unbind(1), ahead.observation.unbind(1)
         parts = len(state)
 
-        def run(vector: Tensor, *memory: Tensor) -> tuple[Tensor, Tensor]:
-            p, state = self.views(vector), memory[:parts]
-            decode, own = self._decoder(p, vector, memory[parts:]), self._own(p, generator)
+        def run(vector: Tensor, *start: Tensor) -> tuple[Tensor, Tensor]:
+            p, state = self.views(vector), start[:parts]
+            decode, own = self._decoder(p, vector, start[parts:]), self._own(p, generator)
             x, read, outputs = truth[0], [], []
             for t, freely in enumerate(free.unbind(1)):
                 raw, state = decode(x, action[t], state)

@@ -26,15 +26,15 @@ def stepper(encoder: SequenceEncoder, vector: Tensor) -> Stepper:
         names = ("input.weight", "recurrent.weight", "bias", "recurrent.bias")
         advance = gru_stepper(*(p[f"0.{name}"] for name in names))
 
-        def step(memory: HiddenState, *inputs: Tensor) -> tuple[Tensor, HiddenState]:
-            h = advance(memory[0], *inputs)
+        def step(state: HiddenState, *inputs: Tensor) -> tuple[Tensor, HiddenState]:
+            h = advance(state[0], *inputs)
             return h, (h,)
 
         return step
 
-    def any_step(memory: HiddenState, *inputs: Tensor) -> tuple[Tensor, HiddenState]:
+    def any_step(state: HiddenState, *inputs: Tensor) -> tuple[Tensor, HiddenState]:
         x = torch.cat(inputs, 1)
-        return encoder.step(vector, x, memory, torch.zeros(len(x), dtype=torch.bool).to(x.device))
+        return encoder.step(vector, x, state, torch.zeros(len(x), dtype=torch.bool).to(x.device))
 
     return any_step
 

@@ -74,15 +74,15 @@ def test_a_divergences_gradient_is_the_references(latents):
 def test_latents_are_drawn_as_they_are_distributed(temperature):
     gaussian, categorical = LATENTS
     outputs = normal(10)
-    chance = gaussian.chance((40_000,), generator())
-    drawn = gaussian.sample(outputs.expand(40_000, -1), chance, temperature)
+    noise = gaussian.noise((40_000,), generator())
+    drawn = gaussian.sample(outputs.expand(40_000, -1), noise, temperature)
     wanted = described(gaussian, outputs).base_dist
     torch.testing.assert_close(drawn.mean(0), wanted.mean, rtol=0, atol=0.05)
     torch.testing.assert_close(drawn.std(0), temperature * wanted.stddev, rtol=0.02, atol=0)
 
     outputs = normal(12)
-    chance = categorical.chance((40_000,), generator())
-    drawn = categorical.sample(outputs.expand(40_000, -1), chance, temperature).view(-1, 4, 3)
+    noise = categorical.noise((40_000,), generator())
+    drawn = categorical.sample(outputs.expand(40_000, -1), noise, temperature).view(-1, 4, 3)
     assert set(drawn.unique().tolist()) == {0.0, 1.0}
     assert torch.equal(drawn.sum(2), torch.ones(40_000, 4))
     powers = described(categorical, outputs).base_dist.probs ** (1 / temperature)
@@ -94,7 +94,7 @@ def test_latents_are_drawn_as_they_are_distributed(temperature):
 def test_without_randomness_latents_are_the_most_likely(latents):
     outputs = normal(20, latents.outputs)
     found = latents.sample(outputs, None)
-    cold = latents.sample(outputs, latents.chance((20,), generator()), 0.0)
+    cold = latents.sample(outputs, latents.noise((20,), generator()), 0.0)
     assert torch.equal(found, cold)
     wanted = described(latents, outputs).base_dist
     if isinstance(latents, Categorical):
@@ -106,7 +106,7 @@ def test_without_randomness_latents_are_the_most_likely(latents):
 def test_gradients_pass_straight_through_a_choice():
     latents = Categorical(4, 3)
     outputs, weights = normal(6, 12).requires_grad_(), normal(6, 12, seed=1)
-    hot = latents.sample(outputs, latents.chance((6,), generator()))
+    hot = latents.sample(outputs, latents.noise((6,), generator()))
     (found,) = torch.autograd.grad((hot * weights).sum(), outputs)
     soft = described(latents, outputs).base_dist.probs.flatten(1)
     (wanted,) = torch.autograd.grad((soft * weights).sum(), outputs)
@@ -120,7 +120,7 @@ def test_no_class_ever_dies_out():
     assert Categorical(1, 3).divergence(far.flip(1), far) < 6.0
 
 
-def stepped(latents, read, action, h, z, first, chance, w):
+def stepped(latents, read, action, h, z, first, noise, w):
     """What a scan comes to, by autograd, a step at a time."""
     found, second = [], torch.nn.functional.pad(w.candidate, (2 * h.shape[1], 0))
     for t in range(len(read)):
@@ -129,7 +129,7 @@ def stepped(latents, read, action, h, z, first, chance, w):
         h = torch.gru_cell(inputs, h, w.inputs, w.recurrent, w.bias, second)
         hidden = torch.nn.functional.silu(read[t] + h @ w.state)
         outputs = hidden @ w.posterior + w.posterior_bias
-        z = latents.sample(outputs, None if chance is None else chance[t])
+        z = latents.sample(outputs, None if noise is None else noise[t])
         found.append((h, z, outputs))
     return [torch.stack(part) for part in zip(*found, strict=True)]
 
@@ -150,8 +150,8 @@ def test_a_scan_and_its_gradient_are_those_of_its_steps(latents, likely):
     before = made(rows, state).detach(), made(rows, z).detach()
     first = torch.zeros(steps, rows, dtype=torch.bool)
     first[0, 0] = first[3, 1] = True
-    chance = None if likely else latents.chance((steps, rows), source)
-    sequences = read, action, *before, first, chance
+    noise = None if likely else latents.noise((steps, rows), source)
+    sequences = read, action, *before, first, noise
     ways = RssmScan.apply(latents, *sequences, *weights), stepped(latents, *sequences, weights)
     torch.testing.assert_close(list(ways[0]), ways[1], rtol=1e-4, atol=1e-5)
     pulls = [torch.randn(part.shape, generator=source) for part in ways[0]]
@@ -195,7 +195,7 @@ class ByHand:
         return Normal(mean, (-5 + 5.25 / (1 + torch.exp(-raw))).exp())
 
     @torch.no_grad()
-    def records(self, windows, chance):
+    def records(self, windows, noise):
         """Per counted record: reconstruction, divergence, squared error of the prior's mode."""
         found = []
         for row in range(len(windows)):
@@ -206,7 +206,7 @@ class ByHand:
                     action = torch.zeros_like(action)
                 h = self.cell(torch.cat([z, action])[None], h[None])[0]
                 outputs = self.posterior(h, windows.observation[row, t])
-                z = self.latents.sample(outputs, chance[t, row])
+                z = self.latents.sample(outputs, noise[t, row])
                 if windows.is_first[row, t] or not windows.mask[row, t - 1]:
                     continue
                 prior = self.layers("prior", h)
@@ -227,8 +227,8 @@ def test_the_loss_is_the_one_written_down(kind):
     is_first[1, 4], mask[2, 5:], mask[0, :2] = True, False, False
     windows = replace(case.windows, is_first=is_first, mask=mask)
     vector = case.parameters + 0.2 * case.normal(*case.parameters.shape)
-    chance = case.model.stochastic.chance((8, 3), generator(3))
-    found = ByHand(case.model, vector).records(windows, chance)
+    noise = case.model.stochastic.noise((8, 3), generator(3))
+    found = ByHand(case.model, vector).records(windows, noise)
     assert len(found) == 5 + 6 + 5
     reconstruction, apart, error = found.unbind(1)
     assert 0 < (apart < free).sum() < 16
@@ -369,17 +369,17 @@ def forecast_errors(world, data, context, horizon):
 def test_it_beats_persistence_and_a_model_without_recurrence(kind):
     training, held_out = pendulum(30, 40, seed=0), pendulum(20, 40, seed=1)
     weight = {"gaussian": 1.0, "categorical": 0.1}[kind]
-    memory = Rssm(latents=kind, representation=weight, window=16)
+    recurrent = Rssm(latents=kind, representation=weight, window=16)
     worlds = {}
-    for name, model in {"memory": memory, "none": Ensemble(3, (32, 32))}.items():
+    for name, model in {"recurrent": recurrent, "none": Ensemble(3, (32, 32))}.items():
         worlds[name] = fitted(model, training, steps=400, learning_rate=3e-3)
     for horizon, share in ((1, 0.5), (10, 0.6)):
-        error, persistence = forecast_errors(worlds["memory"], held_out, 10, horizon)
+        error, persistence = forecast_errors(worlds["recurrent"], held_out, 10, horizon)
         without, _ = forecast_errors(worlds["none"], held_out, 10, horizon)
         assert error < share * min(persistence, without), (horizon, error, persistence, without)
     # The speed follows from earlier observations: the same model without them.
-    blind, _ = forecast_errors(worlds["memory"], held_out, 0, 1)
-    seeing, _ = forecast_errors(worlds["memory"], held_out, 10, 1)
+    blind, _ = forecast_errors(worlds["recurrent"], held_out, 0, 1)
+    seeing, _ = forecast_errors(worlds["recurrent"], held_out, 10, 1)
     assert seeing < 0.4 * blind, (seeing, blind)
 
 

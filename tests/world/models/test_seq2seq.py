@@ -22,7 +22,7 @@ PRESETS = {
     "forced": replace(SHORT, free_running=0.0, feedback="sample"),
     "mixed": replace(SHORT, core={"name": "lstm", "hidden": 8, "layers": 2}, free_running=0.5),
     "samples": replace(SHORT, core={"name": "rnn", "hidden": 12}, feedback="sample", delta=False),
-    "linear memory": replace(SHORT, core={"name": "lru", "hidden": 8}, attention=True),
+    "linear recurrence": replace(SHORT, core={"name": "lru", "hidden": 8}, attention=True),
 }
 
 
@@ -34,7 +34,7 @@ PRESETS = {
         ("forced", Widths(2, 0, 1)),
         ("mixed", Widths(2, 1)),
         ("samples", Widths(2, 1, 1)),
-        ("linear memory", Widths(2, 0)),
+        ("linear recurrence", Widths(2, 0)),
     ],
 )
 def test_it_keeps_the_laws(preset, widths):
