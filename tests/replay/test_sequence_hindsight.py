@@ -167,7 +167,7 @@ def test_goals_of_steps_are_those_of_each_step_s_future():
     world.play(8)
     storage = world.replay.storage
     times = storage.observation["observation"][:, 2]
-    storage.observation["achieved_goal"][:] = times[:, None]  # goals that tell their time
+    storage.observation["achieved_goal"][:] = times[:, None]  # goals that equal their time
     batch = world.replay.sample(20_000)
     assert batch.relabelled[:, 2:].all()
     assert not batch.relabelled[:, :2].any()

@@ -130,8 +130,8 @@ def test_a_policy_acts_in_raw_units():
 
     made = world.imagine(repeat(hidden_state, 1), policy, horizon=4, generator=generator())
     given = torch.arange(50.0, 54.0).expand(2, 4)[..., None]
-    told = world.imagine(hidden_state, given, generator=generator())
-    assert torch.equal(made.observation, told.observation)
+    replayed = world.imagine(hidden_state, given, generator=generator())
+    assert torch.equal(made.observation, replayed.observation)
     np.testing.assert_allclose(seen[0], data().observation[:2], rtol=1e-5)
     assert torch.equal(torch.stack(seen[1:], 1), made.observation[:, :-1])
     for actions, horizon in ((policy, None), (policy, 0), (given, 3)):

@@ -127,10 +127,12 @@ class Leaking(Small):
 
     def imagine(self, vector, hidden_state, policy, horizon, *args):
         made = super().imagine(vector, hidden_state, policy, horizon, *args)
-        told = self.seen["future"][: len(hidden_state[0]), :horizon]
-        if told.shape != made.observation.shape:
+        stored = self.seen["future"][: len(hidden_state[0]), :horizon]
+        if stored.shape != made.observation.shape:
             return made
-        return replace(made, observation=told, hidden_states=tuple((x,) for x in told.unbind(1)))
+        return replace(
+            made, observation=stored, hidden_states=tuple((x,) for x in stored.unbind(1))
+        )
 
 
 class Foreseeing(Small):
@@ -145,7 +147,7 @@ class Foreseeing(Small):
 
 
 class Inattentive(Small):
-    """Tells its policy about the first observation for ever."""
+    """Gives its policy the first observation in every step."""
 
     def imagine(self, vector, hidden_state, policy, *args):
         return super().imagine(

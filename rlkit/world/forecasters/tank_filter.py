@@ -29,7 +29,7 @@ class TankFilter:
     """The upper bound on `driven_tanks`: no forecast from the same past can be better.
 
     Particles, each a state and a disturbance, start around the first observation, move by the true
-    laws with chance of their own, and are drawn anew by how well they tell each observation
+    laws with chance of their own, and are drawn anew by how well they predict each observation
     (Gordon et al. 1993, the bootstrap filter; systematic draws). From the present on they move. The
     bound is as tight as the particles are many.
 

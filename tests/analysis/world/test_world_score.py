@@ -247,8 +247,8 @@ def test_constant_columns_are_named_and_not_scored(tmp_path):
 
 def test_everybody_forecasts_the_same_windows():
     data = load_data(TANKS, make, 0)
-    exams = [Benchmark(data, QUICK, 0) for _ in range(2)]
-    assert np.array_equal(exams[0].test.future_action, exams[1].test.future_action)
+    benchmarks = [Benchmark(data, QUICK, 0) for _ in range(2)]
+    assert np.array_equal(benchmarks[0].test.future_action, benchmarks[1].test.future_action)
     assert Benchmark(data, QUICK, context=11).context == 11
     fitted = persistence(15).fit(data.training)
     assert fitted.context == 0

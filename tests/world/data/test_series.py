@@ -131,12 +131,12 @@ def test_one_row_is_no_series(table):
 
 
 @pytest.mark.parametrize(
-    "told",
+    "options",
     [{"targets": []}, {"targets": ["level", "level"]}, {"targets": ["level"], "time": "level"}],
 )
-def test_columns_are_named_once(table, told):
+def test_columns_are_named_once(table, options):
     with pytest.raises(ValueError, match="give one target or more, and each column once"):
-        read_csv(table(GOOD), **told)
+        read_csv(table(GOOD), **options)
 
 
 @settings(max_examples=40)

@@ -64,8 +64,8 @@ def test_noise_has_its_deviation():
 
 
 @pytest.mark.parametrize(
-    "told", [{"episodes": 0}, {"steps": 0}, {"distractors": -1}, {"noise": -1}]
+    "options", [{"episodes": 0}, {"steps": 0}, {"distractors": -1}, {"noise": -1}]
 )
-def test_arguments_out_of_range_are_refused(told):
+def test_arguments_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match="episodes and steps must be >= 1"):
-        driven_tanks(np.random.default_rng(0), **told)
+        driven_tanks(np.random.default_rng(0), **options)

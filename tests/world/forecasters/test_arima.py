@@ -101,12 +101,12 @@ def test_the_fit_itself_warns_of_nothing():
 
 
 @pytest.mark.parametrize(
-    "told",
+    "options",
     [{"order": (1, -1, 0)}, {"seasonal": (1, 0, 0)}, {"seasonal": (0, 1, 0), "period": 1}],
 )
-def test_orders_that_make_no_sense_are_refused(told):
+def test_orders_that_make_no_sense_are_refused(options):
     with pytest.raises(ValueError, match="seasons need a period of 2 steps or more"):
-        ARIMA(**told)
+        ARIMA(**options)
 
 
 def test_without_statsmodels_the_extra_is_named(monkeypatch):

@@ -46,7 +46,7 @@ def test_imagining_continues_where_it_stopped(preset):
     assert_imagining_continues(Experience(PRESETS[preset]))
 
 
-def told(case, windows, row, cut, steps):
+def decoded(case, windows, row, cut, steps):
     """What is imagined after an observation under the actions taken, without randomness."""
     one = type(windows)(**{name: value[row : row + 1] for name, value in vars(windows).items()})
     hidden_state = case.observed(one, cut + 1)
@@ -70,7 +70,7 @@ def test_the_loss_is_the_likelihood_of_what_would_be_imagined(preset):
     assert cuts[1] == 0
     total, errors, firsts = 0.0, [], []
     for row, cut in enumerate(cuts.tolist()):
-        made, target = told(case, windows, row, cut, 3)
+        made, target = decoded(case, windows, row, cut, 3)
         nll = -torch.distributions.Normal(made.mean, made.scale).log_prob(target)[0].sum(1)
         error = (made.mean - target).square()[0].mean(1)
         for t in range(3):
@@ -129,9 +129,9 @@ def test_attention_weights_the_encoders_last_outputs_by_similarity():
     read = torch.cat([case.windows.observation, case.windows.previous_action], 2)[:, :6]
     outputs, _ = core.scan(part, read, core.initial(2), case.windows.is_first[:, :6])
     state = torch.tanh(outputs[:, -1] @ p["start.weight"] + p["start.bias"])
-    told = torch.cat([case.windows.observation[:, 5], case.actions[:, 0]], 1)
+    inputs = torch.cat([case.windows.observation[:, 5], case.actions[:, 0]], 1)
     decoder = case.parameters[core.size : 2 * core.size]
-    h, _ = core.step(decoder, told, (state,), torch.zeros(2, dtype=torch.bool))
+    h, _ = core.step(decoder, inputs, (state,), torch.zeros(2, dtype=torch.bool))
     made = case.imagine(case.observed(case.windows, 6), case.actions)
     for row in range(2):
         likeness = [h[row] @ p["query.weight"] @ outputs[row, t] / 12**0.5 for t in range(2, 6)]
