@@ -154,7 +154,7 @@ def read_array(path: Path) -> NDArray[Any]:
     """The array of an npy file; a large one as a private memory map, read where it is used.
 
     Raises:
-        CheckpointError: If it is another kind of file, claims more than it holds, or carries a
+        CheckpointError: If it is another kind of file, claims more than it holds, or contains a
             pickle.
     """
     with path.open("rb") as file:

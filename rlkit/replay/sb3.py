@@ -156,7 +156,7 @@ class HindsightReplayBuffer(SB3ReplayBuffer):
     def sample(  # type: ignore[override]
         self, batch_size: int, env: VecNormalize | None = None
     ) -> DictReplayBufferSamples:
-        """Draws steps, relabelled; the next observation carries the goal of the step itself.
+        """Draws steps, relabelled; the next observation has the goal of the step itself.
 
         Args:
             batch_size: Number of steps B.

@@ -103,7 +103,7 @@ def test_a_segment_of_a_cut_episode_is_not_compared():
     assert logged(report)["imagination/gap"] == 2
 
 
-def test_fallbacks_are_counted_and_foretell_nothing():
+def test_fallbacks_are_counted_and_predict_nothing():
     report = PlanningMetrics(2, 1)
     decide(report, [[np.nan], [3.0]], fallback=[True, False], score=2.0, rejected=4)
     step(report, [1.0, 1.0])

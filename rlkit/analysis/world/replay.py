@@ -45,11 +45,11 @@ def replay_episodes(
         raise ValueError(f"{run} has no checkpoint yet; let it train on, or resume it")
     with closing(make(recipe.env, **recipe.env_options)) as env:
         space, action_space = env.observation_space, env.action_space
-    tree = saved[1]
-    state = tree.get("replay", {}).get("storage")
+    content = saved[1]
+    state = content.get("replay", {}).get("storage")
     if state is None:
         raise ValueError(f"the agent of {run} keeps no replay buffer that can be read")
-    if latent is None and "model" in tree["training"].get("latent", {}):
+    if latent is None and "model" in content["training"].get("latent", {}):
         latent = agents_latent(run)
     columns = Columns.of(recipe.env, space, latent)
     outcomes = () if is_goal_space(space) else ("reward", "terminated")

@@ -166,12 +166,12 @@ def _run(
 
     def save() -> None:
         events.sync()
-        tree = {
+        state = {
             "world": world.state_dict(),
             "generator": generator.get_state(),
             "seconds": earlier + time.monotonic() - began,
         }
-        write_checkpoint(path / CHECKPOINTS / f"step-{world.steps}", tree)
+        write_checkpoint(path / CHECKPOINTS / f"step-{world.steps}", state)
         prune(path / CHECKPOINTS, newest=world.steps)
 
     try:

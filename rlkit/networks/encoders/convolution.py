@@ -24,7 +24,7 @@ class CausalConv(Encoder):
     (dilation), 2.3 (gates) and 2.4 (residual blocks). Stepping with the past inputs of each block
     kept: Le Paine et al. 2016, "Fast WaveNet generation algorithm".
 
-    Deviations: the output is the sum that the residual path carries; separate skip connections
+    Deviations: the output is the sum on the residual path; separate skip connections
     would double the products of a block for another projection of the same gates. It may be
     normalised at the end.
 

@@ -7,7 +7,7 @@ power `p` in W:
     A dh2/dt = c sqrt(h1) - c sqrt(h2)
     A h2 dT/dt = c sqrt(h1) (T_in - T) + (p - k (T - T_room)) / (density * heat)
 
-A tank empties by Torricelli's law, which is not linear, and its outflow carries heat, so that
+A tank empties by Torricelli's law, which is not linear, and its outflow transports heat, so that
 drivers multiply. `w` is an unmeasured disturbance of the inflow, an Ornstein-Uhlenbeck
 process. Inflow and power are known drivers: they are switched to uniformly drawn values at random
 times. Further drivers, as many as asked for, are switched alike and do nothing; a model that says
@@ -36,7 +36,7 @@ COLD, ROOM = 15.0, 20.0  # °C, of the inflow and of the room
 INFLOW = (0.8e-4, 2.6e-4)  # m³/s
 POWER = (0.0, 8000.0)  # W
 HOLD = (10, 60)  # steps from one switch of a driver to its next
-DISTURBANCE, MEMORY = 0.03, 300.0  # deviation of w, and its correlation time in s
+DISTURBANCE, CORRELATION = 0.03, 300.0  # deviation of w, and its correlation time in s
 NOISE = np.array([0.2, 0.2, 0.1])  # cm, cm, °C
 UNITS = np.array([100.0, 100.0, 1.0])  # from the state's m, m, °C
 
@@ -123,7 +123,7 @@ def advanced(state: Floats, inflow: Floats, power: Floats) -> Floats:
 
 def disturbed(off: Floats, noise: float, rng: np.random.Generator) -> Floats:
     """The disturbance w `(N,)` one step later."""
-    keep = np.exp(-STEP / MEMORY)
+    keep = np.exp(-STEP / CORRELATION)
     fresh = DISTURBANCE * noise * np.sqrt(1 - keep**2)
     later: Floats = keep * off + fresh * rng.standard_normal(off.shape)
     return later

@@ -101,7 +101,7 @@ class ParametricWorldModel(Parametric):
 
 
 class Markov(ParametricWorldModel):
-    """A model without memory but the last observation."""
+    """A model whose only state is the last observation."""
 
     @property
     def window(self) -> int:
@@ -129,10 +129,10 @@ class Sampling(NamedTuple):
     temperature: float
     binary: Tensor | None
 
-    def step(self, mean: Tensor, scale: Tensor, *memory: Tensor, width: int) -> Step:
+    def step(self, mean: Tensor, scale: Tensor, *rest: Tensor, width: int) -> Step:
         """A sample of mean and deviation `(n, F + K)`, of which F = `width` are observations."""
         drawn = sample(mean, scale, self.binary, self.generator, self.temperature)
-        return Step(drawn, *moments(mean, scale, self.binary), (drawn[:, :width], *memory))
+        return Step(drawn, *moments(mean, scale, self.binary), (drawn[:, :width], *rest))
 
 
 class Step(NamedTuple):

@@ -100,7 +100,7 @@ def test_a_latent_is_not_overwritten(tmp_path, moving_dots):
     assert FittedLatent.load(tmp_path / "pca" / "latent").dims == 2
 
 
-def test_an_agents_own_latent_can_be_examined(tmp_path):
+def test_an_agents_own_latent_can_be_evaluated(tmp_path):
     options = {
         "agent_options.latent": {"name": "vae", "dims": 3, "channels": [4, 4, 4], "hidden": [16]},
         "agent_options.pretraining": {"frames": 60, "steps": 3},

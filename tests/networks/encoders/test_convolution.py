@@ -61,7 +61,7 @@ def test_the_carry_is_what_the_oldest_tap_of_each_block_still_needs():
     assert [tuple(part.shape) for part in encoder.initial(2)] == [(2, 2, 4), (2, 4, 4), (2, 8, 4)]
 
 
-def test_no_gradient_flows_into_the_carry():
+def test_no_gradient_flows_into_the_hidden_state():
     encoder, vector, x, is_first = example(CausalConv(hidden=4, layers=2))
     hidden_state = tuple(part.requires_grad_() for part in encoder.initial(len(x)))
     y, _ = encoder.scan(vector, x, hidden_state, is_first)

@@ -91,7 +91,7 @@ SPOILT_FEATURES = {
     "not a number": lambda y: y * torch.nan,
     "time first": lambda y: y.transpose(0, 1),
 }
-SPOILT_CARRY = {
+SPOILT_STATE = {
     "hidden state forgotten": lambda y, after: (torch.zeros_like(after[0]),),
     "hidden state attached": lambda y, after: (y[:, -1],),
     "hidden state without layers": lambda y, after: (*after, after[0]),
@@ -118,7 +118,7 @@ class Broken(GRU):
             hidden_state[0][is_first[:, 0]] = 0.0
         y, after = super().scan(vector, x, hidden_state, is_first, generator)
         y = SPOILT_FEATURES.get(self.mistake, lambda y: y)(y)
-        return y, SPOILT_CARRY.get(self.mistake, lambda _, after: after)(y, after)
+        return y, SPOILT_STATE.get(self.mistake, lambda _, after: after)(y, after)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_a_scan_keeps_its_precision_over_a_thousand_steps():
     torch.testing.assert_close(out.double(), exact, rtol=1e-5, atol=1e-5)
 
 
-def test_no_gradient_flows_into_the_carry():
+def test_no_gradient_flows_into_the_hidden_state():
     for encoder in (MinGRU(hidden=4), LRU(hidden=4)):
         encoder, vector, x, is_first = example(encoder)
         hidden_state = tuple(part.requires_grad_() for part in encoder.initial(len(x)))

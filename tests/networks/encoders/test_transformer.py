@@ -115,7 +115,7 @@ def test_positions_are_relative_however_long_the_episode():
     torch.testing.assert_close(late[:, -1], early[:, -1], rtol=1e-5, atol=1e-5)
 
 
-def test_no_gradient_flows_into_the_carry():
+def test_no_gradient_flows_into_the_hidden_state():
     encoder, vector, x, is_first = example(SMALL)
     hidden_state = tuple(part.requires_grad_() for part in encoder.initial(len(x)))
     assert not encoder.scan(vector, x, hidden_state, is_first)[0].requires_grad
