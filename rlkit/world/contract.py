@@ -147,7 +147,7 @@ class Imagined:
     def latents(self) -> HiddenState:
         """The model's own parts of the hidden state after every step, `(n, H, ...)` each.
 
-        Of an RSSM its deterministic and its stochastic state; empty for models without a recurrent state.
+        Of an RSSM its deterministic and its stochastic state; empty without a recurrent state.
         """
         return tuple(torch.stack(part, 1) for part in zip(*self.hidden_states, strict=True))[1:]
 
@@ -179,7 +179,7 @@ class WorldModel(Protocol):
 
     @property
     def window(self) -> int:
-        """T, records per training window that suit the model; 1 for models without a recurrent state."""
+        """T, records per training window that suit the model; 1 without a recurrent state."""
 
     def with_widths(self, widths: Widths) -> Self:
         """The same model for other columns.
