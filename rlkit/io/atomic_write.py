@@ -21,7 +21,7 @@ def sync(path: Path) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Replaces a file atomically: no reader ever sees a part of it.
+    """Replaces a file atomically: readers never get a part of it.
 
     Raises:
         OSError: If it cannot be written; the old file is then untouched.

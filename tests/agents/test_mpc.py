@@ -61,10 +61,10 @@ def same(one, other):
 
 def some(agent, count=4, seed=5):
     agent.observation_space.seed(seed)
-    seen = [agent.observation_space.sample() for _ in range(count)]
-    if isinstance(seen[0], dict):
-        return {key: np.stack([one[key] for one in seen]) for key in seen[0]}
-    return np.stack(seen)
+    observations = [agent.observation_space.sample() for _ in range(count)]
+    if isinstance(observations[0], dict):
+        return {key: np.stack([one[key] for one in observations]) for key in observations[0]}
+    return np.stack(observations)
 
 
 # Acting

@@ -23,7 +23,7 @@ def log(folder, steps):
 
 
 def scalars(folder, tag="train/loss"):
-    """What a reader of the raw event files sees, every point kept."""
+    """All points of the raw event files."""
     accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0})
     accumulator.Reload()
     return [(event.step, event.value) for event in accumulator.Scalars(tag)]

@@ -53,17 +53,17 @@ def test_a_graph_that_is_kept_can_be_walked_twice():
 
 @pytest.mark.parametrize("multiplications", [ONEDNN_PRODUCT - 1, ONEDNN_PRODUCT])
 def test_small_products_are_mkls_in_both_passes(multiplications):
-    seen = []
+    precisions = []
 
     class Spy(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x):
-            seen.append(SETTING.fp32_precision)
+            precisions.append(SETTING.fp32_precision)
             return x.clone()
 
         @staticmethod
         def backward(ctx, grad):
-            seen.append(SETTING.fp32_precision)
+            precisions.append(SETTING.fp32_precision)
             return grad
 
     before = SETTING.fp32_precision
@@ -75,7 +75,7 @@ def test_small_products_are_mkls_in_both_passes(multiplications):
         torch.autograd.grad(y.sum(), x)
         assert SETTING.fp32_precision == permitted
     large = multiplications >= ONEDNN_PRODUCT
-    assert seen == [permitted if large or permitted != "bf16" else "ieee"] * 2
+    assert precisions == [permitted if large or permitted != "bf16" else "ieee"] * 2
     assert SETTING.fp32_precision == before
 
 

@@ -133,12 +133,12 @@ def test_rewards_follow_from_the_current_version():
 
 def test_intervals_can_grow():
     agent = refreshing(pretraining={**OFTEN, "refresh_every": 20, "refresh_growth": 2.0})
-    seen = {}
+    first_steps = {}
     for steps in agent.iterate(200):
-        seen.setdefault(agent.observation_encoder.version, steps)
+        first_steps.setdefault(agent.observation_encoder.version, steps)
     # A refresh comes at the beginning of a round, whose steps are two.
-    assert {version: seen[version] for version in (2, 3, 4)} == {2: 22, 3: 62, 4: 142}
-    assert 5 not in seen
+    assert {version: first_steps[version] for version in (2, 3, 4)} == {2: 22, 3: 62, 4: 142}
+    assert 5 not in first_steps
 
 
 def test_a_requested_refresh_comes_before_the_next_step():

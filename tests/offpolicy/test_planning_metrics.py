@@ -44,11 +44,13 @@ def decide(report, rewards, success=None, fallback=None, first=None, **details):
 
 def step(report, reward, done=None, achieved=None):
     count = len(reward)
-    seen = None
+    observation = None
     if achieved is not None:
-        seen = {"achieved_goal": np.array(achieved), "desired_goal": np.zeros((count, 1))}
+        observation = {"achieved_goal": np.array(achieved), "desired_goal": np.zeros((count, 1))}
     dones = np.zeros(count, np.bool_) if done is None else np.array(done)
-    report.add_step(np.array(reward, np.float32), seen, dones, None if seen is None else RULE)
+    report.add_step(
+        np.array(reward, np.float32), observation, dones, None if observation is None else RULE
+    )
 
 
 def logged(report):

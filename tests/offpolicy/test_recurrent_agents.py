@@ -177,16 +177,16 @@ def test_a_hidden_goal_has_no_effect(algorithm):
 
 
 @pytest.mark.parametrize("algorithm", [SAC, TD3])
-@pytest.mark.parametrize("sees", [False, True])
-def test_only_a_critic_that_may_sees_a_hidden_goal(algorithm, sees):
+@pytest.mark.parametrize("reads", [False, True])
+def test_only_a_critic_with_the_option_reads_a_hidden_goal(algorithm, reads):
     batch = windows(algorithm)
     batch["goal"][:] = batch["goal"][:, :1]
     batch["visible"] = np.zeros(batch["is_first"].shape, np.float32)
     changed = {**batch, "goal": batch["goal"] + 1}
-    one, other = (new(algorithm, goal_mode="early", critic_sees_goal=sees) for _ in range(2))
+    one, other = (new(algorithm, goal_mode="early", critic_sees_goal=reads) for _ in range(2))
     found = [transitions(one, part) for part in (batch, changed)]
     for name in one.networks:
-        reads_goal = sees and not name.startswith("actor")
+        reads_goal = reads and not name.startswith("actor")
         for moment in ("current", "next"):
             goals = [getattr(rows[name], moment)[2] for rows in found]
             assert (goals[0] == 0).all() != reads_goal
@@ -195,7 +195,7 @@ def test_only_a_critic_that_may_sees_a_hidden_goal(algorithm, sees):
             assert torch.equal(goals[0], expected) == reads_goal
     one.update(batch)
     other.update(changed)
-    assert same(one.weights(), other.weights()) != sees
+    assert same(one.weights(), other.weights()) != reads
 
 
 @pytest.mark.parametrize("algorithm", [SAC, TD3])

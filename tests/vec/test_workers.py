@@ -36,7 +36,7 @@ def factory(*args, **kwargs):
 
 @pytest.fixture
 def workers():
-    """Builds vector environments, and sees to it that none of their processes outlives them."""
+    """Builds vector environments; closes them and checks that no process is left."""
     built = []
 
     def start(factories, timeout_s=10.0, seed=3):

@@ -124,7 +124,7 @@ def test_a_policy_acts_in_raw_units():
     hidden_state = after(world, torch.tensor(data().observation[:2]).float()[:, None])
     seen = []
 
-    def policy(observation, memory, t):
+    def policy(observation, hidden_state, t):
         seen.append(observation)
         return torch.full((2, 1), 50.0 + t)
 

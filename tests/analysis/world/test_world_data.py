@@ -130,8 +130,8 @@ def test_images_become_latents():
     columns = Columns.of(PIXELS, env.observation_space, latent)
     for key in ("observation", "achieved_goal"):
         assert env.observation_space[key].dtype == np.uint8
-    seen = {key: space.sample()[None] for key, space in env.observation_space.spaces.items()}
-    assert np.array_equal(columns(seen), latent.encode(seen["observation"]))
+    observation = {key: space.sample()[None] for key, space in env.observation_space.spaces.items()}
+    assert np.array_equal(columns(observation), latent.encode(observation["observation"]))
     with pytest.raises(ValueError, match="--latent FOLDER"):
         gather_episodes(PIXELS, make, 130, 5)
     with pytest.raises(ValueError, match=r"reads images of shape \(48, 48, 3\), Pendulum-v1 has"):

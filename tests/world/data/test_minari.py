@@ -85,17 +85,17 @@ def test_goals_are_joined_and_choices_become_one_hot(tmp_path):
     box = spaces.Box(-1, 1, (2,), np.float64)
     goals = spaces.Dict({"achieved_goal": box, "desired_goal": box, "observation": box})
     rng = np.random.default_rng(0)
-    seen = {key: rng.uniform(-1, 1, (4, 2)) for key in goals.spaces}
+    observation = {key: rng.uniform(-1, 1, (4, 2)) for key in goals.spaces}
     folder = stored(
         tmp_path / "goals",
         goals,
         spaces.Discrete(3),
-        observations=seen,
+        observations=observation,
         actions=np.array([2, 0, 1]),
     )
     data, layout = read_minari(folder)
     assert (layout.observation, layout.action, layout.achieved) == (4, 3, (0, 1))
-    wanted = np.concatenate([seen["achieved_goal"], seen["observation"]], 1)
+    wanted = np.concatenate([observation["achieved_goal"], observation["observation"]], 1)
     np.testing.assert_allclose(data.observation, wanted, rtol=1e-6)
     np.testing.assert_array_equal(data.action, np.eye(3)[[2, 0, 1]])
     assert data.outcomes["reward"].tolist() == [0, 1, 2]

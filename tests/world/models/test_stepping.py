@@ -18,12 +18,12 @@ def test_steps_and_their_gradients_are_the_encoders(encoder):
     vector.requires_grad_()
     x, action, never = normal(4, 2), normal(4, 1, seed=1), torch.zeros(4, dtype=torch.bool)
     step = stepper(encoder, vector)
-    memories = [encoder.initial(4), encoder.initial(4)]
+    states = [encoder.initial(4), encoder.initial(4)]
     for _ in range(3):
-        found, memories[0] = step(memories[0], x, action)
-        wanted, memories[1] = encoder.step(vector, torch.cat([x, action], 1), memories[1], never)
+        found, states[0] = step(states[0], x, action)
+        wanted, states[1] = encoder.step(vector, torch.cat([x, action], 1), states[1], never)
         torch.testing.assert_close(found, wanted)
-    torch.testing.assert_close(*memories)
+    torch.testing.assert_close(*states)
     slopes = [torch.autograd.grad(each.sum(), vector)[0] for each in (found, wanted)]
     torch.testing.assert_close(*slopes)
 
