@@ -10,7 +10,7 @@ from rlkit.world.models.parametric import Markov, Step, unroll
 
 @dataclass(frozen=True)
 class Drift(Markov):
-    """The last columns move by a tenth of the action; the reward is minus the first column.
+    """The first columns move by a tenth of the action; the reward is minus the first column.
 
     Exact in raw units as long as nothing was fitted. Futures differ by `noise` in the reward.
     """
@@ -28,9 +28,8 @@ class Drift(Markov):
         outcome = self.known.outcome
 
         def step(hidden_state, action):
-            x = hidden_state[0] + torch.nn.functional.pad(
-                0.1 * action, (len(hidden_state[0][0]) - 2, 0)
-            )
+            x = hidden_state[0].clone()
+            x[:, : action.shape[1]] += 0.1 * action
             values = torch.zeros(len(x), outcome)
             if outcome:
                 values[:, 0] = -x[:, 0] + self.noise * torch.randn(len(x), generator=generator)

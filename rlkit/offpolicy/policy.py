@@ -92,7 +92,8 @@ class LearnerPolicy(BasePolicy):
         Args:
             observation: One raw observation, or a batch of them.
             state: What the last call returned; None at the start.
-            episode_start: Where episodes begin, `(n,)`: the hidden state is reset there.
+            episode_start: Where episodes begin, `(n,)`: the hidden state is reset there. Without
+                it, everywhere where `state` is None, else nowhere.
             deterministic: Whether to act without exploring.
 
         Raises:
@@ -111,7 +112,7 @@ class LearnerPolicy(BasePolicy):
         )
         count = len(next(iter(batch.values())) if isinstance(batch, dict) else batch)
         hidden_state = _continued(state, algorithm.learner.initial(count))
-        start = np.zeros(count, np.bool_) if episode_start is None else np.asarray(episode_start)
+        start = np.array(state is None) if episode_start is None else np.asarray(episode_start)
         start = np.broadcast_to(start.astype(np.bool_), (count,)).copy()
         action, hidden_state = algorithm.act(batch, hidden_state, start, explore=not deterministic)
         if isinstance(self.action_space, spaces.Discrete):
