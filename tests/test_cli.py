@@ -34,6 +34,7 @@ def rlkit(monkeypatch, capsys, tmp_path):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -68,6 +69,7 @@ def test_lists(rlkit):
     assert "rlkit/PointMaze-U-v0" in rlkit("list", "envs")[1]
 
 
+@pytest.mark.slow
 def test_from_training_to_pictures(rlkit, tmp_path):
     code, out, _ = rlkit(*TRAIN, "--steps", 200, "--seed", 3, "--out", "run", "--json")
     assert code == 0
@@ -91,6 +93,7 @@ def test_from_training_to_pictures(rlkit, tmp_path):
     assert (tmp_path / "run" / "videos" / "step-300.mp4").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_a_latent_is_trained_and_evaluated(rlkit, tmp_path):
     train = ["latent", "train", "vae", "--data", "rlkit/PointMaze-U-Pixels-v0", "--frames", 120]
     small = ["--steps", 20, "--batch-size", 4, "--set", "dims=2", "channels=[2,2,2]", "hidden=[8]"]
@@ -110,6 +113,7 @@ def test_a_latent_is_trained_and_evaluated(rlkit, tmp_path):
     assert (tmp_path / "there" / "traversals.png").is_file()
 
 
+@pytest.mark.slow
 def test_a_world_is_trained_and_scored(rlkit, tmp_path):
     data = ["--data", "tanks", "--gather", 800]
     small = ["--steps", 20, "--batch-size", 16, "--set", "members=2", "hidden=[8]"]
@@ -133,6 +137,7 @@ def test_a_world_is_trained_and_scored(rlkit, tmp_path):
     assert out.endswith("tensorboard --logdir runs/out/worlds/tanks/score\n")
 
 
+@pytest.mark.slow
 def test_without_out_runs_get_folders_of_their_own(rlkit, tmp_path):
     for name in ("goal-seed0", "goal-seed0-2"):
         code, out, err = rlkit(*TRAIN, "--steps", 40)
@@ -218,6 +223,7 @@ def test_damaged_checkpoints_are_named(rlkit, tmp_path):
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_check_env_tells_good_from_bad(rlkit, tmp_path):
     code, out, _ = rlkit("check-env", "rlkit/PointMaze-Open-v0", "--json")
     assert (code, json.loads(out)["ok"]) == (0, True)
@@ -258,6 +264,7 @@ gym.register("Broken-v0", "my_{name}:Broken", max_episode_steps=50)
 """
 
 
+@pytest.mark.slow
 def test_an_environment_and_an_agent_of_the_user(rlkit, tmp_path):
     (tmp_path / "my_envs.py").write_text(MY_ENV.replace("{name}", "envs"))
     tiny = (HERE / "experiment" / "tiny_agent.py").read_text()
@@ -268,6 +275,7 @@ def test_an_environment_and_an_agent_of_the_user(rlkit, tmp_path):
     assert json.loads(out)["steps"] == 120
 
 
+@pytest.mark.slow
 def test_a_bad_number_stops_the_run_and_keeps_the_last_good_checkpoint(rlkit, tmp_path):
     (tmp_path / "my_broken.py").write_text(MY_ENV.replace("{name}", "broken"))
     words = ["train", "--env", "my_broken:Broken-v0", "--agent", "tiny_agent:TinyAgent", *QUICK]
@@ -279,6 +287,7 @@ def test_a_bad_number_stops_the_run_and_keeps_the_last_good_checkpoint(rlkit, tm
     assert rlkit("record", "run", "--episodes", 1)[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_sets_the_exit_code(tmp_path, number):
     words = [*TRAIN, "agent_options.pause=0.01", "--steps", "100000", "--out", "run", "--json"]
@@ -321,6 +330,7 @@ def python_in_docs(page, name):
     return text.split(f"```python\n# {name}\n")[1].split("```")[0]
 
 
+@pytest.mark.slow
 def test_a_recurrent_agent_from_training_to_pictures(rlkit, tmp_path):
     words = ["train", "quickstart", "--encoder", GRU, *RECURRENT, "--out", "run", "--json"]
     code, out, err = rlkit(*words, "--steps", 600)
@@ -342,6 +352,7 @@ def test_a_recurrent_agent_from_training_to_pictures(rlkit, tmp_path):
         assert "Traceback" not in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "env_id"), [("harbour.py", "harbour:Boat-v0"), ("swing.py", "swing:Swing-v0")]
 )
@@ -416,6 +427,7 @@ class Nothing(Wide):
 """
 
 
+@pytest.mark.slow
 def test_previous_rewards_need_an_environment_with_goals(rlkit):
     words = [
         "train",
@@ -432,6 +444,7 @@ def test_previous_rewards_need_an_environment_with_goals(rlkit):
     assert "needs an environment with goals" in err
 
 
+@pytest.mark.slow
 def test_a_bad_number_stops_a_recurrent_agent(rlkit, tmp_path):
     (tmp_path / "my_failing.py").write_text(MY_ENV.replace("{name}", "failing"))
     words = ["train", "--env", "my_failing:Broken-v0", "--encoder", GRU, *RECURRENT]

@@ -91,6 +91,7 @@ def run(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_snippets_run(page, run, capsys):
     for language, text in snippets(page):

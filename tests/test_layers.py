@@ -136,6 +136,7 @@ def test_lower_parts_never_import_higher_ones():
         assert all(order.index(name) < order.index(part) for name in ours), part
 
 
+@pytest.mark.slow
 def test_imports_stay_inside_the_layers():
     found = [line for module, path in FILES.items() for line in forbidden_imports(module, path)]
     assert found == []
@@ -194,6 +195,7 @@ def test_agents_import_no_other_agent():
             assert not {name for name, _ in imported(path)} & agents, module
 
 
+@pytest.mark.slow
 def test_what_is_imported_is_declared():
     """A fresh machine has what pyproject.toml names, and nothing that happens to come along."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -229,6 +231,7 @@ def test_the_command_line_imports_late(statement):
     assert not loaded_by(statement) & {*HEAVY, "numpy", "gymnasium"}
 
 
+@pytest.mark.slow
 def test_environments_live_without_torch():
     use = "import gymnasium, rlkit.envs; gymnasium.make('rlkit/PointMaze-U-v0').reset(seed=0)"
     loaded = loaded_by(use)
@@ -236,6 +239,7 @@ def test_environments_live_without_torch():
     assert not loaded & HEAVY
 
 
+@pytest.mark.slow
 def test_replay_lives_without_torch():
     assert not loaded_by("import rlkit.replay") & HEAVY
 

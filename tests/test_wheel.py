@@ -32,6 +32,7 @@ def wheel(tmp_path_factory):
         yield archive
 
 
+@pytest.mark.slow
 def test_it_holds_every_file_of_the_packages_and_nothing_else(wheel):
     expected = {"rlkit/py.typed", "rlkit/recipes/__init__.py"}
     for target, source in FOLDERS.items():

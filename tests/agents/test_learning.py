@@ -60,6 +60,7 @@ def success(task, **changes):
     return result.summary()["success_rate"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_hindsight_makes_sparse_rewards_learnable(task):
     assert success(task) >= 0.9

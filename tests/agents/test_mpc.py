@@ -83,6 +83,7 @@ def test_actions_are_those_of_the_space_before_and_after_the_first_fit(discrete)
     assert space.contains(agent.predict(some(agent, 1)[0])[0])
 
 
+@pytest.mark.slow
 def test_planning_begins_with_the_first_fit():
     agent = plain(learning_starts=20)
     counts = {}
@@ -93,6 +94,7 @@ def test_planning_begins_with_the_first_fit():
     assert agent.metrics._means["planner/samples"][1] == 15
 
 
+@pytest.mark.slow
 def test_acting_greedily_is_a_function_of_its_input():
     agent = on_goals().learn(60)
     before = agent.learner.generator.get_state()
@@ -106,6 +108,7 @@ def test_acting_greedily_is_a_function_of_its_input():
     assert not torch.equal(agent.learner.generator.get_state(), before)
 
 
+@pytest.mark.slow
 def test_the_hidden_state_is_reset_where_an_episode_begins():
     agent = on_goals(world={"name": "rssm", "hidden": 8}).learn(60)
     x = some(agent)
@@ -117,6 +120,7 @@ def test_the_hidden_state_is_reset_where_an_episode_begins():
     assert not np.array_equal(fresh, on)
 
 
+@pytest.mark.slow
 def test_predictions_are_no_part_of_the_training():
     one, other = on_goals(), on_goals()
     for agent in (one, other):
@@ -128,6 +132,7 @@ def test_predictions_are_no_part_of_the_training():
     np.testing.assert_array_equal(one.metrics._real, other.metrics._real)
 
 
+@pytest.mark.slow
 def test_exploration_noise_is_for_training_alone():
     quiet, loud = plain().learn(30), plain(exploration_noise=0.5)
     loud.load_state_dict(quiet.state_dict())
@@ -177,6 +182,7 @@ def test_plans_follow_the_goal_rule(rule, shaping, sign, seed):
     assert (np.sign(action) == sign * goals).all()
 
 
+@pytest.mark.slow
 def test_a_world_that_is_not_finite_leads_to_random_actions(tmp_path):
     env = Recorder()
     agent = plain(env, world=Broken(members=2, hidden=(8,)), tensorboard_log=str(tmp_path))
@@ -191,6 +197,7 @@ def test_a_world_that_is_not_finite_leads_to_random_actions(tmp_path):
     assert sum(nonfinite) == 12 * sum(fallbacks)
 
 
+@pytest.mark.slow
 def test_sequences_that_are_not_finite_are_never_chosen():
     env = Recorder()
     world, planner = Broken(members=2, hidden=(8,), everywhere=False), {**PLANNER, "samples": 60}
@@ -200,6 +207,7 @@ def test_sequences_that_are_not_finite_are_never_chosen():
     assert agent.metrics._counts["world/fallbacks"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [{"name": "linear"}, {"name": "rssm", "hidden": 8}])
 def test_any_world_can_be_planned_in(world):
     agent = plain(world=world, planner={"name": "mppi", **QUICK}).learn(40)
@@ -210,12 +218,14 @@ def test_any_world_can_be_planned_in(world):
 # Learning
 
 
+@pytest.mark.slow
 def test_one_seed_gives_one_course():
     one, other, third = (on_goals(seed=seed).learn(60) for seed in (1, 1, 2))
     assert same(weights(one), weights(other))
     assert not same(weights(one), weights(third))
 
 
+@pytest.mark.slow
 def test_the_log_holds_the_metrics_of_planning(tmp_path):
     agent = on_goals(tensorboard_log=str(tmp_path))
     agent.learn(400, log_interval=1, tb_log_name="mine")
@@ -239,6 +249,7 @@ def test_the_log_holds_the_metrics_of_planning(tmp_path):
     assert error[-1] < 0.5 * error[0]
 
 
+@pytest.mark.slow
 def test_what_is_not_finite_never_reaches_the_weights():
     agent = plain(Recorder(broken_at=33))
     with pytest.raises(NonFiniteError):
@@ -246,6 +257,7 @@ def test_what_is_not_finite_never_reaches_the_weights():
     assert all(torch.isfinite(value).all() for value in agent.learner.weights().values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("discrete", [False, True])
 def test_a_task_without_goals_is_learned(discrete):
     """Chance earns -0.5 (discrete) or worse than -3; so does ignoring the observation."""
@@ -260,6 +272,7 @@ def test_a_task_without_goals_is_learned(discrete):
     assert mean > (-0.01 if discrete else -1.5)
 
 
+@pytest.mark.slow
 def test_goals_are_reached_after_a_few_hundred_steps():
     """Random actions reach less than a fifth of these goals."""
     eval_envs = make_vec_env(make, MAZE, 20)
@@ -281,6 +294,7 @@ def test_goals_are_reached_after_a_few_hundred_steps():
 ROUNDS = (12, 9, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_envs", [1, 3])
 @pytest.mark.parametrize("env_id", [MAZE, "rlkit/PlanarReach-v0"])
 def test_it_resumes_in_mid_episode(tmp_path, num_envs, env_id):
@@ -288,22 +302,26 @@ def test_it_resumes_in_mid_episode(tmp_path, num_envs, env_id):
     assert agent.episodes_cut == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_envs", [1, 3])
 def test_episodes_are_cut_where_an_environment_cannot_give_its_state(tmp_path, num_envs):
     agent = assert_resumes(tmp_path, MPC, build_walk, "", num_envs, TINY_RUN, rounds=ROUNDS)
     assert agent.episodes_cut > 0
 
 
+@pytest.mark.slow
 def test_discrete_actions_resume(tmp_path):
     options = {**TINY_RUN, **CHOICES}
     assert_resumes(tmp_path, MPC, build_walk, "", 1, options, rounds=ROUNDS, discrete=True)
 
 
+@pytest.mark.slow
 def test_recurrent_worlds_resume(tmp_path):
     options = {**TINY_RUN, "world": {"name": "rssm", "hidden": 8}}
     assert_resumes(tmp_path, MPC, make, MAZE, 2, options, rounds=ROUNDS)
 
 
+@pytest.mark.slow
 def test_noise_and_schedules_resume(tmp_path):
     noise = {"exploration_noise": 0.2, "random_fraction": 0.2}
     options = {**TINY_RUN, **noise, "learning_rate": lambda left: 1e-3 * left}
@@ -323,6 +341,7 @@ TINY_RUN = {
 # Files
 
 
+@pytest.mark.slow
 def test_a_loaded_agent_acts_the_same_without_an_environment(tmp_path):
     agent = plain().learn(40)
     agent.save(tmp_path / "agent")
@@ -335,6 +354,7 @@ def test_a_loaded_agent_acts_the_same_without_an_environment(tmp_path):
         np.testing.assert_array_equal(one[0], other[0])
 
 
+@pytest.mark.slow
 def test_goals_need_an_environment_with_a_rule(tmp_path):
     agent = on_goals().learn(60)
     agent.save(tmp_path / "agent")
@@ -348,6 +368,7 @@ def test_goals_need_an_environment_with_a_rule(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_loaded_agent_trains_on(tmp_path):
     agent = on_goals().learn(60)
     agent.save(tmp_path / "agent")
@@ -370,6 +391,7 @@ def test_configured_objects_are_saved_as_tables(tmp_path):
     assert loaded.learner.world.model == agent.learner.world.model
 
 
+@pytest.mark.slow
 def test_parameters_can_be_taken_and_given_through_the_policy():
     one, other = on_goals().learn(60), on_goals(seed=5).learn(60)
     x = some(one)
@@ -385,6 +407,7 @@ def test_parameters_can_be_taken_and_given_through_the_policy():
     assert all(torch.equal(shared[name], value) for name, value in weights(one).items())
 
 
+@pytest.mark.slow
 def test_a_foreign_state_is_refused():
     state = on_goals().learn(60).state_dict()
     with pytest.raises(ValueError, match=r"another agent.*hidden.*settings"):
@@ -434,6 +457,7 @@ def test_unknown_options_worlds_and_planners_suggest_the_nearest_name():
         plain(planner={"name": "icem", "sample": 3})
 
 
+@pytest.mark.slow
 def test_what_it_cannot_plan_with_is_refused():
     with pytest.raises(ValueError, match="icem plans with actions in"):
         plain(Recorder(spaces.Discrete(3)))
@@ -443,6 +467,7 @@ def test_what_it_cannot_plan_with_is_refused():
         on_goals("rlkit/HiddenGoalReach-v0")
 
 
+@pytest.mark.slow
 def test_a_latent_that_is_refitted_is_refused_and_a_frozen_one_planned_in():
     shape = spaces.Box(0, 255, (16, 16, 3), np.uint8)
     few = {"frames": 64, "steps": 2, "batch_size": 16}

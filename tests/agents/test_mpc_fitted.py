@@ -79,6 +79,7 @@ def shifting():
 SEARCH = {"name": "cem", "horizon": 3, "samples": 60, "iterations": 3, "elites": 6}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", ["object", "folder", "training"])
 def test_a_fitted_world_is_planned_in_from_the_first_action_on(shifting, given, tmp_path):
     world = shifting
@@ -98,6 +99,7 @@ def test_a_fitted_world_is_planned_in_from_the_first_action_on(shifting, given, 
     assert loaded.config.keep_scaling
 
 
+@pytest.mark.slow
 def test_a_fitted_world_is_fitted_further_without_losing_its_scaling(shifting):
     agent = agent_in(Shift(), world=shifting, planner=SEARCH, learning_starts=0)
     before = agent.learner.world.scaling
@@ -111,6 +113,7 @@ def test_a_world_of_other_columns_is_refused(shifting):
         agent_in(Recorder(), world=shifting)
 
 
+@pytest.mark.slow
 def test_worlds_that_grow_with_the_data_are_planned_in(tmp_path):
     """The nearest records are the parameters, of which there are more after every fit."""
     world = {"name": f"{Records.__module__}:Records"}
@@ -127,12 +130,14 @@ def test_worlds_that_grow_with_the_data_are_planned_in(tmp_path):
     np.testing.assert_array_equal(action, agent.predict(x, deterministic=True)[0])
 
 
+@pytest.mark.slow
 def test_terminations_can_be_bernoulli():
     agent = agent_in(Recorder(), binary_termination=True).learn(40)
     assert agent.learner.world.layout.binary == ("terminated",)
     assert torch.equal(agent.learner.world.scaling.outcome.deviation[1:], torch.ones(1))
 
 
+@pytest.mark.slow
 def test_the_command_line_plans_in_a_fitted_world(tmp_path, monkeypatch):
     def rlkit(*words):
         monkeypatch.setattr(sys, "argv", ["rlkit", *words])

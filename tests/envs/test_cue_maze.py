@@ -37,6 +37,7 @@ def turning(side):
     return choose
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [1, 7, 50])
 def test_an_agent_with_memory_succeeds(length):
     assert success_of(turning(lambda remembered: remembered), length) == 1
@@ -55,6 +56,7 @@ def test_an_agent_with_memory_succeeds(length):
     )
 
 
+@pytest.mark.slow
 def test_no_memoryless_policy_beats_chance():
     length = 2
     simulation = CueMaze(length=length).simulation

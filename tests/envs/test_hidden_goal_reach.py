@@ -50,6 +50,7 @@ def test_the_flag_restarts_with_each_row():
     assert (np.array(finals) == 0).all()
 
 
+@pytest.mark.slow
 def test_images_have_a_border_while_the_goal_is_visible():
     env = make(ID, render_mode="rgb_array", visible_steps=2)
     env.reset(seed=0)

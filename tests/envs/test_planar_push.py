@@ -132,6 +132,7 @@ def test_without_drive_energy_never_increases():
         state = after
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32 - 1))
 def test_discs_never_overlap_and_observations_stay_in_their_space(seed):
@@ -174,6 +175,7 @@ def test_starts_are_apart_and_no_start_satisfies_its_goal():
     assert 0.43 < np.abs(state["pusher"]).max() <= 0.44
 
 
+@pytest.mark.slow
 def test_rows_are_independent():
     rng = np.random.default_rng(4)
 

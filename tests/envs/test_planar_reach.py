@@ -109,6 +109,7 @@ def test_a_goal_at_the_tip_moves_to_the_other_side():
     np.testing.assert_allclose(state["goal"], [[-0.5, -0.5]])
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([2, 3]))
 def test_observations_stay_in_their_space(seed, links):

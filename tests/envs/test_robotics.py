@@ -148,6 +148,7 @@ def test_a_continuing_maze_keeps_its_rule_when_its_goal_moves() -> None:
     assert reward == robot.compute_reward(next_observation["achieved_goal"], moved)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env_id", FAMILIES)
 def test_a_fresh_environment_continues_bit_for_bit(env_id: str) -> None:
     one, two = make(env_id, max_episode_steps=1000), make(env_id, max_episode_steps=1000)
@@ -161,6 +162,7 @@ def test_a_fresh_environment_continues_bit_for_bit(env_id: str) -> None:
     assert_same(trace(one, 200, seed=7), trace(two, 200, seed=7))
 
 
+@pytest.mark.slow
 def test_setting_a_state_keeps_it() -> None:
     for env_id in EXACT:
         env = robot_of(make(env_id))
@@ -177,6 +179,7 @@ def test_setting_a_state_keeps_it() -> None:
         )
 
 
+@pytest.mark.slow
 def test_a_new_process_continues_bit_for_bit() -> None:
     states: dict[str, Any] = {}
     expected: dict[str, list[list[str]]] = {}
@@ -208,6 +211,7 @@ def test_the_state_of_another_environment_is_refused() -> None:
         reach.set_state(push.get_state())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env_id", ["FetchReach-v4", "FetchPush-v4", "PointMaze_UMaze-v3"])
 def test_the_checkers_pass(env_id: str) -> None:
     problems = check_goal_env(make(env_id), episodes=2)

@@ -124,6 +124,7 @@ def test_batch_equals_batches_of_one(env_id):
         state = after
 
 
+@pytest.mark.slow
 @every_id
 def test_observations_are_in_their_spaces(env_id):
     env = gym.make_vec(env_id, num_envs=64)
@@ -254,6 +255,7 @@ def test_callers_may_write_to_observations(env_id):
         np.testing.assert_array_equal(value, other)
 
 
+@pytest.mark.slow
 @every_id
 def test_rendering(env_id):
     env = gym.make(env_id, render_mode="rgb_array")
@@ -272,6 +274,7 @@ def test_rendering(env_id):
     assert any((frame != frames[0]).any() for frame in frames[1:])
 
 
+@pytest.mark.slow
 @every_id
 def test_trains_under_stable_baselines3_hindsight(env_id):
     env = gym.make(env_id, max_episode_steps=10)
@@ -409,6 +412,7 @@ def test_a_simulation_may_share_arrays_between_states():
     np.testing.assert_array_equal(ends, [[False] * 3, start > 0.5, start <= 0.5])
 
 
+@pytest.mark.slow
 def test_environments_need_no_torch():
     code = (
         "import sys, gymnasium as gym, rlkit.envs\n"

@@ -85,6 +85,7 @@ def test_positions_agree_with_a_fine_integration():
     np.testing.assert_allclose(path[-1]["position"][0, :2], position, atol=1.0)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(st.integers(0, 2**32 - 1))
 def test_no_flight_is_faster_than_the_airspeed_or_leaves_its_space(seed):
@@ -112,6 +113,7 @@ def test_the_altitude_stops_at_zero_and_can_increase_again():
     )
 
 
+@pytest.mark.slow
 def test_every_goal_is_reached_by_its_random_flight():
     simulation, state, uniforms = started(5000)
     periods = 3 + np.floor(5 * uniforms[:, 1])
@@ -129,6 +131,7 @@ def test_every_goal_is_reached_by_its_random_flight():
     assert nearest.max() < 0.1
 
 
+@pytest.mark.slow
 def test_no_start_satisfies_its_goal():
     simulation, state, _ = started(100_000)
     observation = simulation.observe(state)

@@ -23,6 +23,7 @@ def reference(bench, tmp_path_factory):
     return kind, path, time.monotonic() - began
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_saving_and_in_between_ends_the_same(bench, reference, tmp_path):
     kind, whole, seconds = reference
     path = tmp_path / "run"
@@ -38,6 +39,7 @@ def test_a_run_killed_while_saving_and_in_between_ends_the_same(bench, reference
     assert bench.differences(path, whole) == []
 
 
+@pytest.mark.slow
 def test_a_run_that_met_a_full_disk_ends_the_same(bench, reference, tmp_path):
     kind, whole, _ = reference
     outcome = bench.with_full_disk(kind, tmp_path / "run", whole)

@@ -56,6 +56,7 @@ class Still:
         return np.zeros(1, np.float32), state
 
 
+@pytest.mark.slow
 def test_a_video_holds_every_frame_and_the_gif_moves(tmp_path):
     env = Shade()
     path = tmp_path / "videos" / "a.mp4"
@@ -84,6 +85,7 @@ def test_an_encoder_that_fails_says_why(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_heat_map_shows_where_goals_are_reached():
     x, y = np.meshgrid(np.linspace(-1, 1, 32), np.linspace(-1, 1, 32))
     goals = np.stack([x.ravel(), y.ravel(), np.zeros(x.size)], 1)

@@ -26,6 +26,7 @@ values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(st.characters(codec="utf-8")), values, max_size=4))
 def test_toml_round_trip(options):
     recipe = make_recipe({"env": "E", "agent_options": options, "evaluation": {"every": 7}})

@@ -52,6 +52,7 @@ def in_thread(function, *arguments):
     return results[0]
 
 
+@pytest.mark.slow
 def test_a_training_in_a_thread_is_stopped_and_resumed(whole, tmp_path, monkeypatch):
     stop, iterate = StopRequest(), TinyAgent.iterate
 
@@ -71,6 +72,7 @@ def test_a_training_in_a_thread_is_stopped_and_resumed(whole, tmp_path, monkeypa
     assert curves(path) == curves(whole)
 
 
+@pytest.mark.slow
 def test_an_agent_with_environments_in_processes_trains_in_a_thread(tmp_path):
     assert in_thread(train, in_processes(), make, tmp_path / "run")["steps"] == 20
 
@@ -89,6 +91,7 @@ def stop_in_final_evaluation(monkeypatch, action):
     monkeypatch.setattr(TinyAgent, "predict", predicting)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_signal", [True, False])
 def test_a_request_during_the_final_evaluation_saves_first(whole, tmp_path, monkeypatch, by_signal):
     stop, path = StopRequest(), tmp_path / "run"
@@ -157,11 +160,13 @@ def run_in_child(tmp_path, method, plan):
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 def test_a_child_process_trains_to_the_same_weights(whole, tmp_path, method):
     assert weights(run_in_child(tmp_path, method, recipe())) == weights(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 def test_a_child_process_has_environments_in_processes_of_their_own(tmp_path, method):
     run = RunFolder.open(run_in_child(tmp_path, method, in_processes()))

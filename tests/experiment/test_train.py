@@ -62,6 +62,7 @@ def whole(tmp_path_factory):
     return path, train(recipe(), make, path)
 
 
+@pytest.mark.slow
 def test_a_run_writes_all_its_files(whole):
     path, outcome = whole
     assert {"run": str(path), "steps": 400, "stopped": None}.items() <= outcome.items()
@@ -82,6 +83,7 @@ def test_a_run_writes_all_its_files(whole):
     assert images == ["eval/goal_heat_map"]
 
 
+@pytest.mark.slow
 def test_the_same_recipe_gives_the_same_weights_and_curves(whole, tmp_path):
     path, _ = whole
     train(RunFolder.open(path).recipe(), make, tmp_path / "again")
@@ -97,6 +99,7 @@ def test_a_finished_run_has_nothing_to_resume(whole):
     assert weights(path) == before
 
 
+@pytest.mark.slow
 def test_a_longer_run_is_the_run_that_was_longer(tmp_path):
     settings = ["evaluation.every=0"]
     train(recipe(*settings, "steps=200"), make, tmp_path / "a")
@@ -112,6 +115,7 @@ class Raised(BaseException):
     """Stands for the kill of a process."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_at", [4, 96, 100, 152, 204, 396])
 def test_a_killed_run_resumes_to_the_same_end(whole, tmp_path, monkeypatch, killed_at):
     iterate = TinyAgent.iterate
@@ -134,6 +138,7 @@ def test_a_killed_run_resumes_to_the_same_end(whole, tmp_path, monkeypatch, kill
         assert event_steps(tmp_path / "run", tag) == event_steps(whole[0], tag)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "name"), [(signal.SIGINT, "SIGINT"), (signal.SIGTERM, "SIGTERM")]
 )
@@ -158,6 +163,7 @@ def test_a_signal_ends_the_round_and_saves(whole, tmp_path, monkeypatch, number,
     assert curves(tmp_path / "run") == curves(whole[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["success=0.5", "return=-30"])
 def test_training_stops_when_solved_and_can_continue(target, tmp_path, monkeypatch):
     def homing(self, observation, state=None, episode_start=None, deterministic=True):
@@ -174,6 +180,7 @@ def test_training_stops_when_solved_and_can_continue(target, tmp_path, monkeypat
     assert resume(tmp_path / "run", make, steps=300)["steps"] == 200
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_a_checkpoint_and_not_the_training(tmp_path, monkeypatch):
     save = RunFolder.save_checkpoint
 
@@ -188,6 +195,7 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_training(tmp_path, monkeypat
     assert outcome["steps"] == 400
 
 
+@pytest.mark.slow
 def test_a_failing_picture_costs_the_picture(tmp_path):
     def without_pictures(env_id, **options):
         if options.pop("render_mode", None):
@@ -199,6 +207,7 @@ def test_a_failing_picture_costs_the_picture(tmp_path):
     assert outcome["steps"] == 400
 
 
+@pytest.mark.slow
 def test_videos_go_to_the_folder_and_to_tensorboard(tmp_path):
     plan = recipe("pictures.video_episodes=1", "pictures.every=100", "steps=200")
     train(plan, make, tmp_path / "run")
@@ -295,6 +304,7 @@ else:
 """
 
 
+@pytest.mark.slow
 def test_kills_at_random_moments_change_nothing(tmp_path):
     plan = recipe("checkpoint.every=20", "evaluation.every=60", "steps=1200")
     (tmp_path / "recipe.toml").write_text(plan.to_toml())

@@ -419,6 +419,7 @@ def test_every_seeded_defect_is_found(mutant: type[Line]) -> None:
     assert found[law].note == (law in NOTES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mutant", "words"),
     [

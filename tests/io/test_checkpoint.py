@@ -84,6 +84,7 @@ states = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(states)
 @settings(
     max_examples=60,
@@ -312,6 +313,7 @@ except CheckpointError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
     command = [sys.executable, "-c", FULL_DISK, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -333,6 +335,7 @@ for step in itertools.count(int(sys.argv[2])):
 """
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_a_loadable_checkpoint(tmp_path):
     rng = np.random.default_rng(0)
     step = 0

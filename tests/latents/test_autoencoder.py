@@ -32,6 +32,7 @@ def principal_angles(one, two):
     return np.degrees(np.arccos(np.linalg.svd(bases[0].T @ bases[1])[1].clip(max=1.0)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_linear_one_finds_the_subspace_of_the_principal_components(seed):
     rng = np.random.default_rng(seed)
@@ -61,6 +62,7 @@ def circle(count, seed, width=8):
     return (np.stack([np.cos(angle), np.sin(angle)], 1) @ plane).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_denoising_takes_noise_away():
     latent, _ = fitted(Denoising(dims=2, hidden=(32,), noise=0.4), circle(2000, 0), steps=600)
     clean = circle(500, 1)

@@ -112,6 +112,7 @@ def test_a_version_is_a_finished_fit():
     assert (latent.version, latent.steps) == (2, 8)
 
 
+@pytest.mark.slow
 def test_fitting_lowers_the_loss_and_reports_it():
     frames, _ = discs(500, seed=0)
     metrics = fit(images(), frames, steps=60, learning_rate=3e-3)
@@ -132,6 +133,7 @@ def test_schedules_go_on_where_the_last_fit_ended():
             assert float(one["loss"]) == pytest.approx(float(total), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model", [SMALL, PCA(dims=3), Autoencoder(dims=3, channels=(4, 4, 4), noise=0.1)]
 )
@@ -149,6 +151,7 @@ def test_fits_repeat_and_go_on_exactly(model):
     assert not same(one, two)
 
 
+@pytest.mark.slow
 def test_frames_may_lie_on_disk_or_in_tensors(tmp_path):
     frames, _ = discs(200, seed=0)
     np.save(tmp_path / "frames.npy", frames)
@@ -171,6 +174,7 @@ def test_a_state_is_a_copy():
     assert latent.vector.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [SMALL, Autoencoder(dims=2, linear=True), PCA(dims=2)])
 @pytest.mark.parametrize("shape", [(32, 32, 3), (5,)])
 def test_what_is_saved_is_loaded(model, shape, tmp_path):

@@ -30,22 +30,26 @@ PRESETS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LATENTS.names())
 def test_a_model_as_it_comes_keeps_the_laws(name):
     check_latent(LATENTS.make(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(32, 32, 3), (48, 48, 1)])
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_keep_the_laws_on_images(preset, shape):
     check_latent(PRESETS[preset].with_shape(shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(64, 64, 6), (84, 84, 3)])
 def test_large_images_keep_the_laws(shape):
     check_latent(VAE(dims=3).with_shape(shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", sorted(set(PRESETS) - {"bernoulli"}))
 def test_presets_keep_the_laws_on_vectors(preset):
     model = PRESETS[preset]
@@ -123,6 +127,7 @@ class Slow(Autoencoder):
         return loss + slowness, metrics | {"slowness": slowness.detach()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [Contrastive(), Slow()], ids=["contrastive", "slow"])
 @pytest.mark.parametrize("shape", [(32, 32, 3), (7,)])
 def test_models_that_compare_neighbours_keep_the_laws(model, shape):
@@ -143,6 +148,7 @@ def walks(episodes=20, steps=10):
     return walk.reshape(-1, 4).astype(np.float32), rows.ravel()
 
 
+@pytest.mark.slow
 def test_neighbours_of_one_episode_are_compared():
     frames, next_rows = walks()
     batches = []
@@ -210,6 +216,7 @@ def test_each_law_finds_the_model_that_breaks_it(mistake, law):
         check_latent(model)
 
 
+@pytest.mark.slow
 def test_laws_are_broken_by_name():
     with pytest.raises(
         ValueError, match="Spoilt breaks the law 'rows are separate': latents of row"

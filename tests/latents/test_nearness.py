@@ -10,6 +10,7 @@ def accuracy(near, far, threshold):
     return ((near < threshold).mean() + (far >= threshold).mean()) / 2
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000))
 @settings(max_examples=50, deadline=None)
 def test_no_other_threshold_separates_near_from_far_better(seed):

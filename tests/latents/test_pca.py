@@ -35,6 +35,7 @@ def test_vectors_match_a_singular_value_decomposition():
     np.testing.assert_allclose(np.abs(p["components"] @ components.T), np.eye(5), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_images_too_wide_for_a_covariance_match_one_as_well():
     frames, _ = discs(600, seed=0)
     model, vector = solved(frames, dims=6)
@@ -86,6 +87,7 @@ def test_directions_without_variance_stay_small():
     assert latents[:, 1:].abs().max() < 0.1
 
 
+@pytest.mark.slow
 def test_a_solution_is_the_same_every_time_and_from_a_memory_map(tmp_path):
     frames, _ = discs(300, seed=1)
     np.save(tmp_path / "frames.npy", frames)

@@ -162,6 +162,7 @@ def fitted(model, frames, steps, learning_rate=3e-3, seed=0):
     return latent, metrics
 
 
+@pytest.mark.slow
 def test_a_fitted_latent_has_the_divergence_of_its_capacity():
     small = {"dims": 6, "hidden": (32,), "variance": 0.1}
     frames = wide(2000, 0)
@@ -177,6 +178,7 @@ def test_a_fitted_latent_has_the_divergence_of_its_capacity():
     assert kept.max() < 0.7
 
 
+@pytest.mark.slow
 def test_unused_dimensions_fall_silent():
     plane = np.random.default_rng(1).normal(size=(2, 6))
     frames = (wide(2000, 0)[:, :2] @ plane).astype(np.float32)
@@ -188,6 +190,7 @@ def test_unused_dimensions_fall_silent():
     assert scale.mean(0)[active].max() < 0.5
 
 
+@pytest.mark.slow
 def test_a_learned_variance_is_the_error_that_is_left():
     plane = np.random.default_rng(1).normal(size=(2, 6))
     rng = np.random.default_rng(2)
@@ -198,6 +201,7 @@ def test_a_learned_variance_is_the_error_that_is_left():
     assert float(metrics["variance"]) == pytest.approx(float(metrics["error"]), rel=0.1)
 
 
+@pytest.mark.slow
 def test_images_are_decoded_by_both_likelihoods():
     frames, _ = discs(1000, seed=0)
     shown = {}
@@ -212,6 +216,7 @@ def test_images_are_decoded_by_both_likelihoods():
         assert np.abs(images.mean(0) - average).mean() < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_latents_of_images_hold_the_position_of_the_disc(seed):
     frames, _ = discs(3000, seed=10 + seed)

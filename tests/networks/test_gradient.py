@@ -65,6 +65,7 @@ def test_gradients_are_taken_where_gradients_are_off():
     assert torch.equal(grad, torch.full((3,), 2.0))
 
 
+@pytest.mark.slow
 @of_the_compiler
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize(
@@ -132,6 +133,7 @@ def test_an_update_writes_into_the_state_it_was_given():
     assert values.shape == (2,)
 
 
+@pytest.mark.slow
 @of_the_compiler
 def test_a_compiled_update_equals_an_eager_one():
     eager, compiled = fresh_state(), fresh_state()
@@ -145,6 +147,7 @@ def test_a_compiled_update_equals_an_eager_one():
         torch.testing.assert_close(value, compiled[name], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @of_the_compiler
 def test_compiled_updates_keep_apart_what_differs():
     def scaled_by(scale):

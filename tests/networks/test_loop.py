@@ -110,6 +110,7 @@ with fast_float32(False):
 """
 
 
+@pytest.mark.slow
 def test_freed_memory_is_kept_for_the_next_step():
     answer = subprocess.run(
         [sys.executable, "-c", PAGES], check=True, capture_output=True, text=True

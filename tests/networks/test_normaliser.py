@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ rows = st.integers(1, 20).flatmap(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(st.lists(rows, min_size=1, max_size=6))
 def test_merging_parts_equals_taking_all_rows_at_once(parts):

@@ -130,6 +130,7 @@ def test_progress_bar():
     assert build(SAC).learn(20, progress_bar=True).num_timesteps == 20
 
 
+@pytest.mark.slow
 def test_tensorboard_has_the_usual_tags(tmp_path):
     agent = build_on_goals(tensorboard_log=str(tmp_path))
     agent.learn(400, log_interval=1, tb_log_name="mine")
@@ -151,6 +152,7 @@ def test_tensorboard_has_the_usual_tags(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["SAC_1", "mine_1"]
 
 
+@pytest.mark.slow
 def test_every_kind_of_vector_environment_gives_the_same_training():
     kinds = {
         "native": lambda: make_vec_env(make, MAZE, 2, 0),
@@ -193,6 +195,7 @@ def test_predict_passes_the_state_on_and_keeps_shapes():
         agent.predict((observation, {}))
 
 
+@pytest.mark.slow
 def test_discrete_actions_are_numbers_of_the_space():
     env = Recorder(spaces.Discrete(3, start=-1))
     agent = build(DQN, env).learn(100)
@@ -203,6 +206,7 @@ def test_discrete_actions_are_numbers_of_the_space():
     assert all(env.action_space.contains(action) for action in some)
 
 
+@pytest.mark.slow
 def test_exploration_fades_and_can_be_set():
     agent = build(DQN, exploration_fraction=0.5, exploration_final_eps=0.1)
     rates = {}
@@ -230,6 +234,7 @@ def test_actions_are_scaled_to_the_range_of_the_environment(algorithm):
     np.testing.assert_allclose(agent.adapter.to_env(np.array([[-1, -1], [0, 1]])), [low, [-2, 500]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "steps", "updates"),
     [
@@ -251,12 +256,14 @@ def test_the_number_of_updates(options, steps, updates):
     assert agent._n_updates == agent.learner.updates == updates
 
 
+@pytest.mark.slow
 def test_several_environments_count_all_their_steps():
     assert build_on_goals(num_envs=4, gradient_steps=-1).learn(90)._n_updates == 92 - 8
     assert build_on_goals(num_envs=4, update_ratio=0.25).learn(90)._n_updates == (92 - 8) / 4
     assert build_on_goals(num_envs=4).learn(90)._n_updates == 23 - 2
 
 
+@pytest.mark.slow
 def test_sb3s_hindsight_buffer_is_translated():
     agent = build_on_goals(
         replay_buffer_class=HerReplayBuffer,
@@ -289,6 +296,7 @@ def test_a_first_observation_that_is_not_finite_is_refused():
         build(SAC, Recorder(broken_at=0, broken="restart")).learn(10)
 
 
+@pytest.mark.slow
 def test_learning_rates_follow_their_schedule():
     falling = {"learning_rate": 1e-3, "final_learning_rate": 1e-4}
     for options, end in (({"learning_rate": lambda left: 1e-3 * left}, 0.0), (falling, 1e-4)):
@@ -325,6 +333,7 @@ def test_goals_do_not_go_with_running_normalisation():
         SAC("MultiInputPolicy", env, **SMALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", AGENTS)
 def test_a_task_without_goals_is_learned(algorithm):
     """Chance earns -0.5 (discrete) or worse than -3; so does ignoring the observation."""
@@ -361,6 +370,7 @@ def test_arguments_of_sb3s_agents_are_accepted():
         build(SAC, use_sde=True)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_training():
     one, other, third = (build(SAC, seed=seed).learn(60) for seed in (1, 1, 2))
     assert unchanged(weights(one), other)

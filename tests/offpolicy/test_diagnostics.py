@@ -68,6 +68,7 @@ def networks(algorithm):
     return ["critic"] if algorithm is DQN else ["actor", "critic"]
 
 
+@pytest.mark.slow
 @ALGORITHMS
 def test_the_context_is_as_long_as_features_reach_back(algorithm):
     agent = collected(algorithm)
@@ -85,6 +86,7 @@ def test_the_context_is_as_long_as_features_reach_back(algorithm):
         assert found["recurrent/context_actor"] == 1  # each network for itself
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("half_life", "low", "high"), [(0.5, 2, 4), (2, 4, 16), (8, 16, 64)])
 def test_the_context_follows_the_rate_of_forgetting(half_life, low, high):
     """With a share of 2^(-k / half-life) left after k steps, 10 % are left after 3.3 half-lives."""
@@ -94,18 +96,21 @@ def test_the_context_follows_the_rate_of_forgetting(half_life, low, high):
     assert low <= diagnose(agent)["recurrent/context_actor"] <= high
 
 
+@pytest.mark.slow
 def test_a_context_longer_than_any_span_is_the_longest():
     agent = collected(steps=600, length=300)
     set_gates(agent, "actor", 9.0)
     assert diagnose(agent)["recurrent/context_actor"] == LONGEST > max(SPANS)
 
 
+@pytest.mark.slow
 def test_an_episode_needs_no_more_context_than_it_has():
     agent = collected(length=4)
     set_gates(agent, "actor", 9.0)
     assert diagnose(agent)["recurrent/context_actor"] <= 4
 
 
+@pytest.mark.slow
 def test_a_longer_burn_in_recovers_more():
     distances = []
     for burn_in in (0, 2, 8, 64):
@@ -118,6 +123,7 @@ def test_a_longer_burn_in_recovers_more():
     assert distances[3] < 1e-5  # longer than any episode
 
 
+@pytest.mark.slow
 @ALGORITHMS
 @pytest.mark.parametrize("num_envs", [1, 2])
 def test_stored_hidden_states_become_stale_with_updates(algorithm, num_envs):
@@ -131,6 +137,7 @@ def test_stored_hidden_states_become_stale_with_updates(algorithm, num_envs):
     assert all(found[name] > 1e-3 for name in names)
 
 
+@pytest.mark.slow
 def test_changing_moments_make_stored_hidden_states_stale_too():
     agent = collected(start="stored", normalise=True)
     assert diagnose(agent)["recurrent/staleness_actor"] > 1e-3
@@ -158,6 +165,7 @@ def test_the_diagnostics_follow_from_the_settings(options, kinds, owners):
     assert found.keys() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -179,6 +187,7 @@ def test_every_encoder_and_goal_mode_is_supported(options):
         assert value in (*SPANS, LONGEST) if "context" in name else value >= 0
 
 
+@pytest.mark.slow
 def test_encoders_read_the_original_goals():
     """Early mode, with an encoder of the visible goal alone: zero after five steps."""
     env = make_vec_env(make, "rlkit/HiddenGoalReach-v0", 1, 7)
@@ -235,6 +244,7 @@ def advance(agent, rounds):
         pass
 
 
+@pytest.mark.slow
 def test_training_is_the_same_without_diagnostics(monkeypatch):
     monkeypatch.setattr(diagnostics, "INTERVAL", 1)
     watched, rows = start()
@@ -254,6 +264,7 @@ def test_training_is_the_same_without_diagnostics(monkeypatch):
         assert rng.bit_generator.state == again.bit_generator.state
 
 
+@pytest.mark.slow
 def test_diagnostics_come_with_the_first_update_of_every_interval(monkeypatch):
     monkeypatch.setattr(diagnostics, "INTERVAL", 60)
     agent, rows = start()
@@ -269,6 +280,7 @@ def test_diagnostics_come_with_the_first_update_of_every_interval(monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_a_resumed_run_records_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(diagnostics, "INTERVAL", 60)
     whole, rows = start()

@@ -78,6 +78,7 @@ def test_a_share_of_episodes_pursues_proposed_goals(share, low, high):
     assert low <= (new["desired_goal"] != 7).all(1).mean() <= high
 
 
+@pytest.mark.slow
 def test_episodes_and_hindsight_pursue_them_and_the_latent_gives_rewards():
     hindsight = {"future": 0.4, "generated": 0.4, "original": 0.2}
     agent = latent_agent(replay={"hindsight": hindsight}).learn(240)
@@ -93,6 +94,7 @@ def test_episodes_and_hindsight_pursue_them_and_the_latent_gives_rewards():
     assert 0.3 < known.any(1).mean() < 0.5, "future goals were achieved, the others never"
 
 
+@pytest.mark.slow
 def test_the_environments_success_is_no_outcome_of_a_proposed_goal():
     with_goals, alone = (agent.learn(240) for agent in (latent_agent(), agent_of(MAZE, SMALL_VAE)))
     assert with_goals._episode_num == alone._episode_num > 0
@@ -100,6 +102,7 @@ def test_the_environments_success_is_no_outcome_of_a_proposed_goal():
     assert counts == [0, alone._episode_num]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("generator", [PRIOR, Imagined(), Imagined(skew=-1.0)])
 def test_decoding_goals_changes_nothing(generator):
     agent = latent_agent(generator)
@@ -115,6 +118,7 @@ def test_decoding_goals_changes_nothing(generator):
     np.testing.assert_equal(before, after)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("generator", [PRIOR, {"name": "imagined", "skew": -1.0, "share": 0.7}])
 def test_resume_with_latents_is_exact(tmp_path, generator):
     options = {
@@ -128,6 +132,7 @@ def test_resume_with_latents_is_exact(tmp_path, generator):
     assert_resumes(tmp_path, SAC, make, MAZE, 2, options, size=32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("generator", ["uniform", {"name": "imagined", "skew": -1.0, "share": 0.7}])
 def test_resume_with_vectors_is_exact(tmp_path, generator):
     options = {
@@ -139,6 +144,7 @@ def test_resume_with_vectors_is_exact(tmp_path, generator):
     assert_resumes(tmp_path, SAC, make, REACH, 2, options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("generator", [Imagined(), Imagined(skew=-0.5), Uniform(), Constant()])
 def test_rewards_of_vector_goals_are_those_of_the_proposed_ones(generator):
     agent = vector_agent(generator).learn(250)
@@ -154,6 +160,7 @@ def test_rewards_of_vector_goals_are_those_of_the_proposed_ones(generator):
     np.testing.assert_array_equal(batch.reward[:, 0], rewards)
 
 
+@pytest.mark.slow
 def test_outcomes_of_finished_episodes_are_observed():
     agent = vector_agent(Constant(share=0.5)).learn(400)
     outcomes = agent.episode_goals.generator.outcomes
@@ -166,6 +173,7 @@ def test_outcomes_of_finished_episodes_are_observed():
     np.testing.assert_array_equal(achieved, last)
 
 
+@pytest.mark.slow
 def test_an_end_by_the_environments_goal_is_a_truncation_for_another():
     """Bit flipping ends at its own goal, and would end at a proposed one."""
     env = make(FLIP, bits=3)
@@ -209,6 +217,7 @@ def test_a_model_without_a_prior_proposes_what_was_visited():
     assert isinstance(agent.episode_goals.generator, Imagined)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("generator", ["uniform", Imagined(skew=-0.5)])
 def test_a_saved_agent_keeps_its_generator(tmp_path, generator):
     agent = vector_agent(generator).learn(60)

@@ -214,6 +214,7 @@ def test_learning_sees_what_acting_sees(options):
     )
 
 
+@pytest.mark.slow
 def test_images_are_stored_once_and_rewarded_by_their_rule():
     agent = agent_of(replay={"hindsight": "future"}).learn(150)
     storage = agent.replay_buffer.storage
@@ -231,6 +232,7 @@ def test_images_are_stored_once_and_rewarded_by_their_rule():
     assert "latent.encoder.convolution.0.weight" in agent.learner.weights()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "options"),
     [
@@ -248,6 +250,7 @@ def test_resume_is_exact(tmp_path, algorithm, options):
     assert float(agent.learner.state["latent.v"].sum()) > 0
 
 
+@pytest.mark.slow
 def test_images_without_goals_are_encoded_and_resumed(tmp_path):
     chosen = {"joint": True, "latent": TABLE, "batch_size": 4}
     chosen |= {"learning_starts": 12, "buffer_size": 200}
@@ -255,6 +258,7 @@ def test_images_without_goals_are_encoded_and_resumed(tmp_path):
     assert agent.learner.sizes == Sizes(3, 0, 3)
 
 
+@pytest.mark.slow
 def test_goals_that_are_no_images_stay_beside_the_latent():
     def build(_):
         return PixelObservation(make("rlkit/PlanarReach-v0", render_mode="rgb_array"), size=32)
@@ -270,6 +274,7 @@ def test_goals_that_are_no_images_stay_beside_the_latent():
     torch.testing.assert_close(prepared[:, 1, 2:], model.encode(vector, images[:, 1])[0])
 
 
+@pytest.mark.slow
 def test_a_saved_agent_acts_as_before_with_and_without_environments(tmp_path):
     agent = agent_of().learn(60)
     agent.save(tmp_path / "agent.zip")
@@ -283,6 +288,7 @@ def test_a_saved_agent_acts_as_before_with_and_without_environments(tmp_path):
     assert not loaded.learner.state["latent"].equal(before)
 
 
+@pytest.mark.slow
 def test_recurrent_encoders_are_diagnosed_through_latents():
     options = {"encoder": {"name": "gru", "hidden": 5}, "start": "stored", "window": 5}
     found = diagnose(agent_of(**options).learn(60))
@@ -330,6 +336,7 @@ def squares(rng, count):
     return x.reshape(count, 2, IMAGE), side
 
 
+@pytest.mark.slow
 def test_the_critic_alone_trains_the_encoder():
     """A latent of one number: an untrained encoder mixes everything in it."""
     right = {}

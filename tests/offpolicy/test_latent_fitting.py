@@ -31,6 +31,7 @@ def stored_latents(agent):
     return slots, column.images(slots), column.take(slots)
 
 
+@pytest.mark.slow
 def test_batches_hold_latents_of_the_current_version():
     agent = refreshing().learn(130)
     assert agent.observation_encoder.version == 1 + 3
@@ -53,6 +54,7 @@ def test_batches_hold_latents_of_the_current_version():
     np.testing.assert_array_equal(batch.reward[:, 0], success - 1.0)
 
 
+@pytest.mark.slow
 def test_before_the_first_refresh_training_equals_that_with_a_frozen_model():
     """Up to rounding: images are encoded in other batches."""
     frozen, lazy = (
@@ -69,6 +71,7 @@ def test_before_the_first_refresh_training_equals_that_with_a_frozen_model():
         torch.testing.assert_close(frozen.learner.state[name], lazy.learner.state[name])
 
 
+@pytest.mark.slow
 def test_a_refresh_cuts_running_episodes_and_begins_new_ones():
     agent = refreshing()
     cut, storage = [], agent.replay_buffer.storage
@@ -89,6 +92,7 @@ def test_a_refresh_cuts_running_episodes_and_begins_new_ones():
     assert newest.tolist() == [2, 2]
 
 
+@pytest.mark.slow
 def test_stored_hidden_states_of_old_versions_are_zero():
     agent = refreshing(MAZE, **GRU).learn(40)
     storage = agent.replay_buffer.storage
@@ -107,6 +111,7 @@ def test_stored_hidden_states_of_old_versions_are_zero():
     assert np.all(fresh, axis=0).mean() > 0.5
 
 
+@pytest.mark.slow
 def test_rewards_follow_from_the_current_version():
     agent = refreshing(reward_source="latent", algorithm=TD3).learn(40)
     threshold, storage = (
@@ -131,6 +136,7 @@ def test_rewards_follow_from_the_current_version():
     assert 0.2 < reached[original[:, 0]].mean() < 0.8
 
 
+@pytest.mark.slow
 def test_intervals_can_grow():
     agent = refreshing(pretraining={**OFTEN, "refresh_every": 20, "refresh_growth": 2.0})
     first_steps = {}
@@ -141,6 +147,7 @@ def test_intervals_can_grow():
     assert 5 not in first_steps
 
 
+@pytest.mark.slow
 def test_a_requested_refresh_comes_before_the_next_step():
     agent = refreshing(pretraining={**OFTEN, "refresh_every": 10_000}).learn(30)
     cursor = agent.replay_buffer.storage.cursor.copy()
@@ -185,6 +192,7 @@ def test_a_schedule_out_of_range_is_named(options, message):
         Pretraining(**options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "env_id", "latent", "options"),
     [
@@ -201,6 +209,7 @@ def test_resume_is_exact_across_refreshes(tmp_path, algorithm, env_id, latent, o
     assert agent.observation_encoder.version > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env_id", [MAZE, ""])
 def test_an_interrupted_refresh_is_repeated_exactly(tmp_path, env_id):
     """Also where environments cannot be saved."""
@@ -229,6 +238,7 @@ def test_an_interrupted_refresh_is_repeated_exactly(tmp_path, env_id):
     assert_same(*states)
 
 
+@pytest.mark.slow
 def test_a_loaded_agent_encodes_its_replay_buffer_with_its_own_model(tmp_path):
     agent = refreshing(MAZE).learn(60)
     agent.save(tmp_path / "agent.zip")
@@ -250,6 +260,7 @@ def test_a_loaded_agent_encodes_its_replay_buffer_with_its_own_model(tmp_path):
     assert loaded.observation_encoder.version == 3
 
 
+@pytest.mark.slow
 def test_latents_without_goals_and_of_wide_vectors_are_refreshed_too():
     options = {**SETTINGS, "pretraining": OFTEN, "latent": PCA(dims=2)}
     agent = DQN("MlpPolicy", MovingBar(), **options).learn(100)
@@ -264,6 +275,7 @@ def test_latents_without_goals_and_of_wide_vectors_are_refreshed_too():
     assert len(slots) > 90
 
 
+@pytest.mark.slow
 def test_goal_outcomes_are_positions():
     agent = refreshing(pretraining={**OFTEN, "refresh_every": 250}).learn(300)
     goals, reached = agent.goal_outcomes
@@ -271,6 +283,7 @@ def test_goal_outcomes_are_positions():
     assert len(reached) > 0
 
 
+@pytest.mark.slow
 def test_a_model_that_compares_neighbours_and_has_no_decoder_serves_an_agent():
     agent = refreshing(latent="contrastive:Contrastive").learn(60)
     assert agent.observation_encoder.version == 2

@@ -206,6 +206,7 @@ def test_sums_of_several_steps_continue_where_they_end(algorithm):
     assert same(one.weights(), other.weights())
 
 
+@pytest.mark.slow
 def test_targets_stay_within_reachable_returns(algorithm):
     """Unbounded, rewards of 100 drive values up; bounded by [-5, 0], they stay there."""
     options = {"learning_rate": 1e-2, "tau": 1.0, "gamma": 0.8}
@@ -320,6 +321,7 @@ def test_settings_out_of_range_are_named_with_their_value(algorithm, name, value
     assert str(value) in str(refused.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_task_of_two_goals_is_learned(algorithm, seed):
     """One step, in which the goal determines the better action; chance earns about 0."""

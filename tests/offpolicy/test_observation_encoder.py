@@ -62,6 +62,7 @@ def random_frames(agent):
     return _random_frames(encoder, agent.env, encoder.pretraining_seeds[0])
 
 
+@pytest.mark.slow
 def test_latents_replace_images_and_get_the_same_rewards():
     agent = agent_of().learn(120)
     storage, latent = agent.replay_buffer.storage, agent.observation_encoder.latent
@@ -86,6 +87,7 @@ def test_latents_replace_images_and_get_the_same_rewards():
         np.testing.assert_array_equal(agent.rule.success(*goals), success)
 
 
+@pytest.mark.slow
 def test_networks_read_latents_and_no_positions():
     agent = agent_of().learn(60)
     encoded = agent.observation_encoder.encode_observation(agent.env.reset())
@@ -98,6 +100,7 @@ def test_networks_read_latents_and_no_positions():
     assert (batch["observation"].shape[2], batch["goal"].shape[2]) == (4, 4)
 
 
+@pytest.mark.slow
 def test_hindsight_goals_are_achieved_ones_with_rewards_of_the_rule():
     agent = agent_of(replay={"hindsight": "future"}).learn(200)
     batch = agent.replay_buffer.sample(300)
@@ -109,6 +112,7 @@ def test_hindsight_goals_are_achieved_ones_with_rewards_of_the_rule():
     assert 0 < success.mean() < 1
 
 
+@pytest.mark.slow
 def test_an_interrupted_pretraining_is_repeated_exactly():
     vectors = []
     for stops in (0, 2):
@@ -127,6 +131,7 @@ def test_an_interrupted_pretraining_is_repeated_exactly():
         assert one.equal(other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "env_id", "latent", "options"),
     [
@@ -145,6 +150,7 @@ def test_resume_is_exact_and_includes_the_latent_model(
     assert agent.observation_encoder.latent.version == 1
 
 
+@pytest.mark.slow
 def test_observations_after_cut_episodes_are_latents(tmp_path):
     chosen = {"latent": {"name": "pca", "dims": 2}, "pretraining": LITTLE, "batch_size": 4}
     chosen |= {"learning_starts": 12, "buffer_size": 200}
@@ -154,6 +160,7 @@ def test_observations_after_cut_episodes_are_latents(tmp_path):
     assert agent._last_obs.shape == (2, 2)
 
 
+@pytest.mark.slow
 def test_a_continued_training_without_a_fit_begins_with_it():
     agent = agent_of(latent=SMALL_VAE)
     next(agent.iterate(40))  # the first step of the fit, whose environments have been reset
@@ -162,6 +169,7 @@ def test_a_continued_training_without_a_fit_begins_with_it():
     assert agent.num_timesteps == 40
 
 
+@pytest.mark.slow
 def test_a_loaded_agent_acts_the_same_with_and_without_environments(tmp_path):
     agent = agent_of(latent=SMALL_VAE).learn(60)
     agent.save(tmp_path / "agent.zip")
@@ -178,6 +186,7 @@ def test_a_loaded_agent_acts_the_same_with_and_without_environments(tmp_path):
     assert loaded.observation_encoder.latent.vector is before, "the model is frozen"
 
 
+@pytest.mark.slow
 def test_images_without_goals_become_latents_too():
     agent = DQN("MlpPolicy", MovingBar(), **{**SETTINGS, "latent": {"name": "pca", "dims": 2}})
     agent.learn(60)
@@ -187,6 +196,7 @@ def test_images_without_goals_become_latents_too():
     assert action.shape == (1,)
 
 
+@pytest.mark.slow
 def test_the_images_of_a_fit_do_not_depend_on_earlier_draws():
     one, other = agent_of(), agent_of()
     other.env.reset()
@@ -278,6 +288,7 @@ def test_a_latent_goal_rule_has_the_reward_range_of_its_rule():
     np.testing.assert_array_equal(rule.terminated(goal, goal * [0, 0, 0, 1]), [True, True])
 
 
+@pytest.mark.slow
 def test_rewards_can_come_from_the_latent_model():
     agent = agent_of(reward_source="latent").learn(150)
     threshold = agent.observation_encoder.latent_rule.threshold
@@ -299,6 +310,7 @@ def test_rewards_can_come_from_the_latent_model():
     assert storage.reward.reshape(2, -1)[[0, 1], newest].tolist() == [0, 0]
 
 
+@pytest.mark.slow
 def test_the_threshold_is_saved_with_the_agent(tmp_path):
     agent = agent_of(reward_source="latent").learn(60)
     agent.save(tmp_path / "agent.zip")
@@ -325,6 +337,7 @@ def test_latents_are_compared_by_their_distance():
     )
 
 
+@pytest.mark.slow
 def test_goals_that_are_not_images_stay_unchanged():
     def build(env_id, **kwargs):
         return PixelObservation(gym.make(env_id, render_mode="rgb_array"), size=32)

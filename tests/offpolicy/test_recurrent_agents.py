@@ -219,6 +219,7 @@ def test_only_a_critic_that_may_reads_rewards(algorithm):
     np.testing.assert_array_equal(*actions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", [SAC, TD3])
 def test_stored_hidden_states_of_critics_have_read_rewards(algorithm):
     env = make_vec_env(make, "rlkit/Pendulum-HiddenAngle-v0", 1, 0)
@@ -364,6 +365,7 @@ class Recall(gym.Env):
         return np.array([self.cue if self.time == 0 else 0, self.time / self.LENGTH], np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["gru", "none"])
 @ALGORITHMS
 def test_a_recurrent_agent_solves_what_a_feed_forward_one_cannot(algorithm, encoder):
@@ -384,6 +386,7 @@ def test_a_recurrent_agent_solves_what_a_feed_forward_one_cannot(algorithm, enco
     assert score > 0.8 if encoder == "gru" else abs(score) < 0.5
 
 
+@pytest.mark.slow
 @ALGORITHMS
 def test_stored_hidden_states_equal_recomputed_ones(algorithm):
     """Late mode: hidden states do not depend on goals, so hindsight keeps them valid."""

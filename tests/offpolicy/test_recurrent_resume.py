@@ -35,6 +35,7 @@ def moments(*what):
     return tuple(int(n) for n in rng.integers((25, 4, 4), (45, 30, 20)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "env_id", "encoder", "num_envs", "options"),
     [
@@ -66,6 +67,7 @@ def test_resume_is_exact_within_an_episode(tmp_path, algorithm, env_id, encoder,
     assert all(np.abs(part).sum() > 0 for part in kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "encoder", "num_envs", "options"),
     [
@@ -94,6 +96,7 @@ def test_after_cut_episodes_the_hidden_state_is_fresh(
     assert not torch.equal(continued[1], outcomes[0][1][1])
 
 
+@pytest.mark.slow
 def test_action_noise_and_hidden_states_resume(tmp_path):
     def correlated():
         return OrnsteinUhlenbeckActionNoise(np.zeros(2), 0.3 * np.ones(2))
@@ -102,6 +105,7 @@ def test_action_noise_and_hidden_states_resume(tmp_path):
     assert_resumes(tmp_path, TD3, make, REACH, 2, chosen, correlated, rounds=(33, 14, 9))
 
 
+@pytest.mark.slow
 def test_resume_before_the_first_update_is_exact(tmp_path):
     agent = assert_resumes(
         tmp_path, SAC, make, REACH, 2, settings("gru", **STORED), rounds=(3, 1, 30)

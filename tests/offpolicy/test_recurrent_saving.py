@@ -44,6 +44,7 @@ def rollout(agent, algorithm, env_id=None, steps=7):
     return outcomes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "encoder", "options"),
     [
@@ -70,6 +71,7 @@ def test_a_loaded_agent_does_the_same_with_and_without_an_environment(
     assert not torch.equal(states[0][1], states[1][1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env_id", [REACH, HIDDEN_REACH])
 def test_a_loaded_agent_trains_on(tmp_path, env_id):
     options = {"start": "stored"} if env_id == REACH else {"burn_in": 2}
@@ -95,6 +97,7 @@ def test_a_loaded_agent_trains_on(tmp_path, env_id):
     assert seams >= 2
 
 
+@pytest.mark.slow
 def test_without_a_reset_an_episode_continues_with_its_hidden_state(tmp_path):
     agent = trained(steps=62, start="stored")
     assert not agent._last_episode_starts.any()
@@ -111,6 +114,7 @@ def test_without_a_reset_an_episode_continues_with_its_hidden_state(tmp_path):
         SAC.load(tmp_path / "agent", agent.env, force_reset=False, start="zero")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -129,6 +133,7 @@ def test_a_replay_buffer_with_other_hidden_states_is_refused(tmp_path, changed, 
     assert not other.replay_buffer.storage.action.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changed", [{"encoder": "lstm"}, {"encoder": None}, {"goal_mode": "early"}]
 )
@@ -138,6 +143,7 @@ def test_loading_with_another_encoder_is_refused(tmp_path, changed):
         SAC.load(tmp_path / "agent", **changed)
 
 
+@pytest.mark.slow
 def test_an_encoder_that_reads_rewards_needs_the_environment(tmp_path):
     agent = trained(previous_reward=True)
     agent.save(tmp_path / "agent")
@@ -159,6 +165,7 @@ def test_a_mapping_with_sequences_is_saved_as_plain_data(tmp_path):
 # Invalid values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", ["observation", "restart", "reward"])
 def test_a_value_that_is_not_finite_stops_before_it_is_learned_from_or_stored(broken):
     env = Recorder(broken_at=45, broken=broken)
@@ -280,6 +287,7 @@ def my_encoders(tmp_path, monkeypatch):
     del sys.modules["my_encoders"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["zero", "stored"])
 @pytest.mark.parametrize("algorithm", [SAC, TD3, DQN])
 def test_an_encoder_of_the_users_own_trains_saves_and_loads(

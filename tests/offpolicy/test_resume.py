@@ -14,6 +14,7 @@ CONTINUOUS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", [SAC, TD3])
 @pytest.mark.parametrize("num_envs", [1, 3])
 @pytest.mark.parametrize(("env_id", "options"), CONTINUOUS)
@@ -24,24 +25,28 @@ def test_environments_with_a_state_resume_within_an_episode(
     assert agent.episodes_cut == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_envs", [1, 3])
 @pytest.mark.parametrize("replay", [{}, {"steps": 3, "hindsight": {"final": 0.5, "original": 0.5}}])
 def test_dqn_resumes(tmp_path, num_envs, replay):
     assert_resumes(tmp_path, DQN, make, "rlkit/BitFlip-v0", num_envs, {"replay": replay})
 
 
+@pytest.mark.slow
 def test_exploration_resumes(tmp_path):
     options = {"exploration_fraction": 0.05, "exploration_final_eps": 0.0}
     agent = assert_resumes(tmp_path, DQN, make, "rlkit/BitFlip-v0", 2, options, bits=6)
     assert 0.3 < agent.exploration_rate < 0.6
 
 
+@pytest.mark.slow
 def test_schedules_resume(tmp_path):
     options = {"learning_rate": lambda left: 1e-3 * left, "max_grad_norm": 1.0}
     agent = assert_resumes(tmp_path, SAC, make, "rlkit/PointMaze-Open-v0", 2, options)
     assert 0 < agent.learner.learning_rate < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", [None, {"name": "gru", "hidden": 6}])
 def test_adamw_resumes(tmp_path, encoder):
     options = {"optimiser": "adamw", "weight_decay": 0.1, "encoder": encoder, "window": 5}
@@ -49,6 +54,7 @@ def test_adamw_resumes(tmp_path, encoder):
     assert_resumes(tmp_path, *setting, rounds=(35, 20, 12))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", [SAC, TD3, DQN])
 @pytest.mark.parametrize("num_envs", [1, 3])
 def test_episodes_are_cut_where_an_environment_cannot_give_its_state(tmp_path, algorithm, num_envs):
@@ -65,12 +71,14 @@ def correlated():
     return OrnsteinUhlenbeckActionNoise(np.zeros(2), 0.3 * np.ones(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_envs", [1, 3])
 @pytest.mark.parametrize("noise", [gaussian, correlated])
 def test_action_noise_resumes(tmp_path, num_envs, noise):
     assert_resumes(tmp_path, TD3, make, "rlkit/PointMaze-U-v0", num_envs, {}, noise)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frequency", [7, (1, "episode")])
 def test_every_update_frequency_resumes(tmp_path, frequency):
     setting = (SAC, make, "rlkit/PointMaze-Open-v0", 1)
@@ -78,6 +86,7 @@ def test_every_update_frequency_resumes(tmp_path, frequency):
     assert_resumes(tmp_path, *setting, options, rounds=(8, 6, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", [SAC, TD3])
 def test_a_simulated_robot_resumes(tmp_path, algorithm):
     pytest.importorskip("gymnasium_robotics")

@@ -78,6 +78,7 @@ def test_a_loaded_agent_trains_on(algorithm, tmp_path):
     assert not same(loaded, agent)
 
 
+@pytest.mark.slow
 def test_an_agent_loaded_without_an_environment_can_be_given_one(tmp_path):
     trained().save(tmp_path / "agent")
     loaded = SAC.load(tmp_path / "agent", device="cpu")
@@ -99,6 +100,7 @@ def test_binary_files_serve_as_well(tmp_path):
         assert same(SAC.load(file, device="cpu"), agent)
 
 
+@pytest.mark.slow
 def test_loading_takes_changed_options(tmp_path):
     trained().save(tmp_path / "agent")
     loaded = SAC.load(tmp_path / "agent", device="cpu", learning_rate=1e-5, verbose=1, seed=9)
@@ -134,6 +136,7 @@ def test_parameters_can_be_taken_and_given_through_the_policy():
 # Files of other classes, and damaged ones
 
 
+@pytest.mark.slow
 def test_foreign_files_are_named_as_such(tmp_path):
     trained().save(tmp_path / "agent")
     with pytest.raises(CheckpointError, match="holds a SAC, not a TD3"):
@@ -290,6 +293,7 @@ def test_the_network_that_acts_shares_the_policys_parameters():
         assert torch.equal(policy.state_dict()[f"actor.{name}"], value)
 
 
+@pytest.mark.slow
 def test_cnn_policy_learns_from_images_end_to_end(tmp_path):
     env = FakeImageEnv(screen_height=36, screen_width=36, n_channels=2, discrete=False)
     features = {"features_extractor_kwargs": {"features_dim": 7}}

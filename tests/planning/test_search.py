@@ -79,6 +79,7 @@ def test_time_is_kept(costs, expected):
     assert clock.now <= 0.010 or expected == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_decisions_under_a_clock_with_stalls_stay_inside_their_budget(kind):
     """One iteration in ten takes half as long again, which the margin is for."""

@@ -17,6 +17,7 @@ SEARCHES = (CEM, ICEM, MPPI)
 bench = bench_fixture("planners")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SEARCHES)
 def test_point_maze_u_is_solved(bench, kind):
     reached = bench.run_maze(kind(samples=200, elites=7, **bench.MAZE), episodes=30)
@@ -24,12 +25,14 @@ def test_point_maze_u_is_solved(bench, kind):
     assert np.mean(reached) < 25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SEARCHES)
 def test_pendulums_swing_up(bench, kind):
     returns = bench.run_pendulum(kind(samples=200, elites=7, **bench.PENDULUM), episodes=6)
     assert np.mean(returns) > -200
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_episodes(bench):
     planner = ICEM(samples=60, elites=5, **bench.MAZE)
     assert bench.run_maze(planner, 5) == bench.run_maze(planner, 5)

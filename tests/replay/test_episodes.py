@@ -36,6 +36,7 @@ def check_episode(found, episode, first):
         np.testing.assert_array_equal(found.desired_goal, goals)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(any_world(new_goal=st.sampled_from([0.0, 0.3])), plays, st.booleans())
 def test_episodes_are_those_that_were_added(world, plays, is_loaded):

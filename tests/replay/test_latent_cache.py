@@ -79,6 +79,7 @@ events = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(worlds, events)
 def test_batches_are_those_of_images_encoded_directly(world, events):

@@ -34,6 +34,7 @@ def sample_and_add(replay, results):
     results.put((first, replay.sample(30)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_another_process_samples_and_adds_without_changing_this_one(world, method):
     replay, context = world.replay, multiprocessing.get_context(method)

@@ -21,6 +21,7 @@ PLACE = spaces.Box(-1, 1, (2,), np.float32)
 goal_worlds = any_world(GOALS, new_goal=st.sampled_from([0.0, 0.3]))
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(goal_worlds, st.integers(1, 60), st.sampled_from(EVERY), st.integers(1, 4))
 def test_goals_rewards_and_ends_equal_a_loop(world, steps, strategy, length):
@@ -54,6 +55,7 @@ def test_goals_rewards_and_ends_equal_a_loop(world, steps, strategy, length):
     assert not after.terminated[~before.mask].any()
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(goal_worlds, st.integers(1, 60))
 def test_the_original_goal_changes_nothing(world, steps):
@@ -64,6 +66,7 @@ def test_the_original_goal_changes_nothing(world, steps):
     check_equal(before, after, skip=("relabelled",))
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(goal_worlds, st.integers(1, 60), st.sampled_from(EVERY))
 def test_original_windows_stay_as_they_are(world, steps, strategy):
@@ -76,6 +79,7 @@ def test_original_windows_stay_as_they_are(world, steps, strategy):
         np.testing.assert_array_equal(getattr(mixed, name)[kept], getattr(before, name)[kept])
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(goal_worlds, st.integers(1, 60), st.sampled_from(EVERY))
 def test_storage_and_input_are_only_read(world, steps, strategy):
@@ -132,6 +136,7 @@ def test_random_goals_come_from_everything_stored():
     assert chisquare([counts[place] for place in places]).pvalue > 1e-3
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(goal_worlds.filter(lambda world: world.kind == "box"), st.integers(1, 60))
 def test_generated_goals_are_the_proposed_ones(world, steps):
@@ -218,6 +223,7 @@ def both_buffers(strategy):
     return ours, theirs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["future", "final", "episode"])
 def test_choices_are_distributed_as_in_stable_baselines3(strategy):
     ours, theirs = both_buffers(strategy)

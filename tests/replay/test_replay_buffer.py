@@ -24,6 +24,7 @@ worlds = any_world(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(worlds, st.integers(1, 60), st.integers(0, 4))
 def test_samples_equal_naive_sums_over_the_sampled_goals(world, steps, burn_in):
@@ -84,6 +85,7 @@ def outcome(world, episode, t, goal, relabelled):
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(worlds, st.integers(1, 60), st.integers(0, 60), st.integers(0, 30))
 def test_a_restored_replay_goes_on_as_the_saved_one(world, before, after, other):

@@ -25,6 +25,7 @@ def naive_sum(batch, stop, row, start, steps, gamma):
     return total, discount, end, terminated
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),

@@ -115,6 +115,7 @@ def test_a_saved_buffer_keeps_its_priorities(goals):
     check_equal(replay.sample(50), resumed.sample(50))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", [NAME, {"name": NAME, "power": 0.5}, Prioritised(0.5)])
 def test_an_agent_samples_with_it(sampler, tmp_path):
     agent = SAC("MultiInputPolicy", "rlkit/PlanarReach-v0", replay={"sampler": sampler}, seed=0)

@@ -51,6 +51,7 @@ def add(buffer, step):
     buffer.add(now, next_observation, action, reward, terminated | truncated, infos)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_steps", [1, 3])
 @pytest.mark.parametrize("num_envs", [1, 4])
 @pytest.mark.parametrize("algorithm", [SAC, TD3, DQN])
@@ -65,6 +66,7 @@ def test_their_agents_learn_from_it(algorithm, num_envs, n_steps):
     assert len(model.replay_buffer.replay) == model.num_timesteps
 
 
+@pytest.mark.slow
 def test_their_seed_seeds_it():
     weights = []
     for seed in (0, 0, 1):
@@ -117,6 +119,7 @@ def test_time_limits_end_values_only_if_not_handled(handled):
     assert bool(buffer.sample(200).dones.all()) != handled
 
 
+@pytest.mark.slow
 def test_saved_buffers_go_on_as_they_were(tmp_path):
     model = agent(SAC, n_steps=2).learn(120)
     model.save_replay_buffer(tmp_path / "replay.pkl")
@@ -129,6 +132,7 @@ def test_saved_buffers_go_on_as_they_were(tmp_path):
     assert len(other.replay_buffer.replay) == 180
 
 
+@pytest.mark.slow
 def test_a_second_learn_starts_new_episodes():
     model = agent(SAC).learn(70)  # an episode takes 50 steps
     storage = model.replay_buffer.replay.storage
@@ -139,6 +143,7 @@ def test_a_second_learn_starts_new_episodes():
     assert (first[0], last[0]) == (51, 71)
 
 
+@pytest.mark.slow
 def test_normalised_environments_normalise_samples():
     env = VecNormalize(make_vec_env(IDS[SAC], 2, seed=0), norm_reward=False)
     model = agent(SAC, env).learn(200)
@@ -206,6 +211,7 @@ def success(hindsight):
     return float(np.mean(np.array(returns) > -8))
 
 
+@pytest.mark.slow
 def test_hindsight_lets_their_dqn_flip_bits():
     assert success("future") > 0.7
     assert success("original") < 0.3

@@ -24,6 +24,7 @@ def goal_worlds(**options):
 # One goal per window
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(
     goal_worlds(), st.integers(1, 60), st.integers(1, 7), st.integers(0, 5), st.sampled_from(EVERY)
@@ -91,6 +92,7 @@ def test_a_goal_per_step_is_caught_where_a_window_needs_one():
     assert "desired_goal" in traces_of_old_goal(wrong, original, world.rule)
 
 
+@pytest.mark.slow
 def test_one_reward_input_of_the_original_goal_is_found():
     world, original, batch = planted()
     rows, columns = np.nonzero(batch.previous_reward != original.previous_reward)
@@ -111,6 +113,7 @@ def test_a_success_in_the_burn_in_leaves_nothing_to_learn_from():
     assert not summed.terminated[early].any()
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(goal_worlds(), st.integers(1, 60), st.integers(1, 6), st.integers(0, 4))
 def test_the_original_goal_gives_the_window_back(world, steps, window, burn_in):
@@ -126,6 +129,7 @@ def test_the_original_goal_gives_the_window_back(world, steps, window, burn_in):
         check_equal(batch, again, skip=("relabelled",))
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(goal_worlds(), st.integers(1, 60))
 def test_windows_with_original_goals_stay_as_they_are(world, steps):
@@ -141,6 +145,7 @@ def test_windows_with_original_goals_stay_as_they_are(world, steps):
 # One goal per step
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(goal_worlds(), st.integers(1, 60), st.integers(1, 6), st.integers(0, 4), st.integers(1, 3))
 def test_original_goals_of_every_step_give_the_windows_back(world, play, window, burn_in, steps):

@@ -71,6 +71,7 @@ def compare(replays):
             check_equal(batch, other.sample(24))
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(worlds(sorted(GOALS)), plays)
 def test_shared_equals_unshared(world, plays):
@@ -79,6 +80,7 @@ def test_shared_equals_unshared(world, plays):
     play_alike(world, [world.new_replay(share=share) for share in shares], plays)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("disk", ["warm", "cold"], indirect=True)
 def test_disk_equals_memory(disk):
     @settings(max_examples=40, deadline=None)
@@ -94,6 +96,7 @@ def test_disk_equals_memory(disk):
     check()
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(worlds(("image", "pixels")), plays, plays)
 def test_a_restored_replay_on_disk_goes_on_as_the_saved_one(world, before, after):
@@ -226,6 +229,7 @@ def test_what_is_resident_stays_bounded(tmp_path, monkeypatch):
     assert resident() - before < 2**13
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux' own figures")
 def test_a_file_is_gone_with_its_replay(tmp_path):
     def mapped():

@@ -18,6 +18,7 @@ worlds = any_world(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(worlds, st.lists(st.integers(1, 30), min_size=1, max_size=4), st.integers(1, 6))
 def test_windows_equal_the_naive_ones(world, plays, length):
@@ -32,6 +33,7 @@ def test_windows_equal_the_naive_ones(world, plays, length):
         assert len(world.replay) == len(stored)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(worlds, st.lists(st.integers(1, 12), min_size=1, max_size=6))
 def test_cutting_ends_running_episodes_and_changes_nothing_else(world, plays):
@@ -59,6 +61,7 @@ def play_episodes(storage: EpisodeStorage, lengths: list[int], time: int = 0) ->
     return time
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(
     st.integers(2, 12),
@@ -93,6 +96,7 @@ def test_a_retracted_step_leaves_no_trace(capacity, before, running, after):
         np.testing.assert_array_equal(*rows)
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(st.integers(2, 9), st.lists(st.integers(1, 7), min_size=1, max_size=6), st.integers(1, 3))
 def test_what_a_step_taken_back_had_overwritten_is_no_part_of_an_episode(capacity, before, last):
@@ -116,6 +120,7 @@ def test_what_a_step_taken_back_had_overwritten_is_no_part_of_an_episode(capacit
     assert storage._oldest_goal() <= storage.goal_id[steps].min(initial=storage.goals.next_id)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(worlds, st.integers(1, 80))
 def test_episode_bounds_are_the_stored_part_of_the_episode(world, steps):
@@ -162,6 +167,7 @@ def test_an_observation_is_stored_once():
     assert sorted(times) == list(range(1, 41))  # time 0 is the one that is all zeros
 
 
+@pytest.mark.slow
 def test_a_goal_is_stored_once_and_forgotten_with_its_last_step():
     world = World("box", num_envs=2, capacity=40, end=0.0, new_goal=0.0)
     world.play(30)
@@ -177,6 +183,7 @@ def test_a_goal_is_stored_once_and_forgotten_with_its_last_step():
     assert len(world.replay.storage.goals.rows) == 2048
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("capacity", [50, 64, 90, 128, 200])
 @pytest.mark.parametrize("new_goal", [0.5, 1.0])
 def test_goals_stay_right_while_their_table_grows_and_forgets(capacity, new_goal):

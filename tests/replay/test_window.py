@@ -29,6 +29,7 @@ worlds = any_world(
 plays = st.lists(st.tuples(st.integers(1, 30), st.booleans()), min_size=1, max_size=3)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(worlds, st.integers(0, 7), plays)
 def test_windows_equal_the_naive_ones(world, burn_in, plays):

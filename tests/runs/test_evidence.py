@@ -113,6 +113,7 @@ def test_an_unknown_variant_is_refused(recipe):
         variants.variant_settings(recipe, "oracle")
 
 
+@pytest.mark.slow
 def test_only_what_is_missing_is_trained(tmp_path, arguments, capsys):
     main = import_module("evidence").main
     assert main([*arguments, "--seeds", "1"]) == 0
@@ -156,6 +157,7 @@ def test_results_of_other_settings_are_not_mixed(tmp_path, recipe):
     assert [one.seed for one in evidence.missing("agent", [0], tmp_path)] == [0]
 
 
+@pytest.mark.slow
 def test_a_training_beyond_its_time_limit_is_evaluated_as_it_is(tmp_path, arguments, recipe):
     Path(recipe).write_text(RECIPE.replace("60", "1_000_000"))
     assert import_module("evidence").main([*arguments, "--seeds", "0", "--minutes", "0.15"]) == 0
@@ -166,6 +168,7 @@ def test_a_training_beyond_its_time_limit_is_evaluated_as_it_is(tmp_path, argume
     assert run["episodes"] == 6
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_saves_and_resumes(tmp_path, arguments, recipe):
     Path(recipe).write_text(RECIPE.replace("60", "1_000_000"))
     command = [sys.executable, str(SCRIPTS / "evidence.py"), *arguments, "--seeds", "0"]
@@ -185,6 +188,7 @@ def test_an_interrupted_study_saves_and_resumes(tmp_path, arguments, recipe):
     assert other.command()[0] == "train"
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_does_not_stop_the_others(tmp_path, arguments, recipe, capfd):
     Path(recipe).write_text(RECIPE.replace("bits = 3", "bits = -3"))
     assert import_module("evidence").main([*arguments, "--seeds", "0", "1", "--jobs", "2"]) == 1

@@ -113,6 +113,7 @@ def test_marks_are_filled_and_unknown_ones_are_named(tables, tmp_path):
         tables.filled(text.replace("corridors", "corridor"), tmp_path)
 
 
+@pytest.mark.slow
 def test_the_documents_contain_all_measurements(tables):
     for path in tables.documents():
         text = path.read_text()

@@ -31,6 +31,7 @@ def test_lengths_end_at_the_first_failure_or_the_longest():
     assert next_length([a_run(length, 1.0) for length in lengths], lengths, 0.95) is None
 
 
+@pytest.mark.slow
 def test_the_lengths_continue_where_they_were(tmp_path):
     study = import_module("corridor_lengths")
     budget = {"lengths": [10, 50], "steps": 500, "minutes": 1.0, "solved": 0.95, "settings": []}
@@ -87,6 +88,7 @@ def test_each_row_of_the_ablation_changes_one_thing():
         assert all(plan != other for i, plan in enumerate(plans) for other in plans[:i])
 
 
+@pytest.mark.slow
 def test_equal_choices_are_trained_once_and_found_again():
     ablation = import_module("ablation")
     rows = ablation.rows_of(TASK, GOAL_TASK)

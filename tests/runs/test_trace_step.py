@@ -5,6 +5,7 @@ from importlib import import_module
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("agent", "most"), [("feed-forward", 16), ("recurrent", 24)])
 def test_one_step_and_one_update_run_through_few_files(agent, most):
     trace = import_module("trace_step")
@@ -12,6 +13,7 @@ def test_one_step_and_one_update_run_through_few_files(agent, most):
     assert len(files) <= most, "\n".join(files)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", ["feed-forward", "recurrent"])
 def test_the_trace_names_files_in_their_order(agent):
     trace = import_module("trace_step")

@@ -197,6 +197,7 @@ def test_other_wrappers_are_refused() -> None:
         set_env_state(two, state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["native", "dummy", "subprocess", "plain dummy"])
 def test_vector_environments_continue_bit_for_bit(kind: str) -> None:
     num_envs = 1 if kind == "subprocess" else 3  # each process imports torch
@@ -242,6 +243,7 @@ def test_only_the_environments_without_a_state_are_none() -> None:
         assert [step[0][key][1] for step in again] != [step[0][key][1] for step in expected]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["no state", "no method", "normalised"])
 def test_vector_environments_without_a_state_give_none(kind: str) -> None:
     venv: VecEnv

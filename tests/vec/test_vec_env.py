@@ -51,6 +51,7 @@ def assert_equal(one: Any, two: Any) -> None:
         assert np.asarray(one[key]).dtype == np.asarray(two[key]).dtype
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [native, synchronous])
 @pytest.mark.parametrize("env_id", SUITE)
 @pytest.mark.parametrize("num_envs", [1, 5])
@@ -138,6 +139,7 @@ def test_attributes_are_set_for_all_or_refused() -> None:
             venv.set_attr("label", 5, indices=[0])
 
 
+@pytest.mark.slow
 def test_pictures_are_tiled() -> None:
     venv = make_vec_env(make, "rlkit/PointMaze-U-v0", 4, 0, render_mode="rgb_array")
     venv.reset()
@@ -165,6 +167,7 @@ def test_other_autoreset_modes_are_refused(mode: AutoresetMode) -> None:
         GymVecEnv(env)
 
 
+@pytest.mark.slow
 def test_the_native_form_is_preferred_and_others_are_monitored() -> None:
     assert isinstance(make_vec_env(make, "rlkit/BitFlip-v0", 2, subprocess=True), GymVecEnv)
     venv = make_vec_env(make, "Pendulum-v1", 2, 0)
@@ -202,6 +205,7 @@ def test_a_face_without_a_state_says_so() -> None:
         venv.set_state({})
 
 
+@pytest.mark.slow
 def test_sb3_trains_with_its_own_hindsight_buffer() -> None:
     venv = native("rlkit/PointMaze-Open-v0", 3, 0)
     agent = SAC(

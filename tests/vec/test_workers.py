@@ -90,6 +90,7 @@ def assert_same_steps(ours, theirs, rows=slice(None)):
                 assert_same(mine["terminal_observation"], yours["terminal_observation"])
 
 
+@pytest.mark.slow
 def test_without_losses_it_equals_environments_in_this_process(workers):
     builds = [factory(), factory(render_mode=None)]
     venv, reference = workers(builds), DummyVecEnv(builds)
@@ -104,6 +105,7 @@ def test_without_losses_it_equals_environments_in_this_process(workers):
     assert venv.workers_lost == 0
 
 
+@pytest.mark.slow
 def test_goal_observations_equal_those_of_this_process(workers):
     builds = [factory(kind=goal_walk)]
     venv, reference = workers(builds), DummyVecEnv(builds)
@@ -113,6 +115,7 @@ def test_goal_observations_equal_those_of_this_process(workers):
         assert_same(one[0], two[0])
 
 
+@pytest.mark.slow
 def test_attributes_methods_and_pictures(workers):
     venv = workers([factory(render_mode="rgb_array")] * 2)
     venv.reset()
@@ -131,6 +134,7 @@ def test_attributes_methods_and_pictures(workers):
     assert venv.workers_lost == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", REASONS)
 def test_a_lost_worker_costs_its_episode_and_no_other(workers, tmp_path, fault):
     outcomes = []
@@ -165,6 +169,7 @@ def test_a_lost_worker_costs_its_episode_and_no_other(workers, tmp_path, fault):
     assert_same_steps(ours[: AT - 1], undisturbed[: AT - 1])
 
 
+@pytest.mark.slow
 def test_the_reward_of_a_lost_step_is_what_the_goal_rule_gives(workers, tmp_path):
     venv = workers([factory("exit", tmp_path / "marker", kind=goal_walk)])
     venv.reset()
@@ -177,6 +182,7 @@ def test_the_reward_of_a_lost_step_is_what_the_goal_rule_gives(workers, tmp_path
     np.testing.assert_array_equal(reward, RULE.reward(achieved[None], desired[None]))
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_its_first_step_gets_no_reward_from_the_episode_before(workers):
     venv = workers([factory()])
     venv.reset()
@@ -188,6 +194,7 @@ def test_a_worker_killed_in_its_first_step_gets_no_reward_from_the_episode_befor
     assert reward[0] == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["raise at once", "raise in reset"])
 def test_an_environment_that_always_fails_ends_the_run(workers, fault):
     venv = workers([factory(), factory(fault)])
@@ -196,6 +203,7 @@ def test_an_environment_that_always_fails_ends_the_run(workers, fault):
         steps(venv, MOST_LOSSES + 1, start=True)
 
 
+@pytest.mark.slow
 def test_an_environment_that_cannot_be_built_says_why(workers):
     with pytest.raises(RuntimeError, match=r"(?s)environment 1 cannot be built.*no such simulator"):
         workers([factory(), factory("unbuildable")])
@@ -205,6 +213,7 @@ def test_an_environment_that_cannot_be_built_says_why(workers):
         workers([])
 
 
+@pytest.mark.slow
 def test_a_failing_reset_is_tried_again(workers, tmp_path):
     venv = workers([factory("raise in reset", tmp_path / "marker")])
     with pytest.warns(UserWarning, match="no start"):
@@ -212,6 +221,7 @@ def test_a_failing_reset_is_tried_again(workers, tmp_path):
     assert not any(step[2][0] for step in steps(venv, LENGTH - 1))
 
 
+@pytest.mark.slow
 def test_closing_does_not_wait_for_an_environment_that_hangs(workers):
     venv = workers([factory("hang")], timeout_s=1000)
     venv.reset()
@@ -223,6 +233,7 @@ def test_closing_does_not_wait_for_an_environment_that_hangs(workers):
     venv.close()
 
 
+@pytest.mark.slow
 def test_results_of_abandoned_commands_are_dropped(workers):
     venv, reference = workers([factory()]), DummyVecEnv([factory()])
     reference.seed(3)
@@ -233,6 +244,7 @@ def test_results_of_abandoned_commands_are_dropped(workers):
     assert_same(venv.reset(), reference.reset())
 
 
+@pytest.mark.slow
 def test_workers_ignore_signals_to_the_process_group(workers):
     venv = workers([factory()])
     venv.reset()
@@ -267,6 +279,7 @@ def is_alive(pid):
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 def test_no_process_outlives_its_parent(tmp_path):
     script = tmp_path / "script.py"
@@ -292,6 +305,7 @@ def test_no_process_outlives_its_parent(tmp_path):
     assert not any(map(is_alive, pids))
 
 
+@pytest.mark.slow
 def test_a_state_continues_bit_for_bit(workers, tmp_path):
     builds = [factory(), factory()]
     one, two = workers(builds), workers(builds, seed=77)
@@ -304,6 +318,7 @@ def test_a_state_continues_bit_for_bit(workers, tmp_path):
     assert json.dumps([state is None for state in states]) == "[false, false]"
 
 
+@pytest.mark.slow
 def test_a_loss_after_a_restored_state_is_the_same_loss(workers):
     one, two = workers([factory()]), workers([factory()], seed=77)
     for venv in (one, two):
@@ -319,6 +334,7 @@ def test_a_loss_after_a_restored_state_is_the_same_loss(workers):
     assert outcomes[0][0][2][0]
 
 
+@pytest.mark.slow
 def test_a_worker_lost_between_steps_ends_its_episode_in_the_next(workers):
     venv = workers([factory()] * 2)
     venv.reset()
@@ -333,6 +349,7 @@ def test_a_worker_lost_between_steps_ends_its_episode_in_the_next(workers):
     assert None not in vec_env_state(venv)
 
 
+@pytest.mark.slow
 def test_environments_without_a_state_have_none(workers):
     venv = workers([Walk])
     venv.reset()
@@ -341,6 +358,7 @@ def test_environments_without_a_state_have_none(workers):
         venv.set_state({"envs": []})
 
 
+@pytest.mark.slow
 def test_an_agent_continues_after_the_loss(workers, tmp_path):
     venv = workers([factory(), factory("exit", tmp_path / "marker")])
     agent = SAC("MlpPolicy", venv, seed=0, net_arch=[8], batch_size=8, learning_starts=4)
@@ -354,6 +372,7 @@ def test_an_agent_continues_after_the_loss(workers, tmp_path):
     assert np.flatnonzero(truncated[1])[0] == AT - 2  # the lost step itself is not stored
 
 
+@pytest.mark.slow
 def test_a_recipe_continues_after_the_loss_and_counts_it(tmp_path):
     recipe = make_recipe(
         {

@@ -35,6 +35,7 @@ def act(agent, hidden_state, starts):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["exit", "hang", "raise"])
 def test_the_hidden_state_of_its_environment_is_reset_and_no_other(tmp_path, fault):
     with training(SAC, fault, tmp_path / "marker", learning_starts=5) as agent:
@@ -57,6 +58,7 @@ def test_the_hidden_state_of_its_environment_is_reset_and_no_other(tmp_path, fau
         assert all(torch.isfinite(view).all() for view in agent.learner.weights().values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", [SAC, TD3])
 def test_only_the_lost_step_is_missing_in_the_replay_buffer(tmp_path, algorithm):
     """The data of the other environments equal those of a run without a fault."""
@@ -96,6 +98,7 @@ def test_only_the_lost_step_is_missing_in_the_replay_buffer(tmp_path, algorithm)
         assert arrays[name][~batch.is_first[:, 0]].any(axis=1).all()
 
 
+@pytest.mark.slow
 def test_a_worker_lost_in_its_first_step_leaves_no_episode(tmp_path):
     with training(SAC, "raise at once", tmp_path / "marker", learning_starts=5) as agent:
         rounds = agent.iterate(120)

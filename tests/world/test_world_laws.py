@@ -19,11 +19,13 @@ PRESETS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WORLDS.names())
 def test_a_model_as_it_comes_keeps_the_laws(name):
     check_world(WORLDS.make(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_keep_the_laws_on_any_columns(preset):
     for seed, widths in enumerate([Widths(1, 0), Widths(2, 1), Widths(5, 3, 2)]):
@@ -35,6 +37,7 @@ BINARY = {name: one for name, one in PRESETS.items() if name != "linear"} | {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BINARY)
 def test_models_with_binary_outcomes_keep_the_laws(name):
     widths = Widths(3, 2, 2, binary=(1,))

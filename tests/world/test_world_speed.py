@@ -71,6 +71,7 @@ def test_works_take_turns(bench):
     assert all(seconds >= 0 for seconds in found.values())
 
 
+@pytest.mark.slow
 def test_it_writes_what_it_prints(bench, tmp_path, monkeypatch, capsys):
     small = ["--records=64", "--rows=10", "--horizon=2", "--rounds=1", "--slice=0"]
     out = tmp_path / "speed.json"

@@ -33,6 +33,7 @@ def shades(env_id, **arguments):
     return Shades(**arguments)
 
 
+@pytest.mark.slow
 def test_frames_of_an_environment_have_true_factors():
     frames = gather_frames(MAZE, make, 300, seed=3)
     assert frames.images.shape == (300, 48, 48, 3)
@@ -48,12 +49,14 @@ def test_frames_of_an_environment_have_true_factors():
     assert np.abs(places - frames.factors["position"][known]).max() < 0.05
 
 
+@pytest.mark.slow
 def test_frames_of_an_environment_come_again_with_the_seed():
     one, two, other = (gather_frames(MAZE, make, 150, seed) for seed in (1, 1, 2))
     assert np.array_equal(one.images, two.images)
     assert not np.array_equal(one.images, other.images)
 
 
+@pytest.mark.slow
 def test_what_is_held_out_of_an_environment_is_new():
     train, test = training_frames(MAZE, make, 150), held_out_frames(MAZE, make, 150)
     known = {image.tobytes() for image in train.images}

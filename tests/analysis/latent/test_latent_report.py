@@ -40,6 +40,7 @@ def small_vae(**settings):
     return VAE(channels=(4, 4, 4), hidden=(16,), **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [small_vae(dims=3), PCA(dims=5)], ids=["vae", "pca"])
 def test_a_report_has_all_figures(tmp_path, frames, model):
     latent = fitted(model, frames.images)
@@ -57,6 +58,7 @@ def test_a_report_has_all_figures(tmp_path, frames, model):
     assert len(found["factors"]["position"]["linear_r2"]) == 2
 
 
+@pytest.mark.slow
 def test_a_model_without_a_decoder_is_reported_without_reconstructions(tmp_path, frames):
     write_report(tmp_path, fitted(PCA(dims=2), frames.images), frames)
     latent = fitted(Contrastive(), frames.images, next_rows=frames.next_rows)
@@ -67,6 +69,7 @@ def test_a_model_without_a_decoder_is_reported_without_reconstructions(tmp_path,
     assert "position: R2 at least" in describe_report(found)
 
 
+@pytest.mark.slow
 def test_a_second_report_replaces_the_first(tmp_path, frames):
     latent = fitted(PCA(dims=2), frames.images)
     write_report(tmp_path, latent, frames)
@@ -84,6 +87,7 @@ def test_a_model_of_other_observations_is_refused(tmp_path, frames):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_scores_match_their_definitions(frames):
     images = frames.images
     latent = fitted(PCA(dims=4, whiten=False), images)
@@ -100,6 +104,7 @@ def test_scores_match_their_definitions(frames):
     assert found["variance_per_dim"] == pytest.approx(lengths[:4] / len(flat), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_probes_are_scored_on_held_out_frames(frames):
     rng = np.random.default_rng(0)
     latent = fitted(PCA(dims=2), frames.images)
@@ -145,6 +150,7 @@ def test_idle_dimensions_are_pale():
     assert figure.axes[0].get_title().startswith("2 of 3 active")
 
 
+@pytest.mark.slow
 def test_samples_without_a_prior_say_so(frames):
     latent = fitted(PCA(dims=1), frames.images)
     latents, deviations = latent.posterior(frames.images)
@@ -162,6 +168,7 @@ def served(folder, path, query):
     return b"".join(plugin.get_plugin_apps()[path](environ, lambda *_: None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_projector_shows_latents_with_their_images(tmp_path, frames, channels):
     images = np.ascontiguousarray(frames.images[..., :channels])

@@ -25,6 +25,7 @@ def moving_dots(tmp_path):
     return str(tmp_path / "dots.npy")
 
 
+@pytest.mark.slow
 def test_training_leaves_a_latent_and_its_report(tmp_path):
     found = train_latent("vae", MAZE, make, tmp_path / "vae", **QUICK)
     latent = FittedLatent.load(tmp_path / "vae" / "latent")
@@ -37,6 +38,7 @@ def test_training_leaves_a_latent_and_its_report(tmp_path):
     assert "position: R2 at least" in describe_report(found)
 
 
+@pytest.mark.slow
 def test_the_seed_repeats_a_training(tmp_path, moving_dots):
     seeds = {"a": 1, "b": 1, "c": 2}
     vectors = {}
@@ -47,6 +49,7 @@ def test_the_seed_repeats_a_training(tmp_path, moving_dots):
     assert (vectors["a"] != vectors["c"]).any()
 
 
+@pytest.mark.slow
 def test_a_report_can_be_written_again_elsewhere(tmp_path, moving_dots):
     trained = train_latent("pca", moving_dots, make, tmp_path / "pca", settings=["dims=3"])
     again = report_latent(tmp_path / "pca", moving_dots, make, count=100)
@@ -64,6 +67,7 @@ def test_a_report_can_be_written_again_elsewhere(tmp_path, moving_dots):
     }
 
 
+@pytest.mark.slow
 def test_without_a_folder_each_training_gets_its_own(tmp_path, monkeypatch, moving_dots):
     monkeypatch.chdir(tmp_path)
     for name in ("pca-seed0", "pca-seed0-2"):
@@ -93,6 +97,7 @@ def test_mistakes_leave_nothing(tmp_path, change, message):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_latent_is_not_overwritten(tmp_path, moving_dots):
     train_latent("pca", moving_dots, make, tmp_path / "pca", settings=["dims=2"])
     with pytest.raises(ValueError, match="already holds a latent"):
@@ -100,6 +105,7 @@ def test_a_latent_is_not_overwritten(tmp_path, moving_dots):
     assert FittedLatent.load(tmp_path / "pca" / "latent").dims == 2
 
 
+@pytest.mark.slow
 def test_an_agents_own_latent_can_be_evaluated(tmp_path):
     options = {
         "agent_options.latent": {"name": "vae", "dims": 3, "channels": [4, 4, 4], "hidden": [16]},
@@ -118,6 +124,7 @@ def test_an_agents_own_latent_can_be_evaluated(tmp_path):
     assert (run / "latent" / "report.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_without_a_latent_says_so(tmp_path):
     recipe = load_recipe("quickstart", ["steps=40", "evaluation.final_episodes=2"])
     train(recipe, make, tmp_path / "run")

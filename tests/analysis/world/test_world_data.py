@@ -37,6 +37,7 @@ def explored(space, share, steps=3000):
     return np.stack([explorer.act(row) for row in first])
 
 
+@pytest.mark.slow
 def test_actions_are_uniform_whether_correlated_or_not():
     space = spaces.Box(np.array([-2.0, 0.0]), np.array([2.0, 1.0]), dtype=np.float64)
     for share, low, high in ((0.0, -0.05, 0.05), (1.0, 0.7, 0.97)):
@@ -48,6 +49,7 @@ def test_actions_are_uniform_whether_correlated_or_not():
         assert low < np.corrcoef(series[1:], series[:-1])[0, 1] < high
 
 
+@pytest.mark.slow
 def test_discrete_actions_are_repeated():
     changes = [
         (np.diff(explored(spaces.Discrete(4), share), axis=0) != 0).mean() for share in (0, 1)
@@ -56,6 +58,7 @@ def test_discrete_actions_are_repeated():
     assert changes[1] < 0.25
 
 
+@pytest.mark.slow
 def test_boxes_without_bounds_are_explored():
     actions = explored(spaces.Box(-np.inf, np.inf, (1,)), 0.5)
     assert actions.dtype == np.float32
@@ -121,6 +124,7 @@ def test_the_parts_come_from_different_episodes():
     assert other.fingerprint() != data.fingerprint()
 
 
+@pytest.mark.slow
 def test_images_become_latents():
     latent = fitted_latent()
     _, layout, names = gather_episodes(PIXELS, make, 130, 5, latent=latent)
@@ -165,6 +169,7 @@ def assert_pendulum(episodes):
         assert np.allclose(x[1:, 2], speed.clip(-8, 8), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_run_gives_the_episodes_of_its_replay_buffer(tmp_path):
     episodes, layout, names, latent = replay_episodes(generated(tmp_path), make)
     assert (episodes.steps, layout.widths.observation, latent) == (130, 3, None)
@@ -174,6 +179,7 @@ def test_a_run_gives_the_episodes_of_its_replay_buffer(tmp_path):
     assert data.training.steps + data.validation.steps + data.test.steps == 130
 
 
+@pytest.mark.slow
 def test_a_ring_that_was_written_over_is_read_in_order(tmp_path):
     run = generated(tmp_path, "agent_options.buffer_size=90", "env_options.max_episode_steps=20")
     episodes, *_ = replay_episodes(run, make)
@@ -182,6 +188,7 @@ def test_a_ring_that_was_written_over_is_read_in_order(tmp_path):
     assert_pendulum(episodes)
 
 
+@pytest.mark.slow
 def test_stored_latents_of_an_agent_are_columns(tmp_path):
     options = [
         f"env={PIXELS}",
@@ -216,6 +223,7 @@ def test_series_are_split_by_time(tmp_path):
         load_data(Source(str(tmp_path / "series.csv")), make)
 
 
+@pytest.mark.slow
 def test_tanks_and_minari(tmp_path):
     data = load_data(Source("tanks", gather=1200), make, seed=1)
     assert data.training.spans[:, 2].tolist() == [400] * 3

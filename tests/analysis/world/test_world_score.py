@@ -38,6 +38,7 @@ def tanks(tmp_path_factory):
     return scored(folder, "ensemble", "trend", settings=SMALL, seeds=(0, 1)), folder / "score"
 
 
+@pytest.mark.slow
 def test_everybody_is_there_with_the_controls(tanks):
     found, folder = tanks
     roles = {name: known["role"] for name, known in found["models"].items()}
@@ -56,6 +57,7 @@ def test_everybody_is_there_with_the_controls(tanks):
     assert plan["columns"][0] == "level 1 in cm"
 
 
+@pytest.mark.slow
 def test_a_model_takes_part_twice_under_names_of_its_own():
     names = ("two=ensemble", "three=ensemble")
     settings = ("two.members=2", "three.members=3", "two.hidden=[8]", "three.hidden=[8]")
@@ -64,6 +66,7 @@ def test_a_model_takes_part_twice_under_names_of_its_own():
     assert sizes[1] > 1.4 * sizes[0]
 
 
+@pytest.mark.slow
 def test_scores_agree_with_their_definition(tanks):
     found, _ = tanks
     for seed, run in zip((0, 1), found["models"]["persistence"]["runs"], strict=True):
@@ -137,6 +140,7 @@ def test_the_tables_name_missing_skill(tanks):
     assert any(line.startswith("ensemble ") and "skill" in line for line in text.splitlines()[-4:])
 
 
+@pytest.mark.slow
 def test_forecasts_that_are_not_finite_are_counted():
     found = measured("strange_worlds:Breaks", "linear")
     broken, sound = (found["models"][name] for name in ("strange_worlds:Breaks", "linear"))
@@ -152,6 +156,7 @@ def test_forecasts_that_are_not_finite_are_counted():
     assert f"is not finite in {count} of 40 windows" in describe_score(found)
 
 
+@pytest.mark.slow
 def test_who_never_gives_a_number_has_no_scores(tmp_path):
     settings = ["strange_worlds:Breaks.above=-99"]
     with pytest.raises(ValueError, match="sets nothing"):
@@ -164,6 +169,7 @@ def test_who_never_gives_a_number_has_no_scores(tmp_path):
     assert "in 40 of 40 windows" in describe_score(found)
 
 
+@pytest.mark.slow
 def test_recalibration_mends_what_is_too_sure():
     plan = BenchmarkSettings(horizons=(1, 5), context=2, windows=150, samples=40)
     found = measured("strange_worlds:TooSure", protocol=plan, controls=False)
@@ -185,6 +191,7 @@ def test_a_core_that_can_be_frozen_gets_its_control():
     assert len(make_candidates(["strange_worlds:WithCore"], FIT, controls=False)) == 1
 
 
+@pytest.mark.slow
 def test_saved_worlds_are_scored_as_they_are(tmp_path):
     train_world(
         "ensemble", TANKS, make, tmp_path / "a", settings=("members=2", "hidden=[8]"), fitting=FIT
@@ -198,6 +205,7 @@ def test_saved_worlds_are_scored_as_they_are(tmp_path):
         measured(str(tmp_path / "a"), source=Source("Pendulum-v1", gather=400))
 
 
+@pytest.mark.slow
 def test_goals_of_a_plane_have_regions(tmp_path):
     source = Source("rlkit/PlanarReach-v0", 1200, env_options={"max_episode_steps": 60})
     found = scored(tmp_path, "linear", source=source)
@@ -213,6 +221,7 @@ def test_goals_of_a_plane_have_regions(tmp_path):
     assert (tmp_path / "score" / "regions.png").is_file()
 
 
+@pytest.mark.slow
 def test_latents_are_drawn_as_images(tmp_path):
     fitted_latent().save(tmp_path / "latent")
     source = Source("rlkit/PointMaze-U-Pixels-v0", 300, latent=str(tmp_path / "latent"))
@@ -245,6 +254,7 @@ def test_constant_columns_are_named_and_not_scored(tmp_path):
     assert "Constant, and not scored: still." in describe_score(found)
 
 
+@pytest.mark.slow
 def test_everybody_forecasts_the_same_windows():
     data = load_data(TANKS, make, 0)
     benchmarks = [Benchmark(data, QUICK, 0) for _ in range(2)]

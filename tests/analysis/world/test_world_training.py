@@ -57,6 +57,7 @@ def killed(tmp_path, monkeypatch, **changes):
     return tmp_path / "killed"
 
 
+@pytest.mark.slow
 def test_training_leaves_a_world_and_what_was_done(tmp_path):
     found = trained(tmp_path / "a")
     assert {path.name for path in (tmp_path / "a").iterdir()} - {"world", "training.json"} == {
@@ -71,6 +72,7 @@ def test_training_leaves_a_world_and_what_was_done(tmp_path):
     assert [step for step, _ in curve(tmp_path / "a")] == list(range(1, 13))
 
 
+@pytest.mark.slow
 def test_the_seed_repeats_a_training(tmp_path):
     for name, seed in {"a": 1, "b": 1, "c": 2}.items():
         trained(tmp_path / name, seed=seed)
@@ -79,6 +81,7 @@ def test_the_seed_repeats_a_training(tmp_path):
     assert (a != c).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save_every_s", [0.0, 1000.0])
 def test_a_killed_training_continues_bit_for_bit(tmp_path, monkeypatch, save_every_s):
     trained(tmp_path / "whole")
@@ -99,6 +102,7 @@ def test_a_killed_training_continues_bit_for_bit(tmp_path, monkeypatch, save_eve
     assert not (folder / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_signal_saves_and_the_rest_follows(tmp_path, monkeypatch):
     trained(tmp_path / "whole")
     ask = staticmethod(lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -110,6 +114,7 @@ def test_a_signal_saves_and_the_rest_follows(tmp_path, monkeypatch):
     assert torch.equal(worlds[0].parameters, worlds[1].parameters)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -126,6 +131,7 @@ def test_only_the_same_training_continues(tmp_path, monkeypatch, changes, messag
     assert (folder / "training.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_other_data_under_the_same_name_are_noticed(tmp_path, monkeypatch):
     folder = killed(tmp_path, monkeypatch)
     facts = json.loads((folder / "training.json").read_text())
@@ -135,12 +141,14 @@ def test_other_data_under_the_same_name_are_noticed(tmp_path, monkeypatch):
         trained(folder)
 
 
+@pytest.mark.slow
 def test_a_world_is_not_overwritten(tmp_path):
     trained(tmp_path / "a")
     with pytest.raises(ValueError, match="already holds a world"):
         trained(tmp_path / "a")
 
 
+@pytest.mark.slow
 def test_without_a_folder_each_training_gets_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert trained(None)["folder"] == "runs/out/worlds/tanks/ensemble-seed0"
@@ -153,6 +161,7 @@ def test_without_a_folder_each_training_gets_its_own(tmp_path, monkeypatch):
     assert trained(None, seed=1)["folder"] == "runs/out/worlds/tanks/ensemble-seed1"
 
 
+@pytest.mark.slow
 def test_a_closed_form_is_one_step(tmp_path):
     found = train_world("linear", TANKS, make, tmp_path / "a", fitting=Fitting(steps=500))
     assert found["steps"] == 1

@@ -45,6 +45,7 @@ def test_the_coverage_of_a_disc():
         assert area == pytest.approx(np.pi * 0.25**2, rel=0.02)
 
 
+@pytest.mark.slow
 def test_the_coverage_of_a_bar():
     raster = Raster(centred_view(2.0), 48)
     rng = np.random.default_rng(1)

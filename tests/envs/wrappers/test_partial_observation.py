@@ -330,6 +330,7 @@ def test_variants_observe_entries_of_the_full_observation(env_id):
             break
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env_id", VARIANTS)
 def test_variants_keep_the_laws_and_continue_exactly(env_id):
     assert [str(p) for p in check_goal_env(make(env_id)) if not p.note] == []
@@ -356,6 +357,7 @@ def test_masked_variants_have_native_vector_environments():
     assert not dense.unwrapped.rule.sparse
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "observed"), [("FetchReach", range(5)), ("FetchPush", range(14))])
 def test_masked_fetch_is_delayed_and_without_velocities(name, observed):
     pytest.importorskip("gymnasium_robotics", reason="the extra `robotics` is not installed")
@@ -384,6 +386,7 @@ def test_masked_fetch_is_delayed_and_without_velocities(name, observed):
     assert [str(p) for p in check_goal_env(make(env_id), episodes=2) if not p.note] == []
 
 
+@pytest.mark.slow
 def test_masked_fetch_without_its_extra(monkeypatch):
     monkeypatch.setattr(construct, "_import_robotics", lambda: False)
     with pytest.raises(ValueError, match=r"FetchReach-Masked-v0.*rlkit-suite\[robotics\]"):

@@ -83,6 +83,7 @@ def assert_same(one, two):
         assert left[1:] == right[1:]
 
 
+@pytest.mark.slow
 @every_wrapper
 def test_laws(wrap):
     env = TimeLimit(wrap(Maze()), 30)
@@ -107,6 +108,7 @@ def test_a_saved_state_continues_bit_for_bit(wrap):
     assert_same(rollout(two, 20), wanted)
 
 
+@pytest.mark.slow
 def test_only_the_observation_changes():
     plain, env = (
         make("rlkit/PointMaze-U-v0"),
@@ -226,6 +228,7 @@ def robot(**arguments):
     return make("rlkit/FetchReach-Pixels-v0", **arguments)
 
 
+@pytest.mark.slow
 def test_fetch_reach_from_pixels():
     env, again, plain = robot(), robot(), make("FetchReach-v4")
     try:
@@ -286,6 +289,7 @@ def test_without_a_screen_egl_is_chosen(monkeypatch):
         assert os.environ.get("MUJOCO_GL") == wanted
 
 
+@pytest.mark.slow
 def test_only_fetch_hides_its_goal():
     pytest.importorskip("gymnasium_robotics", reason="the extra `robotics` is not installed")
     with pytest.raises(ValueError, match="is for Fetch tasks, got PointMazeEnv"):

@@ -70,6 +70,7 @@ def test_positions_follow_from_images(family, size):
         assert np.hypot(*error.T).max() < 0.1 * pixel
 
 
+@pytest.mark.slow
 @every_family
 def test_success_equals_the_state_environments_except_near_the_threshold(family):
     simulation = pixels_of(family)
@@ -216,6 +217,7 @@ def test_factors_are_the_true_values(family):
         np.testing.assert_allclose(factors["angle"][:, :2], np.cos(state["angle"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["PointMaze-U", "PlanarReach", "PlanarPush"])
 def test_laws(name):
     env = make(f"rlkit/{name}-Pixels-v0", max_episode_steps=25)

@@ -52,6 +52,7 @@ def test_an_encoder_as_it_comes_keeps_the_laws(name):
     check_encoder(ENCODERS.make(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENCODERS.names())
 def test_laws_hold_whatever_the_sequences(name):
     @examples(max_examples=25)
@@ -63,6 +64,7 @@ def test_laws_hold_whatever_the_sequences(name):
     laws_hold()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENCODERS.names())
 def test_long_windows_keep_the_laws(name):
     encoder = make(name, layers=2)

@@ -47,6 +47,7 @@ def test_scans_and_their_gradients_are_those_of_plain_loops(kind, layer_norm, la
         torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_float32_is_within_rounding_of_plain_loops_in_float64(kind):
     encoder, vector, x, hidden_state, is_first = sequences(kind(hidden=16, layers=2), steps=50)
@@ -100,6 +101,7 @@ def test_scans_are_those_of_torch(kind, layers, steps):
         torch.testing.assert_close(p[f"{layer}.bias"], expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_finite_differences(kind):
     encoder, vector, x, hidden_state, is_first = sequences(kind(hidden=3, layers=2), 2, 7)

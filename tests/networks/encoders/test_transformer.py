@@ -21,6 +21,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", CASES, ids=str)
 def test_a_window_equals_plain_loops_over_episodes(encoder):
     check_against_loops(naive_transformer, encoder)
@@ -31,6 +32,7 @@ def test_the_laws_hold(encoder):
     check_laws(encoder)
 
 
+@pytest.mark.slow
 def test_a_window_longer_than_a_piece_equals_plain_loops():
     encoder, vector, x, is_first = example(SMALL, steps=75)
     naive = by_episode(naive_transformer, encoder, vector, x, is_first)

@@ -60,6 +60,7 @@ def test_the_batch_forecasts_as_statsmodels_does_one_by_one(model):
         np.testing.assert_allclose(made[:, b, :, 0].std(0), deviation, rtol=0.03)
 
 
+@pytest.mark.slow
 def test_seasonal_models_reduce_errors_of_seasonal_data():
     data, unseen = seasons().split_time(0.3)
     windows = unseen.forecast_windows(40, 12, 60)

@@ -81,6 +81,7 @@ def test_chunks_do_not_change_the_fit(monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_samples_have_the_moments_of_the_true_dynamics():
     data = linear(episodes=200)
     windows = linear(episodes=1, seed=3).forecast_windows(3, 10, 2)
@@ -120,6 +121,7 @@ def test_ar_neither_sees_actions_nor_other_dimensions():
     np.testing.assert_allclose(one[..., 0], two[..., 0])
 
 
+@pytest.mark.slow
 def test_drivers_reduce_errors():
     data = driven_tanks(np.random.default_rng(0), episodes=10, steps=300)
     windows = driven_tanks(np.random.default_rng(1), episodes=5, steps=300).forecast_windows(

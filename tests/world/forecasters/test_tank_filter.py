@@ -20,6 +20,7 @@ def forecast_by(forecaster, windows, seed=0):
     return forecaster.forecast(windows, 60, np.random.default_rng(seed))
 
 
+@pytest.mark.slow
 def test_the_true_dynamics_beat_arx_and_are_calibrated(windows):
     data = driven_tanks(np.random.default_rng(0), episodes=20, steps=500)
     filtered, fitted = TankFilter(particles=300).fit(data), arx().fit(data)
@@ -33,6 +34,7 @@ def test_the_true_dynamics_beat_arx_and_are_calibrated(windows):
     assert (abs(ours.coverage[0.9] - 0.9) < 0.07).all()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_samples(windows):
     one, two, other = (forecast_by(TankFilter(particles=50), windows, seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, two)

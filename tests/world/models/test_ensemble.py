@@ -50,6 +50,7 @@ def test_rows_stay_with_a_member_and_members_share_the_rows():
     assert members[:3] != members[3:6] or members[6:8] != members[:2]
 
 
+@pytest.mark.slow
 def test_members_can_be_drawn_anew_or_averaged():
     vector = vector_of(SMALL)
     x, action = torch.randn(60, 2, generator=generator()), torch.zeros(60, 9, 1)
@@ -123,6 +124,7 @@ def test_each_member_draws_records_in_its_own_way():
     assert abs(neighbours[0, 1]) < 0.01
 
 
+@pytest.mark.slow
 def test_members_agree_on_what_they_saw_and_not_elsewhere():
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, size=(800, 1))
@@ -143,6 +145,7 @@ def test_members_agree_on_what_they_saw_and_not_elsewhere():
     assert max(spread(at) for at in (-0.8, 0.0, 0.5)) < 0.1 * spread(4.0)
 
 
+@pytest.mark.slow
 def test_it_beats_linear_dynamics_and_persistence():
     training, windows = (
         pendulum(30, 40, seed=0, speed=True),

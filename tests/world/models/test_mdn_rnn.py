@@ -27,6 +27,7 @@ PRESETS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "widths"),
     [
@@ -41,6 +42,7 @@ def test_it_keeps_the_laws(preset, widths):
     check_world(PRESETS[preset], Experience(PRESETS[preset], 3, 8, widths))
 
 
+@pytest.mark.slow
 def test_a_frozen_core_keeps_every_law_but_that_all_is_learned():
     model = replace(PRESETS["gru"], frozen=True)
     case = Experience(model)
@@ -179,6 +181,7 @@ def entropy(samples):
     return -np.sum(share * np.log(share))
 
 
+@pytest.mark.slow
 def test_a_mixture_finds_what_may_come_and_temperature_moves_between():
     model = MdnRnn(core=SMALL, mixtures=3, window=10)
     samples = jumped(model)
@@ -207,6 +210,7 @@ def products(count, steps, seed):
     return Episodes(np.stack(x, 1).reshape(-1, 1), action[1:].T.reshape(-1, 1), [steps] * count)
 
 
+@pytest.mark.slow
 def test_a_trained_core_beats_a_frozen_one_and_persistence():
     training, windows = (
         products(60, 32, seed=0),

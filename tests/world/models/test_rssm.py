@@ -34,6 +34,7 @@ def normal(*shape, seed=0):
     return torch.randn(*shape, generator=generator(seed))
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize("widths", [Widths(1, 0), Widths(2, 1), Widths(5, 3, 2)])
 def test_it_keeps_the_laws_on_any_columns(kind, widths):
@@ -365,6 +366,7 @@ def forecast_errors(world, data, context, horizon):
     return [float(error(guess, truth)) for guess in guesses]
 
 
+@pytest.mark.slow
 @both
 def test_it_beats_persistence_and_a_model_without_recurrence(kind):
     training, held_out = pendulum(30, 40, seed=0), pendulum(20, 40, seed=1)

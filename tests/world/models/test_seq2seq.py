@@ -26,6 +26,7 @@ PRESETS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "widths"),
     [
@@ -156,6 +157,7 @@ def errors_of(model, training, windows, seed):
     return error(made, windows.future_observation, axis=(0, 2))
 
 
+@pytest.mark.slow
 def test_free_running_beats_an_iterated_one_step_model_of_the_same_size_far_ahead():
     training, windows = (
         swings(60, 60, seed=0),
@@ -176,6 +178,7 @@ def test_free_running_beats_an_iterated_one_step_model_of_the_same_size_far_ahea
     assert free[9:20].mean() < 0.6 * persistence[9:20].mean(), (free, persistence)
 
 
+@pytest.mark.slow
 def test_it_learns_to_use_context():
     training, held_out = swings(60, 40, seed=0), swings(40, 60, seed=1)
     model = Seq2Seq({"name": "gru", "hidden": 16}, attention=True, ramp=100, context=8, horizon=8)

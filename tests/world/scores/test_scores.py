@@ -33,6 +33,7 @@ def pairs_crps(samples, truth):
     return np.abs(samples - truth).mean(0) - apart / (2 * count * (count - 1))
 
 
+@pytest.mark.slow
 @given(
     arrays.arrays(
         np.float64,
