@@ -9,6 +9,7 @@ import pytest
 
 from rlkit.cli import main as cli
 from rlkit.cli import world as cli_world
+from rlkit.cli.words import one_setting_per_flag
 
 HERE = Path(__file__).parent
 QUICK = [
@@ -148,7 +149,7 @@ def test_without_out_runs_get_folders_of_their_own(rlkit, tmp_path):
 
 
 def test_several_settings_may_follow_one_flag():
-    spread = cli._one_setting_per_flag
+    spread = one_setting_per_flag
     assert spread(["train", "x", "--set", "a=1", "b=2", "--json", "c=3"]) == [
         *("train", "x", "--set", "a=1", "--set", "b=2", "--json", "c=3")
     ]

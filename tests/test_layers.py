@@ -70,6 +70,7 @@ MAY_IMPORT = {
         *("rlkit.names", "rlkit.plugins", "rlkit.goals", "rlkit.experiment", "rlkit.analysis"),
         *("rlkit.envs", "rlkit.vec", "gymnasium", "tyro"),
     },
+    "rlkit.__main__": {"rlkit.cli"},
 }
 # Single files that reach further than their part, and why.
 REACHES_FURTHER = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, UseAppendAction, arg
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppendAction, arg
 
 if TYPE_CHECKING:
     from rlkit.vec.vec_env import MakeEnv
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 Json = Annotated[bool, FlagCreatePairsOff]
 Number = Annotated[int | None, arg(metavar="N")]
 Folder = Annotated[Path | None, arg(metavar="FOLDER")]
+Run = Annotated[Path, Positional, arg(metavar="RUN")]
+Id = Annotated[str | None, arg(metavar="ID")]
+Name = Annotated[str | None, arg(metavar="NAME")]
 Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(name="set", metavar="KEY=VALUE")]
 
 
@@ -87,3 +90,14 @@ def print_training(outcome: dict[str, Any], json: bool, done: list[str], stopped
     for line in [stopped] if is_stopped else done:
         print(line, file=sys.stderr if json else sys.stdout)
     return 128 + signal.Signals[outcome["stopped"]] if is_stopped else 0
+
+
+def describe(outcome: dict[str, Any]) -> str:
+    """An evaluation in one line: success rate and return."""
+    if not outcome["episodes"]:
+        return "not evaluated"
+    text = f"return {outcome['return_mean']:.2f} over {outcome['episodes']} held-out episodes"
+    if outcome["success_rate"] is None:
+        return text
+    low, high = outcome["success_ci95"]
+    return f"success {outcome['success_rate']:.1%} (95 % interval {low:.1%} to {high:.1%}), {text}"
