@@ -54,6 +54,7 @@ class PlanarPushSimulation:
 
     draws = 6
     frames_per_second = round(1 / CONTROL_PERIOD)
+    goal_names = ("x (m)", "y (m)")
 
     def __init__(
         self,

@@ -37,6 +37,7 @@ class PlanarReachSimulation:
     """
 
     frames_per_second = round(1 / CONTROL_PERIOD)
+    goal_names = ("x (m)", "y (m)")
 
     def __init__(self, links: int = 2, reward: str = "sparse") -> None:
         if links < 2:

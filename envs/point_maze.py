@@ -92,6 +92,7 @@ class PointMazeSimulation:
 
     draws = 6
     frames_per_second = round(1 / (_SUBSTEPS * _DT))
+    goal_names = ("x (m)", "y (m)")
 
     def __init__(self, maze: str, reward: str, terminates: bool, damping: float = _DAMPING) -> None:
         if maze not in MAZES:

@@ -231,7 +231,9 @@ class RoboticsEnv(GoalEnv[NDArray[np.float32]]):
         self.rule = rule_of(robot)
         self.observation_space = robot.observation_space
         self.action_space = robot.action_space
-        self.metadata = robot.metadata
+        in_metres = isinstance(robot, MujocoFetchEnv | MazeEnv)
+        names = ("x (m)", "y (m)", "z (m)") if in_metres else ()
+        self.metadata = {**robot.metadata, "goal_names": names}
         self.render_mode = robot.render_mode
         # A maze contains a MuJoCo environment, every other task is one.
         self._simulator: Any = getattr(robot, "point_env", getattr(robot, "ant_env", robot))

@@ -31,7 +31,8 @@ class Simulation(Protocol):
         action_space: Space of one environment's action.
         rule: Reward, success and termination of goals.
         draws: Number of uniform random numbers in [0, 1) per reset of one environment.
-        frames_per_second: Control steps per second of simulated time, for videos.
+        frames_per_second: Control steps per second of simulated time, for videos. An attribute
+            `goal_names` may name the goal's dimensions, with units, for figures.
     """
 
     observation_space: spaces.Dict

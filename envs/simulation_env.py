@@ -322,7 +322,11 @@ class SimulationVectorEnv(gym.vector.VectorEnv[Observation, NDArray[Any], NDArra
 def _metadata(simulation: Simulation, render_mode: str | None) -> dict[str, Any]:
     if render_mode not in (None, "rgb_array"):
         raise ValueError(f'render_mode must be None or "rgb_array", got {render_mode!r}')
-    return {"render_modes": ["rgb_array"], "render_fps": simulation.frames_per_second}
+    return {
+        "render_modes": ["rgb_array"],
+        "render_fps": simulation.frames_per_second,
+        "goal_names": getattr(simulation, "goal_names", ()),
+    }
 
 
 def _observe(simulation: Simulation, state: State) -> Observation:

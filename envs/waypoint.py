@@ -105,6 +105,7 @@ class WaypointSimulation:
     """
 
     draws = 2 + 2 * _LEGS
+    goal_names = ("x (m)", "y (m)")
     frames_per_second = 5  # videos run at ten times the real speed
 
     def __init__(self, reward: str = "sparse") -> None:

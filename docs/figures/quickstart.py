@@ -11,7 +11,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import rlkit.envs  # noqa: F401  registers the ids
-from rlkit.experiment.plots import success_curves
+from rlkit.experiment.curves import success_curves
 from rlkit.experiment.run_logger import figure_pixels
 
 HEIGHT, GAP = 420, 24

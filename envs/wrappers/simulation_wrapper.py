@@ -28,6 +28,7 @@ class SimulationWrapper:
         self.rule: GoalRule = simulation.rule
         self.draws = simulation.draws
         self.frames_per_second = simulation.frames_per_second
+        self.goal_names: tuple[str, ...] = getattr(simulation, "goal_names", ())
 
     def initial(self, uniforms: NDArray[np.float64]) -> State:
         """Start states of the wrapped simulation."""

@@ -69,18 +69,21 @@ def record(
 def plot(
     runs: Annotated[tuple[Path, ...], Positional, arg(metavar="RUN...")],
     out: Path = Path("success.png"),
+    group_by: Annotated[tuple[str, ...], arg(metavar="KEY...")] = (),
 ) -> int:
-    """Plot success over steps; runs of one environment and agent share a curve.
+    """Plot success over steps; runs of one recipe, with other seeds, share a curve.
 
     Args:
-        runs: Folders of runs.
+        runs: Folders of runs, or folders that hold runs.
         out: The figure, .png, .svg or .pdf.
+        group_by: Settings such as agent_options.learning_rate: runs with equal values share a
+            curve, which names the settings that it mixes.
     """
     if not runs:
         raise ValueError("name at least one run")
-    from rlkit.experiment.plots import success_curves
+    from rlkit.experiment.curves import success_curves
 
-    success_curves(runs).savefig(out)
+    success_curves(runs, group_by).savefig(out)
     print(out)
     return 0
 

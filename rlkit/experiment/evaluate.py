@@ -182,7 +182,7 @@ def _play_wave(
         lengths[running] += 1
         for i in np.flatnonzero(running & starts).tolist():
             finals[i] = infos[i]["terminal_observation"]
-            successes[i] = _success(infos[i], finals[i], rule)
+            successes[i] = is_successful(infos[i], finals[i], rule)
         running &= ~starts
         if lengths.max(initial=0) > _LONGEST_EPISODE:
             raise ValueError(
@@ -215,10 +215,12 @@ def _solved_starts(
     return np.array([bool(info.get("is_success", False)) for info in infos])
 
 
-def _success(info: dict[str, Any], final: Any, rule: GoalRule | None) -> bool | None:
+def is_successful(info: dict[str, Any], observation: Any, rule: GoalRule | None) -> bool | None:
+    """Whether the goal is reached after a step: by its info, else by the rule, else unknown."""
     if "is_success" in info:
         return bool(info["is_success"])
     if rule is None:
         return None
-    achieved, desired = (np.asarray(final[key])[None] for key in ("achieved_goal", "desired_goal"))
+    pair = (np.asarray(observation[key])[None] for key in ("achieved_goal", "desired_goal"))
+    achieved, desired = pair
     return bool(rule.success(achieved, desired)[0])

@@ -1,25 +1,24 @@
-"""Figures: where goals are reached, and success over environment steps."""
+"""Figures: where goals are reached, sheets of images, and the style that figures share."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from rlkit.experiment.evaluate import EpisodeResult
-from rlkit.experiment.run_folder import RunFolder
 
 COLOURS = ("#2f6fb3", "#d9742b", "#3a9a5b", "#b0405f", "#7a5fb0", "#8a6d3b", "#4aa3a8", "#666666")
 COLUMNS = 12  # images in a row of a sheet
 _SHEET, _MARGIN, _HEADING = 9.0, 0.9, 0.35  # inches: images, labels on the left, title above
 _DARK, _PALE = "#333333", "#f1f1ef"
+_ENOUGH = 5  # goals in a cell from which on its colour is full
+_TEXT: dict[str, Any] = {"fontsize": 6, "ha": "center"}
 Array = NDArray[np.float64]
 
 
@@ -28,41 +27,42 @@ def goal_heat_map(
     success: NDArray[Any],
     episodes: Sequence[EpisodeResult] = (),
     title: str = "",
+    names: Sequence[str] = (),
 ) -> Figure | None:
-    """Heat map of success over the first two dimensions of the goal.
+    """Success over the first two dimensions of the goal, or over its only one.
+
+    A cell shows how many goals of training episodes fell into it; cells of few goals are paler,
+    since their share says little.
 
     Args:
         goals: Goals of training episodes `(N, G)`; colours show the success rate per cell.
         success: Whether each was reached `(N,)`.
         episodes: Evaluated episodes, drawn as markers.
         title: Heading.
+        names: Names of the goal's dimensions, for the axes.
 
     Returns:
-        The figure, or None for goals that are one-dimensional or binary.
+        The figure, or None without goals and for binary goals of more than one dimension.
     """
     tested = [row for row in episodes if row.goal is not None]
     marks = np.array([np.ravel(row.goal)[:2] for row in tested if row.goal is not None], float)
     plane = np.asarray(goals, float).reshape(len(goals), -1)[:, :2] if len(goals) else marks
     points = np.concatenate([plane, marks.reshape(-1, plane.shape[1])]) if len(marks) else plane
-    if len(points) == 0 or points.shape[1] < 2 or np.isin(points, (0.0, 1.0)).all():
+    if points.size == 0 or (points.shape[1] > 1 and np.isin(points, (0.0, 1.0)).all()):
         return None
-    # Fewer cells for fewer goals, so that most cells are not empty.
-    cells = int(np.clip(np.sqrt(len(goals) / 4), 6, 16))
-    edges = [_edges(points[:, 0], cells), _edges(points[:, 1], cells)]
+    known = tuple(names) + tuple(f"goal, dimension {i}" for i in range(len(names), 2))
+    reached = np.array([bool(row.success) for row in tested], bool)
+    trained = (plane if len(goals) else plane[:0], np.asarray(success, bool))
     figure = Figure(figsize=(6.2, 5.2), dpi=100, layout="constrained")
     axes = figure.add_subplot()
-    axes.set_facecolor(_PALE)
-    shares = _success_share(plane, np.asarray(success, bool), edges) if len(goals) else None
-    if shares is not None:
-        mesh = axes.pcolormesh(edges[0], edges[1], shares.T, cmap="YlGnBu", vmin=0, vmax=1)
-        bar = figure.colorbar(mesh, ax=axes, format=PercentFormatter(1.0), shrink=0.85)
-        bar.set_label("reached while training")
-        bar.outline.set_visible(False)
-    _draw_marks(axes, marks, np.array([bool(row.success) for row in tested], bool))
-    spans = [edge[-1] - edge[0] for edge in edges]
-    if 0.2 < spans[0] / spans[1] < 5:
-        axes.set_aspect("equal")
-    axes.set(xlabel="goal, dimension 0", ylabel="goal, dimension 1", title=title)
+    axes.set(xlabel=known[0], title=title)
+    if points.shape[1] == 1:
+        _draw_line(axes, points[:, 0], trained)
+        marks = np.stack([marks[:, 0], np.full(len(marks), -0.06)], 1) if len(marks) else marks
+    else:
+        axes.set(ylabel=known[1])
+        _draw_plane(figure, axes, points, trained)
+    _draw_marks(axes, marks, reached)
     remove_spines(axes)
     return figure
 
@@ -73,10 +73,57 @@ def _edges(values: Array, cells: int) -> Array:
     return np.linspace(low - margin, high + margin, cells + 1)
 
 
-def _success_share(goals: Array, success: NDArray[np.bool_], edges: list[Array]) -> Any:
-    count, _, _ = np.histogram2d(goals[:, 0], goals[:, 1], bins=edges)
-    reached, _, _ = np.histogram2d(goals[success, 0], goals[success, 1], bins=edges)
-    return np.ma.masked_invalid(np.divide(reached, count, where=count > 0, out=count * np.nan))
+def _draw_line(axes: Axes, points: Array, trained: tuple[Array, NDArray[np.bool_]]) -> None:
+    """Success per interval of a goal of one dimension, as bars with the number of goals."""
+    goals, success = trained
+    edges = _edges(points, int(np.clip(len(goals) / 8, 6, 20)))
+    count, _ = np.histogram(goals, bins=edges)
+    reached, _ = np.histogram(goals[:, 0][success], bins=edges)
+    middles, width = (edges[1:] + edges[:-1]) / 2, edges[1] - edges[0]
+    for x, hits, total in zip(middles, reached, count, strict=True):
+        if total:
+            alpha = _opacity(np.array(total))
+            axes.bar(x, hits / total, 0.92 * width, color=COLOURS[0], alpha=float(alpha))
+            axes.annotate(
+                str(total), (x, hits / total), (0, 2), textcoords="offset points", **_TEXT
+            )
+    axes.set(ylabel="reached while training", ylim=(-0.12, 1.08))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+
+
+def _draw_plane(
+    figure: Figure, axes: Axes, points: Array, trained: tuple[Array, NDArray[np.bool_]]
+) -> None:
+    """Success per cell of a goal's first two dimensions, with the number of goals."""
+    goals, success = trained
+    axes.set_facecolor(_PALE)
+    # Fewer cells for fewer goals, so that most cells are not empty.
+    cells = int(np.clip(np.sqrt(len(goals) / 4), 6, 16))
+    edges = [_edges(points[:, 0], cells), _edges(points[:, 1], cells)]
+    if len(goals):
+        count, _, _ = np.histogram2d(goals[:, 0], goals[:, 1], bins=edges)
+        reached, _, _ = np.histogram2d(goals[success, 0], goals[success, 1], bins=edges)
+        shares = np.ma.masked_invalid(
+            np.divide(reached, count, where=count > 0, out=np.full_like(count, np.nan))
+        )
+        mesh = axes.pcolormesh(edges[0], edges[1], shares.T, cmap="YlGnBu", vmin=0, vmax=1)
+        bar = figure.colorbar(mesh, ax=axes, format=PercentFormatter(1.0), shrink=0.85)
+        bar.set_label("reached while training; numbers: goals per cell")
+        bar.outline.set_visible(False)
+        opacity: Any = _opacity(count.T)  # Matplotlib takes an array, its stubs do not
+        mesh.set_alpha(opacity)
+        middles = [(edge[1:] + edge[:-1]) / 2 for edge in edges]
+        for i, j in np.argwhere(count > 0).tolist():
+            colour = "white" if shares[i, j] > 0.5 else _DARK
+            where = (middles[0][i], middles[1][j])
+            axes.annotate(f"{count[i, j]:.0f}", where, color=colour, va="center", **_TEXT)
+    spans = [edge[-1] - edge[0] for edge in edges]
+    if 0.2 < spans[0] / spans[1] < 5:
+        axes.set_aspect("equal")
+
+
+def _opacity(count: NDArray[Any]) -> Array:
+    return np.clip(0.4 + 0.6 * count / _ENOUGH, 0, 1)
 
 
 def _draw_marks(axes: Axes, marks: Array, reached: NDArray[np.bool_]) -> None:
@@ -93,94 +140,6 @@ def _draw_marks(axes: Axes, marks: Array, reached: NDArray[np.bool_]) -> None:
     axes.legend(
         loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False, handletextpad=0.2
     )
-
-
-def success_curves(runs: Sequence[Path]) -> Figure:
-    """Success over environment steps; runs of one environment and agent share a curve.
-
-    One run is a line; two show their mean and range; from three on it is the interquartile mean
-    with a 95 % bootstrap interval over runs. A finished run keeps its last value; a curve ends
-    where one of its runs was interrupted.
-
-    Args:
-        runs: Folders of runs.
-
-    Raises:
-        ValueError: If a folder is not a run, or no run has been evaluated yet.
-    """
-    groups: dict[str, list[tuple[Array, Array]]] = {}
-    ends: dict[str, float] = {}
-    is_success = True
-    for path in runs:
-        run = RunFolder.open(path)
-        rows = run.evaluations()
-        if not rows:
-            raise ValueError(f"{str(path)!r} has no evaluations to plot yet")
-        recipe = run.recipe()
-        is_success = is_success and rows[-1]["success_rate"] is not None
-        name = f"{recipe.env}, {recipe.agent}"
-        groups.setdefault(name, []).append(_curve(rows))
-        if not rows[-1]["final"]:
-            ends[name] = min(ends.get(name, math.inf), rows[-1]["step"])
-    key = "success rate" if is_success else "return"
-    figure = Figure(figsize=(7.2, 4.4), dpi=120, layout="constrained")
-    axes = figure.add_subplot()
-    for (name, curves), colour in zip(groups.items(), _cycle(len(groups)), strict=True):
-        chosen = [(x, y[:, 0 if is_success else 1]) for x, y in curves]
-        _draw_group(axes, name, chosen, ends.get(name, math.inf), colour)
-    axes.set(xlabel="environment steps", ylabel=f"{key}, held-out episodes", xlim=(0, None))
-    if is_success:
-        axes.set_ylim(-0.02, 1.03)
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
-    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), frameon=False)
-    remove_spines(axes)
-    return figure
-
-
-def _curve(rows: Sequence[Mapping[str, Any]]) -> tuple[Array, Array]:
-    # The last evaluation of a step counts: the one at the end has the most episodes.
-    by_step = {row["step"]: (row["success_rate"] or 0.0, row["return_mean"]) for row in rows}
-    return np.array(list(by_step), float), np.array(list(by_step.values()), float)
-
-
-def _draw_group(
-    axes: Axes, name: str, curves: list[tuple[Array, Array]], end: float, colour: str
-) -> None:
-    steps = np.unique(np.concatenate([x for x, _ in curves]))
-    steps = steps[steps <= end]
-    values = np.stack([np.interp(steps, x, y) for x, y in curves])
-    if len(curves) >= 3:
-        centre = interquartile_mean(values)
-        low, high = bootstrap_interval(values)
-        name = f"{name} (IQM of {len(curves)}, 95 % interval)"
-    else:
-        centre, low, high = values.mean(0), values.min(0), values.max(0)
-        name = f"{name} (mean and range of 2)" if len(curves) == 2 else name
-    if len(curves) > 1:
-        axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
-    marker = "o" if len(steps) <= 30 else ""
-    axes.plot(steps, centre, color=colour, linewidth=2, marker=marker, markersize=4, label=name)
-
-
-def interquartile_mean(values: NDArray[Any]) -> Array:
-    """Mean of the middle half over the first axis `(N, ...)`; all values where N < 4."""
-    cut = len(values) // 4
-    return np.asarray(np.sort(values, axis=0)[cut : len(values) - cut].mean(0))
-
-
-def bootstrap_interval(values: NDArray[Any], samples: int = 2_000) -> tuple[Array, Array]:
-    """95 % percentile interval of the interquartile mean over the first axis `(N, T)`."""
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(len(values), size=(samples, len(values)))
-    means = np.stack([interquartile_mean(values[rows]) for rows in drawn])
-    low, high = np.percentile(means, (2.5, 97.5), axis=0)
-    return low, high
-
-
-def _cycle(count: int) -> list[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(count)]
 
 
 def thousands(value: float) -> str:

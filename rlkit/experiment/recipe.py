@@ -92,6 +92,10 @@ class Recipe:
         """The recipe as TOML, defaults included."""
         return "\n".join(_toml_lines(dataclasses.asdict(self))) + "\n"
 
+    def flat(self) -> dict[str, Any]:
+        """Settings by dotted key, such as `agent_options.gamma`; those that are None left out."""
+        return dict(_flat(dataclasses.asdict(self)))
+
 
 def recipe_names() -> list[str]:
     """Names of the recipes that ship with the suite."""
@@ -261,6 +265,14 @@ def _check_ranges(recipe: Recipe) -> None:
             f"evaluation.stop_at_success = {plan.stop_at_success} must lie in (0, 1]; "
             f"leave it out to train to the end"
         )
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            yield f"{prefix}{key}", value
 
 
 def _toml_lines(table: Mapping[str, Any], prefix: str = "") -> Iterable[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,15 @@ class EventFile(KVWriter):
         if path is not None:
             replace_file(path, summary.value[0].image.encoded_image_string)
         self.add(summary, step)
+
+    def add_settings(self, settings: Mapping[str, Any], metrics: Iterable[str]) -> None:
+        """Appends settings and the tags of metrics for TensorBoard's page HPARAMS.
+
+        Args:
+            settings: Numbers, strings, booleans and lists by name.
+            metrics: Tags of scalars that the page shows beside them.
+        """
+        self.add(_settings_summary(settings, metrics), 0)
 
     def sync(self) -> None:
         """Forces the events onto the disk."""
@@ -257,6 +266,16 @@ def _summary(tag: str, value: Any) -> Summary:
         return Summary()  # SB3's videos and hyperparameters are not supported
     number = math.nan if scalars[tag] is None else scalars[tag]
     return Summary(value=[Summary.Value(tag=tag, simple_value=number)])
+
+
+def _settings_summary(settings: Mapping[str, Any], metrics: Iterable[str]) -> Summary:
+    plain = {
+        name: value if type(value) in (int, float, str) else json.dumps(value, default=str)
+        for name, value in settings.items()
+    }
+    # One session: TensorBoard needs its start and its end to list it.
+    parts = encode.hparams(plain, dict.fromkeys(metrics, 0.0))
+    return Summary(value=[value for part in parts for value in part.value])
 
 
 def figure_pixels(figure: Any) -> NDArray[np.uint8]:

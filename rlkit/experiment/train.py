@@ -26,7 +26,9 @@ from rlkit.experiment.run_logger import RunLogger, image_summary
 from rlkit.experiment.session import Session
 from rlkit.experiment.stop_requests import StopRequest, stop_requests
 from rlkit.io.checkpoint import CheckpointError, load_latest
-from rlkit.vec.vec_env import MakeEnv
+from rlkit.vec.vec_env import MakeEnv, goal_names
+
+_SHOWN_METRICS = ("eval/success_rate", "eval/mean_reward")  # beside the settings in TensorBoard
 
 
 def train(
@@ -143,6 +145,8 @@ class TrainingLoop:
         self._logger = RunLogger(self._run.path)
         self._logger.restore(self._restored.get("pending", {}))
         self._session.agent.set_logger(self._logger)
+        if self._step == 0:
+            self._logger.events.add_settings(self._session.recipe.flat(), _SHOWN_METRICS)
         try:
             steps = self._session.recipe.steps
             with ProgressReport(steps, self._step) as self._report, stop_requests(stop) as request:
@@ -231,7 +235,8 @@ class TrainingLoop:
         try:
             goals, success = self._session.agent.goal_outcomes
             title = f"{plan.env}, step {self._step:,}"
-            figure = goal_heat_map(goals, success, episodes, title)
+            names = goal_names(self._session.venv)
+            figure = goal_heat_map(goals, success, episodes, title, names)
             if figure is not None:
                 self._logger.events.add_figure("eval/goal_heat_map", figure, self._step)
             self._draw_imagined()
@@ -292,6 +297,6 @@ def record(session: Session, path: Path, episodes: int, seed: int = TEST_SEED) -
     options = {**recipe.env_options, "render_mode": "rgb_array"}
     env = session.make(recipe.env, **options)
     try:
-        return video.record(session.agent, env, path, episodes, seed + recipe.seed)
+        return video.record(session.agent, env, path, episodes, seed + recipe.seed, session.rule)
     finally:
         env.close()

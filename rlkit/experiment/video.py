@@ -15,40 +15,52 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rlkit.experiment.evaluate import Predicts
+from rlkit.experiment.evaluate import Predicts, is_successful
+from rlkit.goals import GoalRule
 
 Frame = NDArray[np.uint8]
-_PAUSE = 0.5  # seconds for which the last frame of an episode is shown
+_PAUSE = 0.5  # seconds for which an episode is shown after its success or its end
 _GIF_RATE, _GIF_WIDTH, _GIF_FRAMES = 10, 240, 120
 _LONGEST_VIDEO = 3_000  # frames
 
 
-def frames_of(agent: Predicts, env: gym.Env[Any, Any], episodes: int, seed: int) -> Iterator[Frame]:
+def frames_of(
+    agent: Predicts,
+    env: gym.Env[Any, Any],
+    episodes: int,
+    seed: int,
+    rule: GoalRule | None = None,
+) -> Iterator[Frame]:
     """Runs episodes and yields images `(H, W, 3)`, one per step.
+
+    An episode ends half a second after its goal was reached and held, since the rest of it would
+    show an agent at rest.
 
     Args:
         agent: The policy; its actions are deterministic.
         env: Made with `render_mode="rgb_array"`.
         episodes: Number of episodes.
         seed: Seed of the first episode, increased by one for each further one.
+        rule: Tells success where infos hold no `is_success`.
 
     Raises:
         ValueError: If the environment renders no images.
     """
-    rate = frames_per_second(env)
+    pause = round(_PAUSE * frames_per_second(env))
     for episode in range(episodes):
         observation, _ = env.reset(seed=seed + episode)
-        hidden_state, is_first, done = None, True, False
+        hidden_state, is_first, done, held = None, True, False, 0
         yield _frame(env)
-        while not done:
+        while not done and held < max(1, pause):
             action, hidden_state = agent.predict(
                 observation, hidden_state, np.array([is_first]), deterministic=True
             )
-            observation, _, terminated, truncated, _ = env.step(action)
+            observation, _, terminated, truncated, info = env.step(action)
             is_first, done = False, terminated or truncated
+            held = held + 1 if is_successful(info, observation, rule) else 0
             yield _frame(env)
         last = _frame(env)
-        for _ in range(round(_PAUSE * rate)):
+        for _ in range(pause - held):
             yield last
 
 
@@ -74,7 +86,12 @@ def frames_per_second(env: gym.Env[Any, Any]) -> int:
 
 
 def record(
-    agent: Predicts, env: gym.Env[Any, Any], path: Path, episodes: int, seed: int
+    agent: Predicts,
+    env: gym.Env[Any, Any],
+    path: Path,
+    episodes: int,
+    seed: int,
+    rule: GoalRule | None = None,
 ) -> list[Frame]:
     """Records episodes as an mp4 file, frame by frame, which needs little memory.
 
@@ -87,7 +104,7 @@ def record(
     rate = frames_per_second(env)
     path.parent.mkdir(parents=True, exist_ok=True)
     small: list[Frame] = []
-    frames = itertools.islice(frames_of(agent, env, episodes, seed), _LONGEST_VIDEO)
+    frames = itertools.islice(frames_of(agent, env, episodes, seed, rule), _LONGEST_VIDEO)
     first = _even(next(frames))
     with _encoder(path, first.shape[1], first.shape[0], rate) as stream:
         for number, frame in enumerate(itertools.chain([first], map(_even, frames))):

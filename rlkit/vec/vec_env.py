@@ -253,6 +253,13 @@ def vec_goal_rule(venv: VecEnv) -> GoalRule:
     )
 
 
+def goal_names(venv: VecEnv) -> tuple[str, ...]:
+    """Names of the goal's dimensions, from `metadata["goal_names"]` of the environment."""
+    if not venv.has_attr("metadata"):
+        return ()
+    return tuple(venv.get_attr("metadata", indices=[0])[0].get("goal_names", ()))
+
+
 def _monitored(make: MakeEnv, env_id: str, env_kwargs: dict[str, Any]) -> Stateful:
     return Stateful(Monitor(make(env_id, **env_kwargs)))
 

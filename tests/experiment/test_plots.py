@@ -1,4 +1,3 @@
-import json
 import subprocess
 
 import gymnasium as gym
@@ -10,13 +9,7 @@ from PIL import Image
 
 from rlkit.experiment import video
 from rlkit.experiment.evaluate import EpisodeResult
-from rlkit.experiment.plots import (
-    bootstrap_interval,
-    goal_heat_map,
-    interquartile_mean,
-    success_curves,
-)
-from rlkit.experiment.recipe import make_recipe
+from rlkit.experiment.plots import goal_heat_map
 from rlkit.experiment.run_logger import figure_pixels
 
 
@@ -42,6 +35,24 @@ class Shade(gym.Env):
 
     def render(self):
         return np.full((*self.size, 3), 8 * self.steps, np.uint8) if self.picture else None
+
+
+class Reaches(Shade):
+    """Reports success from one step on, and until another."""
+
+    def __init__(self, step, leaves=1000):
+        super().__init__(size=(4, 4))
+        self.success = range(step, leaves)
+
+    def step(self, action):
+        observation, reward, terminated, truncated, _ = super().step(action)
+        return (
+            observation,
+            reward,
+            terminated,
+            truncated,
+            {"is_success": self.steps in self.success},
+        )
 
 
 def decode(path, width, height):
@@ -71,6 +82,15 @@ def test_a_video_holds_every_frame_and_the_gif_moves(tmp_path):
         assert image.n_frames > 10
         assert image.size[0] == 240
         assert image.info["loop"] == 0
+
+
+def test_an_episode_is_shown_until_half_a_second_after_its_success():
+    frames = list(video.frames_of(Still(), Reaches(12), episodes=1, seed=0))
+    assert (
+        len(frames) == 1 + 12 + 10 - 1
+    )  # the step of the success counts as the first that holds it
+    # The goal is left again at once: the episode goes on to its end.
+    assert len(list(video.frames_of(Still(), Reaches(12, leaves=13), 1, 0))) == 1 + 30 + 10
 
 
 def test_without_pictures_there_is_a_message_and_no_file(tmp_path):
@@ -104,68 +124,24 @@ def test_evaluated_goals_are_marked_even_without_training_data():
     assert labels == ["test goal reached (3)", "test goal missed (2)"]
 
 
-@pytest.mark.parametrize("goals", [np.empty((0, 2)), np.ones((5, 1)), np.eye(5), np.empty((0, 0))])
-def test_goals_that_are_no_points_of_a_plane_give_no_map(goals):
+@pytest.mark.parametrize("goals", [np.empty((0, 2)), np.eye(5), np.empty((0, 0))])
+def test_no_goals_and_bits_give_no_map(goals):
     assert goal_heat_map(goals, np.ones(len(goals), bool)) is None
 
 
-def write_run(path, successes, agent="sac", every=10, finished=True):
-    path.mkdir()
-    (path / "recipe.toml").write_text(make_recipe({"env": "E", "agent": agent}).to_toml())
-    rows = [
-        {"step": every * (i + 1), "success_rate": value, "return_mean": -1.0 - i, "final": False}
-        for i, value in enumerate(successes)
-    ]
-    if rows:
-        rows[-1]["final"] = finished
-    (path / "evaluations.json").write_text(json.dumps(rows))
-    return path
+def test_cells_show_how_many_goals_they_stand_for():
+    goals = np.array([[0.0, 0.0], [0.01, 0.01], [1.0, 1.0]])
+    axes = goal_heat_map(goals, np.array([True, False, False]), names=("x (m)", "y (m)")).axes[0]
+    assert sorted(text.get_text() for text in axes.texts) == ["1", "2"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("x (m)", "y (m)")
+    opacity = axes.collections[0].get_alpha()
+    assert opacity.min() < 0.6  # a share of one or two goals is no evidence, and looks like none
 
 
-def lines(figure):
-    return {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].get_lines()}
-
-
-def test_runs_of_one_env_and_agent_share_a_curve(tmp_path):
-    runs = [write_run(tmp_path / f"s{i}", [0.0, 0.3 * i, 1.0]) for i in range(3)]
-    other = write_run(tmp_path / "t", [0.5], agent="td3")
-    drawn = lines(success_curves([*runs, other]))
-    assert drawn["E, sac (IQM of 3, 95 % interval)"] == [[10, 0], [20, pytest.approx(0.3)], [30, 1]]
-    assert drawn["E, td3"] == [[10, 0.5]]
-
-
-def test_a_run_that_stopped_early_keeps_its_last_value(tmp_path):
-    runs = [write_run(tmp_path / "a", [0.2, 1.0]), write_run(tmp_path / "b", [0.2, 0.2, 0.6])]
-    assert lines(success_curves(runs))["E, sac (mean and range of 2)"][-1] == [30, 0.8]
-
-
-def test_a_curve_ends_where_one_of_its_runs_was_interrupted(tmp_path):
-    runs = [
-        write_run(tmp_path / "a", [0.2, 0.4], finished=False),
-        write_run(tmp_path / "b", [0.2, 0.2, 0.6]),
-    ]
-    drawn = lines(success_curves(runs))["E, sac (mean and range of 2)"]
-    assert drawn == [[10, 0.2], [20, pytest.approx(0.3)]]
-
-
-def test_without_success_returns_are_drawn(tmp_path):
-    assert lines(success_curves([write_run(tmp_path / "a", [None, None])]))["E, sac"] == [
-        [10, -1],
-        [20, -2],
-    ]
-
-
-def test_nothing_to_plot_is_named(tmp_path):
-    with pytest.raises(ValueError, match="is no run"):
-        success_curves([tmp_path / "none"])
-    with pytest.raises(ValueError, match="no evaluations"):
-        success_curves([write_run(tmp_path / "a", [])])
-
-
-def test_interquartile_mean_and_its_interval():
-    values = np.array([[0.0], [1.0], [2.0], [100.0]])
-    assert interquartile_mean(values) == pytest.approx([1.5])
-    assert interquartile_mean(values[:3]) == pytest.approx([1.0])
-    low, high = bootstrap_interval(np.random.default_rng(0).normal(size=(40, 1)))
-    assert low < 0 < high
-    assert high - low < 1.2
+def test_a_goal_of_one_dimension_gets_bars():
+    goals = np.linspace(-1, 1, 48)[:, None]
+    rows = [EpisodeResult(0, 1, 0.0, True, goals[0], goals[0], goals[0])]
+    axes = goal_heat_map(goals, goals[:, 0] > 0, rows, names=("angle (rad)",)).axes[0]
+    assert [bar.get_height() for bar in axes.patches] == [0, 0, 0, 1, 1, 1]
+    assert sum(int(text.get_text()) for text in axes.texts) == 48
+    assert axes.get_xlabel() == "angle (rad)"

@@ -7,6 +7,8 @@ import pytest
 import torch
 from stable_baselines3.common.logger import Figure, Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import metadata
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from rlkit.experiment import run_logger as metrics
 from rlkit.experiment.run_logger import RunLogger, read_metrics, rewind
@@ -56,6 +58,21 @@ def test_values_of_every_kind(tmp_path):
     assert accumulator.Tags()["images"] == ["a/figure", "a/image"]
     assert accumulator.Tags()["histograms"] == ["a/histogram"]
     assert accumulator.Tags()["tensors"] == ["a/text/text_summary"]
+
+
+def test_settings_stand_on_tensorboards_page_of_hyperparameters(tmp_path):
+    logger = RunLogger(tmp_path)
+    settings = {"agent": "sac", "gamma": 0.9, "check_env": True, "layers": [64, 64]}
+    logger.events.add_settings(settings, ["eval/success_rate"])
+    logger.close()
+    rewind(tmp_path, 0)
+    content = EventAccumulator(str(tmp_path)).Reload().PluginTagToContent("hparams")
+    found = HParamsPluginData.FromString(content[metadata.SESSION_START_INFO_TAG])
+    values = found.session_start_info.hparams
+    assert (values["agent"].string_value, values["gamma"].number_value) == ("sac", 0.9)
+    assert (values["check_env"].string_value, values["layers"].string_value) == ("true", "[64, 64]")
+    shown = HParamsPluginData.FromString(content[metadata.EXPERIMENT_TAG]).experiment
+    assert [metric.name.tag for metric in shown.metric_infos] == ["eval/success_rate"]
 
 
 def test_a_figure_is_the_same_in_its_file_and_among_the_events(tmp_path):
