@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rlkit.experiment.stop_requests import StopRequest
 from rlkit.goals import GoalRule, is_goal_space
+from rlkit.vec.actions import require_finite_actions
 
 EVALUATION_SEED = 1_000_000
 """EpisodeResult i of an evaluation during training starts with this plus the run's seed plus i."""
@@ -175,6 +176,7 @@ def _play_wave(
         if stop is not None and stop.is_set():
             raise EvaluationStopped
         actions, hidden_state = agent.predict(observation, hidden_state, starts, deterministic=True)
+        require_finite_actions(actions)
         observation, rewards, dones, infos = venv.step(actions)
         _require_finite(rewards, seed)
         starts = np.asarray(dones, bool)

@@ -10,7 +10,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -159,7 +159,10 @@ class RunFolder:
 
         Raises:
             CheckpointError: If it cannot be written; earlier checkpoints are untouched.
+            FloatingPointError: If weights or the optimiser's moments are not finite; likewise.
         """
+        for part in ("weights", "optimiser"):
+            _require_finite(state.get(part), part)
         write_checkpoint(self.checkpoints / f"step-{step}", state)
         prune(self.checkpoints, newest=step, best=self.best_step())
 
@@ -172,6 +175,17 @@ class RunFolder:
         kept = [row for row in self.evaluations() if row["step"] <= step]
         if kept != self.evaluations():
             self._save_evaluations(kept)
+
+
+def _require_finite(tensors: Any, name: str) -> None:
+    for key, value in tensors.items() if isinstance(tensors, Mapping) else ():
+        if isinstance(value, Mapping):
+            _require_finite(value, f"{name}.{key}")
+        elif value.dtype.is_floating_point and not bool(value.isfinite().all()):
+            raise FloatingPointError(
+                f"{name}.{key} holds numbers that are not finite: training has diverged, and no "
+                f"checkpoint is made of it"
+            )
 
 
 def default_path(recipe: Recipe, name: str) -> Path:

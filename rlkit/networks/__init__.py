@@ -1,6 +1,7 @@
 """Networks as pure functions of flat parameter vectors, and what trains them."""
 
 from rlkit.networks.gradient import ADAM as ADAM
+from rlkit.networks.gradient import DivergenceError as DivergenceError
 from rlkit.networks.gradient import Optimiser as Optimiser
 from rlkit.networks.gradient import UpdateFunction as UpdateFunction
 from rlkit.networks.gradient import adam_state as adam_state

@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
-from rlkit.networks.gradient import ADAM, Metrics, Optimiser, State, fast_float32, gradient
+from rlkit.networks.gradient import (
+    ADAM,
+    MOST_SKIPPED,
+    SKIPPED,
+    DivergenceError,
+    Metrics,
+    Optimiser,
+    State,
+    fast_float32,
+    gradient,
+)
 
 Batch = TypeVar("Batch")
 
@@ -39,11 +50,14 @@ def descend(
         optimiser: Turns gradients into steps.
 
     Yields:
-        The loss's metrics and `loss`, and `gradient_norm` where gradients are clipped.
+        The loss's metrics and `loss`, and `gradient_norm` where gradients are clipped; of a step
+        that was skipped, because it is not finite, `skipped_updates = 1` alone.
 
     Raises:
-        ValueError: If a loss or a norm is not finite; the state is as before that step.
+        DivergenceError: If `MOST_SKIPPED` steps in a row were skipped, or all there were; the state
+            is as before them.
     """
+    skipped, taken = 0, 0
     for step, batch in enumerate(batches, start):
 
         def of_batch(
@@ -54,17 +68,25 @@ def descend(
 
         with fast_float32(onednn):
             grad, metrics = gradient(of_batch, state["vector"])
-        finite = metrics["loss"]
         if clip is not None:
             norm = grad.norm()
-            metrics["gradient_norm"], finite = norm, norm + finite
-        if not finite.isfinite():
-            raise ValueError(
-                f"the loss of {type(model).__name__} is {float(metrics['loss'])} and its gradient "
-                f"{float(grad.norm())} at step {step}; lower learning_rate = {learning_rate}. The "
-                f"parameters are as they were before that step"
-            )
-        if clip is not None:
+            metrics["gradient_norm"] = norm
             grad = grad * (clip / norm.clamp(min=clip))
-        state |= optimiser.step(state, "vector", grad, learning_rate)
-        yield metrics
+        changes = optimiser.step(state, "vector", grad, learning_rate)
+        found = metrics["loss"], changes["vector"].sum(), changes["vector.v"].sum()
+        if torch.stack(found).isfinite().all():
+            skipped, taken = 0, taken + 1
+            state |= changes
+            yield metrics
+            continue
+        skipped += 1
+        cause = (
+            f"the loss of {type(model).__name__} is {float(metrics['loss'])} and its gradient "
+            f"{float(grad.norm())} at step {step}; lower learning_rate = {learning_rate}. The "
+            f"parameters are as they were before, and {skipped} steps in a row were skipped"
+        )
+        if skipped >= MOST_SKIPPED:
+            raise DivergenceError(cause)
+        yield {SKIPPED: torch.ones(())}
+    if skipped > taken == 0:
+        raise DivergenceError(cause)

@@ -23,6 +23,18 @@ ONEDNN_WIDTH = 128
 # A product of oneDNN has some 12 us more overhead, which pays off from so many multiplications.
 ONEDNN_PRODUCT = 2**20
 
+MOST_SKIPPED = 10
+"""Updates in a row that are not finite and therefore skipped, after which an error is raised."""
+SKIPPED = "skipped_updates"
+"""Name of the metric that counts them."""
+_READ_EVERY = 32  # updates between two looks at what a GPU has skipped: each one waits for it
+# Not summed: they are finite where the second moment is, which is made of the squared gradient.
+_IMPLIED = (".m", ".decay1", ".decay2")
+
+
+class DivergenceError(FloatingPointError):
+    """Training has diverged: losses, gradients or weights are not finite numbers."""
+
 
 def gradient(loss: Loss, vector: Tensor) -> tuple[Tensor, Metrics]:
     """Gradient of a loss `vector -> (loss, metrics)` at a flat vector, and the metrics.
@@ -124,6 +136,8 @@ def adam_state(name: str, vector: Tensor) -> State:
 class UpdateFunction:
     """Runs a pure update `(state, *inputs) -> (changes, metrics)` and writes the changes back.
 
+    An update with a metric or a change that is not finite is skipped: the state stays as it was.
+
     Args:
         function: Pure: reads tensors, returns new ones, draws no random numbers.
         compiled: Whether to compile it into one graph with `torch.compile`. That costs seconds at
@@ -144,12 +158,22 @@ class UpdateFunction:
             )
         self.compiled = compiled
         self._onednn = width >= ONEDNN_WIDTH
+        self._in_a_row: Tensor | None = None  # skipped updates without another one between them
+        self._calls = 0
 
-        def step(state: State, *inputs: Any) -> tuple[list[str], Tensor]:
+        def step(state: State, *inputs: Any) -> tuple[list[str], list[str], Tensor, Tensor]:
             changes, metrics = function(state, *inputs)
+            sums = {k: v.sum() for k, v in changes.items() if not k.endswith(_IMPLIED)}
+            values = torch.stack([*metrics.values(), *sums.values()])
+            finite = values.isfinite().all()
+            # An eager update on a CPU knows the answer already, and copies nothing for it.
+            if torch.compiler.is_compiling() or values.device.type != "cpu":
+                changes = {k: torch.where(finite, v, state[k]) for k, v in changes.items()}
+            elif not finite:
+                changes = {}
             for name, value in changes.items():
                 state[name].copy_(value)
-            return list(metrics), torch.stack(list(metrics.values()))
+            return list(metrics), list(sums), values, finite
 
         if compiled:
             # Compiled graphs are cached per code object. Guards test the inputs alone, so this
@@ -160,10 +184,57 @@ class UpdateFunction:
         self._step = step
 
     def __call__(self, state: State, *inputs: Any) -> tuple[list[str], Tensor]:
-        """Updates `state` in place; returns the metrics' names and their values `(M,)`."""
+        """Updates `state` in place.
+
+        Returns:
+            The metrics' names and their values `(M,)`; of a skipped update `skipped_updates = 1`
+            alone. A GPU is not waited for, so that there it is always the last of the metrics, and
+            the others are 0 where it is 1.
+
+        Raises:
+            DivergenceError: If `MOST_SKIPPED` updates in a row were skipped, on a GPU some more;
+                the state is as it was before them.
+        """
         with torch.no_grad(), fast_float32(self._onednn), _denormals_flushed():
-            names, values = self._step(state, *inputs)
-        return names, values
+            metrics, changed, values, finite = self._step(state, *inputs)
+            own = values[: len(metrics)]
+            if values.device.type == "cpu" and finite:
+                self._in_a_row = None
+                return metrics, own
+            skipped = (~finite).to(own.dtype)
+            before = torch.zeros_like(skipped) if self._in_a_row is None else self._in_a_row
+            self._in_a_row = (before + 1) * skipped
+            self._calls += 1
+            is_read = values.device.type == "cpu" or self._calls % _READ_EVERY == 0
+            if is_read and self._in_a_row >= MOST_SKIPPED:
+                self._in_a_row = None
+                raise DivergenceError(_cause(metrics, changed, values, *inputs[:1]))
+            if values.device.type == "cpu":
+                return [SKIPPED], skipped.reshape(1)
+            return [*metrics, SKIPPED], torch.cat([own.where(finite, 0.0), skipped.reshape(1)])
+
+
+def _cause(metrics: list[str], changed: list[str], values: Tensor, batch: Any = None) -> str:
+    """Which losses and gradients of an update are not finite, and what they were computed from."""
+    found = dict(zip(metrics, values.tolist(), strict=False))
+    facts = [f"{name} is {value}" for name, value in found.items() if not math.isfinite(value)]
+    ends = zip(changed, values[len(metrics) :].tolist(), strict=True)
+    bad = {name.removesuffix(".v") for name, value in ends if not math.isfinite(value)}
+    if bad:
+        facts.append(f"not finite is the gradient or step of {', '.join(sorted(bad))}")
+    known = batch if isinstance(batch, dict) else {}
+    if "reward" in known:
+        facts.append(f"rewards of the last batch: {_range(known['reward'])}")
+    if "learning_rate" in known:
+        facts.append(f"learning_rate = {float(known['learning_rate']):.3g}")
+    return f"{MOST_SKIPPED} updates in a row were skipped: {'; '.join(facts)}"
+
+
+def _range(x: Tensor) -> str:
+    finite = x[x.isfinite()]
+    bounds = f"{finite.min():.4g} to {finite.max():.4g}" if len(finite) else "none is finite"
+    odd = x.numel() - finite.numel()
+    return f"{bounds}, and {odd} of {x.numel()} not finite" if odd and len(finite) else bounds
 
 
 def _of_inputs(guards: Sequence[Any]) -> list[bool]:

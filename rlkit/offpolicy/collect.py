@@ -14,6 +14,7 @@ from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from rlkit.networks.encoders import HiddenState
 from rlkit.offpolicy.spaces import copy_observation, put_row
 from rlkit.replay import check_finite
+from rlkit.vec.actions import require_finite_actions
 
 if TYPE_CHECKING:
     from rlkit.offpolicy.algorithm import Algorithm
@@ -24,6 +25,7 @@ def collect(agent: Algorithm, callback: BaseCallback, log_interval: int | None) 
 
     Raises:
         NonFiniteError: If an observation or reward is NaN or infinite; nothing of it is stored.
+        FloatingPointError: If the agent's action is; the environments do not get it.
     """
     assert agent.env is not None
     assert isinstance(agent.train_freq, TrainFreq)
@@ -33,6 +35,7 @@ def collect(agent: Algorithm, callback: BaseCallback, log_interval: int | None) 
     while (steps if unit == TrainFrequencyUnit.STEP else episodes) < frequency:
         hidden_state = agent.hidden_state
         stored = _actions(agent)
+        require_finite_actions(stored)
         new_obs, rewards, dones, infos = agent.env.step(agent.adapter.to_env(stored))
         new_obs = agent.observation_encoder.to_stored(new_obs)
         if agent.episode_goals is not None:

@@ -11,6 +11,8 @@ from stable_baselines3.common.logger import Logger
 from torch import Tensor
 
 from rlkit.goals import GoalRule
+from rlkit.networks import DivergenceError
+from rlkit.networks.gradient import SKIPPED
 from rlkit.replay import Batch
 
 RECENT_GOALS = 2000
@@ -25,15 +27,19 @@ class TrainingMetrics:
         # Relabelled rows and their successes, rows with original goals and their successes.
         self._hindsight = np.zeros(4)
         self._goals: deque[tuple[NDArray[Any], bool]] = deque(maxlen=RECENT_GOALS)
+        self._skipped = 0
 
     def add_update(self, names: list[str], values: Tensor) -> None:
-        """Takes in the metrics of one update, `values (M,)`."""
+        """Takes in the metrics of one update, `values (M,)`.
+
+        `skipped_updates` among them is 1 where the update was skipped, and nothing else counts.
+        """
         key = ",".join(names)
         if key in self._sums:
             total, count = self._sums[key]
             self._sums[key] = (total + values, count + 1)
         else:
-            self._sums[key] = (values, 1)
+            self._sums[key] = (values.clone(), 1)  # it may be a part of something larger
 
     def add_batch(self, batch: Batch, rule: GoalRule | None) -> None:
         """Counts how many of a batch's goals were relabelled, and how many are reached."""
@@ -80,16 +86,24 @@ class TrainingMetrics:
         """Records the means since the last call, and starts again.
 
         Raises:
-            FloatingPointError: If a metric is not finite.
+            DivergenceError: If a metric is not finite.
         """
         for key, (total, count) in self._sums.items():
-            for name, value in zip(key.split(","), (total / count).tolist(), strict=True):
+            names = key.split(",")
+            skipped = round(float(total[names.index(SKIPPED)])) if SKIPPED in names else 0
+            self._skipped += skipped
+            if skipped == count:
+                continue
+            for name, value in zip(names, (total / (count - skipped)).tolist(), strict=True):
                 if not np.isfinite(value):
-                    raise FloatingPointError(
+                    raise DivergenceError(
                         f"{name} became {value}: training has diverged. Lower learning_rate, or "
                         f"resume from the last checkpoint with other settings."
                     )
-                logger.record(f"train/{name}", value)
+                if name != SKIPPED:
+                    logger.record(f"train/{name}", value)
+        if self._skipped > 0:
+            logger.record(f"train/{SKIPPED}", self._skipped)
         relabelled, hits, original, original_hits = self._hindsight
         if relabelled + original > 0:
             logger.record("hindsight/relabelled", relabelled / (relabelled + original))
@@ -106,12 +120,14 @@ class TrainingMetrics:
             "sums": {key: [total, count] for key, (total, count) in self._sums.items()},
             "hindsight": self._hindsight.copy(),
             "goals": list(self.goal_outcomes),
+            **({SKIPPED: self._skipped} if self._skipped > 0 else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` gave."""
         self._sums = {key: (total, int(count)) for key, (total, count) in state["sums"].items()}
         self._hindsight = np.array(state["hindsight"])
+        self._skipped = int(state.get(SKIPPED, 0))
         goals, reached = state["goals"]
         self._goals.clear()
         self._goals.extend(zip(goals, reached.tolist(), strict=True))

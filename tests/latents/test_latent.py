@@ -8,6 +8,7 @@ from discs import discs
 from safetensors.torch import load_file
 
 from rlkit.latents import PCA, VAE, Autoencoder, FittedLatent
+from rlkit.networks import DivergenceError
 
 SMALL = VAE(dims=3, hidden=(16,), channels=(4, 4, 4))
 
@@ -347,7 +348,7 @@ def test_a_loss_that_explodes_ends_the_fit_and_changes_nothing():
     latent = FittedLatent(Exploding(dims=2, hidden=(4,)).with_shape((5,)), generator())
     before = latent.state_dict()
     with pytest.raises(
-        ValueError, match=r"loss of Exploding is nan .*at step 2; lower learning_rate"
+        DivergenceError, match=r"loss of Exploding is nan .*at step 11; lower learning_rate"
     ):
         fit(latent, vectors())
     assert torch.equal(latent.vector, before["vector"])
