@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
-from tyro.extras import SubcommandApp
 
 from rlkit.cli.console import (
     Fit,
@@ -22,13 +21,12 @@ from rlkit.cli.console import (
     print_report,
     quiet_output,
 )
+from rlkit.cli.words import Commands
 
-app = SubcommandApp()
 Data = Annotated[str, arg(metavar="ID_OR_PATH")]
 FIT = FitOptions()
 
 
-@app.command
 def train(
     model: Annotated[str, Positional, arg(metavar="MODEL")],
     data: Data,
@@ -69,7 +67,6 @@ def train(
     return _print(found, json)
 
 
-@app.command
 def report(
     folder: Annotated[Path, Positional, arg(metavar="FOLDER")],
     data: Data,
@@ -91,6 +88,9 @@ def report(
     with quiet_output(json):
         found = training.report_latent(folder, data, env_maker(), out, count=frames)
     return _print(found, json)
+
+
+COMMANDS: Commands = {"train": train, "report": report}
 
 
 def _print(report: dict[str, Any], json: bool) -> int:

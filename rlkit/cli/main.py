@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
 import os
 import sys
 import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import tyro
 from tyro.extras import SubcommandApp
 
 from rlkit.cli import latent, world
@@ -15,27 +20,34 @@ from rlkit.cli.console import to_stderr
 from rlkit.cli.listing import list_
 from rlkit.cli.runs import evaluate, plot, record
 from rlkit.cli.train import resume, train
-from rlkit.cli.words import one_setting_per_flag
+from rlkit.cli.words import Command, Commands, resolved
 from rlkit.names import require_current
+from rlkit.version import VERSION
 
-app = SubcommandApp()
-app.command(train)
-app.command(resume)
-app.command(name="eval")(evaluate)
-app.command(record)
-app.command(plot)
-app.command(name="check-env")(check_env)
-app.command(latent.app, name="latent", help="Train latent models, and evaluate them.")
-app.command(world.app, name="world", help="Train world models, and score them.")
-app.command(name="list")(list_)
-
-
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    to_stderr(f"warning: {message}")
+COMMANDS: Commands = {
+    "train": train,
+    "resume": resume,
+    "eval": evaluate,
+    "record": record,
+    "plot": plot,
+    "check-env": check_env,
+    "latent": latent.COMMANDS,
+    "world": world.COMMANDS,
+    "list": list_,
+}
+_GROUP_HELP = {
+    "latent": "Train latent models, and evaluate them.",
+    "world": "Train world models, and score them.",
+}
+_DESCRIPTION = (
+    "Goal-conditioned, recurrent and model-based reinforcement learning. RLKIT_TRACEBACK=1 shows "
+    "the traceback of an error."
+)
+Call = Callable[[], int]
 
 
 def main() -> None:
-    """Runs the command line; an error of the user is one message and exit code 2."""
+    """Runs the command line; an error of the user is one line and exit code 2."""
     # A console script does not search the current folder, where a user's modules are. Appended, so
     # that nothing there hides an installed package.
     sys.path.append(os.getcwd())
@@ -44,13 +56,74 @@ def main() -> None:
         warnings.filterwarnings("default", module=r"rlkit\.")
         warnings.showwarning = _show_warning
     try:
-        require_current(sys.argv[1:])
-        sys.exit(app.cli(prog="rlkit", args=one_setting_per_flag(sys.argv[1:])))
+        sys.exit(parsed(sys.argv[1:])())
     except KeyboardInterrupt:
         to_stderr("interrupted")
         sys.exit(130)
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         if os.environ.get("RLKIT_TRACEBACK"):
             raise
-        to_stderr(f"error: {error}\n(RLKIT_TRACEBACK=1 shows the traceback.)")
+        to_stderr(f"error: {error}")
         sys.exit(2)
+
+
+def parsed(words: list[str]) -> Call:
+    """The call that a command line asks for.
+
+    Raises:
+        ValueError: If a word is wrong.
+        SystemExit: After help was printed.
+    """
+    if words[:1] in (["--version"], ["-V"]):
+        return functools.partial(_print_version)
+    require_current(words)
+    program, command, rest = resolved(words, COMMANDS)
+    if isinstance(command, Mapping):  # a group of commands, of which none is named
+        help_of(command).cli(prog=program, description=_DESCRIPTION, args=["--help"])
+        raise AssertionError("help exits")
+    stderr = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(stderr):
+            call: Call = tyro.cli(_later(command), prog=program, args=rest)
+    except SystemExit as ended:
+        if ended.code:  # `resolved` has found most mistakes; this is what it does not look for
+            raise ValueError(_one_line(stderr.getvalue())) from None
+        raise
+    return call
+
+
+def _print_version() -> int:
+    print(f"rlkit-suite {VERSION}")
+    return 0
+
+
+def help_of(commands: Commands) -> SubcommandApp:
+    """The parser of all commands, for help and completion; single commands are parsed alone."""
+    app = SubcommandApp()
+    for name, command in commands.items():
+        if isinstance(command, Mapping):
+            app.command(help_of(command), name=name, help=_GROUP_HELP[name])
+        else:
+            app.command(name=name)(command)
+    return app
+
+
+def _later(command: Command) -> Callable[..., Call]:
+    """The command with its arguments bound, so that parsing has ended before it runs."""
+
+    @functools.wraps(command)
+    def bound(*args: Any, **kwargs: Any) -> Call:
+        return functools.partial(command, *args, **kwargs)
+
+    return bound
+
+
+def _one_line(box: str) -> str:
+    """What the parser printed in a box, without the box and the advice at its end."""
+    lines = [line.strip("│╭╰╮╯─ ") for line in box.splitlines()]
+    text = " ".join(line for line in lines[1:] if line)
+    return text.partition("For full helptext")[0].strip()
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    to_stderr(f"warning: {message}")

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
-from tyro.extras import SubcommandApp
 
 from rlkit.cli.console import (
     Fit,
@@ -22,12 +21,12 @@ from rlkit.cli.console import (
     print_training,
     quiet_output,
 )
+from rlkit.cli.words import Commands
 
 if TYPE_CHECKING:
     from rlkit.analysis.world.data import Source
     from rlkit.analysis.world.training import Fitting
 
-app = SubcommandApp()
 Names = Annotated[tuple[str, ...], arg(metavar="COLUMN...")]
 Column = Annotated[str | None, arg(metavar="COLUMN")]
 BASELINES = {
@@ -77,7 +76,6 @@ def _fitting(options: FitOptions) -> Fitting:
     return Fitting(options.steps, options.batch_size, options.learning_rate)
 
 
-@app.command
 def train(
     model: Annotated[str, Positional, arg(metavar="MODEL")],
     source: Data,
@@ -113,7 +111,6 @@ def train(
     return _print_training(found, json)
 
 
-@app.command
 def score(
     models: Annotated[tuple[str, ...], Positional, arg(metavar="MODEL_OR_FOLDER...")],
     source: Data,
@@ -162,6 +159,9 @@ def score(
             controls=controls,
         )
     return print_report(found, describe_score(found), json)
+
+
+COMMANDS: Commands = {"train": train, "score": score}
 
 
 def _print_training(found: dict[str, Any], json: bool) -> int:
