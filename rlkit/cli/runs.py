@@ -6,6 +6,7 @@ Imports wait until a command needs them, so that help answers at once.
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,9 +30,9 @@ def evaluate(run: Run, episodes: int = 100, checkpoint: str = "last", json: Json
     """
     if episodes < 1:
         raise ValueError(f"--episodes {episodes} must be at least 1")
-    from rlkit.experiment.evaluate import TEST_SEED
-
     with quiet_output(json), _loaded(run, checkpoint) as (session, step):
+        from rlkit.experiment.evaluate import TEST_SEED
+
         summary = session.evaluate(episodes, TEST_SEED).summary()
     outcome = {"run": str(run), "step": step, **summary}
     if json:
@@ -53,17 +54,32 @@ def record(
         run: Folder of the run.
         episodes: Number of episodes.
         checkpoint: last, best, or the number of a step.
-        out: The .mp4 file; by default RUN/videos/step-N.mp4.
+        out: The video, .mp4 or .gif; by default RUN/videos/step-N.mp4.
     """
     if episodes < 1:
         raise ValueError(f"--episodes {episodes} must be at least 1")
-    from rlkit.experiment import train
-
+    if out is not None and out.suffix not in (".mp4", ".gif"):
+        raise ValueError(f"--out {out} must end in .mp4 or .gif")
     with _loaded(run, checkpoint) as (session, step):
         path = out or run / "videos" / f"step-{step}.mp4"
-        train.record(session, path, episodes)
+        if path.suffix == ".gif":
+            _record_gif(session, path, episodes)
+        else:
+            from rlkit.experiment.train import record as record_video
+
+            record_video(session, path, episodes)
     print(path)
     return 0
+
+
+def _record_gif(session: Session, path: Path, episodes: int) -> None:
+    """Records a small animated picture, beside which no video remains."""
+    from rlkit.experiment import train, video
+
+    with tempfile.TemporaryDirectory() as folder:
+        frames = train.record(session, Path(folder) / "video.mp4", episodes)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(video.gif(frames))
 
 
 def plot(
@@ -81,6 +97,13 @@ def plot(
     """
     if not runs:
         raise ValueError("name at least one run")
+    if out.suffix not in (".png", ".svg", ".pdf"):
+        raise ValueError(f"--out {out} must end in .png, .svg or .pdf")
+    from rlkit.experiment.folders import require_run, runs_in
+
+    for run in runs:
+        if not runs_in(run):
+            require_run(run)  # before Matplotlib is imported
     from rlkit.experiment.curves import success_curves
 
     success_curves(runs, group_by).savefig(out)
@@ -90,6 +113,9 @@ def plot(
 
 @contextlib.contextmanager
 def _loaded(run: Path, checkpoint: str) -> Iterator[tuple[Session, int]]:
+    from rlkit.experiment.folders import require_run
+
+    require_run(run)  # before torch is imported
     from rlkit.experiment.run_folder import RunFolder
     from rlkit.experiment.session import Session
 

@@ -1,11 +1,10 @@
 """The commands `rlkit train` and `rlkit resume`.
 
-Imports wait until a command needs them, so that help answers at once.
+Imports wait until a command needs them, so that help and errors come at once.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,10 +22,13 @@ from rlkit.cli.console import (
     env_maker,
     print_training,
     quiet_output,
+    to_stderr,
 )
 
 if TYPE_CHECKING:
-    from rlkit.vec.vec_env import MakeEnv
+    from rlkit.experiment.recipe import Recipe
+
+Seeds = Annotated[tuple[int, ...], arg(metavar="N...")]
 
 
 def train(
@@ -35,6 +37,7 @@ def train(
     agent: Name = None,
     steps: Number = None,
     seed: Number = None,
+    seeds: Seeds = (),
     encoder: Name = None,
     out: Annotated[Path | None, arg(metavar="RUN_FOLDER")] = None,
     settings: Settings = (),
@@ -45,54 +48,135 @@ def train(
     Args:
         recipe: Name of a shipped recipe, or the path of a .toml file.
         env: Id of the environment; my_pkg:My-v0 imports my_pkg first.
-        agent: Name of an agent, or my_pkg.mod:Class.
-        steps: Environment steps in total.
+        agent: Name of an agent, or my_pkg.mod:Class; options that it lacks are left out.
+        steps: Environment steps in total, such as 20000 or 2e4.
         seed: Seed of everything random.
+        seeds: Several seeds, trained one after the other into the folders seed-N of RUN_FOLDER.
         encoder: Sequence encoder: gru, lstm, ... (see `rlkit list encoders`), my_pkg.mod:Class,
             or none.
         out: Folder of the run; by default runs/out/<env>/<agent>/<name>.
         settings: Another key of the recipe, such as agent_options.gamma=0.98.
         json: Print one JSON object on standard output and nothing else.
     """
-    from rlkit.experiment import recipe as recipes
-
-    make = env_maker()
-    flags = {"env": env, "agent": agent, "steps": steps, "seed": seed}
-    if encoder is not None:
-        settings = (*settings, f"agent_options.encoder={encoder}")
     if recipe is None and env is None:
         raise ValueError("name a recipe (see `rlkit list recipes`) or an environment (--env ID)")
-    if recipe is None:
-        name, content = _settings_for(str(env), make, agent)
-        plan = recipes.make_recipe(content, settings, **flags)
-    else:
-        name, plan = Path(recipe).stem, recipes.load_recipe(recipe, settings, **flags)
+    if seeds and seed is not None:
+        raise ValueError("--seed and --seeds exclude each other; give all seeds to --seeds")
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"--seeds {' '.join(map(str, seeds))} names a seed twice")
+    if encoder is not None:
+        settings = (*settings, f"agent_options.encoder={encoder}")
+    flags = {"env": env, "agent": agent, "steps": steps, "seed": seed}
+    name, plan = _plan(recipe, settings, flags)
 
-    from rlkit.experiment.run_folder import default_path
+    from rlkit.experiment.folders import default_path
+
+    if not seeds:
+        return _train_one(plan, out or default_path(plan, name), json)
+    parent = out or default_path(plan, name, seeds=True)
+    return _train_seeds(plan, seeds, parent, json)
+
+
+def _train_one(plan: Recipe, path: Path, json: bool) -> int:
+    from rlkit.experiment.folders import require_free
+
+    require_free(path)  # before torch is imported
     from rlkit.experiment.train import train as run_training
 
-    path = out or default_path(plan, name)
     with quiet_output(json):
-        outcome = run_training(plan, make, path)
+        outcome = run_training(plan, env_maker(), path)
     return _print_training(outcome, json)
 
 
-def _settings_for(env_id: str, make: MakeEnv, agent: str | None) -> tuple[str, dict[str, Any]]:
-    """Name and content of the default recipe for the actions of an environment."""
+def _train_seeds(plan: Recipe, seeds: tuple[int, ...], parent: Path, json: bool) -> int:
+    """Trains the seeds of a recipe one after the other; a signal ends all of them."""
+    from rlkit.experiment.folders import require_free
+
+    paths = [parent / f"seed-{seed}" for seed in seeds]
+    for path in paths:
+        require_free(path)
+    from rlkit.experiment.train import train as run_training
+
+    outcomes: list[dict[str, Any]] = []
+    for seed, path in zip(seeds, paths, strict=True):
+        with quiet_output(json):
+            outcomes.append(run_training(dataclasses.replace(plan, seed=seed), env_maker(), path))
+        if outcomes[-1]["stopped"] is not None:
+            break
+    left = seeds[len(outcomes) :]
+    last = outcomes[-1]
+    found = {"folder": str(parent), "seeds": seeds, "runs": outcomes, "stopped": last["stopped"]}
+    not_begun = f"; seeds not begun: {' '.join(map(str, left))}" if left else ""
+    stopped = (
+        f"{last['run']} stopped at step {last['steps']:,}; continue with: "
+        f"rlkit resume {last['run']}{not_begun}"
+    )
+    each = "\n".join(f"{Path(row['run']).name}: {describe(row)}" for row in outcomes)
+    done = [each, _across_seeds(outcomes), f"rlkit plot {parent}"]
+    return print_training(found, json, done, stopped)
+
+
+def _across_seeds(outcomes: list[dict[str, Any]]) -> str:
+    key = "return_mean" if any(row["success_rate"] is None for row in outcomes) else "success_rate"
+    values = [row[key] for row in outcomes if row[key] is not None]
+    if not values:
+        return f"{len(outcomes)} seeds, not evaluated"
+    form = ".1%" if key == "success_rate" else ".2f"
+    low, mean, high = min(values), sum(values) / len(values), max(values)
+    what = "success" if key == "success_rate" else "return"
+    return f"{len(values)} seeds: mean {what} {mean:{form}}, from {low:{form}} to {high:{form}}"
+
+
+def _plan(
+    recipe: str | None, settings: tuple[str, ...], flags: dict[str, Any]
+) -> tuple[str, Recipe]:
+    """Name and content of the recipe that is trained."""
+    from rlkit.experiment import recipe as recipes
+
+    if recipe is None:
+        name, content = _default_content(flags["env"])
+    else:
+        plan = recipes.load_recipe(recipe, settings, **flags)
+        if flags["agent"] is None:
+            return Path(recipe).stem, plan
+        name, content = Path(recipe).stem, dataclasses.asdict(recipes.load_recipe(recipe))
+    _drop_foreign_options(content, flags["agent"])
+    return name, recipes.make_recipe(content, settings, **flags)
+
+
+def _default_content(env_id: str) -> tuple[str, dict[str, Any]]:
+    """Name and content of the default recipe for the goals and actions of an environment."""
     from gymnasium import spaces
 
     from rlkit.experiment.recipe import load_recipe
+    from rlkit.goals import is_goal_space
+
+    env = env_maker()(env_id)
+    try:
+        has_goals = is_goal_space(env.observation_space)
+        is_continuous = isinstance(env.action_space, spaces.Box)
+    finally:
+        env.close()
+    name = ("goal" if has_goals else "plain") + ("" if is_continuous else "-discrete")
+    content = dataclasses.asdict(load_recipe(name))
+    kind = f"{'goals' if has_goals else 'no goals'}, {'' if is_continuous else 'no '}"
+    content["description"] = f"Default settings ({name}) for {kind}continuous actions"
+    return name, content
+
+
+def _drop_foreign_options(content: dict[str, Any], agent: str | None) -> None:
+    """Leaves out options of a recipe that an agent lacks, which the recipe was not written for."""
     from rlkit.plugins import AGENTS
 
-    with contextlib.closing(make(env_id)) as env:
-        discrete = isinstance(env.action_space, spaces.Discrete)
-    name = "goal-discrete" if discrete else "goal"
-    content = dataclasses.asdict(load_recipe(name))
-    if agent is not None:  # the recipe may have options that this agent lacks
-        known: set[str] = getattr(AGENTS.load(agent), "option_names", set)()
-        options = content["agent_options"]
-        content["agent_options"] = {key: options[key] for key in options if key in known}
-    return name, content
+    if agent is None or agent == content["agent"]:
+        return
+    options = content["agent_options"]
+    # An agent that does not declare its options is given none.
+    known: set[str] = getattr(AGENTS.load(agent), "option_names", set)()
+    content["agent_options"] = {key: options[key] for key in options if key in known}
+    dropped = [key for key in options if key not in known]
+    if dropped:
+        to_stderr(f"options of {content['agent']} that {agent} lacks: {', '.join(dropped)}")
 
 
 def resume(run: Run, steps: Number = None, json: Json = False) -> int:
@@ -103,6 +187,9 @@ def resume(run: Run, steps: Number = None, json: Json = False) -> int:
         steps: New total of environment steps, to train a finished run further.
         json: Print one JSON object on standard output and nothing else.
     """
+    from rlkit.experiment.folders import require_run
+
+    require_run(run)  # before torch is imported
     from rlkit.experiment.train import resume as resume_training
 
     with quiet_output(json):
@@ -113,8 +200,13 @@ def resume(run: Run, steps: Number = None, json: Json = False) -> int:
 def _print_training(outcome: dict[str, Any], json: bool) -> int:
     run, steps = outcome["run"], outcome["steps"]
     done = [
-        f"{run}, {steps:,} steps in {outcome['wall_s']:.0f} s: {describe(outcome)}",
-        f"watch it with: tensorboard --logdir {run}",
+        f"{run}: {steps:,} steps in {outcome['wall_s']:.0f} s",
+        describe(outcome),
+        "next:",
+        f"  rlkit eval {run}",
+        f"  rlkit record {run} --out video.gif",
+        f"  rlkit plot {run} --out success.png",
+        f"  rlkit resume {run} --steps {2 * steps}",
     ]
     stopped = f"{run} stopped at step {steps:,}; continue with: rlkit resume {run}"
     return print_training(outcome, json, done, stopped)

@@ -16,7 +16,8 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 from numpy.typing import NDArray
 
 from rlkit.experiment.plots import COLOURS, Array, remove_spines, thousands
-from rlkit.experiment.run_folder import RECIPE, RunFolder
+from rlkit.experiment.folders import RECIPE
+from rlkit.experiment.run_folder import RunFolder
 from rlkit.names import require_known
 
 # Settings that do not change what an agent learns.

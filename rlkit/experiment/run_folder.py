@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rlkit.experiment import run_logger as metrics
+from rlkit.experiment.folders import RECIPE, require_free, require_run
 from rlkit.experiment.recipe import Recipe, load_recipe
 from rlkit.io.atomic_write import replace_file
 from rlkit.io.checkpoint import prune, write_checkpoint
@@ -28,8 +27,6 @@ except ImportError:
     fcntl = None  # type: ignore[assignment]
 
 _LIBRARIES = ("torch", "numpy", "gymnasium", "stable-baselines3", "gymnasium-robotics", "mujoco")
-
-RECIPE = "recipe.toml"  # its presence makes a folder a run
 
 
 @dataclass(frozen=True)
@@ -65,11 +62,7 @@ class RunFolder:
         Raises:
             ValueError: If the folder holds no run.
         """
-        if not (path / RECIPE).is_file():
-            raise ValueError(
-                f"{str(path)!r} is no run: it holds no recipe.toml. The folder of a run is "
-                f"runs/out/<env>/<agent>/<name>, or what `train --out` was given."
-            )
+        require_run(path)
         return cls(path)
 
     def require_free(self) -> None:
@@ -78,11 +71,7 @@ class RunFolder:
         Raises:
             ValueError: If the folder already holds a run.
         """
-        if (self.path / RECIPE).exists():
-            raise ValueError(
-                f"{str(self.path)!r} already holds a run. Continue it with "
-                f"`rlkit resume {self.path}`, or choose another folder with --out."
-            )
+        require_free(self.path)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -186,40 +175,6 @@ def _require_finite(tensors: Any, name: str) -> None:
                 f"{name}.{key} holds numbers that are not finite: training has diverged, and no "
                 f"checkpoint is made of it"
             )
-
-
-def default_path(recipe: Recipe, name: str) -> Path:
-    """A free folder `runs/out/<env>/<agent>/<name>-seed<S>` under the current one."""
-    parent = Path("runs", "out", _dashed(recipe.env), _dashed(recipe.agent))
-    return free_folder(parent / f"{name}-seed{recipe.seed}")
-
-
-def data_folder(kind: str, data: str, name: str) -> Path:
-    """The folder `runs/out/<kind>/<data>/<name>` under the current one, for a model of data.
-
-    Args:
-        kind: Kind of the model, such as `"worlds"`.
-        data: Source of the data: an environment's id, a file, or a name.
-        name: Name of the model; slashes and colons become dashes, also in `data`.
-    """
-    return Path("runs", "out", kind, _dashed(data), _dashed(name))
-
-
-def free_folder(path: Path) -> Path:
-    """The first folder of `numbered` that does not exist yet."""
-    return next(folder for folder in numbered(path) if not folder.exists())
-
-
-def numbered(path: Path) -> Iterator[Path]:
-    """Alternative names of a folder: `path`, `path-2`, `path-3` and so on."""
-    yield path
-    for number in itertools.count(2):
-        yield path.with_name(f"{path.name}-{number}")
-
-
-def _dashed(name: str) -> str:
-    """The name of one folder made from a name with slashes or colons."""
-    return "-".join(part for part in re.split("[:/]", name) if part not in ("", ".", ".."))
 
 
 def describe_system() -> dict[str, Any]:

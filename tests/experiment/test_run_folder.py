@@ -1,18 +1,11 @@
 import json
 import os
-from pathlib import Path
 
 import pytest
 
 from rlkit.experiment import run_folder
 from rlkit.experiment.recipe import make_recipe
-from rlkit.experiment.run_folder import (
-    RunFolder,
-    data_folder,
-    default_path,
-    describe_system,
-    free_folder,
-)
+from rlkit.experiment.run_folder import RunFolder, describe_system
 
 RECIPE = make_recipe({"env": "my_pkg:Me-v0", "agent": "pkg.mod:Class", "seed": 3})
 
@@ -36,24 +29,6 @@ def test_two_runs_are_never_mixed(tmp_path):
 def test_a_folder_without_a_run_says_so(tmp_path):
     with pytest.raises(ValueError, match=r"is no run: it holds no recipe\.toml"):
         RunFolder.open(tmp_path)
-
-
-def test_default_folders_are_free_and_one_level_per_part(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    path = default_path(RECIPE, "quickstart")
-    assert path == Path("runs/out/my_pkg-Me-v0/pkg.mod-Class/quickstart-seed3")
-    path.mkdir(parents=True)
-    assert default_path(RECIPE, "quickstart").name == "quickstart-seed3-2"
-
-
-def test_what_is_made_of_data_has_one_folder_level_for_them(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    path = data_folder("worlds", "./data/tanks.csv", "pkg.mod:Class-seed0")
-    assert path == Path("runs/out/worlds/data-tanks.csv/pkg.mod-Class-seed0")
-    for name in ("pkg.mod-Class-seed0", "pkg.mod-Class-seed0-2", "pkg.mod-Class-seed0-3"):
-        free = free_folder(path)
-        assert free == path.with_name(name)
-        free.mkdir(parents=True)
 
 
 def test_nothing_names_a_person_or_a_host(monkeypatch):

@@ -13,9 +13,10 @@ from stable_baselines3.common.utils import get_device
 
 from rlkit.analysis.latent.frames import held_out_frames, training_frames
 from rlkit.analysis.latent.report import write_report
+from rlkit.experiment.folders import RECIPE, data_folder, free_folder
 from rlkit.experiment.progress import ProgressReport
 from rlkit.experiment.recipe import named_table, parse_setting
-from rlkit.experiment.run_folder import RECIPE, RunFolder, data_folder, free_folder
+from rlkit.experiment.run_folder import RunFolder
 from rlkit.experiment.run_logger import EventFile
 from rlkit.io.atomic_write import replace_file
 from rlkit.io.checkpoint import load_latest

@@ -16,8 +16,8 @@ from stable_baselines3.common.utils import get_device
 from rlkit.analysis.latent.training import LATENT, agents_latent
 from rlkit.analysis.world.collect import gather_episodes
 from rlkit.analysis.world.replay import replay_episodes
+from rlkit.experiment.folders import RECIPE
 from rlkit.experiment.recipe import parse_setting
-from rlkit.experiment.run_folder import RECIPE
 from rlkit.latents import FittedLatent
 from rlkit.vec.vec_env import MakeEnv
 from rlkit.world import Episodes, Layout

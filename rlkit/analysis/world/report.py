@@ -14,7 +14,7 @@ from rlkit.analysis.world.columns import LATENT_COLUMN
 from rlkit.analysis.world.data import Source
 from rlkit.analysis.world.score import FigureInput, measure_worlds
 from rlkit.analysis.world.video import animation, decoded, strip
-from rlkit.experiment.run_folder import data_folder, free_folder
+from rlkit.experiment.folders import data_folder, free_folder
 from rlkit.experiment.run_logger import EventFile, image_summary
 from rlkit.io.atomic_write import replace_file
 from rlkit.vec.vec_env import MakeEnv

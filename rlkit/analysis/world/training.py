@@ -15,9 +15,10 @@ import torch
 from stable_baselines3.common.utils import get_device
 
 from rlkit.analysis.world.data import Source, WorldData, load_data, split_settings
+from rlkit.experiment.folders import data_folder, numbered
 from rlkit.experiment.progress import ProgressReport
 from rlkit.experiment.recipe import named_table
-from rlkit.experiment.run_folder import RunFolder, data_folder, numbered
+from rlkit.experiment.run_folder import RunFolder
 from rlkit.experiment.run_logger import EventFile, rewind
 from rlkit.experiment.stop_requests import stop_requests
 from rlkit.io.atomic_write import replace_file
