@@ -94,10 +94,16 @@ def print_training(outcome: dict[str, Any], json: bool, done: list[str], stopped
 
 def describe(outcome: dict[str, Any]) -> str:
     """An evaluation in one line: success rate and return."""
+    return ", ".join(evaluation_lines(outcome))
+
+
+def evaluation_lines(outcome: dict[str, Any]) -> list[str]:
+    """An evaluation in lines for a narrow terminal."""
     if not outcome["episodes"]:
-        return "not evaluated"
+        return ["not evaluated"]
     text = f"return {outcome['return_mean']:.2f} over {outcome['episodes']} held-out episodes"
     if outcome["success_rate"] is None:
-        return text
+        return [text]
     low, high = outcome["success_ci95"]
-    return f"success {outcome['success_rate']:.1%} (95 % interval {low:.1%} to {high:.1%}), {text}"
+    rate = outcome["success_rate"]
+    return [f"success {rate:.1%} (95 % interval {low:.1%} to {high:.1%})", text]

@@ -20,6 +20,7 @@ from rlkit.cli.console import (
     Settings,
     describe,
     env_maker,
+    evaluation_lines,
     print_training,
     quiet_output,
     to_stderr,
@@ -201,7 +202,7 @@ def _print_training(outcome: dict[str, Any], json: bool) -> int:
     run, steps = outcome["run"], outcome["steps"]
     done = [
         f"{run}: {steps:,} steps in {outcome['wall_s']:.0f} s",
-        describe(outcome),
+        *evaluation_lines(outcome),
         "next:",
         f"  rlkit eval {run}",
         f"  rlkit record {run} --out video.gif",

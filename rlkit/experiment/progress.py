@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -13,11 +15,10 @@ from rich.progress import (
     Progress,
     TaskProgressColumn,
     TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 
 from rlkit.experiment.evaluate import EvaluationResult
+from rlkit.experiment.recipe import Recipe
 
 _LINES = 10  # plain lines per training
 _REFRESH = 0.1  # seconds between updates of the bar: rounds of training may be shorter
@@ -38,16 +39,15 @@ class ProgressReport:
         self._bar: Progress | None = None
         if sys.stderr.isatty():
             self._bar = Progress(
-                TextColumn("[bold]training"),
-                BarColumn(),
+                TextColumn("[bold]{task.description}"),
+                BarColumn(bar_width=None),  # takes what the others leave of a narrow terminal
                 TaskProgressColumn(),
-                TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps, {task.fields[speed]}/s"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
+                TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+                TextColumn("{task.fields[pace]}"),
+                console=Console(stderr=True, highlight=False, soft_wrap=True),
+                expand=True,
             )
-            self._task = self._bar.add_task("", total=total, completed=start, speed="-")
+            self._task = self._bar.add_task("training", total=total, completed=start, pace="")
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -71,24 +71,45 @@ class ProgressReport:
             now = time.monotonic()
             if now - self._drawn >= _REFRESH:
                 self._drawn = now
-                self._bar.update(self._task, completed=step, speed=f"{self._speed():,.0f}")
+                left = timedelta(seconds=round((self._total - step) / max(1e-9, self._speed())))
+                pace = f"{self._speed():,.0f}/s, {left} left"
+                self._bar.update(self._task, completed=step, pace=pace)
         elif step >= self._next_line:
             self._next_line = step + max(1, (self._total - self._start) // _LINES)
             self.print(f"step {step:,} of {self._total:,}, {self._speed():,.0f} steps/s")
 
+    def announce(self, recipe: Recipe, path: Path, device: object) -> None:
+        """Prints what is about to be trained, where, and how to watch it."""
+        several = f", {recipe.num_envs} environments" if recipe.num_envs > 1 else ""
+        way = f"from step {self._start:,} to {self._total:,}" if self._start else f"{self._total:,}"
+        for line in (
+            recipe.description,
+            f"{recipe.agent} on {recipe.env}: {way} steps{several}, seed {recipe.seed}, {device}",
+            f"run folder: {path}",
+            f"curves: tensorboard --logdir {path}",
+            "Ctrl-C saves and stops.",
+        ):
+            if line:
+                self.print(line)
+
     def report(self, result: EvaluationResult) -> None:
         """Prints the result of an evaluation."""
         facts = result.summary()
-        text = f"step {self._step:,}: return {facts['return_mean']:.2f}"
+        text = f"step {self._step:,}: "
         if facts["success_rate"] is not None:
             low, high = facts["success_ci95"]
-            text += f", success {facts['success_rate']:.0%} (95 % interval {low:.0%} to {high:.0%})"
-        self.print(f"{text} over {facts['episodes']} held-out episodes")
+            text += f"success {facts['success_rate']:.0%} (95 % interval {low:.0%} to {high:.0%}), "
+        self.print(f"{text}return {facts['return_mean']:.2f}, {facts['episodes']} episodes")
+
+    def phase(self, text: str) -> None:
+        """Says what is done instead of training, such as the last evaluation."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._step, description=text, pace="")
 
     def print(self, text: str) -> None:
         """Prints a line."""
         if self._bar is not None:
-            self._bar.console.print(text, highlight=False)
+            self._bar.console.print(text, markup=False)
         else:
             print(text, file=sys.stderr, flush=True)
 

@@ -150,6 +150,9 @@ class TrainingLoop:
         try:
             steps = self._session.recipe.steps
             with ProgressReport(steps, self._step) as self._report, stop_requests(stop) as request:
+                self._report.announce(
+                    self._session.recipe, self._run.path, self._session.agent.device
+                )
                 return self._loop(request)
         finally:
             self._logger.close()
@@ -194,6 +197,7 @@ class TrainingLoop:
         )
 
     def _finish(self, stop: StopRequest) -> dict[str, Any]:
+        self._report.phase("last evaluation")
         try:
             result = self._evaluate(
                 self._session.recipe.evaluation.final_episodes, TEST_SEED, final=True, stop=stop
