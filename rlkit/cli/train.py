@@ -141,7 +141,9 @@ def _plan(
         if flags["agent"] is None:
             return Path(recipe).stem, plan
         name, content = Path(recipe).stem, dataclasses.asdict(recipes.load_recipe(recipe))
-    _drop_foreign_options(content, flags["agent"])
+    dropped = _drop_foreign_options(content, flags["agent"])
+    if dropped and recipe is not None:
+        to_stderr(f"options that {flags['agent']} lacks are left out: {', '.join(dropped)}")
     return name, recipes.make_recipe(content, settings, **flags)
 
 
@@ -165,19 +167,17 @@ def _default_content(env_id: str) -> tuple[str, dict[str, Any]]:
     return name, content
 
 
-def _drop_foreign_options(content: dict[str, Any], agent: str | None) -> None:
-    """Leaves out options of a recipe that an agent lacks, which the recipe was not written for."""
+def _drop_foreign_options(content: dict[str, Any], agent: str | None) -> list[str]:
+    """Leaves out options of a recipe that an agent lacks, and returns them."""
     from rlkit.plugins import AGENTS
 
     if agent is None or agent == content["agent"]:
-        return
+        return []
     options = content["agent_options"]
     # An agent that does not declare its options is given none.
     known: set[str] = getattr(AGENTS.load(agent), "option_names", set)()
     content["agent_options"] = {key: options[key] for key in options if key in known}
-    dropped = [key for key in options if key not in known]
-    if dropped:
-        to_stderr(f"options of {content['agent']} that {agent} lacks: {', '.join(dropped)}")
+    return [key for key in options if key not in known]
 
 
 def resume(run: Run, steps: Number = None, json: Json = False) -> int:

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 from numpy.typing import NDArray
 
-from rlkit.experiment.plots import COLOURS, Array, remove_spines, thousands
 from rlkit.experiment.folders import RECIPE
+from rlkit.experiment.plots import COLOURS, Array, remove_spines, thousands
 from rlkit.experiment.run_folder import RunFolder
 from rlkit.names import require_known
 

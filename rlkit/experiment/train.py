@@ -150,9 +150,8 @@ class TrainingLoop:
         try:
             steps = self._session.recipe.steps
             with ProgressReport(steps, self._step) as self._report, stop_requests(stop) as request:
-                self._report.announce(
-                    self._session.recipe, self._run.path, self._session.agent.device
-                )
+                device = getattr(self._session.agent, "device", self._session.recipe.device)
+                self._report.announce(self._session.recipe, self._run.path, device)
                 return self._loop(request)
         finally:
             self._logger.close()
