@@ -67,7 +67,8 @@ MAY_IMPORT = {
     },
     "rlkit.recipes": set(),
     "rlkit.cli": {
-        *("rlkit.names", "rlkit.plugins", "rlkit.goals", "rlkit.experiment", "rlkit.analysis"),
+        *("rlkit.version", "rlkit.names", "rlkit.plugins", "rlkit.goals"),
+        *("rlkit.experiment", "rlkit.analysis"),
         *("rlkit.envs", "rlkit.vec", "gymnasium", "tyro"),
     },
     "rlkit.__main__": {"rlkit.cli"},
