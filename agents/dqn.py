@@ -3,6 +3,10 @@
 Source: Mnih et al. 2015, with double Q-learning (van Hasselt et al. 2016, section 4) unless
 switched off. Deviations, each an option: several critics with the minimum as target, layer norm,
 targets bounded to reachable returns.
+
+An action of K components has a head for each, and its value is the mean of the values that the
+heads give to their components (Seyde et al. 2023, "Solving Continuous Control via Q-Learning",
+equation 3): the best action is then the best component of every head. One component is plain DQN.
 """
 
 from __future__ import annotations
@@ -32,11 +36,12 @@ class DQNConfig(LearnerConfig):
     net_arch: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers."""
     critics: int = 1
-    """Networks in the ensemble; the target takes their minimum, >= 1."""
+    """Networks in the ensemble; the target takes their minimum, for each head alone, >= 1."""
     double: bool = True
     """Whether the online network chooses the action that the target network values."""
     exploration_fraction: float = 0.1
-    """Share of training over which random actions become rarer, in [0, 1]."""
+    """Share of training over which random actions become rarer, in [0, 1]; all components of an
+    action are random together."""
     exploration_initial_eps: float = 1.0
     """Share of random actions at the start, in [0, 1]."""
     exploration_final_eps: float = 0.05
@@ -54,14 +59,36 @@ class DQNLearner(GradientLearner):
     def initial_state(self, generator: torch.Generator) -> State:
         """The network and its target."""
         c, s = self.config, self.sizes
+        self.choices = s.choices or (s.action,)
+        starts = torch.tensor([0, *self.choices[:-1]]).cumsum(0)
+        self.starts = starts.to(self.device)
         inputs = (s.observation, s.goal)
         self.critic = self.network("critic", inputs, s.action, c.critics, c.layer_norm)
         self.networks = {"critic": self.critic, "critic_target": self.critic}
         return with_target("critic", self.critic, generator)
 
     def policy(self, inputs: Inputs, explore: bool) -> Tensor:
-        """The action of highest mean value, `(n,)`; the algorithm mixes in random ones."""
-        return self.critic(self.state["critic"], inputs).mean(0).argmax(-1)
+        """The action of highest mean value, `(n,)` or `(n, K)`; others mix in random ones."""
+        best = self.best(self.critic(self.state["critic"], inputs).mean(0))
+        return best if self.sizes.choices else best.squeeze(-1)
+
+    def best(self, values: Tensor) -> Tensor:
+        """The components of highest value, `(R, K)`, by the values of all choices `(R, A)`."""
+        heads = torch.split(values, list(self.choices), dim=-1)
+        return torch.stack([head.argmax(-1) for head in heads], dim=-1)
+
+    def value_of(self, action: Tensor, values: Tensor) -> Tensor:
+        """Values of actions, the mean over their components.
+
+        Args:
+            action: `(R, K)`.
+            values: Of all choices, `(..., R, A)`.
+
+        Returns:
+            `(..., R)`.
+        """
+        index = (action + self.starts).expand(*values.shape[:-1], -1)
+        return values.gather(-1, index).mean(-1)
 
     def update_function(
         self, state: State, batch: State, noise: Tensor, target_rate: Tensor, step: int
@@ -86,8 +113,7 @@ class DQNLearner(GradientLearner):
     ) -> tuple[Tensor, Metrics]:
         """Huber error of the actions taken."""
         values = self.critic(critic, rows.critic.current)
-        taken = rows.action.reshape(1, -1, 1).expand(len(values), -1, -1)
-        q = values.gather(-1, taken).squeeze(-1)
+        q = self.value_of(rows.action.reshape(len(rows.reward), -1), values)
         error = F.smooth_l1_loss(q, target.expand_as(q), reduction="none")
         loss = rows.mean(error).sum()
         mean = rows.mean(q).mean()
@@ -95,23 +121,25 @@ class DQNLearner(GradientLearner):
 
     def _target(self, state: State, rows: Transitions) -> Tensor:
         values = self.critic(state["critic_target"], rows["critic_target"].next).amin(0)
+        judged = values
         if self.config.double:
-            online = self.critic(state["critic"], rows.critic.next)
-            chosen = online.mean(0).argmax(-1, keepdim=True)
-            next_value = values.gather(-1, chosen).squeeze(-1)
-        else:
-            next_value = values.amax(-1)
+            judged = self.critic(state["critic"], rows.critic.next).mean(0)
+        next_value = self.value_of(self.best(judged), values)
         return self.bound(rows.reward + rows.discount * next_value)
 
 
 class DQN(Algorithm):
-    """DQN for Discrete actions, with Stable-Baselines3's interface.
+    """DQN for Discrete, MultiDiscrete and MultiBinary actions, with Stable-Baselines3's interface.
 
     Options are `DQNConfig`'s fields and those of `Algorithm`.
     """
 
     learner_class = DQNLearner
-    action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (spaces.Discrete,)
+    action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (
+        spaces.Discrete,
+        spaces.MultiDiscrete,
+        spaces.MultiBinary,
+    )
 
     evolving = ("exploration_rate",)
     exploration_rate: float = 1.0

@@ -1,5 +1,7 @@
 """Environments of a few lines, each with one property that agents must get right."""
 
+import copy
+
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
@@ -16,8 +18,10 @@ class Recorder(gym.Env):
     """
 
     def __init__(self, action_space=None, observation_space=None, broken_at=None, broken="reward"):
-        self.action_space = action_space or spaces.Box(-1.0, 1.0, (2,), np.float32)
-        self.observation_space = observation_space or spaces.Box(-1.0, 1.0, (3,), np.float32)
+        box = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.action_space = box if action_space is None else action_space  # some spaces are falsy
+        box = spaces.Box(-1.0, 1.0, (3,), np.float32)
+        self.observation_space = box if observation_space is None else observation_space
         self.broken_at, self.broken = broken_at, broken
         self.actions, self.total = [], 0
 
@@ -31,7 +35,7 @@ class Recorder(gym.Env):
 
     def step(self, action):
         assert self.action_space.contains(action), action
-        self.actions.append(np.array(action))
+        self.actions.append(copy.deepcopy(action))
         self.time += 1
         self.total += 1
         is_bad = self.total == self.broken_at

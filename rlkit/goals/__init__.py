@@ -7,6 +7,7 @@ from rlkit.goals.env import goal_rule as goal_rule
 from rlkit.goals.env import is_goal_space as is_goal_space
 from rlkit.goals.env import is_image_space as is_image_space
 from rlkit.goals.layout import ObservationLayout as ObservationLayout
+from rlkit.goals.layout import require_shapes as require_shapes
 from rlkit.goals.layout import vector_size as vector_size
 from rlkit.goals.layout import vectorise as vectorise
 from rlkit.goals.rule import ComputedRule as ComputedRule
@@ -19,3 +20,5 @@ from rlkit.goals.rule import LatentGoalRule as LatentGoalRule
 from rlkit.goals.rule import goal_distance as goal_distance
 from rlkit.goals.rule import require_image_rule as require_image_rule
 from rlkit.goals.rule import return_bounds as return_bounds
+from rlkit.goals.simple_spaces import SimpleSpaces as SimpleSpaces
+from rlkit.goals.simple_spaces import simplify as simplify

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -128,6 +128,43 @@ def vector_size(space: spaces.Space[Any]) -> int:
         f"{space} has no vector form; supported are Box, Discrete, MultiBinary, "
         f"MultiDiscrete and Dicts of them"
     )
+
+
+def require_shapes(
+    space: spaces.Space[Any], observation: Any, leading: tuple[int, ...] = (), name: str = ""
+) -> None:
+    """Refuses an observation of other shapes than its space has: NumPy would broadcast some.
+
+    Args:
+        space: The space of one observation.
+        observation: An array, or a dict of arrays, with some leading axes.
+        leading: Their lengths.
+        name: What the message calls it; "observation" without one.
+
+    Raises:
+        ValueError: If a key is missing or a shape differs; both are named.
+    """
+    name = name or "observation"
+    if isinstance(space, spaces.Dict):
+        if not isinstance(observation, Mapping):
+            raise ValueError(
+                f"the {name} is a {type(observation).__name__}, and its space is a Dict with the "
+                f"keys {', '.join(map(repr, space.spaces))}"
+            )
+        for key, part in space.spaces.items():
+            if key not in observation:
+                raise ValueError(
+                    f"the {name} lacks the key {key!r} of its space; it has "
+                    f"{', '.join(map(repr, observation)) or 'none'}"
+                )
+            require_shapes(part, observation[key], leading, f"{name}[{key!r}]")
+        return
+    expected, got = (*leading, *(space.shape or ())), np.shape(observation)
+    if got != expected:
+        raise ValueError(
+            f"the {name} has shape {got}, and its space ({type(space).__name__}) needs {expected}: "
+            f"return arrays of that shape, or declare the other one in observation_space"
+        )
 
 
 def vectorise(space: spaces.Space[Any], value: Any, lead: int) -> FloatArray:

@@ -153,7 +153,6 @@ class Algorithm(OffPolicyAlgorithm):
             support_multi_env=True,
             seed=seed,
             sde_support=False,
-            supported_action_spaces=self.action_spaces,
         )
         self.target_update_interval = getattr(self.config, "target_update_interval", 1)
         if _init_setup_model:

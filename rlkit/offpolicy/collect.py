@@ -11,6 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import VectorizedActionNoise
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
+from rlkit.goals import require_shapes
 from rlkit.networks.encoders import HiddenState
 from rlkit.offpolicy.spaces import copy_observation, put_row
 from rlkit.replay import check_finite
@@ -26,6 +27,7 @@ def collect(agent: Algorithm, callback: BaseCallback, log_interval: int | None) 
     Raises:
         NonFiniteError: If an observation or reward is NaN or infinite; nothing of it is stored.
         FloatingPointError: If the agent's action is; the environments do not get it.
+        ValueError: If an observation has another shape than its space.
     """
     assert agent.env is not None
     assert isinstance(agent.train_freq, TrainFreq)
@@ -37,6 +39,7 @@ def collect(agent: Algorithm, callback: BaseCallback, log_interval: int | None) 
         stored = _actions(agent)
         require_finite_actions(stored)
         new_obs, rewards, dones, infos = agent.env.step(agent.adapter.to_env(stored))
+        require_shapes(agent.observation_space, new_obs, (agent.n_envs,))
         new_obs = agent.observation_encoder.to_stored(new_obs)
         if agent.episode_goals is not None:
             new_obs = agent.episode_goals.replace(new_obs, agent._last_obs, dones, agent.rng)
@@ -60,6 +63,7 @@ def collect(agent: Algorithm, callback: BaseCallback, log_interval: int | None) 
 
 def first_observations(agent: Algorithm, first: Any) -> Any:
     """First observations of all environments as stored, with the goals of their episodes."""
+    require_shapes(agent.observation_space, first, (agent.n_envs,))
     stored = agent.observation_encoder.to_stored(first)
     if agent.episode_goals is None:
         return stored
@@ -88,10 +92,11 @@ def _actions(agent: Algorithm) -> NDArray[Any]:
         agent._last_episode_starts,
         explore=True,
     )
-    if isinstance(agent.action_space, spaces.Box):
-        action = action.reshape(agent.n_envs, *agent.action_space.shape)
-        if agent.action_noise is not None:
-            action = np.clip(action + agent.action_noise(), -1, 1).astype(np.float32)
+    space = agent.action_space
+    if isinstance(space, spaces.Box) and agent.action_noise is not None:
+        noise = np.asarray(agent.action_noise())
+        noise = noise.reshape(*noise.shape[: noise.ndim - len(space.shape)], -1)
+        action = np.clip(action + noise, -1, 1).astype(np.float32)
     share = 1.0 if is_random_phase else agent.random_fraction()
     action = agent.adapter.mix_in_random(action, share, agent.rng)
     if is_random_phase or share > 0 or agent.action_noise is not None:
@@ -152,7 +157,9 @@ def _last_observations(
     next_observation = copy_observation(new_obs)
     for i in np.flatnonzero(dones).tolist():
         truncated[i] = infos[i].get("TimeLimit.truncated", False)
-        last = encoder.to_stored_one(infos[i]["terminal_observation"])
+        last = infos[i]["terminal_observation"]
+        require_shapes(agent.observation_space, last, name="last observation of an episode")
+        last = encoder.to_stored_one(last)
         put_row(next_observation, i, last)
         # The environment's success is that of its own goal.
         is_own = agent.episode_goals is None and "is_success" in infos[i]

@@ -69,7 +69,8 @@ class Learner(Protocol):
             reward: The previous step's reward `(n,)`, where an encoder reads it.
 
         Returns:
-            Actions `(n, A)` in [-1, 1], or integers `(n,)`, and the next hidden state.
+            Actions `(n, A)` in [-1, 1], or integers, `(n,)` or for K components `(n, K)`, and the
+            next hidden state.
         """
 
     def acted(self, hidden_state: HiddenState, action: NDArray[Any]) -> HiddenState:

@@ -71,7 +71,7 @@ class GradientLearner:
     ) -> None:
         self.config, self.joint = config, joint
         if joint:
-            sizes = Sizes(*joint.widths(sizes.observation, sizes.goal), sizes.action)
+            sizes = sizes.of(*joint.widths(sizes.observation, sizes.goal))
         self.sizes, self.device = sizes, torch.device(device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.actor_critic = config if isinstance(config, ActorCritic) else ActorCritic()
@@ -133,7 +133,7 @@ class GradientLearner:
         return 0
 
     def policy(self, inputs: Inputs, explore: bool) -> Tensor:
-        """Actions `(n, A)` in [-1, 1], or integers `(n,)`, for the acting network's inputs."""
+        """Actions `(n, A)` in [-1, 1], or integers `(n,)` or `(n, K)`, of the acting network."""
         raise TypeError(f"{type(self).__name__} must define policy")
 
     # Acting; see `rlkit.offpolicy.contract.Learner`

@@ -17,7 +17,7 @@ from rlkit.networks.encoders import ENCODERS, SequenceEncoder
 from rlkit.offpolicy.contract import Learner
 from rlkit.offpolicy.recurrent import RecurrentEncoder
 from rlkit.offpolicy.settings import ActorCritic, Inputs, Recurrence
-from rlkit.offpolicy.spaces import SpaceAdapter
+from rlkit.offpolicy.spaces import SpaceAdapter, require_action_space
 from rlkit.replay import SAMPLERS, ReplayBuffer
 
 if TYPE_CHECKING:
@@ -148,6 +148,7 @@ def replay_options(
 def make_adapter(agent: Algorithm) -> SpaceAdapter:
     """The space adapter of an agent: what its vectors hold follows from its settings."""
     config, encoder = agent.config, agent.observation_encoder
+    require_action_space(type(agent).__name__, agent.action_space, agent.action_spaces)
     is_recurrent = isinstance(config, Recurrence) and config.is_recurrent
     return SpaceAdapter(
         encoder.space,

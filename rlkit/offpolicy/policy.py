@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor, nn
 
+from rlkit.goals import require_shapes
 from rlkit.networks.encoders import HiddenState
 
 if TYPE_CHECKING:
@@ -106,23 +108,23 @@ class LearnerPolicy(BasePolicy):
                 "`(observation, info)`) with SB3's VecEnv API (reset gives the observation)"
             )
         (algorithm,) = self._owner
-        _, vectorised = self.obs_to_tensor(observation)
-        batch = algorithm.observation_encoder.encode_observation(
-            _batched(observation, self.observation_space, vectorised)
-        )
-        count = len(next(iter(batch.values())) if isinstance(batch, dict) else batch)
+        leading = _leading(observation, self.observation_space)
+        require_shapes(self.observation_space, observation, leading)
+        count = leading[0] if leading else 1
+        raw = _batched(observation, self.observation_space, count)
+        batch = algorithm.observation_encoder.encode_observation(raw)
         hidden_state = _continued(state, algorithm.learner.initial(count))
         start = np.array(state is None) if episode_start is None else np.asarray(episode_start)
         start = np.broadcast_to(start.astype(np.bool_), (count,)).copy()
         action, hidden_state = algorithm.act(batch, hidden_state, start, explore=not deterministic)
-        if isinstance(self.action_space, spaces.Discrete):
-            action = action.reshape(count)
+        if not isinstance(self.action_space, spaces.Box):
+            action = action.reshape(count, *(algorithm.adapter.stored_action.shape or ()))
             if not deterministic:
                 share = algorithm.random_fraction()
                 action = algorithm.adapter.mix_in_random(action, share, algorithm.rng)
                 hidden_state = algorithm.learner.acted(hidden_state, action)
         action = algorithm.adapter.to_env(action)
-        return (action if vectorised else action.squeeze(axis=0)), (hidden_state or None)
+        return (action if leading else action.squeeze(axis=0)), (hidden_state or None)
 
 
 def _continued(state: Any, fresh: HiddenState) -> HiddenState:
@@ -138,13 +140,19 @@ def _continued(state: Any, fresh: HiddenState) -> HiddenState:
     return tuple(torch.as_tensor(part).to(own) for part, own in zip(state, fresh, strict=True))
 
 
-def _batched(observation: Any, space: spaces.Space[Any], vectorised: bool) -> Any:
-    if isinstance(observation, dict):
-        assert isinstance(space, spaces.Dict)
-        return {key: _batched(observation[key], part, vectorised) for key, part in space.items()}
-    array = np.asarray(observation)
-    assert space.shape is not None
-    return array.reshape(-1, *space.shape)
+def _leading(observation: Any, space: spaces.Space[Any]) -> tuple[int, ...]:
+    """The length of the leading axis of a batch of observations; empty of one observation."""
+    while isinstance(space, spaces.Dict):
+        key, space = next(iter(space.items()))
+        observation = observation.get(key) if isinstance(observation, Mapping) else None
+    shape: tuple[int, ...] = np.shape(observation)
+    return shape[: max(0, len(shape) - len(space.shape or ()))][-1:]
+
+
+def _batched(observation: Any, space: spaces.Space[Any], count: int) -> Any:
+    if isinstance(space, spaces.Dict):
+        return {key: _batched(observation[key], part, count) for key, part in space.items()}
+    return np.asarray(observation).reshape(count, *(space.shape or ()))
 
 
 @cache

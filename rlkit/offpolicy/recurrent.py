@@ -219,10 +219,13 @@ class RecurrentEncoder:
         return self.inputs(batch)
 
     def as_vector(self, action: Tensor) -> Tensor:
-        """Actions `(..., A)` as they are, integers `(...)` one-hot."""
+        """Actions `(..., A)` as they are, integers `(...)` or `(..., K)` one-hot."""
         if action.is_floating_point():
             return action
-        return F.one_hot(action.long(), self.sizes.action).float()
+        if not self.sizes.choices:
+            return F.one_hot(action.long(), self.sizes.action).float()
+        parts = zip(action.long().unbind(-1), self.sizes.choices, strict=True)
+        return torch.cat([F.one_hot(part, count) for part, count in parts], dim=-1).float()
 
     # Acting
 

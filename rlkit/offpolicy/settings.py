@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, get_args
@@ -24,11 +24,18 @@ class Sizes:
         observation: F, of the observation vector.
         goal: G, of the goal vector; 0 without goals.
         action: A: dimensions of a continuous action in [-1, 1], or number of discrete ones.
+        choices: Number of choices of each component of a discrete action that has several, which
+            add up to A; empty otherwise.
     """
 
     observation: int
     goal: int
     action: int
+    choices: tuple[int, ...] = ()
+
+    def of(self, observation: int, goal: int) -> Sizes:
+        """The sizes with other widths of observation and goal."""
+        return replace(self, observation=observation, goal=goal)
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
+from stable_baselines3.common.env_util import is_wrapped
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage, unwrap_vec_normalize
 
@@ -17,11 +21,14 @@ from rlkit.goals import (
     LatentDistanceRule,
     ObservationLayout,
     is_goal_space,
+    simplify,
     vector_size,
 )
 from rlkit.latents import Autoencoder, FittedLatent
 from rlkit.offpolicy.settings import Sizes
+from rlkit.plugins import AGENTS
 from rlkit.replay import Batch, LatentEncoder
+from rlkit.vec.checked_vec_env import CheckedVecEnv
 from rlkit.vec.vec_env import vec_goal_rule
 
 Array = NDArray[Any]
@@ -32,7 +39,7 @@ class SpaceAdapter:
 
     Args:
         observation_space: Space of one environment's observation.
-        action_space: Its Box or Discrete action space.
+        action_space: Its action space: Box, Discrete, MultiDiscrete or MultiBinary.
         observe_achieved: Whether vectors hold the achieved goal beside the observation.
         is_recurrent: Whether batches hold what recurrent encoders read.
         reads_reward: Whether acting needs the reward that an observation came with.
@@ -42,8 +49,11 @@ class SpaceAdapter:
     Attributes:
         layout: Columns of the observation vector.
         sizes: Widths of the vectors.
-        stored_action: Space of actions as learner and replay buffer hold them: Boxes scaled to
-            [-1, 1], integers from 0.
+        stored_action: Space of actions as learner and replay buffer hold them: Boxes are vectors
+            scaled to [-1, 1], integers count from 0, and those of several components are vectors.
+
+    Raises:
+        ValueError: If a space is not supported.
     """
 
     def __init__(
@@ -65,13 +75,12 @@ class SpaceAdapter:
         self.goal_width = goal_width
         self.is_recurrent, self.reads_reward = is_recurrent, reads_reward
         self.action = action_space
-        self.stored_action: spaces.Space[Any] = action_space
-        if isinstance(action_space, spaces.Box):
-            self.stored_action = spaces.Box(-1.0, 1.0, action_space.shape, np.float32)
+        self.stored_action, choices = _stored_action(action_space)
         self.sizes = Sizes(
             observation=self.layout.size,
             goal=0 if self.layout.goal is None else goal_width or self.layout.goal_size,
-            action=vector_size(action_space),
+            action=sum(choices) or vector_size(action_space),
+            choices=choices,
         )
 
     @property
@@ -155,20 +164,27 @@ class SpaceAdapter:
         return arrays | {name: array for name, array in optional.items() if array is not None}
 
     def to_env(self, stored: Array) -> Array:
-        """Stored actions in the environment's own range."""
-        if isinstance(self.action, spaces.Discrete):
-            return np.asarray(stored + self.action.start)
-        assert isinstance(self.action, spaces.Box)
-        low, high = self.action.low, self.action.high
-        scaled = low + 0.5 * (stored.reshape(-1, *self.action.shape) + 1.0) * (high - low)
-        return np.asarray(np.clip(scaled, low, high), self.action.dtype)
+        """Stored actions `(n, ...)` in the environment's own range and shape."""
+        space = self.action
+        if isinstance(space, spaces.Discrete):
+            return np.asarray(stored + space.start)
+        shaped = stored.reshape(-1, *(space.shape or ()))
+        if isinstance(space, spaces.MultiDiscrete):
+            return np.asarray(shaped + space.start, space.dtype)
+        if not isinstance(space, spaces.Box):
+            return np.asarray(shaped, space.dtype)
+        scaled = space.low + 0.5 * (shaped + 1.0) * (space.high - space.low)
+        if np.issubdtype(space.dtype, np.integer):
+            scaled = np.rint(scaled)  # or the highest number is hardly ever chosen
+        return np.asarray(np.clip(scaled, space.low, space.high), space.dtype)
 
     def random_actions(self, count: int, rng: np.random.Generator) -> Array:
         """Uniform actions as stored, `(count, *action)`."""
         if isinstance(self.action, spaces.Discrete):
             return rng.integers(0, int(self.action.n), size=count)
-        assert isinstance(self.action, spaces.Box)
-        return rng.uniform(-1, 1, size=(count, *self.action.shape)).astype(np.float32)
+        if self.sizes.choices:
+            return np.stack([rng.integers(0, n, size=count) for n in self.sizes.choices], axis=-1)
+        return rng.uniform(-1, 1, size=(count, self.sizes.action)).astype(np.float32)
 
     def mix_in_random(self, action: Array, share: float, rng: np.random.Generator) -> Array:
         """Stored actions `(n, ...)`, each replaced by a uniform one with probability `share`."""
@@ -177,6 +193,20 @@ class SpaceAdapter:
         replaced = rng.random(len(action)) < share
         drawn = self.random_actions(len(action), rng)
         return np.where(replaced.reshape(-1, *[1] * (drawn.ndim - 1)), drawn, action)
+
+
+def _stored_action(space: spaces.Space[Any]) -> tuple[spaces.Space[Any], tuple[int, ...]]:
+    """Space of actions as they are stored, and the choices of each component of several."""
+    match space:
+        case spaces.Box():
+            return spaces.Box(-1.0, 1.0, (math.prod(space.shape),), np.float32), ()
+        case spaces.MultiDiscrete():
+            choices = tuple(int(n) for n in space.nvec.reshape(-1))
+        case spaces.MultiBinary():
+            choices = (2,) * math.prod(space.shape)
+        case _:
+            return space, ()
+    return spaces.MultiDiscrete(np.array(choices)), choices
 
 
 class ObservationEncoder:
@@ -275,11 +305,20 @@ class ObservationEncoder:
 def wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
     """Wraps an environment as SB3 does, but leaves the channels of images last.
 
-    Latent models and goal rules read them so, and `predict` gets them so in evaluations.
+    Latent models and goal rules read them so, and `predict` gets them so in evaluations. A single
+    environment's spaces are converted where they have to be, see `rlkit.goals.SimpleSpaces`.
 
     Raises:
-        ValueError: If SB3's VecNormalize would scale goals.
+        ValueError: If a space is not supported, the bounds of actions are not finite, or SB3's
+            VecNormalize would scale goals.
     """
+    if isinstance(env, gym.Env):
+        env = simplify(env)
+        if monitor_wrapper and not is_wrapped(env, Monitor):
+            env = Monitor(env)
+        single = env
+        env = CheckedVecEnv([lambda: single])
+    require_finite_bounds(env.action_space)
     wrapped = OffPolicyAlgorithm._wrap_env(env, monitor_wrapper=monitor_wrapper)
     if isinstance(wrapped, VecTransposeImage) and wrapped is not env:
         wrapped = wrapped.venv
@@ -289,6 +328,47 @@ def wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv
             "differently over time. This agent scales its inputs itself (normalise=True)."
         )
     return wrapped
+
+
+class ActionSpaceError(ValueError, AssertionError):
+    """Actions that an agent does not support; Stable-Baselines3 raises an AssertionError there."""
+
+
+def require_finite_bounds(space: spaces.Space[Any]) -> None:
+    """Raises an `ActionSpaceError` if a Box of actions has a bound that is infinite."""
+    if not isinstance(space, spaces.Box):
+        return
+    infinite = np.argwhere(~(np.isfinite(space.low) & np.isfinite(space.high)))
+    if len(infinite):
+        at = tuple(int(i) for i in infinite[0])
+        raise ActionSpaceError(
+            f"the action's bounds at index {at} are [{space.low[at]}, {space.high[at]}], and "
+            f"agents scale actions to finite ones: declare finite bounds in action_space, or wrap "
+            f"the environment in gymnasium.wrappers.TransformAction(env, lambda a: a, finite_box)"
+        )
+
+
+def require_action_space(
+    agent: str, space: spaces.Space[Any], supported: tuple[type[spaces.Space[Any]], ...]
+) -> None:
+    """Refuses an action space that an agent does not support.
+
+    Raises:
+        ActionSpaceError: If so; the message names the installed agents that do.
+    """
+    if isinstance(space, supported):
+        return
+    fitting = [
+        name
+        for name in AGENTS.names()
+        if isinstance(space, getattr(AGENTS.load(name), "action_spaces", ()))
+    ]
+    can = ", ".join(kind.__name__ for kind in supported)
+    advice = f"choose {' or '.join(fitting)}" if fitting else "no installed agent supports it"
+    given = f"Box of shape {space.shape}" if isinstance(space, spaces.Box) else space
+    raise ActionSpaceError(
+        f"{agent} supports actions of {can}, and the environment's are {given}: {advice}"
+    )
 
 
 def rule_of(env: VecEnv | None) -> GoalRule | None:

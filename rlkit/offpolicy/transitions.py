@@ -41,7 +41,7 @@ class Transitions:
 
     Attributes:
         views: By network, what it reads: actor and critic may see different goals and features.
-        action: `(R, A)`, or integers `(R,)`.
+        action: `(R, A)`, or integers, `(R,)` or for K components `(R, K)`.
         reward: `(R,)`; a discounted sum where n-step sums are used.
         discount: Of the value that follows, `(R,)`; 0 after a termination.
         weight: 1 over the number of valid steps, 0 for padding, `(R,)`.

@@ -13,9 +13,10 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import VecEnv
 
-from rlkit.goals import ComputedRule, GoalEnv, GoalRule, is_goal_space
+from rlkit.goals import ComputedRule, GoalEnv, GoalRule, is_goal_space, simplify
+from rlkit.vec.checked_vec_env import CheckedVecEnv
 from rlkit.vec.env_state import HasState, State, Stateful
 from rlkit.vec.workers import ResilientVecEnv, row_of
 
@@ -222,7 +223,7 @@ def make_vec_env(
     else:
         build = functools.partial(_monitored, make, env_id, env_kwargs)
         builds: list[Callable[[], gym.Env[Any, Any]]] = [build] * num_envs
-        venv = ResilientVecEnv(builds, worker_timeout_s) if subprocess else DummyVecEnv(builds)
+        venv = ResilientVecEnv(builds, worker_timeout_s) if subprocess else CheckedVecEnv(builds)
     if seed is not None:
         venv.seed(seed)
     return venv
@@ -261,7 +262,7 @@ def goal_names(venv: VecEnv) -> tuple[str, ...]:
 
 
 def _monitored(make: MakeEnv, env_id: str, env_kwargs: dict[str, Any]) -> Stateful:
-    return Stateful(Monitor(make(env_id, **env_kwargs)))
+    return Stateful(Monitor(simplify(make(env_id, **env_kwargs))))
 
 
 def _native(

@@ -77,6 +77,6 @@ def _in_own_units(stored: Array, space: spaces.Space[Any]) -> Array:
     if isinstance(space, spaces.Box):
         low, high = space.low, space.high
         stored = low + 0.5 * (stored.reshape(-1, *space.shape) + 1) * (high - low)
-    elif isinstance(space, spaces.Discrete):
-        stored = stored + space.start
+    elif isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        stored = stored.reshape(-1, *(space.shape or ())) + space.start
     return vectorise(space, stored, 1)
