@@ -1,333 +1,372 @@
 """Checks an environment against Gymnasium's contract and the laws of goals.
 
 Whole episodes are run with random and with extreme actions, as some defects appear only at step 20
-or in the second episode.
+or in the second episode. Everything runs in environments of the check's own.
 """
 
 from __future__ import annotations
 
-import pickle
+import contextlib
+import copy
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.utils.env_checker import check_env
+from gymnasium.utils.env_checker import check_env as check_by_gymnasium
 
+from rlkit.goals.check_rule import check_goals
 from rlkit.goals.checked_episode import (
+    Bounds,
     CheckedEpisode,
-    Findings,
     extreme_actions,
     raised,
     random_actions,
     run_episode,
     same,
 )
-from rlkit.goals.checked_episode import Problem as Problem
-from rlkit.goals.env import GOAL_KEYS, goal_rule, is_goal_space
-from rlkit.goals.rule import Array, GoalRule
+from rlkit.goals.env import GOAL_KEYS, is_goal_space, is_image_space
+from rlkit.goals.findings import Finding, Findings, errors, layers, place_of, place_of_error
+from rlkit.goals.layout import vector_size
 
+MakeOne = Callable[[], gym.Env[Any, Any]]
 # Robotics observations are unbounded, and wrappers are what is trained on.
-_IRRELEVANT = ("different from the unwrapped", "not having a spec", "probably too")
+_IRRELEVANT = (
+    "different from the unwrapped",
+    "not having a spec",
+    "probably too",
+    "It seems a Box observation space is an image",
+)
+_ROUNDING = 1e-5
 
 
-def check_goal_env(env: gym.Env[Any, Any], episodes: int = 4, seed: int = 0) -> list[Problem]:
-    """The laws an environment breaks; no problem without `note` means that it is fine.
+def check_env(
+    make: MakeOne,
+    *,
+    episodes: int = 4,
+    seed: int = 0,
+    steps: int = 2000,
+    seconds: float = 60.0,
+) -> list[Finding]:
+    """Runs episodes in an environment, and finds what is broken, suspicious, or good to know.
 
     Args:
-        env: The environment, with the wrappers it is trained with. It is reset and stepped.
+        make: Builds an environment with the wrappers it is trained with, such as its class. Two
+            are built, and closed at the end.
         episodes: Episodes with random actions, >= 1; three more have extreme or repeated actions.
         seed: Seed of the first episode; the others count up.
+        steps: Steps of one episode at most.
+        seconds: Seconds after which no step is begun.
+
+    Returns:
+        The findings. Without any of level "error" the environment can be trained.
 
     Raises:
-        ValueError: If `episodes` is not positive.
+        ValueError: If `episodes` or `steps` is not positive.
     """
-    if episodes < 1:
-        raise ValueError(f"episodes must be at least 1, got {episodes}")
-    findings = Findings()
+    if episodes < 1 or steps < 1:
+        raise ValueError(f"episodes and steps must be at least 1, got {episodes} and {steps}")
+    bounds = Bounds(steps, seconds)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Gymnasium's are collected separately, as notes
-        seeds = range(seed, seed + episodes)
-        episodes_run = [run_episode(env, findings, one, random_actions(env, one)) for one in seeds]
-        extremes = [
-            run_episode(env, findings, seed, extreme_actions(env, high)) for high in (False, True)
-        ]
-        again = run_episode(env, findings, seed, random_actions(env, seed))
-        whole = [episode for episode in [*episodes_run, *extremes] if episode.complete]
-        if episodes_run[0].complete and again.complete:
-            _check_repetition(episodes_run[0], again, findings)
-        if whole:
-            _check_together(whole, episodes_run[0], extremes, findings)
-            # A delayed observation is announced; the first one is then returned twice as well.
-            late = "observation_delay"
-            if not (env.has_wrapper_attr(late) and env.get_wrapper_attr(late) > 0):
-                _check_delay(whole, findings)
-        if _has_goals(env, findings):
-            _check_goals(env, whole, findings)
-    _run_gymnasium_check(env, seed, findings)
-    return findings.problems
+        env = make()
+        findings = Findings(env)
+        _check_spaces(env, findings)
+        with _second(make, env, findings) as twin:
+            whole = _check_episodes(env, twin, range(seed, seed + episodes), findings, bounds)
+            if _has_goals(env, findings):
+                check_goals(env, whole, findings)
+            if twin is not None and not bounds.exceeded:
+                _run_gymnasium_check(twin, seed, findings)
+        _close(env, findings)
+    _note_bounds(env, whole, findings, bounds)
+    return findings.found
 
 
-def _check_repetition(first: CheckedEpisode, again: CheckedEpisode, findings: Findings) -> None:
-    if not same(first.observations[0], again.observations[0]):
+@contextlib.contextmanager
+def _second(
+    make: MakeOne, env: gym.Env[Any, Any], findings: Findings
+) -> Iterator[gym.Env[Any, Any] | None]:
+    """A second environment; None if there can be one alone."""
+    try:
+        twin = make()
+    except Exception as error:
+        findings.add(
+            "second instance",
+            f"a second environment cannot be built beside the first: {raised(error)}. Training "
+            f"builds several",
+            where=place_of_error(env, error),
+        )
+        yield None
+        return
+    if twin is env:
+        yield None
+        return
+    yield twin
+    with contextlib.suppress(Exception):  # reported of the first one
+        twin.close()
+
+
+def _check_episodes(
+    env: gym.Env[Any, Any],
+    twin: gym.Env[Any, Any] | None,
+    seeds: range,
+    findings: Findings,
+    bounds: Bounds,
+) -> list[CheckedEpisode]:
+    """The sound episodes."""
+    run = [run_episode(env, findings, one, random_actions(env, one), bounds) for one in seeds]
+    first, seed = run[0], seeds[0]
+    again = run_episode(env, findings, seed, random_actions(env, seed), bounds)
+    extremes = [
+        run_episode(env, findings, seed, extreme_actions(env, high), bounds)
+        for high in (False, True)
+    ]
+    if first.sound and again.sound:
+        repeats = _check_repetition(first, again, findings)
+        if repeats and twin is not None and not bounds.exceeded:
+            _check_twin(env, twin, first, findings, bounds)
+    whole = [episode for episode in [*run, *extremes] if episode.sound and episode.rewards]
+    if first.sound and not bounds.exceeded:
+        _check_effect(first, extremes, findings)
+    if whole:
+        _check_timeout(whole, findings)
+        _check_delay(env, whole, findings, bounds)
+        _find_dead_sensors(whole, findings)
+    return whole
+
+
+def _check_spaces(env: gym.Env[Any, Any], findings: Findings) -> None:
+    for name, space in (
+        ("observation_space", env.observation_space),
+        ("action_space", env.action_space),
+    ):
+        try:
+            vector_size(space)
+        except ValueError as error:
+            law = "space" if name == "observation_space" else "action space"
+            findings.add(law, f"{name}: {error}", where=place_of(env, "__init__"))
+    action = env.action_space
+    if isinstance(action, spaces.Box) and not action.is_bounded():
+        findings.add(
+            "action space",
+            f"the actions are unbounded: {action}. Agents scale their actions to the bounds: give "
+            f"the Box finite ones",
+        )
+
+
+def _check_repetition(first: CheckedEpisode, again: CheckedEpisode, findings: Findings) -> bool:
+    """Whether the same seed and the same actions give the same episode."""
+    if not same(first.observations[0], again.observations[0], _ROUNDING):
         findings.add(
             "seed",
             f"reset(seed={first.seed}) gave two different first observations: call "
             f"super().reset(seed=seed), draw from self.np_random, start from the same state",
         )
-        return
-    pairs = zip(
-        zip(first.observations[1:], first.rewards, first.terminated, strict=True),
-        zip(again.observations[1:], again.rewards, again.terminated, strict=True),
-        strict=False,
-    )
-    differing = [t for t, (one, two) in enumerate(pairs, 1) if not same(one, two)]
-    lengths = len(first.rewards), len(again.rewards)
-    if differing or lengths[0] != lengths[1]:
+        return False
+    difference = _first_difference(first, again)
+    if difference is not None:
+        step, lengths = difference
         findings.add(
             "replay",
             f"seed {first.seed} with the same actions gave another episode the second time: first "
-            f"difference at step {[*differing, min(lengths) + 1][0]}, lengths {lengths}. Reset "
-            f"every counter and state, and draw randomness from self.np_random only",
+            f"difference at step {step}, lengths {lengths}. Reset every counter and state, and "
+            f"draw randomness from self.np_random only",
+        )
+    return difference is None
+
+
+def _first_difference(
+    one: CheckedEpisode, two: CheckedEpisode
+) -> tuple[int, tuple[int, int]] | None:
+    """The first step at which two episodes differ, and their lengths; None if they are equal."""
+    pairs = zip(
+        zip(one.observations[1:], one.rewards, one.terminated, strict=True),
+        zip(two.observations[1:], two.rewards, two.terminated, strict=True),
+        strict=False,
+    )
+    # Simulators may round differently after a reset; what matters are other episodes.
+    differing = [t for t, (a, b) in enumerate(pairs, 1) if not same(a, b, _ROUNDING)]
+    lengths = len(one.rewards), len(two.rewards)
+    if differing:
+        return differing[0], lengths
+    both_ended = one.ended and two.ended
+    return (min(lengths) + 1, lengths) if both_ended and lengths[0] != lengths[1] else None
+
+
+def _check_twin(
+    env: gym.Env[Any, Any],
+    twin: gym.Env[Any, Any],
+    first: CheckedEpisode,
+    findings: Findings,
+    bounds: Bounds,
+) -> None:
+    """Runs an episode again while another environment is stepped in between."""
+    other, seed = random_actions(twin, first.seed + 1), first.seed
+
+    def step_twin() -> None:
+        _, _, terminated, truncated, _ = twin.step(next(other))
+        if terminated or truncated:
+            twin.reset()
+
+    try:
+        twin.reset(seed=seed + 1)
+        again = run_episode(env, findings, seed, random_actions(env, seed), bounds, step_twin)
+    except Exception as error:
+        text = f"beside the first one, a second environment raised {raised(error)}"
+        findings.add("second instance", text, where=place_of_error(twin, error))
+        return
+    if again.sound and not bounds.exceeded and _first_difference(first, again) is not None:
+        findings.add(
+            "shared state",
+            f"seed {seed} gave another episode while a second environment was stepped: they share "
+            f"a variable of the class or of the module. Set it on self, in reset",
         )
 
 
-def _check_together(
-    whole: list[CheckedEpisode],
-    first: CheckedEpisode,
-    extremes: list[CheckedEpisode],
-    findings: Findings,
+def _check_effect(
+    first: CheckedEpisode, extremes: list[CheckedEpisode], findings: Findings
 ) -> None:
-    compared = [first, *extremes]
-    if all(episode.complete for episode in compared) and all(
-        same(episode.observations, first.observations) for episode in extremes
-    ):
+    if all(one.sound and same(one.outcomes, first.outcomes) for one in extremes):
         findings.add(
             "action effect",
             f"random, lowest and highest actions from seed {first.seed} gave the same episode of "
-            f"{len(first.rewards)} steps: the action is ignored",
+            f"{len(first.rewards)} steps, rewards and infos included: the action is ignored",
         )
+
+
+def _check_timeout(whole: list[CheckedEpisode], findings: Findings) -> None:
     lengths = {len(episode.rewards) for episode in whole}
-    if len(whole) > 2 and len(lengths) == 1 and all(e.terminated[-1] for e in whole):
+    ends = all(episode.ended and episode.terminated[-1] for episode in whole)
+    if len(whole) > 2 and len(lengths) == 1 and ends and lengths != {1}:
         findings.add(
             "timeout",
-            f"every episode terminated after {lengths.pop()} steps, whatever the actions: a time "
-            f"limit must return truncated=True, because the value of a state goes on after it",
+            f"every episode terminated after {lengths.pop()} steps, whatever the actions. If that "
+            f"is a time limit, return truncated=True, because the value of a state goes on after "
+            f"it; if the task is over then, all is well",
         )
-    _note_dead_sensors(whole, findings)
 
 
-def _check_delay(whole: list[CheckedEpisode], findings: Findings) -> None:
+def _check_delay(
+    env: gym.Env[Any, Any], whole: list[CheckedEpisode], findings: Findings, bounds: Bounds
+) -> None:
+    # A delayed observation is announced; the first one is then returned twice as well.
+    late = "observation_delay"
+    if env.has_wrapper_attr(late) and env.get_wrapper_attr(late) > 0:
+        return
     moving = [e for e in whole if not all(same(e.observations[0], o) for o in e.observations)]
-    if moving and all(same(e.observations[0], e.observations[1]) for e in whole):
-        findings.add(
-            "stale observation",
-            "the first step always returns the reset's observation although later ones change: "
-            "observe after the action, not before. If the delay is intended, give the "
-            "environment an attribute observation_delay, the number of steps",
-        )
+    if not moving or not all(same(e.observations[0], e.observations[1]) for e in whole):
+        return
+    # The first actions may have changed nothing, as against a wall: try more of them.
+    actions = random_actions(env, 0)
+    for seed in range(whole[-1].seed + 1, whole[-1].seed + 17):
+        if bounds.exceeded:
+            return
+        start = copy.deepcopy(env.reset(seed=seed)[0])
+        after = env.step(next(actions))[0]
+        if not same(start, after):
+            return
+    findings.add(
+        "stale observation",
+        "the first step always returns the reset's observation although later ones change: "
+        "observe after the action, not before. If the delay is intended, give the "
+        "environment an attribute observation_delay, the number of steps",
+    )
 
 
-def _note_dead_sensors(whole: list[CheckedEpisode], findings: Findings) -> None:
-    observations = [
-        o["observation"] if isinstance(o, dict) else o for e in whole for o in e.observations
-    ]
-    constant = np.ones(np.size(observations[0]), np.bool_)
-    for one in observations:
-        constant &= np.ravel(one) == np.ravel(observations[0])
-    dead = np.flatnonzero(constant).tolist()
+def _find_dead_sensors(whole: list[CheckedEpisode], findings: Findings) -> None:
+    seeds = {episode.seed for episode in whole}
+    observations = [o for episode in whole for o in episode.observations]
+    if len(seeds) < 3 or len(observations) < 50:
+        return
+    space = findings.env.observation_space
+    parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+    dead = []
+    for key, part in parts.items():
+        # Most pixels of an image may well be constant, and so may a goal.
+        if isinstance(part, spaces.Box) and not is_image_space(part) and key not in GOAL_KEYS[1:]:
+            rows = np.stack([np.ravel(o[key] if key else o) for o in observations])
+            found = np.flatnonzero((rows == rows[0]).all(axis=0)).tolist()
+            if found:
+                dead.append(f"{key + ' ' if key else ''}{found[:8]}")
     if dead:
         findings.add(
             "dead sensor",
-            f"components {dead[:8]} of the observation never changed in {len(observations)} steps",
-            note=True,
+            f"components of the observation never changed in {len(observations)} steps: "
+            f"{', '.join(dead)}. If they carry nothing, leave them out",
         )
 
 
 def _has_goals(env: gym.Env[Any, Any], findings: Findings) -> bool:
-    if is_goal_space(env.observation_space):
+    space = env.observation_space
+    if is_goal_space(space):
         return True
-    keys = env.observation_space.spaces if isinstance(env.observation_space, spaces.Dict) else {}
-    half = "achieved_goal" in keys or "desired_goal" in keys
-    findings.add(
-        "goals",
-        f"no goals: the observation space is {env.observation_space}, not a Dict with "
-        f"{', '.join(GOAL_KEYS)}. Hindsight needs them: rlkit.goals.GoalWrapper(env, "
-        f"achieved=lambda observation: ..., rule=DistanceRule(threshold=...), goal_space=Box(...))",
-        note=not half,
-    )
+    keys = space.spaces if isinstance(space, spaces.Dict) else {}
+    half = [key for key in GOAL_KEYS[1:] if key in keys]
+    if half:
+        findings.add(
+            "goals",
+            f"the observation has {' and '.join(half)} but not all of {', '.join(GOAL_KEYS)}: "
+            f"hindsight needs them all; to train without goals, use another name",
+        )
+    else:
+        findings.add(
+            "no goals",
+            "it is trained without hindsight. rlkit.goals.GoalWrapper(env, achieved=lambda "
+            "observation: ..., rule=DistanceRule(threshold=...), goal_space=Box(...)) adds goals",
+            where="",
+        )
     return False
 
 
-def _check_goals(env: gym.Env[Any, Any], whole: list[CheckedEpisode], findings: Findings) -> None:
-    shapes = [env.observation_space[key].shape for key in GOAL_KEYS[1:]]  # type: ignore[index]
-    if shapes[0] != shapes[1]:
-        findings.add(
-            "goal shape",
-            f"achieved_goal has shape {shapes[0]}, desired_goal {shapes[1]}; hindsight puts one "
-            f"in the other's place",
-        )
-        return
-    try:
-        rule = goal_rule(env)
-        for episode in whole:
-            _check_rule(rule, episode, findings)
-        if whole:
-            _check_batches(env, rule, whole, findings)
-    except Exception as error:
-        findings.add("rule", f"the goal rule failed on arrays of goals: {raised(error)}")
-        return
-    _check_pickle(rule, findings)
-    _note_solved_starts(rule, whole, findings)
-
-
-def _check_rule(rule: GoalRule, episode: CheckedEpisode, findings: Findings) -> None:
-    achieved, desired = episode.goals("achieved_goal"), episode.goals("desired_goal")
-    after, wanted = achieved[1:], desired[1:]
-    rewards, where = np.array(episode.rewards), f"seed {episode.seed}"
-    expected = np.asarray(rule.reward(after, wanted))
-    if _shaped("reward", expected, len(after), findings):
-        _compare_rewards(rewards, expected, rule.reward(achieved[:-1], wanted), where, findings)
-    low, high = rule.reward_range
-    if (rewards < low - 1e-6).any() or (rewards > high + 1e-6).any():
-        findings.add(
-            "reward range",
-            f"{where}: rewards from {rewards.min():g} to {rewards.max():g} leave the rule's "
-            f"reward_range ({low:g}, {high:g}); bounded value targets would be wrong",
-        )
-    if (desired != desired[0]).any():
-        findings.add("goal changes", f"{where}: the goal changes within the episode", note=True)
-    _check_ends(rule, episode, after, wanted, findings)
-
-
-def _compare_rewards(
-    rewards: Array, expected: Array, before: Array, where: str, findings: Findings
-) -> None:
-    wrong = np.flatnonzero(~np.isclose(rewards, expected, rtol=1e-5, atol=1e-6))
-    if not len(wrong):
-        return
-    t = int(wrong[0])
-    late = np.allclose(rewards, before, rtol=1e-5, atol=1e-6)
-    findings.add(
-        "reward",
-        f"{where}, step {t + 1}: the reward is {rewards[t]:g}, the rule gives {expected[t]:g} for "
-        f"the goal achieved after the action"
-        + ("; the reward is that of the goal before it" if late else "")
-        + ". Hindsight would learn another task: compute both with one rule",
-    )
-
-
-def _check_ends(
-    rule: GoalRule, episode: CheckedEpisode, after: Array, wanted: Array, findings: Findings
-) -> None:
-    ends, success = np.asarray(rule.terminated(after, wanted)), rule.success(after, wanted)
-    terminated, where = np.array(episode.terminated), f"seed {episode.seed}"
-    if not _shaped("terminated", ends, len(after), findings):
-        return
-    if (ends & ~terminated).any():
-        t = int(np.flatnonzero(ends & ~terminated)[0])
-        findings.add(
-            "termination", f"{where}, step {t + 1}: the rule terminates, the environment does not"
-        )
-    elif (terminated & success & ~ends).any():
-        findings.add(
-            "termination",
-            f"{where}: terminates on success but has no compute_terminated (or its rule says "
-            f"False): relabelled goals would never terminate. Set terminates=True in the rule",
-        )
-    reported = [
-        (t, bool(i["is_success"])) for t, i in enumerate(episode.infos) if "is_success" in i
-    ]
-    for t, claimed in reported:
-        if claimed != bool(success[t]):
-            findings.add(
-                "success",
-                f'{where}, step {t + 1}: info["is_success"] is {claimed}, the rule says '
-                f"{bool(success[t])}",
-            )
-    if not np.asarray(rule.success(wanted, wanted)).all():
-        findings.add(
-            "success of the goal",
-            f"{where}: an achieved goal that equals the desired one is no success",
-        )
-
-
-def _check_batches(
-    env: gym.Env[Any, Any], rule: GoalRule, whole: list[CheckedEpisode], findings: Findings
-) -> None:
-    achieved = np.concatenate([e.goals("achieved_goal") for e in whole])
-    desired = np.concatenate([e.goals("desired_goal") for e in whole])
-    # Half the rows achieve their goal, the others are paired with goals of other episodes.
-    rows = np.linspace(0, len(achieved) - 1, min(32, len(achieved))).astype(int)
-    wanted = np.where(
-        (np.arange(len(rows)) % 2).reshape(-1, *[1] * (achieved.ndim - 1)),
-        achieved[rows],
-        desired[rows[::-1]],
-    )
-    functions: list[tuple[str, Callable[[Array, Array], Any]]] = [
-        ("rule.reward", rule.reward),
-        ("rule.success", rule.success),
-        ("rule.terminated", rule.terminated),
-    ]
-    if env.has_wrapper_attr("compute_reward"):
-        compute = env.get_wrapper_attr("compute_reward")
-        functions.append(("compute_reward", lambda a, d: compute(a, d, {})))
-    for name, function in functions:
-        batch = np.asarray(function(achieved[rows], wanted))
-        if not _shaped(name, batch, len(rows), findings):
-            continue
-        singles = [
-            np.asarray(function(achieved[r : r + 1], wanted[i : i + 1])).item()
-            for i, r in enumerate(rows)
-        ]
-        if not np.allclose(batch.astype(float), np.array(singles, float), rtol=1e-5, atol=1e-6):
-            findings.add(
-                "batch", f"{name} of a batch differs from a loop over its rows: rows must not mix"
-            )
-
-
-def _check_pickle(rule: GoalRule, findings: Findings) -> None:
-    try:
-        pickle.loads(pickle.dumps(rule))
-    except Exception as error:
-        findings.add(
-            "pickle",
-            f"the rule cannot be pickled ({raised(error)}): other processes need it. Make `rule` a "
-            f"frozen dataclass that holds numbers, not the environment",
-        )
-
-
-def _note_solved_starts(rule: GoalRule, whole: list[CheckedEpisode], findings: Findings) -> None:
-    starts = [(e.goals("achieved_goal")[:1], e.goals("desired_goal")[:1]) for e in whole]
-    solved = sum(bool(rule.success(*pair)[0]) for pair in starts)
-    if 2 * solved > len(starts):
-        findings.add("solved start", f"{solved} of {len(starts)} episodes start solved", note=True)
-
-
-def _shaped(name: str, value: Array, rows: int, findings: Findings) -> bool:
-    if value.shape == (rows,):
-        return True
-    findings.add(
-        "batch",
-        f"{name} of {rows} goals has shape {value.shape} instead of ({rows},): compute along the "
-        f"last axis, as in np.linalg.norm(achieved - desired, axis=-1)",
-    )
-    return False
-
-
-def _run_gymnasium_check(env: gym.Env[Any, Any], seed: int, findings: Findings) -> None:
-    env.action_space.seed(seed)
+def _run_gymnasium_check(twin: gym.Env[Any, Any], seed: int, findings: Findings) -> None:
+    twin.action_space.seed(seed)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            check_env(env, skip_render_check=True, skip_close_check=True)
+            check_by_gymnasium(twin, skip_render_check=True, skip_close_check=True)
         except Exception as error:
-            findings.add("gymnasium", f"gymnasium's checker: {raised(error)}")
+            # It often finds once more what was found in more words above.
+            if not errors(findings.found):
+                findings.add("gymnasium", f"gymnasium's checker: {raised(error)}")
     texts = [re.sub(r"\x1b\[[0-9;]*m", "", str(warning.message)) for warning in caught]
     for text in dict.fromkeys(texts):
         if not any(words in text for words in _IRRELEVANT):
-            advice = text.removeprefix("WARN: ")
-            findings.problems.append(Problem("gymnasium's advice", advice, note=True))
+            advice = Finding("note", "gymnasium's advice", text.removeprefix("WARN: "))
+            findings.found.append(advice)
+
+
+def _close(env: gym.Env[Any, Any], findings: Findings) -> None:
+    try:
+        env.close()
+    except Exception as error:
+        text = f"close() raised {raised(error)}"
+        findings.add("close", text, where=place_of_error(env, error))
+
+
+def _note_bounds(
+    env: gym.Env[Any, Any], whole: list[CheckedEpisode], findings: Findings, bounds: Bounds
+) -> None:
+    longest = max((len(episode.rewards) for episode in whole), default=0)
+    if any(not e.ended and len(e.rewards) == bounds.steps for e in whole):
+        limits = [getattr(layer, "_max_episode_steps", None) for layer in layers(env)]
+        limit = next((number for number in limits if number), None)
+        if limit is None:
+            findings.add(
+                "end",
+                f"no end within {longest} steps, and no time limit: register the environment with "
+                f"max_episode_steps, or wrap it in gymnasium.wrappers.TimeLimit",
+            )
+        else:
+            findings.add("length", f"only the first {longest} of {limit} steps were run", where="")
+    if bounds.exceeded:
+        findings.add(
+            "length",
+            f"the check stopped after {bounds.seconds:g} s and {longest} steps of an episode",
+            where="",
+        )
+    if "rgb_array" not in env.metadata.get("render_modes", ()):
+        findings.add("no rendering", "no videos are made: there is no render mode rgb_array")

@@ -151,34 +151,71 @@ class ComputedRule:
 
     def reward(self, achieved: Array, desired: Array) -> FloatArray:
         """Reward of each row, `(N, *G), (N, *G) -> (N,)`."""
-        reward = np.asarray(self.compute_reward(achieved, desired, {}), dtype=np.float64)
-        return self._checked("compute_reward", reward, len(achieved))
+        return _without_info("compute_reward", self.compute_reward, achieved, desired, np.float64)
 
     def success(self, achieved: Array, desired: Array) -> BoolArray:
         """Whether each row reached its goal, `(N, *G), (N, *G) -> (N,)`."""
         if self.compute_success is not None:
             success = np.asarray(self.compute_success(achieved, desired), dtype=np.bool_)
-            return self._checked("compute_success", success, len(achieved))
+            return _batched("compute_success", success, len(achieved))
         return np.asarray(self.reward(achieved, desired) >= self.reward(desired, desired))
 
     def terminated(self, achieved: Array, desired: Array) -> BoolArray:
         """Whether each row ends its episode, `(N, *G), (N, *G) -> (N,)`."""
         if self.compute_terminated is None:
             return np.zeros(len(achieved), dtype=np.bool_)
-        terminated = np.asarray(self.compute_terminated(achieved, desired, {}), dtype=np.bool_)
-        if terminated.shape == () and not terminated:
-            # Gymnasium-Robotics' manipulation tasks return a plain False for any batch.
-            return np.zeros(len(achieved), dtype=np.bool_)
-        return self._checked("compute_terminated", terminated, len(achieved))
+        compute: Callable[[Array, Array, Any], Any] = self.compute_terminated
 
-    @staticmethod
-    def _checked(name: str, value: Array, rows: int) -> Array:
-        if value.shape != (rows,):
+        def compute_rows(achieved: Array, desired: Array, info: Any) -> Any:
+            ends = compute(achieved, desired, info)
+            # Gymnasium-Robotics' manipulation tasks return a plain False for any batch.
+            return np.zeros(len(achieved), np.bool_) if np.shape(ends) == () and not ends else ends
+
+        return _without_info("compute_terminated", compute_rows, achieved, desired, np.bool_)
+
+
+def _without_info(
+    name: str,
+    compute: Callable[[Array, Array, Any], Any],
+    achieved: Array,
+    desired: Array,
+    kind: type[np.generic],
+) -> Array:
+    """Calls a function of goals and infos, of which there are none for goals not pursued.
+
+    Gymnasium-Robotics passes one dict for a batch, Stable-Baselines3 an array of them; a function
+    may be written for either.
+    """
+    try:
+        value = np.asarray(compute(achieved, desired, {}), dtype=kind)
+        return _batched(name, value, len(achieved))
+    except Exception as error:
+        infos = np.array([{} for _ in achieved], dtype=np.object_)
+        try:
+            value = np.asarray(compute(achieved, desired, infos), dtype=kind)
+            return _batched(name, value, len(achieved))
+        except Exception as second:
+            missing = next((e for e in (second, error) if isinstance(e, KeyError)), None)
+            if missing is None:
+                raise error from None
             raise ValueError(
-                f"{name} returned shape {value.shape} for {rows} goals; it must be batched: map "
-                f"two arrays (N, *goal) to one array (N,). A distance with axis=-1 usually does it."
-            )
-        return value
+                f"{name} needs info[{missing}], which is unknown for goals that were not pursued: "
+                f"compute it from the goals, or train without goals by "
+                f"gymnasium.wrappers.FlattenObservation"
+            ) from error
+
+
+class NotBatchedError(ValueError):
+    """A function of goals does not return one value per row."""
+
+
+def _batched(name: str, value: Array, rows: int) -> Array:
+    if value.shape != (rows,):
+        raise NotBatchedError(
+            f"{name} returned shape {value.shape} for {rows} goals; it must be batched: map "
+            f"two arrays (N, *goal) to one array (N,). A distance with axis=-1 usually does it."
+        )
+    return value
 
 
 @runtime_checkable
