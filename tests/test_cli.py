@@ -228,11 +228,20 @@ def test_damaged_checkpoints_are_named(rlkit, tmp_path):
 def test_check_env_tells_good_from_bad(rlkit, tmp_path):
     code, out, _ = rlkit("check-env", "rlkit/PointMaze-Open-v0", "--json")
     assert (code, json.loads(out)["ok"]) == (0, True)
-    code, out, _ = rlkit("check-env", "Pendulum-v1", "--json")
-    assert (code, json.loads(out)["ok"]) == (2, False)
     code, out, err = rlkit("check-env", "Pendulum-v1")
-    assert "[goals] no goals" in err
-    assert "breaks the laws" in out
+    assert (code, err) == (0, "")
+    assert "[no goals] it is trained without hindsight" in out
+    assert "Next: rlkit train --env Pendulum-v1" in out
+    (tmp_path / "my_broken.py").write_text(MY_ENV.replace("{name}", "broken"))
+    code, out, _ = rlkit("check-env", "my_broken:Broken-v0", "--json")
+    found = json.loads(out)
+    assert (code, found["ok"]) == (1, False)
+    (broken,) = [one for one in found["findings"] if one["level"] == "error"]
+    assert (broken["law"], broken["where"][:21]) == ("finite", "Mine.step (my_broken.")
+    code, out, _ = rlkit("check-env", "my_broken:Broken-v0")
+    assert code == 1
+    assert "1 error (training cannot work)" in out
+    assert "rlkit train --env my_broken:Broken-v0 --set check_env=false" in out
 
 
 MY_ENV = """

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import dataclasses
+import functools
 from typing import Annotated
 
 from tyro.conf import Positional, arg
@@ -11,23 +12,30 @@ from rlkit.cli.console import Json, env_maker, print_json, quiet_output
 
 
 def check_env(env: Annotated[str, Positional, arg(metavar="ID")], json: Json = False) -> int:
-    """Check an environment: Gymnasium's checker and the laws of goal environments.
+    """Check an environment: Gymnasium's checker, whole episodes, and the laws of goals.
+
+    Errors mean that training cannot work; warnings are probable mistakes, with which it is trained
+    all the same. The exit code is 1 if there are errors.
 
     Args:
         env: Id of the environment; my_pkg:My-v0 imports my_pkg first.
         json: Print one JSON object on standard output and nothing else.
     """
-    from rlkit.goals.check import check_goal_env
+    from rlkit.goals.check import check_env as check
+    from rlkit.goals.findings import errors, grouped
 
     with quiet_output(json):
-        problems = check_goal_env(env_maker()(env))
-    # Unlike in training, an environment without goals fails here.
-    is_fine = all(problem.note and problem.law != "goals" for problem in problems)
+        findings = check(functools.partial(env_maker(), env))
+    is_fine = not errors(findings)
     if json:
-        found = [{"law": p.law, "message": p.message, "note": p.note} for p in problems]
-        print_json({"env": env, "ok": is_fine, "problems": found})
+        found = [dataclasses.asdict(finding) for finding in findings]
+        print_json({"env": env, "ok": is_fine, "findings": found})
+        return int(not is_fine)
+    if findings:
+        print(grouped(findings))
+    if is_fine:
+        print(f"{env} can be trained. Next: rlkit train --env {env}")
     else:
-        for problem in problems:
-            print(problem, file=sys.stderr)
-        print(f"{env} {'keeps' if is_fine else 'breaks'} the laws of a goal environment")
-    return 0 if is_fine else 2
+        print(f"{env} cannot be trained as it is. Correct the errors and check again, or try:")
+        print(f"  rlkit train --env {env} --set check_env=false")
+    return int(not is_fine)

@@ -74,10 +74,10 @@ class Recipe:
     """Torch device of the agent."""
     threads: int = 1
     """Torch threads; one is fastest for small networks, and the results depend on it."""
-    goals: bool = True
-    """Whether the environment must have goals; without them there is no hindsight."""
+    goals: bool | str = "auto"
+    """Whether the environment must have goals: true; "auto": hindsight if it has any."""
     check_env: bool = True
-    """Whether the environment is checked first; a defect then stops the run before it starts."""
+    """Whether the environment is checked first; errors then stop the run before it starts."""
     description: str = ""
     """One line for `rlkit list recipes`."""
     env_options: dict[str, Any] = field(default_factory=dict)
@@ -258,6 +258,8 @@ def _check_ranges(recipe: Recipe) -> None:
     for key, value in from_zero.items():
         if value < 0:
             raise ValueError(f"{key} = {value} must not be negative")
+    if recipe.goals not in (True, False, "auto"):
+        raise ValueError(f'goals = {recipe.goals!r} must be true, false or "auto"')
     if not recipe.worker_timeout_s > 0:
         raise ValueError(f"worker_timeout_s = {recipe.worker_timeout_s} must be positive")
     if plan.stop_at_success is not None and not 0 < plan.stop_at_success <= 1:

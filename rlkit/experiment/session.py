@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +17,16 @@ from rlkit.experiment.recipe import Recipe
 from rlkit.experiment.run_folder import RunFolder
 from rlkit.experiment.stop_requests import StopRequest
 from rlkit.goals import GoalRule, goal_rule, is_goal_space
-from rlkit.goals.check import check_goal_env
+from rlkit.goals.check import check_env
+from rlkit.goals.findings import errors, grouped
 from rlkit.io.checkpoint import CheckpointError, load_latest, read_checkpoint, saved_steps
 from rlkit.names import require_known
 from rlkit.plugins import AGENTS
 from rlkit.vec.vec_env import GymVecEnv, MakeEnv, make_vec_env
 from rlkit.version import VERSION, not_readable
 
+# The check before a training is short: `rlkit check-env` takes longer and finds more.
+_CHECKED_STEPS, _CHECKED_SECONDS = 300, 10.0
 _EVALUATION_ENVS = 8
 _NATIVE_EVALUATION_ENVS = 128
 
@@ -173,25 +179,40 @@ def _inspect(recipe: Recipe, make: MakeEnv, *, check: bool) -> GoalRule | None:
         raise ValueError(
             f"{recipe.env} does not take env_options {recipe.env_options}: {error}"
         ) from error
-    has_goals = is_goal_space(env.observation_space)
-    try:
-        if recipe.goals and not has_goals:
+    with contextlib.closing(env):
+        has_goals = is_goal_space(env.observation_space)
+        if recipe.goals is True and not has_goals:
             raise ValueError(
                 f"{recipe.env} has no goals: its observation space is {env.observation_space}. "
                 f"Give it goals with rlkit.goals.GoalWrapper, or train without hindsight: "
-                f"the recipes plain and plain-discrete, or --set goals=false"
+                f"--set goals=auto"
             )
         if check:
-            problems = [p for p in check_goal_env(env, episodes=1) if not p.note]
-            if problems:
-                found = "\n".join(f"  {problem}" for problem in problems)
-                raise ValueError(
-                    f"{recipe.env} has defects that spoil training:\n{found}\n"
-                    f"`rlkit check-env` finds out more; --set check_env=false trains anyway."
-                )
+            _check(recipe, make)
         return goal_rule(env) if has_goals else None
-    finally:
-        env.close()
+
+
+def _check(recipe: Recipe, make: MakeEnv) -> None:
+    """Refuses environments that cannot be trained; warns of probable mistakes."""
+    findings = check_env(
+        functools.partial(make, recipe.env, **recipe.env_options),
+        episodes=3,
+        steps=_CHECKED_STEPS,
+        seconds=_CHECKED_SECONDS,
+    )
+    anyway = "train anyway with --set check_env=false"
+    if errors(findings):
+        raise ValueError(
+            f"{recipe.env} cannot be trained as it is:\n{grouped(findings, ('error', 'warning'))}\n"
+            f"Correct it, and see `rlkit check-env {recipe.env}`; or {anyway}."
+        )
+    suspicious = grouped(findings, ("warning",))
+    if suspicious:
+        warnings.warn(
+            f"{recipe.env} is trained, but look at this:\n{suspicious}\n"
+            f"`rlkit check-env {recipe.env}` shows all; --set check_env=false skips this check.",
+            stacklevel=2,
+        )
 
 
 def _find_checkpoint(run: RunFolder, which: str) -> tuple[int, dict[str, Any]]:

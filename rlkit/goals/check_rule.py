@@ -13,7 +13,7 @@ import numpy as np
 
 from rlkit.goals.checked_episode import CheckedEpisode, raised
 from rlkit.goals.env import GOAL_KEYS, goal_rule
-from rlkit.goals.findings import Findings, place_of, place_of_error, place_of_method
+from rlkit.goals.findings import Findings, Level, place_of, place_of_error, place_of_method
 from rlkit.goals.rule import Array, ComputedRule, GoalRule, NotBatchedError
 
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), np.ndarray, np.generic, type)
@@ -84,7 +84,7 @@ def _check_rule(rule: GoalRule, episode: CheckedEpisode, findings: Findings) -> 
             f"reward_range ({low:g}, {high:g}); bounded value targets would be wrong",
         )
     if (desired != desired[0]).any():
-        findings.add("goal changes", f"{where}: the goal changes within the episode", note=True)
+        findings.add("goal changes", f"{where}: the goal changes within the episode")
     _check_ends(rule, episode, after, wanted, findings)
 
 
@@ -125,6 +125,9 @@ def _check_ends(
             f"{where}: terminates on success but has no compute_terminated (or its rule says "
             f"False): relabelled goals would never terminate. Set terminates=True in the rule",
         )
+    # Without compute_success a computed rule can only guess: a reward as high as the goal's own.
+    is_guess = isinstance(rule, ComputedRule) and rule.compute_success is None
+    level: Level | None = "note" if is_guess else None
     reported = [
         (t, bool(i["is_success"])) for t, i in enumerate(episode.infos) if "is_success" in i
     ]
@@ -134,12 +137,14 @@ def _check_ends(
                 "success",
                 f'{where}, step {t + 1}: info["is_success"] is {claimed}, the rule says '
                 f"{bool(success[t])}",
+                level,
             )
     if not np.asarray(rule.success(wanted, wanted)).all():
         findings.add(
             "success of the goal",
             f"{where}: an achieved goal that equals the desired one is no success",
-            where=_place_of_rule(findings.env, rule, "success"),
+            level,
+            _place_of_rule(findings.env, rule, "success"),
         )
 
 
@@ -239,7 +244,7 @@ def _note_solved_starts(rule: GoalRule, whole: list[CheckedEpisode], findings: F
     starts = [(e.goals("achieved_goal")[:1], e.goals("desired_goal")[:1]) for e in whole]
     solved = sum(bool(rule.success(*pair)[0]) for pair in starts)
     if 2 * solved > len(starts):
-        findings.add("solved start", f"{solved} of {len(starts)} episodes start solved", note=True)
+        findings.add("solved start", f"{solved} of {len(starts)} episodes start solved")
 
 
 def _unbatched(name: str, value: Array, rows: int) -> str:

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_agent import TinyAgent
 
 from rlkit.envs.make import make
-from rlkit.experiment.recipe import make_recipe
+from rlkit.experiment.recipe import Recipe, make_recipe
 from rlkit.experiment.run_folder import RunFolder
 from rlkit.experiment.run_logger import read_metrics
 from rlkit.experiment.session import Session
@@ -236,20 +237,53 @@ def test_mistakes_leave_nothing_behind(tmp_path, settings, message):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_defective_environment_is_refused_before_anything_is_written(tmp_path):
-    import gymnasium
+def test_an_environment_that_cannot_be_trained_is_refused_before_anything_is_written(tmp_path):
+    class Broken(gymnasium.Wrapper):
+        def step(self, action):
+            observation, _, *rest = self.env.step(action)
+            return observation, float("nan"), *rest
 
-    class Liar(gymnasium.Wrapper):
+    with pytest.raises(ValueError, match=r"as it is:\n1 error.*\n.*finite") as one:
+        train(
+            recipe("check_env=true"), lambda *names, **o: Broken(make(*names, **o)), tmp_path / "r"
+        )
+    assert "Broken.step (tests/experiment/test_train.py:" in str(one.value)
+    assert "--set check_env=false" in str(one.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_suspicious_environment_is_trained_with_one_warning():
+    made, closed = [], []
+
+    class Odd(gymnasium.Wrapper):
         def step(self, action):
             observation, reward, *rest = self.env.step(action)
             return observation, reward + 5.0, *rest
 
-    def make_liar(env_id, **options):
-        return Liar(make(env_id, **options))
+        def close(self):
+            closed.append(self)
+            super().close()
 
-    with pytest.raises(ValueError, match=r"has defects that spoil training:\n.*reward"):
-        train(recipe("check_env=true"), make_liar, tmp_path / "run")
-    assert list(tmp_path.iterdir()) == []
+    def make_odd(env_id, **options):
+        made.append(Odd(make(env_id, **options)))
+        return made[-1]
+
+    with pytest.warns(UserWarning, match=r"(?s)\[reward\] .*Odd.step.*check_env=false") as caught:
+        session = Session.build(recipe("check_env=true"), make_odd, check=True)
+    assert len(caught) == 1
+    assert len(made) > 1
+    assert set(map(id, closed)) == set(map(id, made))  # the training has environments of its own
+    session.close()
+
+
+def test_goals_are_detected_unless_they_are_demanded():
+    plain = {"env": "Pendulum-v1", "agent": "sac", "num_envs": 1, "check_env": False}
+    for goals in ("auto", False):
+        session = Session.build(Recipe(**plain, goals=goals), make)
+        assert session.rule is None
+        session.close()
+    with pytest.raises(ValueError, match="Pendulum-v1 has no goals"):
+        Session.build(Recipe(**plain, goals=True), make)
 
 
 def test_changed_spaces_and_foreign_checkpoints_are_refused(whole):

@@ -12,7 +12,8 @@ from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 
 from rlkit.goals import DistanceRule, GoalEnv, GoalWrapper
-from rlkit.goals.check import Problem, check_goal_env
+from rlkit.goals.check import check_env
+from rlkit.goals.findings import Finding
 
 LIMIT = 30
 FRESH = itertools.count()
@@ -396,27 +397,26 @@ MUTANTS: dict[type[Line], str] = {
     NoRule: "rule",
     GoalMoves: "goal changes",
 }
-NOTES = {"dead sensor", "goal changes"}
 
 
 @pytest.mark.parametrize(("delay", "excused"), [(0, False), (1, True)])
 def test_only_what_says_that_it_is_late_may_be(delay: int, excused: bool) -> None:
     env = StaleObservation()
     env.observation_delay = delay
-    laws = {problem.law for problem in check_goal_env(env)}
+    laws = {problem.law for problem in check_env(lambda: env)}
     assert ("stale observation" in laws) != excused
 
 
 def test_a_sound_environment_has_no_problems() -> None:
-    assert check_goal_env(Line()) == []
+    assert [p.law for p in check_env(Line)] == ["no rendering"]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
 def test_every_seeded_defect_is_found(mutant: type[Line]) -> None:
     law = MUTANTS[mutant]
-    found = {problem.law: problem for problem in check_goal_env(mutant())}
+    found = {problem.law: problem for problem in check_env(mutant)}
     assert law in found
-    assert found[law].note == (law in NOTES)
+    assert found[law].level != "note" or law == "goal changes"
 
 
 @pytest.mark.slow
@@ -435,13 +435,13 @@ def test_every_seeded_defect_is_found(mutant: type[Line]) -> None:
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_messages_name_the_value_and_the_fix(mutant: type[Line], words: list[str]) -> None:
-    text = "\n".join(problem.message for problem in check_goal_env(mutant()))
+    text = "\n".join(problem.message for problem in check_env(mutant))
     assert [word for word in words if word not in text] == []
 
 
 def test_a_plain_environment_gets_a_note_on_goals() -> None:
-    goals = [p for p in check_goal_env(gym.make("CartPole-v1")) if p.law == "goals"]
-    assert goals[0].note
+    goals = [p for p in check_env(lambda: gym.make("CartPole-v1")) if p.law == "no goals"]
+    assert goals[0].level == "note"
     assert "GoalWrapper" in goals[0].message
 
 
@@ -457,7 +457,7 @@ def test_a_plain_defective_environment_is_checked_too() -> None:
         def step(self, action: Any) -> Any:
             return np.full(1, 0.1), 0.0, True, False, {}
 
-    assert "action effect" in {p.law for p in check_goal_env(Plain())}
+    assert "action effect" in {p.law for p in check_env(Plain)}
 
 
 def test_a_wrapped_environment_with_goals_is_sound() -> None:
@@ -467,22 +467,22 @@ def test_a_wrapped_environment_with_goals_is_sound() -> None:
         rule=DistanceRule(0.3),
         goal_space=spaces.Box(-1.0, 1.0, (2,), np.float32),
     )
-    assert [p for p in check_goal_env(env) if not p.note] == []
+    assert [p for p in check_env(lambda: env) if p.level != "note"] == []
 
 
 def test_the_checker_leaves_global_generators_alone() -> None:
     before = np.random.get_state()[1].copy()  # type: ignore[index,union-attr]  # noqa: NPY002
-    check_goal_env(Line())
+    check_env(Line)
     after = np.random.get_state()[1]  # type: ignore[index]  # noqa: NPY002
     np.testing.assert_array_equal(before, after)
 
 
-def test_problems_are_plain_values() -> None:
-    problem = Problem("reward", "too late", note=True)
-    assert pickle.loads(pickle.dumps(problem)) == problem
-    assert str(problem) == "note [reward] too late"
+def test_findings_are_plain_values() -> None:
+    finding = Finding("note", "reward", "too late", "Boat.step (harbour.py:25)")
+    assert pickle.loads(pickle.dumps(finding)) == finding
+    assert str(finding) == "note [reward] Boat.step (harbour.py:25): too late"
 
 
 def test_no_episodes_are_refused() -> None:
-    with pytest.raises(ValueError, match="episodes must be at least 1, got 0"):
-        check_goal_env(Line(), episodes=0)
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        check_env(lambda: Line(), episodes=0)
