@@ -16,13 +16,13 @@ from rlkit.experiment.evaluate import EvaluationResult, evaluate
 from rlkit.experiment.recipe import Recipe
 from rlkit.experiment.run_folder import RunFolder
 from rlkit.experiment.stop_requests import StopRequest
-from rlkit.goals import GoalRule, goal_rule, is_goal_space
+from rlkit.goals import GoalRule, is_goal_space
 from rlkit.goals.check import check_env
 from rlkit.goals.findings import errors, grouped
 from rlkit.io.checkpoint import CheckpointError, load_latest, read_checkpoint, saved_steps
 from rlkit.names import require_known
 from rlkit.plugins import AGENTS
-from rlkit.vec.vec_env import GymVecEnv, MakeEnv, make_vec_env
+from rlkit.vec.vec_env import GymVecEnv, MakeEnv, make_vec_env, vec_goal_rule
 from rlkit.version import VERSION, not_readable
 
 # The check before a training is short: `rlkit check-env` takes longer and finds more.
@@ -65,7 +65,7 @@ class Session:
         agent_class = AGENTS.load(recipe.agent)
         _require_options(agent_class, recipe)
         torch.set_num_threads(recipe.threads)
-        rule = _inspect(recipe, make, check=check)
+        _inspect(recipe, make, check=check)
         venv = _environments(recipe, make, recipe.num_envs, recipe.seed)
         policy = (
             "MultiInputPolicy" if isinstance(venv.observation_space, spaces.Dict) else "MlpPolicy"
@@ -78,7 +78,8 @@ class Session:
             raise ValueError(
                 f"agent {recipe.agent!r} cannot be built for {recipe.env}: {error}"
             ) from error
-        return cls(recipe, make, venv, agent, rule)
+        has_goals = is_goal_space(venv.observation_space)
+        return cls(recipe, make, venv, agent, vec_goal_rule(venv) if has_goals else None)
 
     @classmethod
     def load(cls, run: RunFolder, make: MakeEnv, checkpoint: str = "last") -> tuple[Session, int]:
@@ -172,28 +173,27 @@ def _require_options(agent_class: type[Any], recipe: Recipe) -> None:
     require_known(f"agent {recipe.agent!r}", recipe.agent_options, agent_class.option_names())
 
 
-def _inspect(recipe: Recipe, make: MakeEnv, *, check: bool) -> GoalRule | None:
+def _inspect(recipe: Recipe, make: MakeEnv, *, check: bool) -> None:
+    """Refuses environments that cannot be trained; warns of probable mistakes."""
     try:
         env = make(recipe.env, **recipe.env_options)
     except TypeError as error:
         raise ValueError(
             f"{recipe.env} does not take env_options {recipe.env_options}: {error}"
         ) from error
-    with contextlib.closing(env):
-        has_goals = is_goal_space(env.observation_space)
-        if recipe.goals is True and not has_goals:
-            raise ValueError(
-                f"{recipe.env} has no goals: its observation space is {env.observation_space}. "
-                f"Give it goals with rlkit.goals.GoalWrapper, or train without hindsight: "
-                f"--set goals=auto"
-            )
-        if check:
-            _check(recipe, make)
-        return goal_rule(env) if has_goals else None
+    has_goals = is_goal_space(env.observation_space)
+    with contextlib.suppress(Exception):  # the check reports it
+        env.close()
+    if recipe.goals is True and not has_goals:
+        raise ValueError(
+            f"{recipe.env} has no goals: its observation space is {env.observation_space}. Give it "
+            f"goals with rlkit.goals.GoalWrapper, or train without hindsight: --set goals=auto"
+        )
+    if check:
+        _check(recipe, make)
 
 
 def _check(recipe: Recipe, make: MakeEnv) -> None:
-    """Refuses environments that cannot be trained; warns of probable mistakes."""
     findings = check_env(
         functools.partial(make, recipe.env, **recipe.env_options),
         episodes=3,

@@ -30,7 +30,7 @@ from rlkit.goals.checked_episode import (
 )
 from rlkit.goals.env import GOAL_KEYS, is_goal_space, is_image_space
 from rlkit.goals.findings import Finding, Findings, errors, layers, place_of, place_of_error
-from rlkit.goals.layout import vector_size
+from rlkit.goals.simple_spaces import simplify
 
 MakeOne = Callable[[], gym.Env[Any, Any]]
 # Robotics observations are unbounded, and wrappers are what is trained on.
@@ -74,16 +74,25 @@ def check_env(
         warnings.simplefilter("ignore")  # Gymnasium's are collected separately, as notes
         env = make()
         findings = Findings(env)
-        _check_spaces(env, findings)
-        with _second(make, env, findings) as twin:
-            whole = _check_episodes(env, twin, range(seed, seed + episodes), findings, bounds)
-            if _has_goals(env, findings):
-                check_goals(env, whole, findings)
-            if twin is not None and not bounds.exceeded:
-                _run_gymnasium_check(twin, seed, findings)
+        if _check_spaces(env, findings):
+            seeds = range(seed, seed + episodes)
+            _check_behaviour(simplify(env), make, seeds, findings, bounds)
         _close(env, findings)
-    _note_bounds(env, whole, findings, bounds)
     return findings.found
+
+
+def _check_behaviour(
+    env: gym.Env[Any, Any], make: MakeOne, seeds: range, findings: Findings, bounds: Bounds
+) -> None:
+    findings.env = env
+    with _second(make, env, findings) as twin:
+        simple_twin = None if twin is None else simplify(twin)
+        whole = _check_episodes(env, simple_twin, seeds, findings, bounds)
+        if _has_goals(env, findings):
+            check_goals(env, whole, findings)
+        if twin is not None and not bounds.exceeded:
+            _run_gymnasium_check(twin, seeds[0], findings)
+    _note_bounds(env, whole, findings, bounds)
 
 
 @contextlib.contextmanager
@@ -102,7 +111,7 @@ def _second(
         )
         yield None
         return
-    if twin is env:
+    if twin is env or twin.unwrapped is env.unwrapped:
         yield None
         return
     yield twin
@@ -139,16 +148,14 @@ def _check_episodes(
     return whole
 
 
-def _check_spaces(env: gym.Env[Any, Any], findings: Findings) -> None:
-    for name, space in (
-        ("observation_space", env.observation_space),
-        ("action_space", env.action_space),
-    ):
-        try:
-            vector_size(space)
-        except ValueError as error:
-            law = "space" if name == "observation_space" else "action space"
-            findings.add(law, f"{name}: {error}", where=place_of(env, "__init__"))
+def _check_spaces(env: gym.Env[Any, Any], findings: Findings) -> bool:
+    """Whether agents can hold the observations and actions, converted if need be."""
+    for name, law in (("observation_space", "space"), ("action_space", "action space")):
+        space = getattr(env, name, None)
+        if not isinstance(space, spaces.Space):
+            place = place_of(env, "__init__")
+            findings.add(law, f"{name} is {space!r}; set a gymnasium space", where=place)
+            return False
     action = env.action_space
     if isinstance(action, spaces.Box) and not action.is_bounded():
         findings.add(
@@ -156,6 +163,12 @@ def _check_spaces(env: gym.Env[Any, Any], findings: Findings) -> None:
             f"the actions are unbounded: {action}. Agents scale their actions to the bounds: give "
             f"the Box finite ones",
         )
+    try:
+        simplify(env)
+    except ValueError as error:
+        findings.add("space", str(error), where=place_of(env, "__init__"))
+        return False
+    return True
 
 
 def _check_repetition(first: CheckedEpisode, again: CheckedEpisode, findings: Findings) -> bool:
