@@ -19,8 +19,9 @@ import rlkit.envs  # noqa: F401  registers the suite's ids
 from rlkit.names import similar
 
 _ROBOTICS_NAME = re.compile(r"(Fetch|HandReach|HandManipulate|PointMaze_|AntMaze_|Adroit|Franka)")
+_OWN_ID = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:(?!\d+$)\w[\w./-]*")
 _ROBOTICS_ENTRY = "rlkit.envs.robotics:load"
-_GOAL_FAMILIES = tuple(
+GOAL_FAMILIES = tuple(
     f"gymnasium_robotics.envs.{family}." for family in ("fetch", "shadow_dexterous_hand", "maze")
 )
 
@@ -62,6 +63,8 @@ def find_spec(env_id: str) -> EnvSpec:
         ValueError: If the id is unknown or its module cannot be imported.
     """
     module, _, name = env_id.rpartition(":")
+    if ":" in env_id and not _OWN_ID.fullmatch(env_id):
+        raise ValueError(f"{env_id!r} is no id of an environment; write module:Id-v0")
     modules = [module] if module else []
     if name not in gym.registry and "/" in name:
         modules += registering_modules(name.partition("/")[0])
@@ -109,7 +112,7 @@ def _import_robotics() -> bool:
 
 def _with_rule(spec: EnvSpec) -> EnvSpec:
     entry_point = spec.entry_point
-    if not isinstance(entry_point, str) or not entry_point.startswith(_GOAL_FAMILIES):
+    if not isinstance(entry_point, str) or not entry_point.startswith(GOAL_FAMILIES):
         return spec
     adapted = copy.deepcopy(spec)
     adapted.entry_point = _ROBOTICS_ENTRY

@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium.envs.registration import load_env_creator
 from numpy.typing import NDArray
 
-from rlkit.envs.make import prefer_egl
+from rlkit.envs.make import GOAL_FAMILIES, prefer_egl
 from rlkit.goals import GoalEnv, GoalRule
 from rlkit.goals.rule import Array, BoolArray, FloatArray
 
@@ -336,8 +336,10 @@ def load(entry_point: str, show_goal: bool = True, **kwargs: Any) -> RoboticsEnv
         kwargs: Arguments of the packaged environment.
 
     Raises:
-        ValueError: If `show_goal` is False for another task.
+        ValueError: If `show_goal` is False for another task, or the class is of another package.
     """
+    if not entry_point.startswith(GOAL_FAMILIES):  # it would be imported
+        raise ValueError(f"{entry_point!r} is no goal environment of Gymnasium-Robotics")
     if kwargs.get("render_mode") == "rgb_array":
         prefer_egl()
     robot: Any = load_env_creator(entry_point)(**kwargs)

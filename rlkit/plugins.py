@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import entry_points
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, Protocol, TypeVar, overload
 
 from rlkit.names import nearest, require_known
 
@@ -36,20 +36,26 @@ class PluginGroup(Generic[T]):
         return sorted(entry_points(group=self.group).names)
 
     def load(self, name: str) -> type[Any]:
-        """The class of a short name, or of `"package.module:Class"`.
+        """The class of a short name, or of `"package.module:Class"`, which is imported.
+
+        A name from a file has to pass `rlkit.trust.require_trusted` first.
 
         Raises:
-            ValueError: If there is no such class; the message names the nearest match.
+            ValueError: If there is no such class (the message names the nearest match), or it
+                lacks members of the contract.
         """
         if ":" in name:
-            return _load_class(name, self.kind)
-        found = entry_points(group=self.group, name=name)
-        if not found:
-            raise ValueError(
-                f"unknown {self.kind} {name!r}. {nearest(name, self.names())} "
-                f"{self._one} of your own is written package.module:Class."
-            )
-        return _load_class(next(iter(found)).value, self.kind)
+            found = _load_class(name, self.kind)
+        else:
+            entries = entry_points(group=self.group, name=name)
+            if not entries:
+                raise ValueError(
+                    f"unknown {self.kind} {name!r}. {nearest(name, self.names())} "
+                    f"{self._one} of your own is written package.module:Class."
+                )
+            found = _load_class(next(iter(entries)).value, self.kind)
+        self._require_members(found, _members_of_objects(found))
+        return found
 
     def make(self, value: str | Mapping[str, Any] | T) -> T:
         """A configured part.
@@ -78,15 +84,7 @@ class PluginGroup(Generic[T]):
             return None
         if isinstance(made, type):
             raise ValueError(f"{made.__name__} is a class; configure it: {made.__name__}()")
-        # Not isinstance: the message names the members that are missing.
-        missing = [name for name in _members(self.contract) if not hasattr(made, name)]
-        if missing:
-            contract = f"{self.contract.__module__}.{self.contract.__qualname__}"
-            raise ValueError(
-                f"{made!r} is no {self.kind}: it lacks {', '.join(missing)}. Give a name "
-                f"({', '.join(self.names())}), a mapping with a name, or an object with all "
-                f"members of {contract}"
-            )
+        self._require_members(made, dir(made))
         found: T = made
         return found
 
@@ -127,6 +125,17 @@ class PluginGroup(Generic[T]):
     def _one(self) -> str:
         return f"{'An' if self.kind[0] in 'aeiou' else 'A'} {self.kind}"
 
+    def _require_members(self, found: Any, has: Iterable[str]) -> None:
+        """Refuses a class or an object that lacks members; not by isinstance, to name them."""
+        missing = [name for name in _members(self.contract) if name not in set(has)]
+        if missing:
+            contract = f"{self.contract.__module__}.{self.contract.__qualname__}"
+            raise ValueError(
+                f"{found!r} is no {self.kind}: it lacks {', '.join(missing)}. Give a name "
+                f"({', '.join(self.names())}), a mapping with a name, or an object with all "
+                f"members of {contract}"
+            )
+
     def _settings(self, found: Any) -> list[str]:
         names = [field.name for field in fields(found) if field.init]
         return [name for name in names if name != self.completed]
@@ -144,6 +153,11 @@ class PluginGroup(Generic[T]):
                 raise ValueError(f"{self.kind} none has no settings, got {', '.join(settings)}")
             return None
         found = self.load(name)
+        if settings and not is_dataclass(found):
+            raise ValueError(
+                f"{self.kind} {name!r} has no settings {', '.join(settings)}: {found.__name__} is "
+                f"no dataclass, whose fields are its settings (@dataclass(frozen=True))"
+            )
         if is_dataclass(found):
             require_known(f"{self.kind} {name!r}", settings, self._settings(found))
         try:
@@ -193,8 +207,16 @@ def _members(contract: type[Any]) -> list[str]:
     return [name for name in names if not name.startswith("_")]
 
 
+def _members_of_objects(found: type[Any]) -> set[str]:
+    """Names that objects of a class have: its attributes, and fields that it only annotates."""
+    annotated = (vars(one).get("__annotations__", {}) for one in found.__mro__)
+    return {*dir(found), *(name for part in annotated for name in part)}
+
+
 def _load_class(path: str, kind: str) -> type[Any]:
     module_name, _, class_name = path.partition(":")
+    if not all(part.isidentifier() for part in (*module_name.split("."), class_name)):
+        raise ValueError(f"{kind} {path!r} is no package.module:Class")
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # whatever the user's module raises, it is the reason
@@ -228,4 +250,23 @@ def _plain_setting(name: str, value: Any) -> Any:
     )
 
 
-AGENTS = PluginGroup[Any]("rlkit.agents", "agent")
+class TrainableAgent(Protocol):
+    """What the training of a run calls; see `rlkit.experiment.train`."""
+
+    def iterate(self, total_timesteps: int) -> Any:
+        """Trains, and yields the number of steps after every round."""
+
+    def predict(self, observation: Any) -> Any:
+        """Actions, as in Stable-Baselines3."""
+
+    def set_logger(self, logger: Any) -> None:
+        """Sets the logger, as in Stable-Baselines3."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the training depends on, as plain data."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict()`."""
+
+
+AGENTS = PluginGroup[Any]("rlkit.agents", "agent", TrainableAgent)

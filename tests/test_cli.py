@@ -79,18 +79,20 @@ def test_from_training_to_pictures(rlkit, tmp_path):
     assert {"run": "run", "steps": 200, "episodes": 5, "stopped": None}.items() <= outcome.items()
     assert {"success_rate", "success_ci95", "return_mean", "wall_s"} <= outcome.keys()
 
-    code, out, _ = rlkit("eval", "run", "--json")
+    code, out, _ = rlkit("eval", "run", "--trust", "--json")
     evaluated = json.loads(out)
     assert (code, evaluated["episodes"], evaluated["step"]) == (0, 100, 200)
-    five = json.loads(rlkit("eval", "run", "--episodes", 5, "--json")[1])
+    five = json.loads(rlkit("eval", "run", "--trust", "--episodes", 5, "--json")[1])
     assert all(outcome[key] == five[key] for key in ("success_rate", "return_mean", "success_ci95"))
 
-    code, out, _ = rlkit("resume", "run", "--steps", 300, "--json")
+    code, out, _ = rlkit("resume", "run", "--trust", "--steps", 300, "--json")
     assert (code, json.loads(out)["steps"]) == (0, 300)
-    assert "over 100 held-out episodes" in rlkit("eval", "run", "--checkpoint", "best")[1]
+    assert (
+        "over 100 held-out episodes" in rlkit("eval", "run", "--trust", "--checkpoint", "best")[1]
+    )
     assert rlkit("plot", "run", "run", "--out", "curve.png") == (0, "curve.png\n", "")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
-    assert rlkit("record", "run", "--episodes", 1)[1] == "run/videos/step-300.mp4\n"
+    assert rlkit("record", "run", "--trust", "--episodes", 1)[1] == "run/videos/step-300.mp4\n"
     assert (tmp_path / "run" / "videos" / "step-300.mp4").stat().st_size > 1000
 
 
@@ -218,7 +220,7 @@ def test_damaged_checkpoints_are_named(rlkit, tmp_path):
     rlkit(*TRAIN, "--steps", 100, "--out", "run")
     weights = tmp_path / "run" / "checkpoints" / "step-100" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    code, _, err = rlkit("eval", "run")
+    code, _, err = rlkit("eval", "run", "--trust")
     assert code == 2
     assert "weights.safetensors is truncated" in err
     assert "Traceback" not in err
@@ -294,7 +296,7 @@ def test_a_bad_number_stops_the_run_and_keeps_the_last_good_checkpoint(rlkit, tm
     assert out == ""
     assert "is not finite" in err
     assert "Traceback" not in err
-    assert rlkit("record", "run", "--episodes", 1)[0] == 0
+    assert rlkit("record", "run", "--trust", "--episodes", 1)[0] == 0
 
 
 @pytest.mark.slow
@@ -375,8 +377,8 @@ def test_a_recurrent_agent_in_an_environment_of_the_user(
     words = ["train", "--env", env_id, "--encoder", GRU, *RECURRENT, *early, "--out", "run"]
     code, _, err = rlkit(*words, "--steps", 200)
     assert code == 0, err
-    assert rlkit("resume", "run", "--steps", 240)[0] == 0
-    assert rlkit("eval", "run", "--episodes", 3)[0] == 0
+    assert rlkit("resume", "run", "--trust", "--steps", 240)[0] == 0
+    assert rlkit("eval", "run", "--trust", "--episodes", 3)[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -463,4 +465,4 @@ def test_a_bad_number_stops_a_recurrent_agent(rlkit, tmp_path):
     assert code == 2
     assert "is not finite" in err
     assert "Traceback" not in err
-    assert rlkit("eval", "run", "--episodes", 2)[0] == 0
+    assert rlkit("eval", "run", "--trust", "--episodes", 2)[0] == 0

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import json as json_
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppendAction, arg
 
+from rlkit.trust import trusted_files
+
 if TYPE_CHECKING:
     from rlkit.vec.vec_env import MakeEnv
 
 Json = Annotated[bool, FlagCreatePairsOff]
+Trust = Annotated[bool, FlagCreatePairsOff]
 Number = Annotated[int | None, arg(metavar="N")]
 Folder = Annotated[Path | None, arg(metavar="FOLDER")]
 Run = Annotated[Path, Positional, arg(metavar="RUN")]
@@ -38,6 +43,18 @@ class FitOptions:
 
 
 Fit = Annotated[FitOptions, OmitArgPrefixes]
+
+
+def trusting(command: Callable[..., int]) -> Callable[..., int]:
+    """A command whose parameter `trust` holds for all files that it reads."""
+
+    @functools.wraps(command)
+    def trusted(*args: Any, **kwargs: Any) -> int:
+        given = inspect.signature(command).bind(*args, **kwargs).arguments
+        with trusted_files(given.get("trust", False)):
+            return command(*args, **kwargs)
+
+    return trusted
 
 
 def env_maker() -> MakeEnv:

@@ -17,9 +17,11 @@ from rlkit.cli.console import (
     Json,
     Number,
     Settings,
+    Trust,
     env_maker,
     print_report,
     quiet_output,
+    trusting,
 )
 from rlkit.cli.words import Commands
 
@@ -27,6 +29,7 @@ Data = Annotated[str, arg(metavar="ID_OR_PATH")]
 FIT = FitOptions()
 
 
+@trusting
 def train(
     model: Annotated[str, Positional, arg(metavar="MODEL")],
     data: Data,
@@ -35,6 +38,7 @@ def train(
     seed: int = 0,
     out: Folder = None,
     settings: Settings = (),
+    trust: Trust = False,
     json: Json = False,
 ) -> int:
     """Train a latent model on images, save it and evaluate it.
@@ -47,6 +51,7 @@ def train(
         seed: Seed of everything random.
         out: Folder for latent/ and the report; by default runs/out/latents/<data>/<model>.
         settings: A setting of the model, such as dims=8.
+        trust: Let files name any class or environment, which is then imported and run.
         json: Print one JSON object on standard output and nothing else.
     """
     from rlkit.analysis.latent import training
@@ -67,11 +72,13 @@ def train(
     return _print(found, json)
 
 
+@trusting
 def report(
     folder: Annotated[Path, Positional, arg(metavar="FOLDER")],
     data: Data,
     frames: int = 2_000,
     out: Folder = None,
+    trust: Trust = False,
     json: Json = False,
 ) -> int:
     """Evaluate a trained latent model: report.json, figures, TensorBoard.
@@ -81,6 +88,7 @@ def report(
         data: Id of an environment with image observations, .npy file, folder of PNG files, or run.
         frames: Number of frames at most.
         out: Folder for the report; by default FOLDER, or FOLDER/latent of a run.
+        trust: Let files name any class or environment, which is then imported and run.
         json: Print one JSON object on standard output and nothing else.
     """
     from rlkit.analysis.latent import training

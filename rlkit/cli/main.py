@@ -6,6 +6,7 @@ import contextlib
 import functools
 import io
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -20,8 +21,9 @@ from rlkit.cli.console import to_stderr
 from rlkit.cli.listing import list_
 from rlkit.cli.runs import evaluate, plot, record
 from rlkit.cli.train import resume, train
-from rlkit.cli.words import Command, Commands, resolved
+from rlkit.cli.words import Command, Commands, imports_own_code, resolved
 from rlkit.names import require_current
+from rlkit.trust import UntrustedError
 from rlkit.version import VERSION
 
 COMMANDS: Commands = {
@@ -48,9 +50,10 @@ Call = Callable[[], int]
 
 def main() -> None:
     """Runs the command line; an error of the user is one line and exit code 2."""
-    # A console script does not search the current folder, where a user's modules are. Appended, so
-    # that nothing there hides an installed package.
-    sys.path.append(os.getcwd())
+    if imports_own_code(sys.argv[1:]):
+        # A console script does not search the current folder, where a user's modules are. Appended,
+        # so that nothing there hides an installed package. Files alone do not bring it about.
+        sys.path.append(os.getcwd())
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
         warnings.filterwarnings("default", module=r"rlkit\.")
@@ -63,7 +66,9 @@ def main() -> None:
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         if os.environ.get("RLKIT_TRACEBACK"):
             raise
-        to_stderr(f"error: {error}")
+        is_untrusted = isinstance(error, UntrustedError)
+        hint = f": {shlex.join(['rlkit', *sys.argv[1:], '--trust'])}" if is_untrusted else ""
+        to_stderr(f"error: {error}{hint}")
         sys.exit(2)
 
 

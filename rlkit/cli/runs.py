@@ -13,19 +13,36 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from rlkit.cli.console import Json, Run, describe, env_maker, print_json, quiet_output
+from rlkit.cli.console import (
+    Json,
+    Run,
+    Trust,
+    describe,
+    env_maker,
+    print_json,
+    quiet_output,
+    trusting,
+)
 
 if TYPE_CHECKING:
     from rlkit.experiment.session import Session
 
 
-def evaluate(run: Run, episodes: int = 100, checkpoint: str = "last", json: Json = False) -> int:
+@trusting
+def evaluate(
+    run: Run,
+    episodes: int = 100,
+    checkpoint: str = "last",
+    trust: Trust = False,
+    json: Json = False,
+) -> int:
     """Evaluate a trained agent on held-out episodes.
 
     Args:
         run: Folder of the run.
         episodes: Number of episodes; starts that satisfy their goal are replaced.
         checkpoint: last, best, or the number of a step.
+        trust: Let files name any class or environment, which is then imported and run.
         json: Print one JSON object on standard output and nothing else.
     """
     if episodes < 1:
@@ -42,11 +59,13 @@ def evaluate(run: Run, episodes: int = 100, checkpoint: str = "last", json: Json
     return 0
 
 
+@trusting
 def record(
     run: Run,
     episodes: int = 3,
     checkpoint: str = "last",
     out: Annotated[Path | None, arg(metavar="FILE")] = None,
+    trust: Trust = False,
 ) -> int:
     """Record a video of a trained agent.
 
@@ -55,6 +74,7 @@ def record(
         episodes: Number of episodes.
         checkpoint: last, best, or the number of a step.
         out: The video, .mp4 or .gif; by default RUN/videos/step-N.mp4.
+        trust: Let files name any class or environment, which is then imported and run.
     """
     if episodes < 1:
         raise ValueError(f"--episodes {episodes} must be at least 1")

@@ -18,12 +18,14 @@ from rlkit.cli.console import (
     Number,
     Run,
     Settings,
+    Trust,
     describe,
     env_maker,
     evaluation_lines,
     print_training,
     quiet_output,
     to_stderr,
+    trusting,
 )
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 Seeds = Annotated[tuple[int, ...], arg(metavar="N...")]
 
 
+@trusting
 def train(
     recipe: Annotated[str | None, Positional, arg(metavar="[RECIPE]")] = None,
     env: Id = None,
@@ -42,6 +45,7 @@ def train(
     encoder: Name = None,
     out: Annotated[Path | None, arg(metavar="RUN_FOLDER")] = None,
     settings: Settings = (),
+    trust: Trust = False,
     json: Json = False,
 ) -> int:
     """Train an agent by a recipe, or on --env with default settings.
@@ -57,6 +61,7 @@ def train(
             or none.
         out: Folder of the run; by default runs/out/<env>/<agent>/<name>.
         settings: Another key of the recipe, such as agent_options.gamma=0.98.
+        trust: Let files name any class or environment, which is then imported and run.
         json: Print one JSON object on standard output and nothing else.
     """
     if recipe is None and env is None:
@@ -180,12 +185,14 @@ def _drop_foreign_options(content: dict[str, Any], agent: str | None) -> list[st
     return [key for key in options if key not in known]
 
 
-def resume(run: Run, steps: Number = None, json: Json = False) -> int:
+@trusting
+def resume(run: Run, steps: Number = None, trust: Trust = False, json: Json = False) -> int:
     """Continue a run exactly from its newest checkpoint.
 
     Args:
         run: Folder of the run.
         steps: New total of environment steps, to train a finished run further.
+        trust: Let files name any class or environment, which is then imported and run.
         json: Print one JSON object on standard output and nothing else.
     """
     from rlkit.experiment.folders import require_run

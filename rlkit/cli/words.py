@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from rlkit.names import nearest, similar
 
 Command: TypeAlias = Callable[..., int]
 Commands: TypeAlias = Mapping[str, "Command | Commands"]
+_OWN_CODE = re.compile(r"(?:^|[=\"'\s])[^\W\d]\w*(?:\.[^\W\d]\w*)*:\w")
 _HELP = ("-h", "--help")
 
 
@@ -51,6 +53,11 @@ def one_setting_per_flag(arguments: Sequence[str]) -> list[str]:
             in_settings = argument == "--set"
         result.append(argument)
     return result
+
+
+def imports_own_code(arguments: Sequence[str]) -> bool:
+    """Whether arguments name `module:Class` or `module:Id-v0`, or trust the names in files."""
+    return "--trust" in arguments or any(map(_OWN_CODE.search, arguments))
 
 
 def resolved(

@@ -16,10 +16,12 @@ from rlkit.cli.console import (
     Folder,
     Json,
     Settings,
+    Trust,
     env_maker,
     print_report,
     print_training,
     quiet_output,
+    trusting,
 )
 from rlkit.cli.words import Commands
 
@@ -76,6 +78,7 @@ def _fitting(options: FitOptions) -> Fitting:
     return Fitting(options.steps, options.batch_size, options.learning_rate)
 
 
+@trusting
 def train(
     model: Annotated[str, Positional, arg(metavar="MODEL")],
     source: Data,
@@ -83,6 +86,7 @@ def train(
     seed: int = 0,
     out: Folder = None,
     settings: Settings = (),
+    trust: Trust = False,
     json: Json = False,
 ) -> int:
     """Train a world model and save it; the same command continues an interrupted training.
@@ -94,6 +98,7 @@ def train(
         seed: Seed of everything random.
         out: Folder for world/; by default runs/out/worlds/<data>/<model>.
         settings: A setting of the model, such as members=3; env_options.KEY is the environment's.
+        trust: Let files name any class or environment, which is then imported and run.
         json: Print one JSON object on standard output and nothing else.
     """
     from rlkit.analysis.world.training import train_world
@@ -111,6 +116,7 @@ def train(
     return _print_training(found, json)
 
 
+@trusting
 def score(
     models: Annotated[tuple[str, ...], Positional, arg(metavar="MODEL_OR_FOLDER...")],
     source: Data,
@@ -123,6 +129,7 @@ def score(
     seeds: tuple[int, ...] = (0,),
     out: Folder = None,
     settings: Settings = (),
+    trust: Trust = False,
     json: Json = False,
 ) -> int:
     """Score world models and baselines on held-out data: table, score.json, figures.
@@ -141,6 +148,7 @@ def score(
         out: Folder for the scores; by default runs/out/worlds/<data>/score.
         settings: A setting of a model, such as ensemble.members=3; env_options.KEY is the
             environment's.
+        trust: Let files name any class or environment, which is then imported and run.
         json: Print one JSON object on standard output and nothing else.
     """
     from rlkit.analysis.world.benchmark import BenchmarkSettings

@@ -95,7 +95,9 @@ def _read(path: Path) -> _Curve:
     by_step = {row["step"]: (row["success_rate"] or 0.0, row["return_mean"]) for row in rows}
     steps, values = np.array(list(by_step), float), np.array(list(by_step.values()), float)
     knows_success = rows[-1]["success_rate"] is not None
-    return _Curve(run.recipe().flat(), steps, values, knows_success, bool(rows[-1]["final"]))
+    return _Curve(
+        run.recipe(trust=True).flat(), steps, values, knows_success, bool(rows[-1]["final"])
+    )
 
 
 def _labels(groups: Sequence[Sequence[_Curve]], group_by: Sequence[str]) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rlkit.names import nearest
+from rlkit.trust import require_local, require_trusted
 
 
 @dataclass(frozen=True)
@@ -108,24 +109,29 @@ def describe_recipes() -> list[tuple[str, str]]:
     return [(name, load_recipe(name).description) for name in recipe_names()]
 
 
-def load_recipe(name: str, settings: Iterable[str] = (), **flags: Any) -> Recipe:
+def load_recipe(
+    name: str, settings: Iterable[str] = (), *, trust: bool = False, **flags: Any
+) -> Recipe:
     """Reads a recipe by its name, or by the path of a `.toml` file.
 
     Args:
         name: A shipped recipe's name or a path.
         settings: Changes as `"dotted.key=value"`; see `parse_setting`.
+        trust: Whether the file may name any environment and any class, which are then imported;
+            settings and flags may in any case.
         flags: Changes of top-level keys; None changes nothing.
 
     Raises:
+        UntrustedError: If the file names others than installed ones and is not trusted.
         ValueError: If the recipe or a key is unknown, or a value has the wrong type.
     """
     if name.endswith(".toml"):
         path = Path(name)
         if not path.is_file():
             raise ValueError(f"there is no recipe file {name!r}; check the path")
-        text = path.read_text()
+        text, is_ours = path.read_text(), False
     elif name in recipe_names():
-        text = (resources.files("rlkit.recipes") / f"{name}.toml").read_text()
+        text, is_ours = (resources.files("rlkit.recipes") / f"{name}.toml").read_text(), True
     else:
         raise ValueError(
             f"unknown recipe {name!r}. {nearest(name, recipe_names())} "
@@ -135,7 +141,34 @@ def load_recipe(name: str, settings: Iterable[str] = (), **flags: Any) -> Recipe
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"recipe {name!r} is no valid TOML: {error}") from error
+    settings = tuple(settings)
+    if not is_ours:
+        typed = [[key] for key, value in flags.items() if value is not None]
+        typed += [parse_setting(setting)[0] for setting in settings]
+        _require_trusted(_without(content, typed), name, trust)
     return make_recipe(content, settings, **flags)
+
+
+def _require_trusted(content: Mapping[str, Any], source: str, trust: bool) -> None:
+    """Refuses what a recipe's file must not name; see `rlkit.trust`."""
+    for key in ("env", "agent", "env_options", "agent_options"):
+        require_trusted({key: content.get(key)}, source, trust=trust)
+    node: Any = content
+    for key in ("agent_options", "replay", "directory"):
+        node = node.get(key) if isinstance(node, Mapping) else None
+    require_local(node, source, trust=trust)
+
+
+def _without(content: Mapping[str, Any], keys: Iterable[list[str]]) -> dict[str, Any]:
+    """A copy of nested dicts without the values at some keys."""
+    left = typing.cast(dict[str, Any], _copy(content))
+    for *tables, last in keys:
+        table: Any = left
+        for key in tables:
+            table = table.get(key) if isinstance(table, dict) else None
+        if isinstance(table, dict):
+            table.pop(last, None)
+    return left
 
 
 def make_recipe(content: Mapping[str, Any], settings: Iterable[str] = (), **flags: Any) -> Recipe:

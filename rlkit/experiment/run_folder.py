@@ -104,9 +104,9 @@ class RunFolder:
         """Folder of the videos."""
         return self.path / "videos"
 
-    def recipe(self) -> Recipe:
-        """The recipe of the run."""
-        return load_recipe(str(self.path / RECIPE))
+    def recipe(self, *, trust: bool = False) -> Recipe:
+        """The recipe of the run; `trust` lets it name any class, see `load_recipe`."""
+        return load_recipe(str(self.path / RECIPE), trust=trust)
 
     def save_recipe(self, recipe: Recipe) -> None:
         """Writes the recipe."""

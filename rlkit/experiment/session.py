@@ -22,6 +22,7 @@ from rlkit.goals.findings import errors, grouped
 from rlkit.io.checkpoint import CheckpointError, load_latest, read_checkpoint, saved_steps
 from rlkit.names import require_known
 from rlkit.plugins import AGENTS
+from rlkit.trust import trusted_files
 from rlkit.vec.vec_env import GymVecEnv, MakeEnv, make_vec_env, vec_goal_rule
 from rlkit.version import VERSION, not_readable
 
@@ -82,21 +83,26 @@ class Session:
         return cls(recipe, make, venv, agent, vec_goal_rule(venv) if has_goals else None)
 
     @classmethod
-    def load(cls, run: RunFolder, make: MakeEnv, checkpoint: str = "last") -> tuple[Session, int]:
+    def load(
+        cls, run: RunFolder, make: MakeEnv, checkpoint: str = "last", *, trust: bool = False
+    ) -> tuple[Session, int]:
         """Builds the session of a run and restores a checkpoint; also returns its step.
 
         Args:
             run: The run.
             make: Builds environments.
             checkpoint: "last", "best", or a step's number.
+            trust: Whether the run's files may name any class, which is then imported.
 
         Raises:
+            UntrustedError: If they name others than installed ones and are not trusted.
             ValueError: If there is no such checkpoint.
             CheckpointError: If it cannot be loaded, or its spaces are not the environment's.
         """
         step, state = _find_checkpoint(run, checkpoint)
-        session = cls.build(run.recipe(), make)
-        session.load_state_dict(state)
+        with trusted_files(trust):
+            session = cls.build(run.recipe(), make)
+            session.load_state_dict(state)
         return session, step
 
     def state_dict(self, **facts: Any) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from rlkit.experiment.run_logger import RunLogger, image_summary
 from rlkit.experiment.session import Session
 from rlkit.experiment.stop_requests import StopRequest, stop_requests
 from rlkit.io.checkpoint import CheckpointError, load_latest
+from rlkit.trust import trusted_files
 from rlkit.vec.vec_env import MakeEnv, goal_names
 
 _SHOWN_METRICS = ("eval/success_rate", "eval/mean_reward")  # beside the settings in TensorBoard
@@ -64,7 +65,12 @@ def train(
 
 
 def resume(
-    path: Path, make: MakeEnv, steps: int | None = None, stop: StopRequest | None = None
+    path: Path,
+    make: MakeEnv,
+    steps: int | None = None,
+    stop: StopRequest | None = None,
+    *,
+    trust: bool = False,
 ) -> dict[str, Any]:
     """Continues a run from its newest intact checkpoint, exactly as if it had never stopped.
 
@@ -73,15 +79,17 @@ def resume(
         make: Builds environments.
         steps: New total of environment steps; None for the recipe's.
         stop: As for `train`.
+        trust: Whether the run's files may name any class, which is then imported.
 
     Returns:
         What `train` returns, without training if the run has finished already.
 
     Raises:
         ValueError: If the folder holds no run, or its checkpoints do not fit.
+        UntrustedError: If its files name others than installed classes and are not trusted.
     """
     run = RunFolder.open(path)
-    with run.lock():
+    with trusted_files(trust), run.lock():
         recipe = run.recipe()
         saved = load_latest(run.checkpoints)
         step, state = saved or (0, {})

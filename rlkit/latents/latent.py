@@ -285,6 +285,7 @@ class FittedLatent:
         folder: Path | str,
         device: torch.device | str = "cpu",
         shape: tuple[int, ...] | None = None,
+        trust: bool = False,
     ) -> FittedLatent:
         """A latent from a folder that `save` wrote.
 
@@ -292,11 +293,14 @@ class FittedLatent:
             folder: The folder.
             device: Of the parameters.
             shape: Of the observations to encode; None takes the folder's.
+            trust: Whether the folder may name any class, which is then imported; otherwise only
+                installed latent models.
 
         Raises:
+            UntrustedError: If it names another class and is not trusted.
             ValueError: If there is no latent, it is damaged, or it is for another shape.
         """
-        state, named = read_model(Path(folder), "latent")
+        state, named = read_model(Path(folder), "latent", trust=trust)
         saved = tuple(state["shape"])
         if shape is not None and saved != tuple(shape):
             raise ValueError(

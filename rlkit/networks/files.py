@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from rlkit.trust import require_trusted
 from rlkit.version import VERSION, not_readable
 
 WEIGHTS = "weights.safetensors"
@@ -61,10 +62,18 @@ def write_model(folder: Path, kind: str, state: dict[str, Any], views: dict[str,
     shutil.rmtree(old, ignore_errors=True)
 
 
-def read_model(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_model(
+    folder: Path, kind: str, *, trust: bool = False
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The state that `write_model` was given, without its vector, and the named parameters.
 
+    Args:
+        folder: The folder.
+        kind: As for `write_model`.
+        trust: Whether the folder may name any class, see `rlkit.trust`.
+
     Raises:
+        UntrustedError: If it names a class that is not installed, unless it is trusted.
         ValueError: If the folder holds no such model, a damaged one or one of a later format.
     """
     try:
@@ -76,6 +85,7 @@ def read_model(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tenso
         raise ValueError(f"the {kind} in {folder} is damaged: {error}") from error
     if facts.get("format") != FORMAT:
         raise ValueError(not_readable(f"the {kind} in {folder}", facts.get("rlkit")))
+    require_trusted(facts, f"the {kind} in {folder}", trust=trust)
     views = {name: tensors.pop(name) for name in list(tensors) if name.startswith("model.")}
     return facts | tensors, {name.removeprefix("model."): view for name, view in views.items()}
 

@@ -1,8 +1,6 @@
 """Stable-Baselines3's life cycle around a `Learner`, shared by all agents.
 
-The only subclass of SB3's `OffPolicyAlgorithm`. It collects experience, keeps the replay buffer,
-trains the learner, and provides `learn / predict / save / load`, callbacks and the logger as SB3
-does.
+The only subclass of SB3's `OffPolicyAlgorithm`: collection, replay buffer, training, saving.
 """
 
 from __future__ import annotations
@@ -345,9 +343,10 @@ class Algorithm(OffPolicyAlgorithm):
         custom_objects: dict[str, Any] | None = None,
         print_system_info: bool = False,
         force_reset: bool = True,
+        trust: bool = False,
         **kwargs: Any,
     ) -> Self:
-        """Loads what `save` wrote; nothing in the file is executed.
+        """Loads what `save` wrote; nothing in the file is executed, nor what it names imported.
 
         Args:
             path: File name or binary file.
@@ -356,16 +355,18 @@ class Algorithm(OffPolicyAlgorithm):
             custom_objects: Options in place of the saved ones; unknown names are ignored.
             print_system_info: Whether to print versions and hardware.
             force_reset: Whether training begins with a reset of `env`.
+            trust: Whether the file may name classes that are not installed parts.
             **kwargs: Options to change.
 
         Raises:
             CheckpointError: If the file is damaged, foreign, or contains a pickle.
-            ValueError: If `env` has other spaces.
+            ValueError: If `env` has other spaces, or the file names such a class untrusted.
         """
         if print_system_info:
             get_system_info()
         known = {k: v for k, v in (custom_objects or {}).items() if k in cls.option_names()}
-        return persistence.read_agent(cls, path, env, device, {**known, **kwargs}, force_reset)
+        changes = {**known, **kwargs}
+        return persistence.read_agent(cls, path, env, device, changes, force_reset, trust)
 
     def save_replay_buffer(self, path: persistence.Source) -> None:  # type: ignore[override]
         """Saves the replay as one archive of plain arrays."""

@@ -19,6 +19,7 @@ from rlkit.io.serialisation import plain_data
 from rlkit.io.spaces import space_from_plain, space_to_plain
 from rlkit.networks.encoders import HiddenState
 from rlkit.offpolicy.collect import cut_episodes
+from rlkit.trust import require_local, require_trusted
 from rlkit.vec.env_state import set_vec_env_state, vec_env_state
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ def read_agent(
     device: torch.device | str,
     changes: dict[str, Any],
     force_reset: bool,
+    trust: bool = False,
 ) -> AgentType:
     """Loads what `write_agent` wrote; see `Algorithm.load`."""
     content = read_archive(path)
@@ -171,6 +173,7 @@ def read_agent(
         raise CheckpointError(f"{path} holds {held}, not a {cls.__name__}: load it with its class")
     attributes = saved["attributes"]
     defaults = {name: attributes.pop(name) for name in ("verbose", "seed") if name in attributes}
+    _require_plain_options(cls, path, saved["options"], changes, trust)
     options = {**defaults, **saved["options"], **changes}
     if isinstance(options["train_freq"], list):
         options["train_freq"] = tuple(options["train_freq"])
@@ -197,6 +200,22 @@ def read_agent(
         agent._last_episode_starts = saved["last_episode_starts"]
         agent.hidden_state = _fitting_hidden_state(agent, saved.get("hidden_state", []))
     return agent
+
+
+def _require_plain_options(
+    cls: type[Any], path: Source, saved: Any, changes: dict[str, Any], trust: bool
+) -> None:
+    """Refuses options of a file that `write_agent` does not write, or that must not be followed."""
+    source = path if isinstance(path, str | Path) else "the file"
+    unknown = sorted(saved.keys() - cls.option_names()) if isinstance(saved, dict) else saved
+    if unknown or not isinstance(saved, dict):
+        raise CheckpointError(
+            f"{source} is foreign: it holds options that {cls.__name__} lacks, {unknown}"
+        )
+    left = {name: value for name, value in saved.items() if name not in changes}
+    require_trusted(left, source, trust=trust)
+    replay = left.get("replay")
+    require_local(replay.get("directory") if replay else None, source, trust=trust)
 
 
 def _fitting_hidden_state(agent: Algorithm, saved: list[torch.Tensor]) -> HiddenState:

@@ -334,14 +334,17 @@ class World:
         write_model(Path(folder), "world", state, views)
 
     @classmethod
-    def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> World:
-        """A world from a folder that `save` wrote.
+    def load(
+        cls, folder: Path | str, device: torch.device | str = "cpu", *, trust: bool = False
+    ) -> World:
+        """A world from a folder that `save` wrote; `trust` lets it name any class, to be imported.
 
         Raises:
+            UntrustedError: If it names a class that is not installed, unless it is trusted.
             ValueError: If it holds no world or a damaged one, or one with goals that 0.1.0 saved:
                 the order of its columns is another one.
         """
-        state, named = read_model(Path(folder), "world")
+        state, named = read_model(Path(folder), "world", trust=trust)
         layout = state["layout"]
         if layout.get("achieved") and "rlkit" not in state:
             raise ValueError(not_readable(f"the world in {folder}", None))

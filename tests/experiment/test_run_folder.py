@@ -6,6 +6,7 @@ import pytest
 from rlkit.experiment import run_folder
 from rlkit.experiment.recipe import make_recipe
 from rlkit.experiment.run_folder import RunFolder, describe_system
+from rlkit.trust import UntrustedError
 
 RECIPE = make_recipe({"env": "my_pkg:Me-v0", "agent": "pkg.mod:Class", "seed": 3})
 
@@ -16,7 +17,9 @@ def row(step, success, mean=-1.0, final=False):
 
 def test_a_run_repeats_its_recipe(tmp_path):
     run = RunFolder.create(tmp_path / "a" / "b", RECIPE)
-    assert RunFolder.open(run.path).recipe() == RECIPE
+    assert RunFolder.open(run.path).recipe(trust=True) == RECIPE
+    with pytest.raises(UntrustedError, match=r"recipe.toml names 'my_pkg:Me-v0' as env"):
+        RunFolder.open(run.path).recipe()
     assert "torch" in json.loads((run.path / "environment.json").read_text())["versions"]
 
 

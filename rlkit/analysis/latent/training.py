@@ -21,6 +21,7 @@ from rlkit.experiment.run_logger import EventFile
 from rlkit.io.atomic_write import replace_file
 from rlkit.io.checkpoint import load_latest
 from rlkit.latents import LATENTS, FittedLatent
+from rlkit.trust import require_trusted
 from rlkit.vec.vec_env import MakeEnv
 
 LATENT, TRAINING = "latent", "training.json"
@@ -142,10 +143,16 @@ def report_latent(
     return {"folder": str(path), **write_report(path, latent, found)}
 
 
-def agents_latent(run: Path, device: Any = "cpu") -> FittedLatent:
+def agents_latent(run: Path, device: Any = "cpu", *, trust: bool = False) -> FittedLatent:
     """The latent model of an agent, from the newest checkpoint of its run.
 
+    Args:
+        run: The run's folder.
+        device: Of the parameters.
+        trust: Whether the checkpoint may name any class, which is then imported.
+
     Raises:
+        UntrustedError: If it names a class that is not installed and is not trusted.
         ValueError: If the run has no checkpoint, or its agent no latent model.
     """
     found = load_latest(RunFolder.open(run).checkpoints)
@@ -156,6 +163,7 @@ def agents_latent(run: Path, device: Any = "cpu") -> FittedLatent:
         raise ValueError(
             f"the agent of {run} has no latent model; train one with --set agent_options.latent=vae"
         )
+    require_trusted(state["model"], run, trust=trust)
     return FittedLatent.from_state(state, device)
 
 
