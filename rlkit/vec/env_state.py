@@ -22,7 +22,7 @@ from stable_baselines3.common.vec_env import (
     VecTransposeImage,
 )
 
-from rlkit.goals import GoalWrapper
+from rlkit.goals import GoalWrapper, SimpleSpaces
 
 State = dict[str, Any]
 """Plain data: dict, list, str, int, float, bool, None and NumPy arrays."""
@@ -231,6 +231,7 @@ _WRAPPERS: dict[type, tuple[Callable[[Any], State], Callable[[Any, State], None]
 }
 _STATELESS = {
     Stateful,
+    SimpleSpaces,
     wrappers.ClipAction,
     wrappers.DtypeObservation,
     wrappers.FilterObservation,
