@@ -43,8 +43,8 @@ class NetworkModule(nn.Module):
             actions: In [-1, 1], `(n, ...)`, for a critic of continuous actions.
 
         Returns:
-            A tuple of Q values `(n, 1)`, one for each critic; without actions Q values
-            `(n, actions)`, the mean of all critics, or an actor's actions `(n, A)` in [-1, 1].
+            A tuple of Q values `(n, 1)`, one for each critic; without actions the Q values of all
+            choices `(n, A)`, the mean of all critics, or an actor's actions `(n, A)` in [-1, 1].
         """
         learner: Any = self._owner[0].learner
         inputs = network_inputs(self._owner[0], observation, self._name)
@@ -52,8 +52,8 @@ class NetworkModule(nn.Module):
         if actions is not None:
             return function(vector, (*inputs, actions.flatten(1))).unbind(0)
         outputs = function(vector, inputs)
-        is_discrete = isinstance(self._owner[0].action_space, spaces.Discrete)
-        return outputs.mean(0) if is_discrete else outputs[0].tanh()
+        is_continuous = isinstance(self._owner[0].action_space, spaces.Box)
+        return outputs[0].tanh() if is_continuous else outputs.mean(0)
 
 
 def network_inputs(algorithm: Algorithm, observation: Any, name: str) -> Inputs:

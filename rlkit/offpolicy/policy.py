@@ -101,24 +101,24 @@ class LearnerPolicy(BasePolicy):
 
         Returns:
             Actions `(n, ...)`: continuous ones in [-1, 1], see `unscale_action`. Of the network of
-            discrete actions by itself, their Q values `(n, actions)`.
+            discrete actions by itself, the Q values of all choices `(n, A)`.
         """
         (algorithm,) = self._owner
         learner: Any = algorithm.learner
-        is_discrete = isinstance(self.action_space, spaces.Discrete)
-        if is_discrete and self.network is not None:
+        if self.network is not None and not isinstance(self.action_space, spaces.Box):
             found: Tensor = NetworkModule(algorithm, self.network)(observation)
             return found
         inputs = network_inputs(algorithm, observation, str(learner.acting))
         action: Tensor = learner.policy(inputs, explore=not deterministic)
-        if isinstance(self.action_space, spaces.Discrete):
-            return action + int(self.action_space.start)
-        return action.reshape(-1, *(self.action_space.shape or ()))
+        action = action.reshape(-1, *(self.action_space.shape or ()))
+        if isinstance(self.action_space, spaces.Discrete | spaces.MultiDiscrete):
+            start = torch.as_tensor(self.action_space.start, device=action.device)
+            return torch.add(action, start)
+        return action
 
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
-        if isinstance(self.action_space, spaces.Discrete) and self.network is not None:
-            return self.forward(observation).argmax(-1) + int(self.action_space.start)
-        return self.forward(observation, deterministic)
+        (algorithm,) = self._owner
+        return algorithm.policy.forward(observation, deterministic)
 
     def predict(
         self,
