@@ -118,7 +118,8 @@ class LearnerPolicy(BasePolicy):
 
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
         (algorithm,) = self._owner
-        return algorithm.policy.forward(observation, deterministic)
+        action: Tensor = algorithm.policy.forward(observation, deterministic)
+        return action
 
     def predict(
         self,

@@ -244,6 +244,32 @@ def test_features_extractors_learn_and_are_saved(algorithm, share, tmp_path):
     np.testing.assert_array_equal(loaded.predict(x, deterministic=True)[0], action)
 
 
+def test_a_file_that_names_a_class_needs_trust(tmp_path):
+    kwargs = {
+        "features_extractor_class": Features,
+        "features_extractor_kwargs": {"activation_fn": nn.Tanh},
+    }
+    agent = build(SAC, policy_kwargs=kwargs)
+    agent.save(tmp_path / "agent")
+    with pytest.raises(ValueError, match=r"test_policy_kwargs:Features.*trust"):
+        SAC.load(tmp_path / "agent", device="cpu")
+    assert same(SAC.load(tmp_path / "agent", device="cpu", trust=True), agent)
+    assert same(SAC.load(tmp_path / "agent", device="cpu", policy_kwargs=kwargs), agent)
+
+
+def test_a_local_class_is_saved_and_has_to_be_given_again(tmp_path):
+    class Local(Features):
+        pass
+
+    kwargs = {"features_extractor_class": Local}
+    agent = build(SAC, policy_kwargs=kwargs)
+    agent.save(tmp_path / "agent")
+    with pytest.raises(ValueError, match=r"Local.*is no package.module:Class"):
+        SAC.load(tmp_path / "agent", device="cpu", trust=True)
+    custom = {"policy_kwargs": kwargs}  # as SB3's users pass it
+    assert same(SAC.load(tmp_path / "agent", device="cpu", custom_objects=custom), agent)
+
+
 def test_a_shared_extractor_is_the_critics():
     kwargs = {"features_extractor_class": Features, "share_features_extractor": True}
     learner = build(TD3, policy_kwargs={**kwargs, "net_arch": []}).learn(60).learner
