@@ -165,7 +165,9 @@ def _check_batches(
         wrong = _batch_defect(f"rule.{name}", getattr(rule, name), achieved[rows], wanted)
         if wrong is not None:
             findings.add("batch", wrong, where=where)
-    if env.has_wrapper_attr("compute_reward") and not isinstance(rule, ComputedRule):
+    is_sound = all(finding.law != "batch" for finding in findings.found)
+    has_another = env.has_wrapper_attr("compute_reward") and not isinstance(rule, ComputedRule)
+    if is_sound and has_another:
         compute = env.get_wrapper_attr("compute_reward")
         wrong = _batch_defect(
             "compute_reward", lambda a, d: compute(a, d, {}), achieved[rows], wanted

@@ -158,24 +158,25 @@ def place_of(env: gym.Env[Any, Any], method: str) -> str:
         is_last = layer is env.unwrapped
         if owner is not None and (is_last or not owner.__module__.startswith(_NOT_THE_USERS)):
             return place_of_method(owner, method)
-    return _place(type(env.unwrapped).__qualname__, type(env.unwrapped))
+    return place_of_method(type(env.unwrapped), "__init__")
 
 
 def place_of_method(kind: type[Any], method: str) -> str:
-    """The same of a method of a class."""
+    """The same of a method of a class; the class where the method is not written in a file."""
     owner = _owner(kind, method) or kind
     member = vars(owner).get(method)
-    name = f"{owner.__qualname__}.{method}" if inspect.isfunction(member) else owner.__qualname__
-    return _place(name, member if inspect.isfunction(member) else owner)
+    if inspect.isfunction(member) and (place := _file_and_line(member)):
+        return f"{owner.__qualname__}.{method} {place}"
+    return f"{owner.__qualname__} {_file_and_line(owner)}".rstrip()
 
 
 def place_of_error(env: gym.Env[Any, Any], error: BaseException) -> str:
     """The line of an environment's own file that an exception came through last."""
-    files = {
-        inspect.getsourcefile(type(layer)): type(layer) for layer in layers(env) if _file(layer)
-    }
+    files = {_source(type(layer)): type(layer) for layer in layers(env)}
     own = {
-        name: kind for name, kind in files.items() if not kind.__module__.startswith(_NOT_THE_USERS)
+        name: kind
+        for name, kind in files.items()
+        if name and not kind.__module__.startswith(_NOT_THE_USERS)
     }
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         kind = (own or files).get(frame.filename)
@@ -191,19 +192,19 @@ def _owner(kind: type[Any], method: str) -> type[Any] | None:
     return None
 
 
-def _file(layer: gym.Env[Any, Any]) -> bool:
+def _source(kind: type[Any]) -> str | None:
     try:
-        return inspect.getsourcefile(type(layer)) is not None
+        return inspect.getsourcefile(kind)
     except (OSError, TypeError):
-        return False
+        return None
 
 
-def _place(name: str, target: Any) -> str:
+def _file_and_line(target: Any) -> str:
     try:
         path, line = inspect.getsourcefile(target), inspect.getsourcelines(target)[1]
-    except (OSError, TypeError):  # typed into an interpreter
-        return name
-    return name if path is None else f"{name} ({_short(path)}:{line})"
+    except (OSError, TypeError):  # made by Python, or typed into an interpreter
+        return ""
+    return "" if path is None else f"({_short(path)}:{line})"
 
 
 def _short(path: str) -> str:
