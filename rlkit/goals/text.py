@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import itertools
 import math
 import string
@@ -51,12 +49,10 @@ class TextEncoding:
         text = text.lower() if self.fold else text
         found = text.split() if self.words else list(text)
         if len(found) > self.length:
-            advice = "declare a longer one, or raise text_length of rlkit.goals.SimpleSpaces"
-            if self.words:
-                advice = "let the space list all its sentences"
             raise ValueError(
                 f"the text {text!r:.60} has {len(found)} {'words' if self.words else 'characters'},"
-                f" and its space has {self.length} at most: {advice}"
+                f" and its space has {self.length}: declare a longer one, or wrap the environment "
+                f"in rlkit.goals.SimpleSpaces(env, text_length=...)"
             )
         numbers = np.zeros(self.length, np.int64)
         numbers[: len(found)] = [self.tokens.get(one, len(self.tokens) + 1) for one in found]
@@ -102,9 +98,7 @@ def _sentences(space: Any) -> list[str] | None:
     """All sentences of a space that lists them, as MiniGrid's of missions does."""
     if not hasattr(space, "mission_func") or not hasattr(space, "ordered_placeholders"):
         return None
-    with contextlib.redirect_stdout(io.StringIO()):  # MiniGrid prints what it does not contain
-        is_open = space.contains("no sentence of any space")
-    if is_open:  # as of BabyAI, whose list is incomplete
+    if space.contains("no sentence of any space"):  # as of BabyAI, whose list is incomplete
         return None
     choices = space.ordered_placeholders or []
     if math.prod(map(len, choices)) > _MOST_SENTENCES:

@@ -364,8 +364,7 @@ class Algorithm(OffPolicyAlgorithm):
         """
         if print_system_info:
             get_system_info()
-        names = cls.option_names() | {"policy_kwargs"}
-        known = {k: v for k, v in (custom_objects or {}).items() if k in names}
+        known = {k: v for k, v in (custom_objects or {}).items() if k in cls.option_names()}
         changes = {**known, **kwargs}
         return persistence.read_agent(cls, path, env, device, changes, force_reset, trust)
 

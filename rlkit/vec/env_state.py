@@ -22,7 +22,7 @@ from stable_baselines3.common.vec_env import (
     VecTransposeImage,
 )
 
-from rlkit.goals import GoalWrapper, SimpleSpaces
+from rlkit.goals import GoalWrapper
 
 State = dict[str, Any]
 """Plain data: dict, list, str, int, float, bool, None and NumPy arrays."""
@@ -231,7 +231,6 @@ _WRAPPERS: dict[type, tuple[Callable[[Any], State], Callable[[Any, State], None]
 }
 _STATELESS = {
     Stateful,
-    SimpleSpaces,
     wrappers.ClipAction,
     wrappers.DtypeObservation,
     wrappers.FilterObservation,

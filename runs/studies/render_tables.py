@@ -6,7 +6,7 @@
 Prints the tables, or writes them into the documents with `--write`.
 `<recipe>.json` comes from `evidence.py`, `ablation.json`, `betas.json`, `cue-maze-lengths.json` and
 `world-<set>.json` from the other scripts of this folder. `bench_<name>.json` is the output of that
-script in `runs/bench/`.
+script in `runs/bench/`; `environments/<name>.json` comes from `environments.py`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from statistics import fmean
 from typing import Any
 
 import benchmark_rows
+import environment_rows
 import world_rows
 
 from rlkit.analysis.world.score import interval
@@ -208,6 +209,11 @@ _TABLES: dict[str, tuple[list[str], Callable[[Path], Iterator[list[str]]]]] = {
     ),
     "ablation": (["axis", "choice", "recipe", _REACHED, *_COUNTS], ablation_rows),
     "bench": (["one thread", "rlkit-suite", "other library", "ratio"], benchmark_rows.bench_rows),
+    "environments": (environment_rows.COLUMNS, environment_rows.environment_rows),
+    "environment_commands": (
+        ["environment", "package", "command"],
+        environment_rows.command_rows,
+    ),
     "acting": (["one step, µs", "batch 1", "batch 8"], benchmark_rows.acting_rows),
     "scan": (
         ["steps", "`torch.nn.GRU`, ms", "GRU, ms", "min-GRU, ms", "LRU, ms"],

@@ -248,10 +248,10 @@ def add_folders(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("--out", type=Path, default=OUT / name, help=argparse.SUPPRESS)
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on."""
+def versions(more: Iterable[str] = ()) -> dict[str, str]:
+    """Versions of Python, of the packages that results depend on, and of `more` packages."""
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in (*PACKAGES, *more):
         with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
