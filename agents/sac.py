@@ -132,6 +132,13 @@ class SACLearner(GradientLearner):
         changes["critic_target"] = torch.lerp(state["critic_target"], critic, target_rate)
         return changes, metrics
 
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `GradientLearner.load_state_dict`."""
+        own = self.state["log_ent_coef"].clone()
+        super().load_state_dict(state)
+        if not self.learned:  # a setting, which may have changed since
+            self.state["log_ent_coef"].copy_(own)
+
     def critic_loss(
         self, critic: Tensor, rows: Transitions, target: Tensor
     ) -> tuple[Tensor, Metrics]:

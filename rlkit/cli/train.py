@@ -186,12 +186,19 @@ def _drop_foreign_options(content: dict[str, Any], agent: str | None) -> list[st
 
 
 @trusting
-def resume(run: Run, steps: Number = None, trust: Trust = False, json: Json = False) -> int:
+def resume(
+    run: Run,
+    steps: Number = None,
+    settings: Settings = (),
+    trust: Trust = False,
+    json: Json = False,
+) -> int:
     """Continue a run exactly from its newest checkpoint.
 
     Args:
         run: Folder of the run.
         steps: New total of environment steps, to train a finished run further.
+        settings: Another value from here on, such as agent_options.learning_rate=1e-4.
         trust: Let files name any class or environment, which is then imported and run.
         json: Print one JSON object on standard output and nothing else.
     """
@@ -201,7 +208,7 @@ def resume(run: Run, steps: Number = None, trust: Trust = False, json: Json = Fa
     from rlkit.experiment.train import resume as resume_training
 
     with quiet_output(json):
-        outcome = resume_training(run, env_maker(), steps)
+        outcome = resume_training(run, env_maker(), steps, settings=settings)
     return _print_training(outcome, json)
 
 

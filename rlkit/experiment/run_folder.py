@@ -113,11 +113,35 @@ class RunFolder:
         replace_file(self.path / RECIPE, recipe.to_toml().encode())
 
     def evaluations(self) -> list[dict[str, Any]]:
-        """The evaluations so far, each with its `step`, oldest first."""
-        path = self.path / "evaluations.json"
+        """The evaluations so far, each with its `step`, oldest first.
+
+        Raises:
+            ValueError: If their file is damaged.
+        """
+        return self._rows("evaluations.json")
+
+    def changes(self) -> list[dict[str, Any]]:
+        """Settings that changed on resuming: `step`, and by key the old and the new value."""
+        return self._rows("changes.json")
+
+    def add_changes(self, step: int, changes: dict[str, list[Any]]) -> None:
+        """Records settings that change from a step on."""
+        rows = [*self.changes(), {"step": step, "settings": changes}]
+        replace_file(self.path / "changes.json", json.dumps(rows, indent=1).encode())
+
+    def _rows(self, name: str) -> list[dict[str, Any]]:
+        path = self.path / name
         if not path.is_file():
             return []
-        found: list[dict[str, Any]] = json.loads(path.read_bytes())
+        try:
+            found: Any = json.loads(path.read_bytes())
+        except ValueError as error:
+            found = error
+        if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+            raise ValueError(
+                f"{path} is damaged ({found if isinstance(found, ValueError) else 'no list'}): "
+                f"move it away, and the run goes on without the rows that it held"
+            )
         return found
 
     def last_evaluation(self) -> dict[str, Any] | None:
@@ -126,7 +150,12 @@ class RunFolder:
         return rows[-1] if rows else None
 
     def add_evaluation(self, evaluation: dict[str, Any]) -> None:
-        """Appends one evaluation."""
+        """Appends one evaluation.
+
+        Raises:
+            OSError: If it cannot be written, or the run's folder was deleted.
+        """
+        self._require_exists()
         self._save_evaluations([*self.evaluations(), evaluation])
 
     def _save_evaluations(self, evaluations: list[dict[str, Any]]) -> None:
@@ -150,20 +179,37 @@ class RunFolder:
             CheckpointError: If it cannot be written; earlier checkpoints are untouched.
             FloatingPointError: If weights or the optimiser's moments are not finite; likewise.
         """
+        self._require_exists()
         for part in ("weights", "optimiser"):
             _require_finite(state.get(part), part)
         write_checkpoint(self.checkpoints / f"step-{step}", state)
         prune(self.checkpoints, newest=step, best=self.best_step())
 
-    def rewind(self, step: int) -> None:
-        """Removes every curve point, evaluation and video after a step, to resume there."""
-        metrics.rewind(self.path, step)
+    def rewind(self, step: int, written: Mapping[str, int] | None = None) -> None:
+        """Removes what came after a checkpoint: curve points, evaluations and videos.
+
+        Args:
+            step: The checkpoint's; later points are removed.
+            written: What `RunLogger.sizes` gave at the checkpoint, and the number of `evaluations`:
+                what the step's own evaluation added afterwards is removed, too. A part that is
+                missing is cut by the step alone.
+        """
+        written = written or {}
+        metrics.rewind(self.path, step, written)
         for video in self.videos.glob("step-*.mp4"):
             if int(video.stem.removeprefix("step-")) > step:
                 video.unlink()
-        kept = [row for row in self.evaluations() if row["step"] <= step]
-        if kept != self.evaluations():
+        rows = self.evaluations()
+        kept = [row for row in rows[: written.get("evaluations")] if row["step"] <= step]
+        if kept != rows:
             self._save_evaluations(kept)
+
+    def _require_exists(self) -> None:
+        # Writing would create the folder again, and a run without a recipe is none.
+        if not self.path.is_dir():
+            raise FileNotFoundError(
+                f"{self.path} was deleted while it was trained; nothing more can be saved"
+            )
 
 
 def _require_finite(tensors: Any, name: str) -> None:

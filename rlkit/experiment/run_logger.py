@@ -48,6 +48,10 @@ class MetricsFile(KVWriter):
         row = {"step": int(step), **_scalars(shown)}
         self._file.append(json.dumps(row, allow_nan=False).encode() + b"\n")
 
+    def size(self) -> int:
+        """Bytes so far."""
+        return self._file.size()
+
     def sync(self) -> None:
         """Forces the lines onto the disk."""
         self._file.sync()
@@ -107,6 +111,10 @@ class EventFile(KVWriter):
         """
         self.add(_settings_summary(settings, metrics), 0)
 
+    def size(self) -> int:
+        """Bytes so far."""
+        return self._file.size()
+
     def sync(self) -> None:
         """Forces the events onto the disk."""
         self._file.sync()
@@ -132,6 +140,10 @@ class RunLogger(Logger):
         self.metrics.sync()
         self.events.sync()
 
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the metrics and of the events so far, for `rewind`."""
+        return {"metrics": self.metrics.size(), "events": self.events.size()}
+
     def record_mean(
         self, key: str, value: float | None, exclude: str | tuple[str, ...] | None = None
     ) -> None:
@@ -155,22 +167,32 @@ class RunLogger(Logger):
                 self.name_to_count[key] = count
 
 
-def rewind(folder: Path, step: int) -> None:
+def rewind(folder: Path, step: int, sizes: Mapping[str, int] | None = None) -> None:
     """Cuts a run's curves after a step; incomplete last records are removed, too.
 
     If the process is killed meanwhile, a second call completes it.
+
+    Args:
+        folder: The run's.
+        step: Later points are removed.
+        sizes: What `RunLogger.sizes` gave: what was written after it is removed, too.
 
     Raises:
         OSError: If a file cannot be written.
     """
     lines = folder / METRICS
     if lines.is_file():
-        kept = b"".join(_lines_until(lines, step))
+        kept = b"".join(_within(_lines_until(lines, step), (sizes or {}).get("metrics")))
         if kept != lines.read_bytes():
             replace_file(lines, kept)
     files = _event_files(folder)
     if files:
-        kept = _event_header() + b"".join(_events_until(files[-1], step))
+        header = _event_header()  # as long as that of the file before
+        size = (sizes or {}).get("events")
+        events = _within(
+            _events_until(files[-1], step), None if size is None else size - len(header)
+        )
+        kept = header + b"".join(events)
         if len(kept) != files[-1].stat().st_size:
             # A new name, because a running TensorBoard does not read earlier files again. The
             # newest file holds everything, so two of them do no harm for a moment.
@@ -188,6 +210,16 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     return [json.loads(line) for line in _lines_until(path, None)]
+
+
+def _within(records: Iterable[bytes], size: int | None) -> Iterator[bytes]:
+    """The records that lie in the first `size` bytes; None for all."""
+    end = 0
+    for record in records:
+        end += len(record)
+        if size is not None and end > size:
+            return
+        yield record
 
 
 def _lines_until(path: Path, step: int | None) -> Iterator[bytes]:

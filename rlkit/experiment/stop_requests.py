@@ -11,6 +11,15 @@ from types import FrameType
 from typing import Any
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+PATIENCE_S = 8.0
+"""Seconds in which a training has to notice a signal; schedulers kill after 30 or so."""
+
+
+class NotHeeded(BaseException):
+    """The step, update or picture in progress did not end within `PATIENCE_S` after a signal.
+
+    Raised wherever the main thread is, so what was in progress is incomplete and must not be saved.
+    """
 
 
 class StopRequest:
@@ -33,6 +42,11 @@ class StopRequest:
         """Whether the request was made."""
         return self.reason is not None
 
+    def heeded(self) -> None:
+        """Says that the training stops now: saving may take longer than `PATIENCE_S`."""
+        if self.is_set() and threading.current_thread() is threading.main_thread():
+            _set_alarm(0.0)
+
 
 @contextlib.contextmanager
 def stop_requests(stop: StopRequest | None = None) -> Iterator[StopRequest]:
@@ -43,6 +57,10 @@ def stop_requests(stop: StopRequest | None = None) -> Iterator[StopRequest]:
 
     Args:
         stop: The request to use; a new one without.
+
+    Raises:
+        NotHeeded: In the body, if nobody calls `StopRequest.heeded` within `PATIENCE_S` after a
+            signal.
     """
     request = StopRequest() if stop is None else stop
     signalled = False
@@ -53,14 +71,27 @@ def stop_requests(stop: StopRequest | None = None) -> Iterator[StopRequest]:
             os._exit(128 + number)
         signalled = True
         request.set(signal.Signals(number).name)
+        _set_alarm(PATIENCE_S)
+
+    def interrupt(_: int, __: FrameType | None) -> None:
+        raise NotHeeded
 
     previous: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.Signals[name] for name in _SIGNALS if hasattr(signal, name)):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
                 previous[number] = signal.signal(number, receive)
+        if hasattr(signal, "SIGALRM"):
+            previous[signal.SIGALRM] = signal.signal(signal.SIGALRM, interrupt)
     try:
         yield request
     finally:
+        if previous:
+            _set_alarm(0.0)
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _set_alarm(seconds: float) -> None:
+    if hasattr(signal, "setitimer"):  # Windows has none
+        signal.setitimer(signal.ITIMER_REAL, seconds)

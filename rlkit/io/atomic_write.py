@@ -65,6 +65,10 @@ class AppendOnlyFile:
         except OSError as error:
             self._warn(error)
 
+    def size(self) -> int:
+        """Bytes in the file."""
+        return os.fstat(self._file.fileno()).st_size
+
     def sync(self) -> None:
         """Forces what was appended onto the disk."""
         try:

@@ -19,7 +19,8 @@ from rlkit.experiment.recipe import Recipe, make_recipe
 from rlkit.experiment.run_folder import RunFolder
 from rlkit.experiment.run_logger import read_metrics
 from rlkit.experiment.session import Session
-from rlkit.experiment.train import Period, resume, train
+from rlkit.experiment.train import resume, train
+from rlkit.experiment.training_loop import Period
 from rlkit.io.checkpoint import CheckpointError, read_checkpoint, saved_steps
 from rlkit.trust import trusted_files
 

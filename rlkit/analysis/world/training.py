@@ -20,7 +20,7 @@ from rlkit.experiment.progress import ProgressReport
 from rlkit.experiment.recipe import named_table
 from rlkit.experiment.run_folder import RunFolder
 from rlkit.experiment.run_logger import EventFile, rewind
-from rlkit.experiment.stop_requests import stop_requests
+from rlkit.experiment.stop_requests import NotHeeded, StopRequest, stop_requests
 from rlkit.io.atomic_write import replace_file
 from rlkit.io.checkpoint import load_latest, prune, write_checkpoint
 from rlkit.vec.vec_env import MakeEnv
@@ -165,7 +165,8 @@ def _run(
     events = EventFile(path)
     began = kept = time.monotonic()
 
-    def save() -> None:
+    def save(stop: StopRequest) -> None:
+        stop.heeded()
         events.sync()
         state = {
             "world": world.state_dict(),
@@ -175,8 +176,9 @@ def _run(
         write_checkpoint(path / CHECKPOINTS / f"step-{world.steps}", state)
         prune(path / CHECKPOINTS, newest=world.steps)
 
+    stop = StopRequest()
     try:
-        with ProgressReport(total, world.steps) as progress, stop_requests() as stop:
+        with ProgressReport(total, world.steps) as progress, stop_requests(stop):
             for metrics in fitting.iterate(world, data, generator):
                 step = world.steps
                 progress.update(step)
@@ -184,11 +186,13 @@ def _run(
                     curves = {f"world/{name}": value for name, value in metrics.items()}
                     events.write(curves, {}, step)
                 if stop.is_set() and step < total:
-                    save()
+                    save(stop)
                     return earlier + time.monotonic() - began, stop.reason
                 if time.monotonic() - kept >= save_every_s and step < total:
-                    save()
+                    save(stop)
                     kept = time.monotonic()
+    except NotHeeded:  # a step took too long: the newest checkpoint is what there is
+        return earlier + time.monotonic() - began, stop.reason
     finally:
         events.sync()
         events.close()

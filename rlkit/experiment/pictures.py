@@ -1,0 +1,103 @@
+"""Pictures of a training: heat maps of goals and videos; no failure of them ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import warnings
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+
+from rlkit.experiment import video
+from rlkit.experiment.evaluate import TEST_SEED, EpisodeResult, EvaluationStopped
+from rlkit.experiment.plots import goal_heat_map, imagined_goals
+from rlkit.experiment.run_folder import RunFolder
+from rlkit.experiment.run_logger import EventFile, image_summary
+from rlkit.experiment.session import Session
+from rlkit.experiment.stop_requests import StopRequest
+from rlkit.vec.separate import separate_env
+from rlkit.vec.vec_env import MakeEnv, goal_names
+
+
+def draw(
+    session: Session,
+    run: RunFolder,
+    events: EventFile,
+    step: int,
+    episodes: list[EpisodeResult],
+    stop: StopRequest | None = None,
+) -> None:
+    """Draws the heat map and the video; a failure is a warning and does not end training.
+
+    Args:
+        session: Whose agent.
+        run: Where videos go.
+        events: TensorBoard's file.
+        step: Environment steps so far.
+        episodes: Evaluated episodes, for the heat map.
+        stop: Ends the video once it is set.
+
+    Raises:
+        EvaluationStopped: If `stop` is set.
+    """
+    plan = session.recipe
+    try:
+        goals, success = session.agent.goal_outcomes
+        title = f"{plan.env}, step {step:,}"
+        figure = goal_heat_map(goals, success, episodes, title, goal_names(session.venv))
+        if figure is not None:
+            events.add_figure("eval/goal_heat_map", figure, step)
+        _draw_imagined(session, run, events, step)
+        if plan.pictures.video_episodes > 0:
+            path = run.videos / f"step-{step}.mp4"
+            frames = record(session, path, plan.pictures.video_episodes, stop=stop)
+            height, width = frames[0].shape[:2]
+            events.add(image_summary("eval/video", video.gif(frames), height, width), step)
+    except EvaluationStopped:
+        raise
+    except Exception as error:
+        warnings.warn(f"no pictures at step {step}: {error}", stacklevel=2)
+
+
+def record(
+    session: Session,
+    path: Path,
+    episodes: int,
+    seed: int = TEST_SEED,
+    stop: StopRequest | None = None,
+) -> list[video.Frame]:
+    """Records held-out episodes of a session's agent as an mp4 file; returns frames for a GIF.
+
+    The environment is in a process of its own: if drawing crashes it, the training goes on.
+
+    Raises:
+        ValueError: If the environment draws no pictures.
+        RuntimeError: If it crashes, or hangs longer than `worker_timeout_s`.
+        EvaluationStopped: If `stop` is set.
+    """
+    recipe = session.recipe
+    options = {**recipe.env_options, "render_mode": "rgb_array"}
+    build = functools.partial(_build, session.make, recipe.env, options)
+
+    def check() -> None:
+        if stop is not None and stop.is_set():
+            raise EvaluationStopped
+
+    env = separate_env(build, recipe.worker_timeout_s, check)
+    with contextlib.closing(env):
+        return video.record(session.agent, env, path, episodes, seed + recipe.seed, session.rule)
+
+
+def _build(make: MakeEnv, env_id: str, options: dict[str, Any]) -> gym.Env[Any, Any]:
+    return make(env_id, **options)
+
+
+def _draw_imagined(session: Session, run: RunFolder, events: EventFile, step: int) -> None:
+    """Writes the goals that the agent imagines to TensorBoard and to the run's folder."""
+    goals = getattr(session.agent, "episode_goals", None)
+    shown = None if goals is None else goals.decoded()
+    if shown is not None:
+        figure, path = imagined_goals(shown), run.path / "imagined_goals.png"
+        events.add_figure("train/imagined_goals", figure, step, path)
