@@ -6,7 +6,8 @@ targets bounded to reachable returns.
 
 An action of K components has a head for each, and its value is the mean of the values that the
 heads give to their components (Seyde et al. 2023, "Solving Continuous Control via Q-Learning",
-equation 3): the best action is then the best component of every head. One component is plain DQN.
+decoupled Q-networks): the best action is then the best component of every head. One component is
+plain DQN.
 """
 
 from __future__ import annotations

@@ -157,9 +157,9 @@ def _default_content(env_id: str) -> tuple[str, dict[str, Any]]:
     from gymnasium import spaces
 
     from rlkit.experiment.recipe import load_recipe
-    from rlkit.goals import is_goal_space
+    from rlkit.goals import is_goal_space, simplify
 
-    env = env_maker()(env_id)
+    env = simplify(env_maker()(env_id))
     try:
         has_goals = is_goal_space(env.observation_space)
         is_continuous = isinstance(env.action_space, spaces.Box)

@@ -17,6 +17,7 @@ from rlkit.experiment.run_folder import RunFolder
 from rlkit.experiment.run_logger import EventFile, image_summary
 from rlkit.experiment.session import Session
 from rlkit.experiment.stop_requests import StopRequest
+from rlkit.goals import simplify
 from rlkit.vec.separate import separate_env
 from rlkit.vec.vec_env import MakeEnv, goal_names
 
@@ -91,7 +92,7 @@ def record(
 
 
 def _build(make: MakeEnv, env_id: str, options: dict[str, Any]) -> gym.Env[Any, Any]:
-    return make(env_id, **options)
+    return simplify(make(env_id, **options))
 
 
 def _draw_imagined(session: Session, run: RunFolder, events: EventFile, step: int) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rlkit.analysis.latent.training import agents_latent
 from rlkit.analysis.world.columns import OBSERVATION, Columns
 from rlkit.experiment.run_folder import RunFolder
-from rlkit.goals import is_goal_space, vectorise
+from rlkit.goals import is_goal_space, simplify, vectorise
 from rlkit.io.checkpoint import load_latest
 from rlkit.latents import FittedLatent
 from rlkit.replay import read_episodes
@@ -43,7 +43,7 @@ def replay_episodes(
     recipe, saved = folder.recipe(), load_latest(folder.checkpoints)
     if saved is None:
         raise ValueError(f"{run} has no checkpoint yet; let it train on, or resume it")
-    with closing(make(recipe.env, **recipe.env_options)) as env:
+    with closing(simplify(make(recipe.env, **recipe.env_options))) as env:
         space, action_space = env.observation_space, env.action_space
     content = saved[1]
     state = content.get("replay", {}).get("storage")
