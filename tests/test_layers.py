@@ -91,6 +91,7 @@ MAY_IMPORT = {
     "rlkit.recipes": set(),
     "rlkit.cli": {
         *("rlkit.version", "rlkit.trust", "rlkit.names", "rlkit.plugins", "rlkit.goals"),
+        *("rlkit.replay", "numpy"),
         *("rlkit.experiment", "rlkit.analysis"),
         *("rlkit.envs", "rlkit.vec", "gymnasium", "tyro"),
     },

@@ -39,6 +39,8 @@ def test_it_holds_every_file_of_the_packages_and_nothing_else(wheel):
         for path in (ROOT / source).rglob("*.py"):
             expected.add(f"{target}/{path.relative_to(ROOT / source).as_posix()}")
     expected |= {f"rlkit/recipes/{path.name}" for path in ROOT.glob("runs/recipes/*.toml")}
+    templates = (ROOT / "rlkit" / "cli" / "templates").iterdir()
+    expected |= {f"rlkit/cli/templates/{path.name}" for path in templates}
     packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert packed == expected
 

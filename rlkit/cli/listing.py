@@ -46,13 +46,13 @@ def list_(
 
         rows = describe_recipes()
     else:
-        rows = [(name, "") for name in _environments()]
+        rows = [(name, "") for name in environments()]
     for name, description in rows:
         print(f"{name:24} {description}".rstrip())
     return 0
 
 
-def _environments() -> list[str]:
+def environments() -> list[str]:
     """Ids of the suite's environments and of those that packages register by entry points."""
     import gymnasium
 

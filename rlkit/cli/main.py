@@ -17,8 +17,11 @@ from tyro.extras import SubcommandApp
 
 from rlkit.cli import latent, world
 from rlkit.cli.check_env import check_env
+from rlkit.cli.completion import candidates, completion
 from rlkit.cli.console import to_stderr
+from rlkit.cli.doctor import doctor
 from rlkit.cli.listing import list_
+from rlkit.cli.new import new
 from rlkit.cli.runs import evaluate, plot, record
 from rlkit.cli.train import resume, train
 from rlkit.cli.words import Command, Commands, imports_own_code, resolved
@@ -35,7 +38,10 @@ COMMANDS: Commands = {
     "check-env": check_env,
     "latent": latent.COMMANDS,
     "world": world.COMMANDS,
+    "new": new,
     "list": list_,
+    "doctor": doctor,
+    "completion": completion,
 }
 _GROUP_HELP = {
     "latent": "Train latent models, and evaluate them.",
@@ -81,10 +87,12 @@ def parsed(words: list[str]) -> Call:
     """
     if words[:1] in (["--version"], ["-V"]):
         return functools.partial(_print_version)
+    if words[:1] == ["--complete"]:
+        return functools.partial(_print_candidates, words[1:])
     require_current(words)
     program, command, rest = resolved(words, COMMANDS)
     if isinstance(command, Mapping):  # a group of commands, of which none is named
-        help_of(command).cli(prog=program, description=_DESCRIPTION, args=["--help"])
+        _help_of(command).cli(prog=program, description=_DESCRIPTION, args=["--help"])
         raise AssertionError("help exits")
     stderr = io.StringIO()
     try:
@@ -102,12 +110,17 @@ def _print_version() -> int:
     return 0
 
 
-def help_of(commands: Commands) -> SubcommandApp:
-    """The parser of all commands, for help and completion; single commands are parsed alone."""
+def _print_candidates(words: list[str]) -> int:
+    print(*candidates(words, COMMANDS), sep="\n")
+    return 0
+
+
+def _help_of(commands: Commands) -> SubcommandApp:
+    """The parser of all commands, for help; single commands are parsed alone."""
     app = SubcommandApp()
     for name, command in commands.items():
         if isinstance(command, Mapping):
-            app.command(help_of(command), name=name, help=_GROUP_HELP[name])
+            app.command(_help_of(command), name=name, help=_GROUP_HELP[name])
         else:
             app.command(name=name)(command)
     return app
