@@ -13,6 +13,7 @@ from rlkit.goals.layout import vectorise as vectorise
 from rlkit.goals.rule import ComputedRule as ComputedRule
 from rlkit.goals.rule import DistanceRule as DistanceRule
 from rlkit.goals.rule import ExactRule as ExactRule
+from rlkit.goals.rule import FurtherTerms as FurtherTerms
 from rlkit.goals.rule import GoalRule as GoalRule
 from rlkit.goals.rule import ImageGoalRule as ImageGoalRule
 from rlkit.goals.rule import LatentDistanceRule as LatentDistanceRule

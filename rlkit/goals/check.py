@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -41,6 +42,7 @@ _IRRELEVANT = (
     "It seems a Box observation space is an image",
 )
 _ROUNDING = 1e-5
+_UNLIMITED = 2000  # steps after which an episode without a time limit is said to have no end
 
 
 def check_env(
@@ -107,7 +109,7 @@ def _second(
             "second instance",
             f"a second environment cannot be built beside the first: {raised(error)}. Training "
             f"builds several",
-            where=place_of_error(env, error),
+            where=place_of_error(env, error, "__init__"),
         )
         yield None
         return
@@ -230,7 +232,7 @@ def _check_twin(
         again = run_episode(env, findings, seed, random_actions(env, seed), bounds, step_twin)
     except Exception as error:
         text = f"beside the first one, a second environment raised {raised(error)}"
-        findings.add("second instance", text, where=place_of_error(twin, error))
+        findings.add("second instance", text, where=place_of_error(twin, error, "step"))
         return
     if again.sound and not bounds.exceeded and _first_difference(first, again) is not None:
         findings.add(
@@ -357,24 +359,33 @@ def _close(env: gym.Env[Any, Any], findings: Findings) -> None:
         env.close()
     except Exception as error:
         text = f"close() raised {raised(error)}"
-        findings.add("close", text, where=place_of_error(env, error))
+        findings.add("close", text, where=place_of_error(env, error, "close"))
+
+
+def _check_end(env: gym.Env[Any, Any], seed: int, findings: Findings, bounds: Bounds) -> None:
+    """Whether an episode without a known time limit ends at all."""
+    longer = dataclasses.replace(bounds, steps=max(bounds.steps, _UNLIMITED))
+    actions = random_actions(env, seed)
+    episode = run_episode(env, Findings(env), seed, actions, longer)
+    if episode.sound and not episode.ended:
+        findings.add(
+            "end",
+            f"no end within {len(episode.rewards)} steps, and no time limit: register the "
+            f"environment with max_episode_steps, or wrap it in gymnasium.wrappers.TimeLimit",
+        )
 
 
 def _note_bounds(
     env: gym.Env[Any, Any], whole: list[CheckedEpisode], findings: Findings, bounds: Bounds
 ) -> None:
     longest = max((len(episode.rewards) for episode in whole), default=0)
-    if any(not e.ended and len(e.rewards) == bounds.steps for e in whole):
-        limits = [getattr(layer, "_max_episode_steps", None) for layer in layers(env)]
-        limit = next((number for number in limits if number), None)
-        if limit is None:
-            findings.add(
-                "end",
-                f"no end within {longest} steps, and no time limit: register the environment with "
-                f"max_episode_steps, or wrap it in gymnasium.wrappers.TimeLimit",
-            )
-        else:
-            findings.add("length", f"only the first {longest} of {limit} steps were run", where="")
+    unended = [episode for episode in whole if not episode.ended]
+    limits = [getattr(layer, "_max_episode_steps", None) for layer in layers(env)]
+    limit = next((number for number in limits if number), None)
+    if unended and limit is not None and not bounds.exceeded:
+        findings.add("length", f"only the first {longest} of {limit} steps were run", where="")
+    if unended and limit is None:
+        _check_end(env, unended[0].seed, findings, bounds)
     if bounds.exceeded:
         findings.add(
             "length",

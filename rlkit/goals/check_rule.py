@@ -14,7 +14,7 @@ import numpy as np
 from rlkit.goals.checked_episode import CheckedEpisode, raised
 from rlkit.goals.env import GOAL_KEYS, goal_rule
 from rlkit.goals.findings import Findings, Level, place_of, place_of_error, place_of_method
-from rlkit.goals.rule import Array, ComputedRule, GoalRule, NotBatchedError
+from rlkit.goals.rule import Array, ComputedRule, FurtherTerms, GoalRule, NotBatchedError
 
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), np.ndarray, np.generic, type)
 
@@ -58,6 +58,8 @@ def _place_of_rule(env: gym.Env[Any, Any], rule: GoalRule, method: str) -> str:
     """The class of a rule, or of an environment whose rule is one of the suite's."""
     if isinstance(rule, ComputedRule):
         return place_of(env, f"compute_{method}")
+    if isinstance(rule, FurtherTerms):
+        return _place_of_rule(env, rule.rule, method)
     if type(rule).__module__.startswith("rlkit."):
         return place_of(env, "__init__")
     return place_of_method(type(rule), method)
@@ -65,7 +67,7 @@ def _place_of_rule(env: gym.Env[Any, Any], rule: GoalRule, method: str) -> str:
 
 def _place_of_failure(env: gym.Env[Any, Any], rule: GoalRule, error: Exception) -> str:
     place = _place_of_rule(env, rule, "reward")
-    return place_of_error(env, error) if isinstance(rule, ComputedRule) else place
+    return place_of_error(env, error, "compute_reward") if isinstance(rule, ComputedRule) else place
 
 
 def _check_rule(rule: GoalRule, episode: CheckedEpisode, findings: Findings) -> None:
@@ -75,7 +77,8 @@ def _check_rule(rule: GoalRule, episode: CheckedEpisode, findings: Findings) -> 
     expected = np.asarray(rule.reward(after, wanted))
     if expected.shape != (len(after),):
         raise NotBatchedError(_unbatched("rule.reward", expected, len(after)))
-    _compare_rewards(rewards, expected, rule.reward(achieved[:-1], wanted), where, findings)
+    if not isinstance(rule, FurtherTerms):
+        _compare_rewards(rewards, expected, rule.reward(achieved[:-1], wanted), where, findings)
     low, high = rule.reward_range
     if (rewards < low - 1e-6).any() or (rewards > high + 1e-6).any():
         findings.add(
@@ -126,7 +129,8 @@ def _check_ends(
             f"False): relabelled goals would never terminate. Set terminates=True in the rule",
         )
     # Without compute_success a computed rule can only guess: a reward as high as the goal's own.
-    is_guess = isinstance(rule, ComputedRule) and rule.compute_success is None
+    of_goal = rule.rule if isinstance(rule, FurtherTerms) else rule
+    is_guess = isinstance(of_goal, ComputedRule) and of_goal.compute_success is None
     level: Level | None = "note" if is_guess else None
     reported = [
         (t, bool(i["is_success"])) for t, i in enumerate(episode.infos) if "is_success" in i

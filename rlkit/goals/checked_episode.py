@@ -155,7 +155,7 @@ def _reset(env: gym.Env[Any, Any], findings: Findings, seed: int) -> Any:
     try:
         result = env.reset(seed=seed)
     except Exception as error:
-        where = place_of_error(env, error)
+        where = place_of_error(env, error, "reset")
         findings.add("reset", f"reset(seed={seed}) raised {raised(error)}", where=where)
         return None
     if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
@@ -170,7 +170,7 @@ def _step(
     try:
         result = env.step(action)
     except Exception as error:
-        where = place_of_error(env, error)
+        where = place_of_error(env, error, "step")
         findings.add("crash", f"{when}: action {shown!r} raised {raised(error)}", where=where)
         return None
     if not (isinstance(result, tuple) and len(result) == 5):

@@ -156,7 +156,7 @@ def place_of(env: gym.Env[Any, Any], method: str) -> str:
     for layer in itertools.chain(layers(env), [env.unwrapped]):
         owner = _owner(type(layer), method)
         is_last = layer is env.unwrapped
-        if owner is not None and (is_last or not owner.__module__.startswith(_NOT_THE_USERS)):
+        if owner is not None and (is_last or _is_the_users(owner)):
             return place_of_method(owner, method)
     return place_of_method(type(env.unwrapped), "__init__")
 
@@ -170,19 +170,25 @@ def place_of_method(kind: type[Any], method: str) -> str:
     return f"{owner.__qualname__} {_file_and_line(owner)}".rstrip()
 
 
-def place_of_error(env: gym.Env[Any, Any], error: BaseException) -> str:
-    """The line of an environment's own file that an exception came through last."""
-    files = {_source(type(layer)): type(layer) for layer in layers(env)}
-    own = {
-        name: kind
-        for name, kind in files.items()
-        if name and not kind.__module__.startswith(_NOT_THE_USERS)
-    }
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        kind = (own or files).get(frame.filename)
-        if kind is not None:
-            return f"{kind.__qualname__}.{frame.name} ({_short(frame.filename)}:{frame.lineno})"
-    return place_of(env, "step")
+def place_of_error(env: gym.Env[Any, Any], error: BaseException, method: str) -> str:
+    """The line of an environment's own file that an exception came through last.
+
+    Args:
+        env: The environment.
+        error: The exception.
+        method: The method that raised it, for exceptions that came through none of its files.
+    """
+    kinds = [kind for layer in layers(env) for kind in type(layer).__mro__]
+    files = {_source(kind) for kind in kinds if _is_the_users(kind)}
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        code = frame.f_code
+        if code.co_filename in files:
+            return f"{code.co_qualname} ({_short(code.co_filename)}:{line})"
+    return place_of(env, method)
+
+
+def _is_the_users(kind: type[Any]) -> bool:
+    return not f"{kind.__module__}.".startswith((*_NOT_THE_USERS, "builtins.", "typing."))
 
 
 def _owner(kind: type[Any], method: str) -> type[Any] | None:

@@ -167,7 +167,10 @@ class ComputedRule:
         compute: Callable[[Array, Array, Any], Any] = self.compute_terminated
 
         def compute_rows(achieved: Array, desired: Array, info: Any) -> Any:
-            ends = compute(achieved, desired, info)
+            try:
+                ends = compute(achieved, desired, info)
+            except NotImplementedError:  # inherited from Gymnasium-Robotics' GoalEnv, as by Kitchen
+                ends = False
             # Gymnasium-Robotics' manipulation tasks return a plain False for any batch.
             return np.zeros(len(achieved), np.bool_) if np.shape(ends) == () and not ends else ends
 
@@ -216,6 +219,37 @@ def _batched(name: str, value: Array, rows: int) -> Array:
             f"two arrays (N, *goal) to one array (N,). A distance with axis=-1 usually does it."
         )
     return value
+
+
+@dataclass(frozen=True)
+class FurtherTerms:
+    """The rule of a reward that has terms beside the goal's, such as a cost or a penalty.
+
+    Its reward is the goal's part. Hindsight relabels that part, and keeps the rest of the reward
+    that was stored: what the environment gave beyond the rule for the goal pursued.
+
+    Attributes:
+        rule: The rule of the goal's part.
+    """
+
+    rule: GoalRule
+
+    @property
+    def reward_range(self) -> tuple[float, float]:
+        """Unbounded: the rest is unknown."""
+        return (-np.inf, np.inf)
+
+    def reward(self, achieved: Array, desired: Array) -> FloatArray:
+        """The goal's part of the reward, `(N, *G), (N, *G) -> (N,)`."""
+        return self.rule.reward(achieved, desired)
+
+    def success(self, achieved: Array, desired: Array) -> BoolArray:
+        """Whether each row reached its goal, `(N, *G), (N, *G) -> (N,)`."""
+        return self.rule.success(achieved, desired)
+
+    def terminated(self, achieved: Array, desired: Array) -> BoolArray:
+        """Whether reaching the goal ends each row's episode, `(N, *G), (N, *G) -> (N,)`."""
+        return self.rule.terminated(achieved, desired)
 
 
 @runtime_checkable

@@ -195,7 +195,7 @@ class Algorithm(OffPolicyAlgorithm):
         self.observation_encoder.set_rule(rule_of(self.env))
         self.adapter = make_adapter(self)
         update_rule(self, before)
-        self.learner.set_rule(self.rule)
+        self.learner.set_rule(self.replay_buffer.rule)
 
     @property
     def goal_outcomes(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from stable_baselines3 import HerReplayBuffer
 
+from rlkit.goals import FurtherTerms, GoalRule
 from rlkit.goals.generators import GENERATORS
 from rlkit.latents import LATENTS, JointLatent
 from rlkit.names import require_known
@@ -41,7 +42,7 @@ ALGORITHM_OPTIONS = frozenset(
 SDE = ("use_sde", "sde_sample_freq", "use_sde_at_warmup")
 CNN_FEATURES = 50  # as in Yarats et al. 2021
 CACHE = 4  # times the features: a larger hidden state is a cache of past steps
-REPLAY_OPTIONS = ("hindsight", "steps", "share", "directory", "sampler")
+REPLAY_OPTIONS = ("hindsight", "steps", "share", "directory", "sampler", "further_terms")
 
 
 def option_names(config: type[Any]) -> set[str]:
@@ -230,10 +231,22 @@ def make_learner(agent: Algorithm, seed: np.random.SeedSequence) -> Learner:
         agent.adapter.sizes,
         seed=int(seed.generate_state(1)[0]),
         device=agent.device,
-        rule=agent.rule,
+        rule=_learnt_rule(agent),
         joint=_joint_latent(agent),
     )
     return learner
+
+
+def _learnt_rule(agent: Algorithm) -> GoalRule | None:
+    """The goal rule of what is learnt: marked where the rewards have further terms."""
+    rule: GoalRule | None = agent.rule
+    if rule is None or not agent.options["replay"].get("further_terms", False):
+        return rule
+    if agent.observation_encoder.latent_rule is not None:
+        raise ValueError(
+            'replay.further_terms does not go with reward_source = "latent", which has no others'
+        )
+    return FurtherTerms(rule)
 
 
 def empty_replay(agent: Algorithm) -> ReplayBuffer:
@@ -247,14 +260,14 @@ def empty_replay(agent: Algorithm) -> ReplayBuffer:
         agent.adapter.stored_action,
         agent.buffer_size,
         num_envs=getattr(agent, "n_envs", 1),
-        rule=agent.rule,
+        rule=_learnt_rule(agent),
         gamma=agent.config.gamma,
         seed=agent.replay_seed,
         latent_encoder=encoder.latent_encoder,
         recompute_rewards=latent_rewards_change or generated_goals,
         propose_goals=None if goals is None else goals.generator.propose,
         **agent.learner.replay_options(),
-        **agent.options["replay"],
+        **{k: value for k, value in agent.options["replay"].items() if k != "further_terms"},
     )
     if goals is not None:
         goals.attach(replay.storage)
@@ -263,7 +276,7 @@ def empty_replay(agent: Algorithm) -> ReplayBuffer:
 
 def update_rule(agent: Algorithm, former_space: Any) -> None:
     """Passes an environment's goal rule to the replay buffer and the goal generator of an agent."""
-    agent.replay_buffer.rule = agent.rule
+    agent.replay_buffer.rule = _learnt_rule(agent)
     if agent.observation_encoder.space != former_space:  # loaded without an image goal's rule
         agent.replay_buffer = empty_replay(agent)
     elif agent.episode_goals is not None:

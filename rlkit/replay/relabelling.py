@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from rlkit.goals.rule import GoalRule
+from rlkit.goals.rule import FurtherTerms, GoalRule
 from rlkit.names import nearest
 from rlkit.replay.batch import Array, Batch
 from rlkit.replay.storage import EpisodeStorage, Positions
@@ -132,7 +132,8 @@ def with_goals(batch: Batch, rows: NDArray[np.int64], goal: Array, rule: GoalRul
     """Replaces the goals of some windows, and with them rewards and terminations.
 
     A recorded termination that the old goal does not explain (a fall, say) stays; one that it
-    explains goes, and the new goal's own termination is added. Steps after a termination did not
+    explains goes, and the new goal's own termination is added. Likewise a `FurtherTerms` rule keeps
+    what the reward holds beyond the old goal's part. Steps after a termination did not
     happen under the new goal, so they are masked.
 
     Args:
@@ -152,6 +153,10 @@ def with_goals(batch: Batch, rows: NDArray[np.int64], goal: Array, rule: GoalRul
         ended &= ~rule.terminated(flat_achieved, original).reshape(shape)
     ended |= rule.terminated(flat_achieved, flat_goal).reshape(shape) & valid
     earned = rule.reward(flat_achieved, flat_goal).reshape(shape)
+    if isinstance(rule, FurtherTerms):
+        pursued = batch.desired_goal.take(rows, axis=0).reshape(-1, *goal_shape)
+        of_goal = rule.reward(flat_achieved, pursued).reshape(shape)
+        earned = earned + (batch.reward.take(rows, axis=0) - of_goal)
 
     desired, reward = batch.desired_goal.copy(), batch.reward.copy()
     terminated, relabelled = batch.terminated.copy(), batch.relabelled.copy()

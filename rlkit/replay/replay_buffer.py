@@ -12,7 +12,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from rlkit.goals.env import is_goal_space
-from rlkit.goals.rule import GoalRule
+from rlkit.goals.rule import FurtherTerms, GoalRule
 from rlkit.replay.batch import Array, Batch, sum_steps
 from rlkit.replay.columns import Share, check_finite
 from rlkit.replay.latent_cache import LatentColumn, LatentEncoder, LatentGoalTable
@@ -153,6 +153,11 @@ class ReplayBuffer:
             raise ValueError(
                 'previous_reward needs goals="window": rewards that an encoder reads depend on the '
                 'goal, so a relabelled window must have one goal. Or set hindsight = "original"'
+            )
+        if previous_reward and isinstance(rule, FurtherTerms):
+            raise ValueError(
+                "previous_reward does not go with further_terms: the rewards that an encoder reads "
+                "are computed by the goal rule, which knows the goal's part alone"
             )
         self.window, self.burn_in, self.goals = window, burn_in, goals
         self.inputs = {"previous_action": previous_action, "previous_reward": previous_reward}

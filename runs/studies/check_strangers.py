@@ -74,7 +74,9 @@ def check(env_id: str, bounds: dict[str, Any], answer: Connection) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            make(env_id).close()
+            env = make(env_id)
+            env.reset(seed=0)  # where files of a package may be missing
+            env.close()
     except Exception as error:
         answer.send({"unbuilt": f"{type(error).__name__}: {error}"})
         return
