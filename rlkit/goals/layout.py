@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from rlkit.goals.env import is_goal_space
 
 FloatArray = NDArray[np.float32]
+_CONVERT = (
+    "return what the space holds, or convert the environment by rlkit.goals.SimpleSpaces(env)"
+)
 ACHIEVED, DESIRED, VISIBLE = "achieved_goal", "desired_goal", "goal_visible"
 
 
@@ -149,16 +152,21 @@ def require_shapes(
         if not isinstance(observation, Mapping):
             raise ValueError(
                 f"the {name} is a {type(observation).__name__}, and its space is a Dict with the "
-                f"keys {', '.join(map(repr, space.spaces))}"
+                f"keys {', '.join(map(repr, space.spaces))}: {_CONVERT}"
             )
         for key, part in space.spaces.items():
             if key not in observation:
                 raise ValueError(
                     f"the {name} lacks the key {key!r} of its space; it has "
-                    f"{', '.join(map(repr, observation)) or 'none'}"
+                    f"{', '.join(map(repr, observation)) or 'none'}: {_CONVERT}"
                 )
             require_shapes(part, observation[key], leading, f"{name}[{key!r}]")
         return
+    if isinstance(observation, str | Mapping):
+        raise ValueError(
+            f"the {name} is a {type(observation).__name__}, and its space is a "
+            f"{type(space).__name__}: {_CONVERT}"
+        )
     expected, got = (*leading, *(space.shape or ())), np.shape(observation)
     if got != expected:
         raise ValueError(

@@ -102,7 +102,8 @@ class LearnerPolicy(BasePolicy):
             ValueError: If the observation does not fit the observation space, or the hidden
                 state is that of another number of observations.
         """
-        if isinstance(observation, tuple) and len(observation) == 2:
+        is_pair = isinstance(observation, tuple) and len(observation) == 2
+        if is_pair and isinstance(observation[1], dict):
             raise ValueError(
                 "the observation is a tuple: you may be mixing Gym API (reset gives "
                 "`(observation, info)`) with SB3's VecEnv API (reset gives the observation)"

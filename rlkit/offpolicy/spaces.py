@@ -365,6 +365,8 @@ def require_action_space(
     ]
     can = ", ".join(kind.__name__ for kind in supported)
     advice = f"choose {' or '.join(fitting)}" if fitting else "no installed agent supports it"
+    if isinstance(space, spaces.Tuple | spaces.Dict):
+        advice = "wrap each environment in rlkit.goals.SimpleSpaces"
     given = f"Box of shape {space.shape}" if isinstance(space, spaces.Box) else space
     raise ActionSpaceError(
         f"{agent} supports actions of {can}, and the environment's are {given}: {advice}"

@@ -189,13 +189,26 @@ def test_predict_refuses_wrong_shapes(rows):
         agent.predict({"a": np.zeros((rows, 2)), "b": np.zeros((rows, 1))})
 
 
+def test_predict_says_how_to_convert_observations_in_the_environments_own_form():
+    pair = spaces.Tuple([TWO, spaces.Discrete(2)])
+    agent = SAC("MultiInputPolicy", Recorder(observation_space=pair), **SMALL)
+    with pytest.raises(ValueError, match=r"is a tuple, .*'0', '1'.*rlkit.goals.SimpleSpaces"):
+        agent.predict((np.zeros(2), 1))
+    text = spaces.Dict(hand=spaces.Dict(grip=TWO), mission=spaces.Text(3))
+    agent = SAC("MultiInputPolicy", Recorder(observation_space=text), **SMALL)
+    with pytest.raises(ValueError, match=r"lacks the key 'hand.grip'.*rlkit.goals.SimpleSpaces"):
+        agent.predict({"hand": {"grip": np.zeros(2)}, "mission": "go"})
+    with pytest.raises(ValueError, match=r"'mission'\] is a str, .*rlkit.goals.SimpleSpaces"):
+        agent.predict({"hand.grip": np.zeros(2), "mission": "go"})
+
+
 @pytest.mark.parametrize("double", [True, False])
 @pytest.mark.parametrize("options", [{}, GRU], ids=["feed-forward", "recurrent"])
 def test_one_component_is_plain_dqn_byte_for_byte(options, double):
     def trained(space):
         env = Recorder(space)
         options_of_both = {"critics": 2, "double": double, "exploration_fraction": 0.9}
-        agent = DQN("MlpPolicy", env, **SMALL, **options, **options_of_both).learn(80)
+        agent = DQN("MlpPolicy", env, **SMALL, **options, **options_of_both).learn(50)
         return agent, [int(np.ravel(action)[0]) for action in env.actions]
 
     (plain, taken), (factored, also_taken) = map(
