@@ -8,6 +8,7 @@ import io
 import os
 import shlex
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -69,13 +70,41 @@ def main() -> None:
     except KeyboardInterrupt:
         to_stderr("interrupted")
         sys.exit(130)
-    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+    except Exception as error:
         if os.environ.get("RLKIT_TRACEBACK"):
             raise
+        if not _is_of_user(error):
+            to_stderr(f"error: {_described(error)}")
+            sys.exit(1)
         is_untrusted = isinstance(error, UntrustedError)
         hint = f": {shlex.join(['rlkit', *sys.argv[1:], '--trust'])}" if is_untrusted else ""
         to_stderr(f"error: {error}{hint}")
         sys.exit(2)
+
+
+def _is_of_user(error: Exception) -> bool:
+    """Whether it is a mistake in what the user asked for, which ends with exit code 2."""
+    from rlkit.goals.failure import EnvironmentFailed
+
+    is_wrong = isinstance(error, ValueError | OSError | ImportError)
+    return is_wrong and not isinstance(error, EnvironmentFailed)
+
+
+def _described(error: Exception) -> str:
+    """One line about an error during the work: of an environment, of the training, or a defect."""
+    from rlkit.goals.failure import EnvironmentFailed
+
+    if isinstance(error, EnvironmentFailed | FloatingPointError):
+        return str(error)
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return (
+            f"out of memory: {error or 'the system gave no more'}. Lower agent_options.buffer_size "
+            f"or batch_size, or keep images on disk with agent_options.replay.directory"
+        )
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{os.path.basename(last.filename)}:{last.lineno}"
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text} ({place}; RLKIT_TRACEBACK=1 shows the traceback)"
 
 
 def parsed(words: list[str]) -> Call:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -13,13 +14,16 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rlkit.experiment.stop_requests import StopRequest
 from rlkit.goals import GoalRule, is_goal_space
+from rlkit.goals.failure import NonFiniteError
 from rlkit.vec.actions import require_finite_actions
+from rlkit.vec.workers import row_of
 
 EVALUATION_SEED = 1_000_000
 """EpisodeResult i of an evaluation during training starts with this plus the run's seed plus i."""
 TEST_SEED = 2_000_000
 """The same for the evaluation at the end and for `rlkit eval`; training never uses these seeds."""
-_LONGEST_EPISODE = 100_000
+MAX_STEPS = 10_000
+"""Steps after which an episode of an evaluation counts as a failure, unless told otherwise."""
 _TOO_EASY = 10  # give up when so many times the wanted episodes start at their goal
 
 
@@ -50,6 +54,7 @@ class EpisodeResult:
         start: The goal achieved at the start `(G,)`.
         goal: The desired goal `(G,)`.
         final: The goal achieved at the end `(G,)`.
+        ended: Whether it ended by itself, within the step limit of the evaluation.
     """
 
     seed: int
@@ -59,6 +64,7 @@ class EpisodeResult:
     start: NDArray[Any] | None = None
     goal: NDArray[Any] | None = None
     final: NDArray[Any] | None = None
+    ended: bool = True
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ class EvaluationResult:
     def summary(self) -> dict[str, Any]:
         """The result as plain data."""
         rate, count = self.success_rate, len(self.rows)
+        unfinished = sum(not row.ended for row in self.rows)
         return {
             "episodes": count,
             "success_rate": rate,
@@ -95,6 +102,7 @@ class EvaluationResult:
             "return_std": float(np.std([row.return_ for row in self.rows])),
             "length_mean": float(np.mean([row.length for row in self.rows])),
             "excluded_starts": self.excluded,
+            **({"unfinished": unfinished} if unfinished else {}),
         }
 
 
@@ -121,6 +129,7 @@ def evaluate(
     seed: int,
     rule: GoalRule | None = None,
     stop: StopRequest | None = None,
+    max_steps: int = MAX_STEPS,
 ) -> EvaluationResult:
     """Evaluates a policy on held-out episodes with deterministic actions.
 
@@ -134,10 +143,14 @@ def evaluate(
         seed: Seed of the first episode; the others follow one by one.
         rule: Finds starts that satisfy their goal, and success where infos hold no `is_success`.
         stop: Ends the evaluation without a result once it is set.
+        max_steps: An episode that has not ended after so many steps is cut off there, with a
+            warning, and counts as a failure.
 
     Raises:
         EvaluationStopped: If `stop` is set.
-        ValueError: If an episode never ends, or nearly every start satisfies its goal.
+        ValueError: If nearly every start satisfies its goal.
+        FloatingPointError: If the agent's action is not finite.
+        NonFiniteError: If a reward is not finite.
     """
     rows: list[EpisodeResult] = []
     excluded = 0
@@ -147,18 +160,33 @@ def evaluate(
                 f"{excluded} of {excluded + len(rows)} starts satisfied their goal already; "
                 f"an evaluation would be meaningless. Draw goals further from the start."
             )
-        for row, is_solved in _play_wave(agent, venv, seed + len(rows) + excluded, rule, stop):
+        for row, is_solved in _play_wave(
+            agent, venv, seed + len(rows) + excluded, rule, stop, max_steps
+        ):
             if len(rows) == episodes:
                 break
             if is_solved:
                 excluded += 1
             else:
                 rows.append(row)
+    unfinished = sum(not row.ended for row in rows)
+    if unfinished:
+        warnings.warn(
+            f"{unfinished} of {episodes} episodes did not end: each was cut off after {max_steps} "
+            f"steps and counts as a failure. Register the environment with max_episode_steps, or "
+            f"set evaluation.max_steps",
+            stacklevel=2,
+        )
     return EvaluationResult(rows, excluded)
 
 
 def _play_wave(
-    agent: Predicts, venv: VecEnv, seed: int, rule: GoalRule | None, stop: StopRequest | None
+    agent: Predicts,
+    venv: VecEnv,
+    seed: int,
+    rule: GoalRule | None,
+    stop: StopRequest | None,
+    max_steps: int,
 ) -> Iterator[tuple[EpisodeResult, bool]]:
     """One episode per environment, and whether its start satisfied the goal."""
     n = venv.num_envs
@@ -172,7 +200,7 @@ def _play_wave(
     successes: list[bool | None] = [None] * n
     running = ~solved
     starts, hidden_state = np.ones(n, bool), None
-    while running.any():
+    while running.any() and lengths.max() < max_steps:
         if stop is not None and stop.is_set():
             raise EvaluationStopped
         actions, hidden_state = agent.predict(observation, hidden_state, starts, deterministic=True)
@@ -182,17 +210,14 @@ def _play_wave(
         starts = np.asarray(dones, bool)
         returns[running] += rewards[running]
         lengths[running] += 1
-        for i in np.flatnonzero(running & starts).tolist():
-            finals[i] = infos[i]["terminal_observation"]
-            successes[i] = is_successful(infos[i], finals[i], rule)
+        for i in np.flatnonzero(running & (starts | (lengths >= max_steps))).tolist():
+            finals[i] = infos[i]["terminal_observation"] if starts[i] else row_of(observation, i)
+            success = is_successful(infos[i], finals[i], rule)
+            successes[i] = success and bool(starts[i])
         running &= ~starts
-        if lengths.max(initial=0) > _LONGEST_EPISODE:
-            raise ValueError(
-                f"an episode has not ended after {_LONGEST_EPISODE} steps; register the "
-                f"environment with max_episode_steps"
-            )
     for i in range(n):
-        episode = EpisodeResult(seed + i, int(lengths[i]), float(returns[i]), successes[i])
+        length, ended = int(lengths[i]), not running[i]
+        episode = EpisodeResult(seed + i, length, float(returns[i]), successes[i], ended=ended)
         if has_goals and not solved[i]:
             goal, final = (np.array(finals[i][key]) for key in ("desired_goal", "achieved_goal"))
             episode = replace(episode, start=first[i], goal=goal, final=final)
@@ -202,7 +227,7 @@ def _play_wave(
 def _require_finite(rewards: NDArray[Any], seed: int) -> None:
     bad = np.flatnonzero(~np.isfinite(rewards))
     if len(bad):
-        raise ValueError(
+        raise NonFiniteError(
             f"the reward {rewards[bad[0]]} of the episode with seed {seed + int(bad[0])} is not "
             f"finite; `rlkit check-env` helps to find the cause in the environment"
         )

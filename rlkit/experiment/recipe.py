@@ -28,6 +28,8 @@ class Evaluation:
     """Episodes of an evaluation during training."""
     final_episodes: int = 100
     """Episodes of the evaluation at the end."""
+    max_steps: int = 10_000
+    """Steps after which an episode that has not ended is cut off and counts as a failure."""
     stop_at_success: float | None = None
     """Training ends once an evaluation reaches this success rate, in (0, 1]."""
     stop_at_return: float | None = None
@@ -277,6 +279,7 @@ def _check_ranges(recipe: Recipe) -> None:
         "threads": recipe.threads,
         "evaluation.episodes": plan.episodes,
         "evaluation.final_episodes": plan.final_episodes,
+        "evaluation.max_steps": plan.max_steps,
     }
     for key, value in counts.items():
         if value < 1:

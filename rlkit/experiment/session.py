@@ -144,21 +144,51 @@ class Session:
             native = isinstance(self.venv, GymVecEnv)
             count = min(episodes, _NATIVE_EVALUATION_ENVS if native else _EVALUATION_ENVS)
             self._evaluation_venv = _environments(self.recipe, self.make, count)
-        return evaluate(
-            self.agent, self._evaluation_venv, episodes, seed + self.recipe.seed, self.rule, stop
-        )
+        first, limit = seed + self.recipe.seed, self.recipe.evaluation.max_steps
+        return evaluate(self.agent, self._evaluation_venv, episodes, first, self.rule, stop, limit)
+
+    def index_of(self, trail: object) -> int:
+        """Number of the environment that a trail belongs to; 0 where that is unknown."""
+        for venv in (self.venv, self._evaluation_venv):
+            for index, env in enumerate(getattr(venv, "envs", ())):
+                if getattr(env, "trail", None) is trail:
+                    return index
+        return 0
+
+    def renew_environments(self) -> bool:
+        """Replaces environments that have failed and cuts their episodes; returns success.
+
+        Raises:
+            Exception: Whatever the new environments raise when they are built and reset.
+        """
+        restart = getattr(self.agent, "restart_episodes", None)
+        if restart is None:
+            return False
+        _close(self.venv)
+        self.venv = _environments(self.recipe, self.make, self.recipe.num_envs)
+        restart(self.venv)
+        return True
 
     def close(self) -> None:
-        """Closes the environments."""
-        self.venv.close()
+        """Closes the environments; a failure is a warning, since all that counts is saved."""
+        _close(self.venv)
         if self._evaluation_venv is not None:
-            self._evaluation_venv.close()
+            _close(self._evaluation_venv)
 
     def _spaces(self) -> dict[str, str]:
         return {
             "observation": str(self.venv.observation_space),
             "action": str(self.venv.action_space),
         }
+
+
+def _close(venv: VecEnv) -> None:
+    try:
+        venv.close()
+    except Exception as error:
+        warnings.warn(
+            f"the environments could not be closed: {type(error).__name__}: {error}", stacklevel=2
+        )
 
 
 def _environments(recipe: Recipe, make: MakeEnv, count: int, seed: int | None = None) -> VecEnv:

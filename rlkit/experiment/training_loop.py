@@ -21,12 +21,15 @@ from rlkit.experiment.evaluate import (
     EvaluationResult,
     EvaluationStopped,
 )
+from rlkit.experiment.failure import write_failure
 from rlkit.experiment.progress import ProgressReport
 from rlkit.experiment.run_folder import RunFolder
 from rlkit.experiment.run_logger import RunLogger
 from rlkit.experiment.session import Session
 from rlkit.experiment.stop_requests import PATIENCE_S, NotHeeded, StopRequest, stop_requests
+from rlkit.goals.failure import EnvironmentFailed
 from rlkit.io.checkpoint import CheckpointError, saved_steps
+from rlkit.vec.trail import Trail
 
 _SHOWN_METRICS = ("eval/success_rate", "eval/mean_reward")  # beside the settings in TensorBoard
 
@@ -68,6 +71,9 @@ class TrainingLoop:
         self._session, self._run, self._step = session, run, step
         self._restored = restored or {}
         self._saved = step if restored else None  # step of the newest checkpoint
+        # Step after which evaluation, pictures and checkpoint have not been due yet.
+        self._before = int(self._restored.get("before", step))
+        self._is_evaluating = False
         self._earlier_s = float(self._restored.get("wall_s", 0.0))
         self._began = time.monotonic()
 
@@ -87,18 +93,24 @@ class TrainingLoop:
                     return self._loop(request)
                 except NotHeeded:
                     return self._abandoned(request)
+                except EnvironmentFailed as error:
+                    kind, told = type(error), self._after_failure(error)
+                    raise kind(told) from error
+                except FloatingPointError as error:
+                    raise FloatingPointError(f"{error}. {self._advice()}") from error
         finally:
             self._logger.close()
 
     def _loop(self, stop: StopRequest) -> dict[str, Any]:
         for before, step in self._rounds():
-            self._step = step
+            self._before, self._step = before, step
             self._report.update(step)
             try:
                 is_over = self._after_round(before, step, stop)
             except EvaluationStopped:
                 # Evaluating changes nothing in the agent: a resumed run begins it again.
                 return self._save_and_stop(stop, before=before)
+            self._before = step
             if is_over:
                 break
             if stop.is_set():
@@ -173,6 +185,49 @@ class TrainingLoop:
         self._report.print(f"stopped at step {self._step:,} by {stop.reason}, and saved")
         return self._outcome(stop.reason)
 
+    def _after_failure(self, error: EnvironmentFailed) -> str:
+        """Saves what was collected before an environment failed; returns what to tell the user."""
+        step = int(getattr(self._session.agent, "num_timesteps", self._step))
+        facts = [f"{error}, after step {step:,} of the training"]
+        if isinstance(error.trail, Trail):
+            with contextlib.suppress(OSError):
+                index = self._session.index_of(error.trail)
+                recipe, saved = self._session.recipe, self._saved
+                path = write_failure(self._run, recipe, step, error, index, saved)
+                facts.append(
+                    f"`python -m rlkit.cli.repeat_failure {path}{self._trust()}` repeats it"
+                )
+        try:
+            if not self._is_evaluating and self._session.renew_environments():
+                self._step = step
+                self._save(before=self._before)
+            elif self._is_evaluating and self._saved != self._step:
+                self._save(before=self._before)
+        except Exception as second:
+            facts.append(f"no checkpoint could be made of it ({type(second).__name__}: {second})")
+        if self._saved == self._step:
+            anew = "evaluates again" if self._is_evaluating else "goes on with new episodes"
+            facts.append(f"what came before is saved, and `{self._resume_command()}` {anew}")
+        elif saved_steps(self._run.checkpoints):
+            facts.append(f"`{self._resume_command()}` goes on from the newest checkpoint")
+        return "; ".join(facts)
+
+    def _advice(self) -> str:
+        """What can be done after the training has failed."""
+        saved = saved_steps(self._run.checkpoints)
+        if not saved:
+            return "No checkpoint was saved yet: train again with other settings"
+        return (
+            f"The newest checkpoint, step-{saved[-1]}, is from before; go on from it with other "
+            f"settings: `{self._resume_command()} --set agent_options.learning_rate=...`"
+        )
+
+    def _resume_command(self) -> str:
+        return f"rlkit resume {self._run.path}{self._trust()}"
+
+    def _trust(self) -> str:
+        return " --trust" if ":" in self._session.recipe.env else ""
+
     def _abandoned(self, stop: StopRequest) -> dict[str, Any]:
         """The outcome where what was in progress could not be completed."""
         saved = saved_steps(self._run.checkpoints)
@@ -186,7 +241,9 @@ class TrainingLoop:
         return self._outcome(stop.reason)
 
     def _evaluate(self, episodes: int, seed: int, stop: StopRequest) -> EvaluationResult:
+        self._is_evaluating = True
         result = self._session.evaluate(episodes, seed, stop)
+        self._is_evaluating = False
         summary = result.summary()
         logger = self._logger
         logger.record("eval/mean_reward", summary["return_mean"])
@@ -222,6 +279,7 @@ class TrainingLoop:
         try:
             self._save()
         except CheckpointError as error:
+            self._saved = None  # and the environments were put into a state that is not saved
             warnings.warn(str(error), stacklevel=2)
 
     def _outcome(self, stopped: str | None) -> dict[str, Any]:

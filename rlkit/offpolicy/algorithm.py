@@ -19,7 +19,7 @@ from stable_baselines3.common.utils import get_system_info
 
 from rlkit.networks.encoders import HiddenState
 from rlkit.offpolicy import latent_fitting, persistence
-from rlkit.offpolicy.collect import collect, first_observations
+from rlkit.offpolicy.collect import collect, first_observations, restart_episodes
 from rlkit.offpolicy.contract import Learner
 from rlkit.offpolicy.diagnostics import record_diagnostics
 from rlkit.offpolicy.episode_goals import make_episode_goals
@@ -86,6 +86,7 @@ class Algorithm(OffPolicyAlgorithm):
     replay_buffer: ReplayBuffer  # type: ignore[assignment]
     _wrap_env = staticmethod(wrap_env)
     make_learner = make_learner
+    restart_episodes = restart_episodes
 
     def __init__(
         self,

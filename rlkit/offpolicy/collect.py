@@ -12,6 +12,7 @@ from stable_baselines3.common.noise import VectorizedActionNoise
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
 from rlkit.goals import require_shapes
+from rlkit.goals.failure import NonFiniteError
 from rlkit.networks.encoders import HiddenState
 from rlkit.offpolicy.spaces import copy_observation, put_row
 from rlkit.replay import check_finite
@@ -50,7 +51,11 @@ def collect(agent: Algorithm, callback: BaseCallback, log_interval: int | None) 
         if not callback.on_step():
             return False
         agent._update_info_buffer(infos, dones)
-        _store(agent, hidden_state, stored, rewards, dones, infos, new_obs)
+        try:
+            _store(agent, hidden_state, stored, rewards, dones, infos, new_obs)
+        except NonFiniteError:
+            agent.num_timesteps -= agent.n_envs
+            raise
         agent._update_current_progress_remaining(agent.num_timesteps, agent._total_timesteps)
         for _ in range(int(np.sum(dones))):
             episodes += 1
@@ -78,6 +83,18 @@ def cut_episodes(agent: Algorithm, seed: int) -> None:
     agent.env.seed(seed)
     agent._last_obs = first_observations(agent, agent.env.reset())
     agent._last_episode_starts = np.ones(agent.n_envs, np.bool_)
+
+
+def restart_episodes(agent: Algorithm, env: Any) -> None:
+    """Goes on in other environments of the same kind; running episodes end as truncated.
+
+    It is for environments that have failed, whose state is unknown. Seeds come from the agent's
+    generator, so that what failed before is not begun again.
+    """
+    agent.set_env(env)
+    cut_episodes(agent, int(agent.rng.integers(2**31)))
+    if agent.action_noise is not None:
+        agent.action_noise.reset()
 
 
 def _actions(agent: Algorithm) -> NDArray[Any]:

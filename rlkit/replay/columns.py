@@ -17,15 +17,12 @@ from gymnasium import spaces
 from numpy.lib import format as npy
 
 from rlkit.goals.env import is_image_space
+from rlkit.goals.failure import NonFiniteError as NonFiniteError
 from rlkit.replay.batch import Array
 
 MAX_MAPPED = 2**25  # bytes written through a map before its resident pages are given back
 ACHIEVED, DESIRED, OBSERVATION = "achieved_goal", "desired_goal", "observation"
 Share = bool | Literal["auto"]
-
-
-class NonFiniteError(ValueError):
-    """An environment returned NaN or infinity."""
 
 
 class Column:

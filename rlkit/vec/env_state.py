@@ -23,6 +23,7 @@ from stable_baselines3.common.vec_env import (
 )
 
 from rlkit.goals import GoalWrapper
+from rlkit.vec.trail import Trail, failed
 
 State = dict[str, Any]
 """Plain data: dict, list, str, int, float, bool, None and NumPy arrays."""
@@ -42,8 +43,31 @@ class HasState(Protocol):
 class Stateful(gym.Wrapper[Any, Any, Any, Any]):
     """Gives the state of everything below it to `SubprocVecEnv`, which can only call methods.
 
-    It must be the outermost wrapper.
+    It must be the outermost wrapper. An exception from below becomes an `EnvironmentFailed`, which
+    says where, and what the environment was given until then.
     """
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self.trail = Trail()
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """See `gymnasium.Env.reset`."""
+        self.trail.reset(seed)
+        try:
+            return self.env.reset(seed=seed, options=options)
+        except Exception as error:
+            raise failed(error, self.env, self.trail) from error
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """See `gymnasium.Env.step`."""
+        self.trail.step(action)
+        try:
+            return self.env.step(action)
+        except Exception as error:
+            raise failed(error, self.env, self.trail) from error
 
     def get_full_state(self) -> State | None:
         """`env_state` of the environment."""
@@ -87,6 +111,8 @@ def set_env_state(env: gym.Env[Any, Any], state: State) -> None:
     cast(HasState, env.unwrapped).set_state(state["env"])
     for layer, (_, saved_state) in reversed(list(zip(layers, state["wrappers"], strict=True))):
         _write(layer, saved_state)
+    if isinstance(env, Stateful):
+        env.trail.begin(None)
 
 
 def vec_env_state(venv: VecEnv) -> list[State | None]:

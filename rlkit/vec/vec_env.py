@@ -16,8 +16,10 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
 from rlkit.goals import ComputedRule, GoalEnv, GoalRule, is_goal_space, simplify
+from rlkit.goals.failure import EnvironmentFailed
 from rlkit.vec.checked_vec_env import CheckedVecEnv
 from rlkit.vec.env_state import HasState, State, Stateful
+from rlkit.vec.trail import own_frame
 from rlkit.vec.workers import ResilientVecEnv, row_of
 
 MakeEnv = Callable[..., gym.Env[Any, Any]]
@@ -80,7 +82,13 @@ class GymVecEnv(VecEnv):
 
     def step_wait(self) -> tuple[Any, NDArray[Any], NDArray[Any], list[dict[str, Any]]]:
         """Steps all environments: observations, rewards `(N,)`, dones `(N,)` and infos."""
-        observation, reward, terminated, truncated, infos = self.env.step(self._actions)
+        try:
+            observation, reward, terminated, truncated, infos = self.env.step(self._actions)
+        except Exception as error:
+            place = own_frame(error, None)
+            raise EnvironmentFailed(
+                f"the environments raised {type(error).__name__}: {error} ({place})"
+            ) from error
         self._returns += reward
         self._lengths += 1
         rows = _rows(infos, self.num_envs)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
 from rlkit.goals import is_goal_space
+from rlkit.goals.failure import EnvironmentFailed
 from rlkit.vec.env_state import State
 from rlkit.vec.worker import EnvironmentRaised, Factory, Worker, WorkerLost
 
@@ -258,7 +259,7 @@ class ResilientVecEnv(VecEnv):
             self._workers[i].end()
             self._failures[i] += 1
             if self._failures[i] >= MOST_LOSSES:
-                raise RuntimeError(
+                raise EnvironmentFailed(
                     f"the worker of environment {i} was lost {MOST_LOSSES} times without a step "
                     f"between; the last time {reason}"
                 )
@@ -288,7 +289,7 @@ class ResilientVecEnv(VecEnv):
         try:
             found: tuple[Any, Any] = worker.receive(time.monotonic() + _START_TIMEOUT_S)
         except (WorkerLost, EnvironmentRaised) as error:
-            raise RuntimeError(f"environment {i} cannot be built: {error}") from None
+            raise EnvironmentFailed(f"environment {i} cannot be built: {error}") from None
         return found
 
     def _reward_without_motion(self, i: int) -> float:

@@ -9,7 +9,11 @@ from gymnasium import spaces
 from rlkit.agents import DQN, MPC, SAC, TD3
 from rlkit.envs.make import make
 from rlkit.experiment.evaluate import evaluate
+from rlkit.experiment.recipe import make_recipe
 from rlkit.experiment.run_folder import RunFolder
+from rlkit.experiment.run_logger import read_metrics
+from rlkit.experiment.train import resume, train
+from rlkit.io.checkpoint import load_latest
 from rlkit.networks import ADAM, DivergenceError, UpdateFunction, adam_state
 from rlkit.networks.fit import descend
 from rlkit.networks.gradient import MOST_SKIPPED, SKIPPED
@@ -145,6 +149,36 @@ def test_mpc_skips_what_its_world_model_cannot_learn():
     except FloatingPointError as error:
         assert "lower learning_rate" in str(error)  # noqa: PT017
     assert all(bool(value.isfinite().all()) for value in agent.learner.weights().values())
+
+
+CONTENT = {
+    "env": "rlkit/PointMaze-Open-v0",
+    "steps": 400,
+    "num_envs": 4,
+    "device": "cpu",
+    "check_env": False,
+    "evaluation": {"every": 0, "final_episodes": 2},
+    "checkpoint": {"every": 100},
+    "pictures": {"video_episodes": 0},
+    "agent_options": {"net_arch": [8], "batch_size": 16, "learning_starts": 100},
+}
+
+
+@pytest.mark.slow
+def test_a_run_that_diverges_keeps_its_last_good_checkpoint_and_goes_on_from_it(tmp_path):
+    plan = make_recipe(CONTENT, ["agent_options.learning_rate=1e18"])
+    with pytest.raises(
+        FloatingPointError, match=r"step-100, is from before.*--set agent_options.learning_rate="
+    ):
+        train(plan, make, tmp_path / "run")
+    step, state = load_latest(tmp_path / "run" / "checkpoints")
+    assert step == 100
+    assert all(bool(value.isfinite().all()) for value in state["weights"].values())
+    outcome = resume(tmp_path / "run", make, settings=["agent_options.learning_rate=1e-3"])
+    assert outcome["steps"] == 400
+    change = {"agent_options.learning_rate": [1e18, 1e-3]}
+    assert RunFolder(tmp_path / "run").changes() == [{"step": 100, "settings": change}]
+    assert all("train/skipped_updates" not in row for row in read_metrics(tmp_path / "run"))
 
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path):
