@@ -12,6 +12,7 @@ plain DQN.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -34,7 +35,7 @@ class DQNConfig(LearnerConfig):
     learning_rate: float = 1e-3
     """Adam's step size, > 0."""
     default_batch_size: ClassVar[int] = 128
-    net_arch: tuple[int, ...] = (64, 64)
+    net_arch: tuple[int, ...] | Mapping[str, Sequence[int]] = (64, 64)
     """Widths of the hidden layers."""
     critics: int = 1
     """Networks in the ensemble; the target takes their minimum, for each head alone, >= 1."""

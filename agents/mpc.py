@@ -26,7 +26,7 @@ from rlkit.offpolicy.algorithm import Algorithm
 from rlkit.offpolicy.metrics import TrainingMetrics
 from rlkit.offpolicy.planning_metrics import Decision, PlanningMetrics, metrics_of
 from rlkit.offpolicy.policy import policy_class
-from rlkit.offpolicy.settings import check_types
+from rlkit.offpolicy.settings_group import check_types
 from rlkit.offpolicy.spaces import SpaceAdapter
 from rlkit.planning import PLANNERS, Actions, ImaginedProblem, Planner, PlanningObjective
 from rlkit.planning.problem import require_known_goals

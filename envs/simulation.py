@@ -1,21 +1,30 @@
 """The contract for the physics of an environment family: batched and stateless.
 
-`rlkit.envs.simulation_env` turns a `Simulation` into a single `GoalEnv` and into a native vector
-environment. Both give the same numbers, step for step.
+`SimulationEnv` (`rlkit.envs.simulation_env`) makes a single `GoalEnv` of a `Simulation`, and
+`SimulationVectorEnv` (`rlkit.envs.simulation_vector_env`) a native vector environment. Both give
+the same numbers, step for step; the functions below are what they share.
 """
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
+import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rlkit.goals import GoalRule
 
 State = dict[str, NDArray[Any]]
 """Everything that changes during an episode: arrays `(N, ...)`, N environments."""
+
+RENDER_SIZE = 480  # pixels; video encoders need an even number
+NO_RENDER_MODE = 'render() gives no image: make the environment with render_mode="rgb_array"'
+
+Observation = dict[str, NDArray[Any]]
+Saved = dict[str, Any]
+"""State that can be saved: arrays, and dicts of arrays, numbers and strings."""
 
 
 class Simulation(Protocol):
@@ -66,3 +75,73 @@ def is_sparse(reward: str) -> bool:
     if reward not in ("sparse", "dense"):
         raise ValueError(f'reward must be "sparse" or "dense", got {reward!r}')
     return reward == "sparse"
+
+
+def env_metadata(simulation: Simulation, render_mode: str | None) -> dict[str, Any]:
+    """Gymnasium's `metadata` of the environments of a simulation.
+
+    Raises:
+        ValueError: If the render mode is another one than None or "rgb_array".
+    """
+    if render_mode not in (None, "rgb_array"):
+        raise ValueError(f'render_mode must be None or "rgb_array", got {render_mode!r}')
+    return {
+        "render_modes": ["rgb_array"],
+        "render_fps": simulation.frames_per_second,
+        "goal_names": getattr(simulation, "goal_names", ()),
+    }
+
+
+def observe(simulation: Simulation, state: State) -> Observation:
+    """The observations `(N, ...)` of a state, in arrays of their own."""
+    # A copy, because users may write to it; C order, because the rule may round by the layout.
+    return {name: np.array(value, order="C") for name, value in simulation.observe(state).items()}
+
+
+def goals(batch: Observation) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Achieved and desired goals `(N, *goal)`."""
+    return batch["achieved_goal"], batch["desired_goal"]
+
+
+def after_reset(state: State | None, call: str) -> State:
+    """The state itself.
+
+    Raises:
+        ResetNeeded: If there is none yet.
+    """
+    if state is None:
+        raise gym.error.ResetNeeded(f"call reset() before {call}()")
+    return state
+
+
+def checked_actions(
+    action: ArrayLike, space: spaces.Space[Any], batch: tuple[int, ...]
+) -> NDArray[Any]:
+    """The actions `(*batch, *action)` in the dtype of the space of one action.
+
+    Raises:
+        ValueError: If they have another shape, or are not finite.
+    """
+    actions = np.asarray(action)
+    shape = batch + (space.shape or ())
+    if actions.shape != shape:
+        raise ValueError(f"the action must have shape {shape}, got {actions.shape}: {action!r}")
+    if isinstance(space, spaces.Discrete):
+        low, high = space.start, space.start + space.n - 1
+        if actions.dtype.kind not in "iu" or ((actions < low) | (actions > high)).any():
+            raise ValueError(f"the action must be an integer from {low} to {high}, got {action!r}")
+    elif not np.isfinite(actions).all():
+        raise ValueError(f"the action must be finite, got {actions[~np.isfinite(actions)][:3]}")
+    return actions.astype(space.dtype)
+
+
+def checked_rows(state: State, rows: int) -> State:
+    """A copy of a saved state.
+
+    Raises:
+        ValueError: If it does not have this number of rows.
+    """
+    for name, value in state.items():
+        if len(value) != rows:
+            raise ValueError(f"the state's {name!r} has {len(value)} rows instead of {rows}")
+    return {name: np.array(value) for name, value in state.items()}

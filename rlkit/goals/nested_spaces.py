@@ -148,7 +148,7 @@ def _rebuild(space: Space, numbers: Iterator[Any]) -> Any:
         return np.int64(taken)
     if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.integer):
         taken = np.rint(taken)
-    return taken.astype(space.dtype)
+    return np.asarray(taken, space.dtype)
 
 
 def leaves_of(space: Space, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Space]]:

@@ -107,7 +107,7 @@ class SimpleSpaces(gym.Wrapper[Any, Any, Any, Any]):
         return self._observe(observation), *rest
 
     def _of_goals(self, method: str, achieved: Array, desired: Array, info: Any = None) -> Any:
-        function = self.env.get_wrapper_attr(method)
+        function = functools.partial(_call, self.env.get_wrapper_attr(method), method)
         pair = [
             self._goals[key].split(value) if key in self._goals else value
             for key, value in ((ACHIEVED, achieved), (DESIRED, desired))
@@ -193,6 +193,15 @@ class _Conversion:
         padded = functools.partial(_padded, where, feature, length)
         count = spaces.Discrete(length + 1)
         return {"": (_repeated(feature, length), padded), "length": (count, len)}
+
+
+def _call(function: Callable[..., Any], method: str, *goals: Any) -> Any:
+    try:
+        return function(*goals)
+    except NotImplementedError:
+        if method == "compute_reward":
+            raise
+        return False  # inherited from Gymnasium-Robotics, but not defined: goals end no episode
 
 
 def _same(value: Any) -> Any:

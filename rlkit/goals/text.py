@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
 import math
 import string
@@ -49,10 +51,12 @@ class TextEncoding:
         text = text.lower() if self.fold else text
         found = text.split() if self.words else list(text)
         if len(found) > self.length:
+            advice = "declare a longer one, or raise text_length of rlkit.goals.SimpleSpaces"
+            if self.words:
+                advice = "let the space list all its sentences"
             raise ValueError(
                 f"the text {text!r:.60} has {len(found)} {'words' if self.words else 'characters'},"
-                f" and its space has {self.length}: declare a longer one, or wrap the environment "
-                f"in rlkit.goals.SimpleSpaces(env, text_length=...)"
+                f" and its space has {self.length} at most: {advice}"
             )
         numbers = np.zeros(self.length, np.int64)
         numbers[: len(found)] = [self.tokens.get(one, len(self.tokens) + 1) for one in found]
@@ -98,7 +102,9 @@ def _sentences(space: Any) -> list[str] | None:
     """All sentences of a space that lists them, as MiniGrid's of missions does."""
     if not hasattr(space, "mission_func") or not hasattr(space, "ordered_placeholders"):
         return None
-    if space.contains("no sentence of any space"):  # as of BabyAI, whose list is incomplete
+    with contextlib.redirect_stdout(io.StringIO()):  # MiniGrid prints what it does not contain
+        is_open = space.contains("no sentence of any space")
+    if is_open:  # as of BabyAI, whose list is incomplete
         return None
     choices = space.ordered_placeholders or []
     if math.prod(map(len, choices)) > _MOST_SENTENCES:

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rlkit.networks.torch_classes import activation_function
+
 # Columns below which MKL is up to four times faster at the transposed product.
 NARROW = 16
 
@@ -70,7 +72,7 @@ def part_of(views: dict[str, Tensor], part: str) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Mlp(Parametric):
-    """ReLU perceptrons that share their inputs.
+    """Perceptrons that share their inputs.
 
     The inputs stay separate, because a product per part is cheaper than concatenating them, and
     the gradient for an action then costs nothing for the observation beside it.
@@ -80,7 +82,8 @@ class Mlp(Parametric):
         hidden: Width of each hidden layer.
         outputs: Width of the output.
         members: Perceptrons in the ensemble, N.
-        layer_norm: Whether each hidden layer is normalised before its ReLU (Ba et al. 2016).
+        layer_norm: Whether each hidden layer is normalised before its activation (Ba et al. 2016).
+        activation: A class of `torch.nn`, see `rlkit.networks.torch_classes`.
     """
 
     inputs: tuple[int, ...]
@@ -88,6 +91,11 @@ class Mlp(Parametric):
     outputs: int
     members: int = 1
     layer_norm: bool = False
+    activation: str | type[Any] = "relu"
+
+    @cached_property
+    def _activate(self) -> Any:
+        return F.relu if self.activation == "relu" else activation_function(self.activation)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every parameter, in the flat vector's order."""
@@ -133,7 +141,7 @@ class Mlp(Parametric):
                 x = _product(x, p[f"{i}.weight"]) + p[f"{i}.bias"]
             if self.layer_norm:
                 x = F.layer_norm(x, x.shape[-1:]) * p[f"{i}.norm_scale"] + p[f"{i}.norm_shift"]
-            x = F.relu(x).contiguous()
+            x = self._activate(x).contiguous()
         if not self.hidden:
             return x
         last = len(self.hidden)
@@ -147,7 +155,8 @@ class Mlp(Parametric):
                 x = part @ weight if x is None else x + part @ weight
         if x is None:
             raise ValueError(f"a network needs an input of positive width, got {self.inputs}")
-        return x.view(len(x), self.members, -1).transpose(0, 1) + p["0.bias"]
+        # Not by the number of rows, which a traced network must leave open.
+        return x.view(-1, self.members, p["0.bias"].shape[-1]).transpose(0, 1) + p["0.bias"]
 
 
 def _product(x: Tensor, weight: Tensor) -> Tensor:

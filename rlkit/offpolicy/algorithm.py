@@ -232,10 +232,7 @@ class Algorithm(OffPolicyAlgorithm):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> Iterator[int]:
-        """`learn` as a generator.
-
-        Yields the number of steps after every round; evaluation and checkpoints belong there.
-        """
+        """`learn` as a generator of the number of steps, which it yields after every round."""
         if starts_anew := reset_num_timesteps or self._last_obs is None:
             self.replay_buffer.storage.cut()
         total_timesteps, callback = self._setup_learn(
@@ -365,7 +362,8 @@ class Algorithm(OffPolicyAlgorithm):
         """
         if print_system_info:
             get_system_info()
-        known = {k: v for k, v in (custom_objects or {}).items() if k in cls.option_names()}
+        names = cls.option_names() | {"policy_kwargs"}
+        known = {k: v for k, v in (custom_objects or {}).items() if k in names}
         changes = {**known, **kwargs}
         return persistence.read_agent(cls, path, env, device, changes, force_reset, trust)
 

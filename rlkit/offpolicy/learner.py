@@ -7,6 +7,7 @@ writes the learning rule; see `agents/sac.py`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,18 +17,14 @@ from torch import Tensor
 
 from rlkit.goals import GoalRule, return_bounds
 from rlkit.latents import JointLatent
-from rlkit.networks import (
-    Mlp,
-    Normaliser,
-    Optimiser,
-    UpdateFunction,
-    adam_state,
-    gradient,
-    normalise,
-)
+from rlkit.networks import Optimiser, UpdateFunction, adam_state, gradient
 from rlkit.networks.encoders import HiddenState
 from rlkit.networks.gradient import Loss, Metrics, State
+from rlkit.networks.torch_optimiser import TorchOptimiser
 from rlkit.offpolicy.contract import require_same_shapes
+from rlkit.offpolicy.extractor import FeaturesExtractor
+from rlkit.offpolicy.heads import Extraction, make_head
+from rlkit.offpolicy.input_scaling import SCALED, InputScaling
 from rlkit.offpolicy.recurrent import Network, RecurrentEncoder
 from rlkit.offpolicy.settings import ActorCritic, LearnerConfig, Sizes
 from rlkit.offpolicy.transitions import Inputs, Transitions, rows_of, view_of
@@ -50,6 +47,7 @@ class GradientLearner:
         device: Where everything lives.
         rule: Goal rule, whose rewards bound the value targets; None where they are unbounded.
         joint: The latent model that learns with the agent; None for none.
+        extractor: The features extractor of the networks; None for none.
     """
 
     config_class: ClassVar[type[LearnerConfig]] = LearnerConfig
@@ -68,6 +66,7 @@ class GradientLearner:
         device: torch.device | str = "cpu",
         rule: GoalRule | None = None,
         joint: JointLatent | None = None,
+        extractor: FeaturesExtractor | None = None,
     ) -> None:
         self.config, self.joint = config, joint
         if joint:
@@ -80,12 +79,13 @@ class GradientLearner:
             self.recurrent = RecurrentEncoder(
                 config, sizes, self.generator, self.actor_critic, self.borrows
             )
+        self.extraction = (
+            Extraction(extractor, config, self.borrows, self.targets) if extractor else None
+        )
         self.burn_in = self.recurrent.burn_in if self.recurrent else 0
         # Moments of latents that change mean nothing, and clipping them would stop their gradient.
-        self.scales = config.normalise and joint is None
-        self.observation_normaliser = Normaliser(sizes.observation, device, self.scales)
-        self.goal_normaliser = Normaliser(sizes.goal, device, self.scales)
-        self.optimiser = Optimiser(config.optimiser, weight_decay=config.weight_decay)
+        self.scaling = InputScaling(sizes, device, config.normalise and joint is None)
+        self.optimiser: Optimiser | TorchOptimiser = config.make_optimiser()
         self.updates = 0
         self._noise = torch.zeros(0, device=self.device)
         rate = config.learning_rate
@@ -98,11 +98,14 @@ class GradientLearner:
         if joint is not None:
             state |= joint.initial_state(generator)
             self._functions["latent"] = joint.model
+        if isinstance(self.optimiser, TorchOptimiser):
+            state = self.optimiser.in_place_of_adam(state, self._functions)
         self.state = {name: value.to(self.device) for name, value in state.items()}
         if self.recurrent is not None:
             self.recurrent.attach(self.networks, self.targets, str(self.acting))
         self.set_rule(rule)
-        width = max((*config.net_arch, self.recurrent.features if self.recurrent else 0), default=0)
+        widths = (*config.layers("pi"), *config.layers("qf"))
+        width = max((*widths, self.recurrent.features if self.recurrent else 0), default=0)
         function = joint.before(self.update_function) if joint else self.update_function
         self._update = UpdateFunction(function, config.compile, width)
 
@@ -160,12 +163,11 @@ class GradientLearner:
         """See `Learner.act`."""
         with torch.no_grad():
             batch = self.prepare({"observation": observation, "goal": goal})
-            x = self._scaled(batch, "observation", batch["observation"])
-            g = self._scaled(batch, "goal", batch["goal"])
+            x, g = (self.scaling.scaled(batch, name, batch[name]) for name in SCALED)
             if visible is not None:
                 g = g * self._tensor(visible).unsqueeze(-1)
             if self.recurrent is None:
-                action = self.policy((x.new_zeros(len(x), 0), x, g), explore)
+                action = self.policy(self.inputs(x, g), explore)
                 return action.cpu().numpy(), hidden_state
             read = {"observation": x, "goal": g, "is_first": self._tensor(is_first)}
             read["previous_action"] = hidden_state[0]
@@ -174,6 +176,13 @@ class GradientLearner:
             features, hidden_state = self.recurrent.step(self.state, read, hidden_state)
             action = self.policy((features, x, g), explore)
             return action.cpu().numpy(), self.recurrent.acted(hidden_state, action)
+
+    def inputs(self, observation: Tensor, goal: Tensor, name: str | None = None) -> Inputs:
+        """What a network of a feed-forward agent reads of `(n, F)` and `(n, G)`, both scaled."""
+        inputs = (observation.new_zeros(len(observation), 0), observation, goal)
+        if self.extraction is None:
+            return inputs
+        return (self.extraction.features(self.state, name or str(self.acting), inputs), *inputs[1:])
 
     def exploration_noise(self, like: Tensor) -> Tensor:
         """Standard normal numbers of a shape, correlated with those of the previous step."""
@@ -215,8 +224,7 @@ class GradientLearner:
 
     def observe(self, observation: NDArray[Any], goals: NDArray[Any]) -> None:
         """Updates running moments with collected observations `(n, F)` and goals `(m, G)`."""
-        self.observation_normaliser.observe(observation)
-        self.goal_normaliser.observe(goals)
+        self.scaling.observe(observation, goals)
 
     def learn(
         self,
@@ -258,8 +266,7 @@ class GradientLearner:
 
     def _tensors(self, batch: dict[str, NDArray[Any]]) -> State:
         tensors = {name: self._tensor(array) for name, array in batch.items()}
-        for name in ("observation", "goal"):
-            tensors[f"{name}_shift"], tensors[f"{name}_scale"] = self._scaling(name)
+        tensors |= self.scaling.tensors()
         tensors["learning_rate"] = self.learning_rate
         return tensors
 
@@ -267,7 +274,7 @@ class GradientLearner:
         """Every step that is learned from as a row, with a view for each of some networks."""
         features: dict[str, tuple[Tensor, Tensor | None]] = {}
         with torch.set_grad_enabled(self.joint is not None):
-            rows = rows_of(batch, self.burn_in, lambda name, x: self._scaled(batch, name, x))
+            rows = rows_of(batch, self.burn_in, partial(self.scaling.scaled, batch))
             if self.recurrent is not None:
                 features = self.recurrent.scan(state, self.scaled(batch), networks)
         views = {}
@@ -275,7 +282,8 @@ class GradientLearner:
             is_actor = self.targets.get(name, name) == self.acting
             sees_goal = self.actor_critic.critic_sees_goal and not is_actor
             parameters, own = features.get(name, (state[name], None))
-            views[name] = view_of(parameters, own, rows, batch, self.burn_in, sees_goal)
+            view = view_of(parameters, own, rows, batch, self.burn_in, sees_goal)
+            views[name] = self.extraction.view(state, name, view) if self.extraction else view
         kept = (rows[name] for name in ("action", "reward", "discount", "weight"))
         return Transitions(views, *kept)
 
@@ -292,7 +300,9 @@ class GradientLearner:
         """A network that reads the encoder's features, if there is one, and then `inputs`."""
         if self.recurrent is not None:
             return self.recurrent.network(name, inputs, outputs, members, layer_norm)
-        return Mlp((0, *inputs), self.config.net_arch, outputs, members, layer_norm)
+        if self.extraction is not None:
+            return self.extraction.network(name, inputs, outputs, members, layer_norm)
+        return make_head(self.config, name, (0, *inputs), outputs, members, layer_norm)
 
     def descend(self, state: State, name: str, grad: Tensor, batch: State) -> State:
         """One step of the optimiser for a network: clipped, encoders at their own rate."""
@@ -322,14 +332,9 @@ class GradientLearner:
         """The norm of the encoder's part of a network's gradient, as a metric."""
         return {} if self.recurrent is None else self.recurrent.grad_norm(name, grad)
 
-    def _scaled(self, batch: State, name: str, x: Tensor) -> Tensor:
-        scaling = batch[f"{name}_shift"], batch[f"{name}_scale"]
-        return normalise(x, *scaling) if self.scales else x
-
     def scaled(self, batch: State) -> State:
         """A prepared batch with observations and goals scaled, as encoders read them."""
-        scaled = {name: self._scaled(batch, name, batch[name]) for name in ("observation", "goal")}
-        return {**batch, **scaled}
+        return {**batch, **{name: self.scaling.scaled(batch, name, batch[name]) for name in SCALED}}
 
     def bound(self, target: Tensor) -> Tensor:
         """Value targets clipped to the returns that are possible."""
@@ -346,24 +351,19 @@ class GradientLearner:
 
     def weights(self) -> dict[str, Tensor]:
         """Every network's parameters by name, and the input scaling; they share memory."""
-        named = {
+        named: State = {
             f"{network}.{name}": view
             for network, function in self._functions.items()
             for name, view in function.views(self.state[network]).items()
         }
-        for name in ("observation", "goal"):
-            shift, scale = self._scaling(name)
-            if len(shift) > 0:
-                named[f"{name}.shift"], named[f"{name}.scale"] = shift, scale
-        return named
+        return named | self.scaling.weights()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next update and action depend on."""
         return {
             "weights": self.weights(),
             "optimiser": self._optimiser(),
-            "observation_moments": self.observation_normaliser.state_dict(),
-            "goal_moments": self.goal_normaliser.state_dict(),
+            **self.scaling.state_dict(),
             "generator": self.generator.get_state().numpy(),
             "noise": self._noise.cpu().numpy(),
             "updates": self.updates,
@@ -377,18 +377,13 @@ class GradientLearner:
         for own, saved in parts:  # only now, so that a refused state changes nothing
             for name, tensor in own.items():
                 tensor.copy_(saved[name])
-        self.observation_normaliser.load_state_dict(state["observation_moments"])
-        self.goal_normaliser.load_state_dict(state["goal_moments"])
+        self.scaling.load_state_dict(state)
         self.generator.set_state(torch.from_numpy(np.array(state["generator"], np.uint8)))
         self._noise = self._tensor(state.get("noise", np.zeros(0, np.float32)))
         self.updates = int(state["updates"])
 
     def _optimiser(self) -> State:
         return {k: v for k, v in self.state.items() if k not in self._functions}
-
-    def _scaling(self, name: str) -> tuple[Tensor, Tensor]:
-        moments = self.observation_normaliser if name == "observation" else self.goal_normaliser
-        return moments.shift, moments.scale
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)

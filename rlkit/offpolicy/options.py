@@ -16,7 +16,10 @@ from rlkit.latents import LATENTS, JointLatent
 from rlkit.names import require_known
 from rlkit.networks.encoders import ENCODERS, SequenceEncoder
 from rlkit.offpolicy.contract import Learner
+from rlkit.offpolicy.extractor import FeaturesExtractor
+from rlkit.offpolicy.policy_options import policy_options
 from rlkit.offpolicy.recurrent import RecurrentEncoder
+from rlkit.offpolicy.schedules import learning_rate_of
 from rlkit.offpolicy.settings import ActorCritic, Inputs, Recurrence
 from rlkit.offpolicy.spaces import SpaceAdapter, require_action_space
 from rlkit.replay import SAMPLERS, ReplayBuffer
@@ -40,7 +43,6 @@ ALGORITHM_OPTIONS = frozenset(
     }
 )
 SDE = ("use_sde", "sde_sample_freq", "use_sde_at_warmup")
-CNN_FEATURES = 50  # as in Yarats et al. 2021
 CACHE = 4  # times the features: a larger hidden state is a cache of past steps
 REPLAY_OPTIONS = ("hindsight", "steps", "share", "directory", "sampler", "further_terms")
 
@@ -58,7 +60,10 @@ def configure(agent: str, config: type[Any], options: Mapping[str, Any]) -> Any:
     """
     names = {field.name for field in dataclasses.fields(config)}
     require_known(agent, options, names, ALGORITHM_OPTIONS)
-    return config(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+    if "learning_rate" in fields:
+        fields["learning_rate"] = learning_rate_of(fields["learning_rate"])
+    return config(**fields)
 
 
 def plain_options(
@@ -89,26 +94,13 @@ def plain_options(
             "use_sde = True: state-dependent exploration is not supported; coloured_noise, in "
             "[0, 1), makes exploration smooth as well"
         )
-    names = {"net_arch": "net_arch", "n_critics": "critics"}
-    given = dict(policy_kwargs or {})
-    if policy == "CnnPolicy" and latent is None:
-        extractor = {"features_dim": CNN_FEATURES} | given.pop("features_extractor_kwargs", {})
-        require_known("features_extractor_kwargs", extractor, ("features_dim",))
-        latent = {"name": "autoencoder", "dims": extractor["features_dim"], "squash": True}
-        options = {"joint": True, "reconstruction": 0.0, **options}
-    for name in given:
-        if name not in names:
-            raise ValueError(
-                f"policy_kwargs has no {name!r}; supported are {sorted(names)}, "
-                f"everything else is an option of the agent itself"
-            )
-    plain = {names[name]: value for name, value in given.items() if value is not None}
+    latent, options = policy_options(policy, latent, options, policy_kwargs)
     encoder = options.get("encoder")
     if isinstance(encoder, SequenceEncoder):
-        plain["encoder"] = ENCODERS.describe(encoder)
+        options["encoder"] = ENCODERS.describe(encoder)
     if not isinstance(latent, str | Mapping | None):
         latent = LATENTS.describe(latent)
-    return latent, replay, {**options, **plain}
+    return latent, replay, options
 
 
 def require_positive(name: str, value: float | None) -> float | None:
@@ -224,8 +216,19 @@ def _joint_latent(agent: Algorithm) -> JointLatent | None:
     )
 
 
+def _features_extractor(agent: Algorithm) -> FeaturesExtractor | None:
+    """The features extractor of an agent's networks; None without."""
+    config, adapter = agent.config, agent.adapter
+    if getattr(config, "features_extractor", None) is None:
+        return None
+    return FeaturesExtractor(
+        config.features_extractor, adapter.layout, adapter.goal_width, config.normalize_images
+    )
+
+
 def make_learner(agent: Algorithm, seed: np.random.SeedSequence) -> Learner:
     """The learner of an agent, for its environment and its observation encoder."""
+    extractor = _features_extractor(agent)
     learner: Learner = agent.learner_class(
         agent.config,
         agent.adapter.sizes,
@@ -233,6 +236,7 @@ def make_learner(agent: Algorithm, seed: np.random.SeedSequence) -> Learner:
         device=agent.device,
         rule=_learnt_rule(agent),
         joint=_joint_latent(agent),
+        **({} if extractor is None else {"extractor": extractor}),
     )
     return learner
 

@@ -15,10 +15,10 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rlkit.io.archive import read_archive, write_archive
 from rlkit.io.checkpoint import CheckpointError
-from rlkit.io.serialisation import plain_data
 from rlkit.io.spaces import space_from_plain, space_to_plain
 from rlkit.networks.encoders import HiddenState
 from rlkit.offpolicy.collect import cut_episodes
+from rlkit.offpolicy.policy_options import replaced_fields, saved_options
 from rlkit.trust import require_local, require_trusted
 from rlkit.vec.env_state import set_vec_env_state, vec_env_state
 
@@ -140,7 +140,7 @@ def write_agent(agent: Algorithm, path: Source, left_out: set[str]) -> None:
             "observation_space": space_to_plain(agent.observation_space),
             "action_space": space_to_plain(agent.action_space),
             "num_envs": agent.n_envs,
-            "options": _plain_options(agent.options),
+            "options": saved_options(agent.options),
             "attributes": {
                 name: getattr(agent, name)
                 for name in (*SAVED_ATTRIBUTES, *agent.evolving)
@@ -212,7 +212,8 @@ def _require_plain_options(
         raise CheckpointError(
             f"{source} is foreign: it holds options that {cls.__name__} lacks, {unknown}"
         )
-    left = {name: value for name, value in saved.items() if name not in changes}
+    changed = changes.keys() | replaced_fields(changes.get("policy_kwargs"))
+    left = {name: value for name, value in saved.items() if name not in changed}
     require_trusted(left, source, trust=trust)
     replay = left.get("replay")
     require_local(replay.get("directory") if replay else None, source, trust=trust)
@@ -243,18 +244,6 @@ def read_replay(agent: Algorithm, path: Source, cut: bool) -> None:
     agent.replay_buffer.invalidate_latents()
     if cut:
         agent.replay_buffer.storage.cut()
-
-
-def _plain_options(options: dict[str, Any]) -> dict[str, Any]:
-    plain = {}
-    for name, value in options.items():
-        if callable(value):
-            raise ValueError(
-                f"{name} is a function, and files hold plain data only; pass a number, or set it "
-                f"again when loading: load(path, {name}=...)"
-            )
-        plain[name] = plain_data(value)
-    return plain
 
 
 def _global_rng() -> dict[str, Any]:

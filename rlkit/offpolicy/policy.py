@@ -15,16 +15,20 @@ from torch import Tensor, nn
 
 from rlkit.goals import require_shapes
 from rlkit.networks.encoders import HiddenState
+from rlkit.offpolicy.network_modules import NetworkModule, network_inputs
 
 if TYPE_CHECKING:
     from rlkit.offpolicy.algorithm import Algorithm
+
+EXTRACTOR = "features_extractor"
 
 
 class LearnerPolicy(BasePolicy):
     """Acts with an algorithm's learner; its parameters are views of the learner's.
 
     `state_dict` and `load_state_dict` therefore read and write the learner itself. The network that
-    acts, `actor` (of DQN: `critic`), is a policy as well, which has no other parameters.
+    acts, `actor` (of DQN: `critic`), is a policy as well, which has no other parameters; the others
+    are modules that give Q values.
 
     Args:
         algorithm: Whose learner acts.
@@ -38,21 +42,34 @@ class LearnerPolicy(BasePolicy):
         super().__init__(algorithm.observation_space, algorithm.action_space)
         # In a tuple, so that torch does not register the algorithm's modules below this one.
         self._owner = (algorithm,)
-        whole, acting = self.network is None, algorithm.learner.acting
         for name, view in algorithm.learner.weights().items():
             *path, last = name.split(".")
-            if not whole and path.pop(0) != self.network:
+            if self.network is not None and path.pop(0) != self.network:
                 continue
             module: nn.Module = self
             for part in path:
-                if not hasattr(module, part):
-                    acts = whole and module is self and part == acting
-                    kind = policy_class(type(algorithm), part) if acts else None
-                    module.add_module(part, kind(algorithm) if kind else nn.Module())
-                module = getattr(module, part)
+                module = self._below(module, part, algorithm)
             if not hasattr(module, last):
                 module.register_parameter(last, nn.Parameter(view, requires_grad=False))
+        lenders = getattr(getattr(algorithm.learner, "extraction", None), "borrows", {})
+        for borrower, lender in lenders.items() if self.network is None else ():
+            _place(
+                getattr(self, borrower), EXTRACTOR, getattr(self, lender).get_submodule(EXTRACTOR)
+            )
         self.device_ = algorithm.learner.device
+
+    def _below(self, parent: nn.Module, name: str, algorithm: Algorithm) -> nn.Module:
+        """The module of a name in another one, made where there is none."""
+        if isinstance(getattr(parent, name, None), nn.Module):
+            return parent.get_submodule(name)
+        made = nn.Module()
+        if parent is self and self.network is None:
+            if name == algorithm.learner.acting:
+                made = policy_class(type(algorithm), name)(algorithm)
+            elif name in getattr(algorithm.learner, "networks", {}):
+                made = NetworkModule(algorithm, name)
+        _place(parent, name, made)
+        return made
 
     @property
     def device(self) -> torch.device:
@@ -76,11 +93,33 @@ class LearnerPolicy(BasePolicy):
         return policy if cls.network is None else getattr(policy, cls.network)
 
     def forward(self, observation: Any, deterministic: bool = False) -> Tensor:
-        """Actions for raw observations; see `predict`."""
-        return torch.as_tensor(self.predict(observation, deterministic=deterministic)[0])
+        """Actions for raw observations, as SB3's policies give them; can be traced and exported.
+
+        Args:
+            observation: A tensor `(n, ...)`, or a dict of them.
+            deterministic: Whether to act without exploring.
+
+        Returns:
+            Actions `(n, ...)`: continuous ones in [-1, 1], see `unscale_action`. Of the network of
+            discrete actions by itself, the Q values of all choices `(n, A)`.
+        """
+        (algorithm,) = self._owner
+        learner: Any = algorithm.learner
+        if self.network is not None and not isinstance(self.action_space, spaces.Box):
+            found: Tensor = NetworkModule(algorithm, self.network)(observation)
+            return found
+        inputs = network_inputs(algorithm, observation, str(learner.acting))
+        action: Tensor = learner.policy(inputs, explore=not deterministic)
+        action = action.reshape(-1, *(self.action_space.shape or ()))
+        if isinstance(self.action_space, spaces.Discrete | spaces.MultiDiscrete):
+            start = torch.as_tensor(self.action_space.start, device=action.device)
+            return torch.add(action, start)
+        return action
 
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
-        return self.forward(observation, deterministic)
+        (algorithm,) = self._owner
+        action: Tensor = algorithm.policy.forward(observation, deterministic)
+        return action
 
     def predict(
         self,
@@ -154,6 +193,13 @@ def _batched(observation: Any, space: spaces.Space[Any], count: int) -> Any:
     if isinstance(space, spaces.Dict):
         return {key: _batched(observation[key], part, count) for key, part in space.items()}
     return np.asarray(observation).reshape(count, *(space.shape or ()))
+
+
+def _place(parent: nn.Module, name: str, module: nn.Module) -> None:
+    # SB3's policies have attributes such as `features_extractor`, which are None here.
+    if name not in parent._modules and hasattr(parent, name):
+        delattr(parent, name)
+    parent.add_module(name, module)
 
 
 @cache

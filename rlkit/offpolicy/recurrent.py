@@ -16,9 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlkit.networks import Mlp
 from rlkit.networks.encoders import ENCODERS, HiddenState, SequenceEncoder, complete_encoder
 from rlkit.networks.gradient import Metrics, State
+from rlkit.networks.module import Head
+from rlkit.offpolicy.extractor import BorrowingNetwork, ExtractorNetwork
+from rlkit.offpolicy.heads import make_head
 from rlkit.offpolicy.settings import ActorCritic, LearnerConfig, Sizes
 
 
@@ -33,7 +35,7 @@ class RecurrentNetwork:
         encoder: The network's own encoder.
     """
 
-    head: Mlp
+    head: Head
     encoder: SequenceEncoder
 
     @property
@@ -57,7 +59,7 @@ class RecurrentNetwork:
         return self.head(vector[self.encoder.size :], parts)
 
 
-Network = Mlp | RecurrentNetwork
+Network = Head | RecurrentNetwork | ExtractorNetwork | BorrowingNetwork
 
 
 class RecurrentEncoder:
@@ -132,7 +134,7 @@ class RecurrentEncoder:
         has_features = is_borrower or sharing != "actor"
         has_encoder = has_features and (not is_borrower or sharing in ("separate", "actor"))
         width = self.features if has_features else 0
-        head = Mlp((width, *inputs), self.config.net_arch, outputs, members, layer_norm)
+        head = make_head(self.config, name, (width, *inputs), outputs, members, layer_norm)
         return RecurrentNetwork(head, self.encoder) if has_encoder else head
 
     def attach(

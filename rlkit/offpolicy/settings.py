@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, get_args
 
 from rlkit.networks import Optimiser
 from rlkit.networks.encoders import SequenceEncoder
+from rlkit.networks.torch_optimiser import TorchOptimiser, make_optimiser
+from rlkit.offpolicy.network_settings import Networks
+from rlkit.offpolicy.settings_group import Settings, one_of
 
 Sharing = Literal["separate", "detached", "joint", "actor"]
 GoalMode = Literal["late", "early", "mixed"]
@@ -39,22 +41,6 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Base of every group: checks types and ranges of all fields of the composed configuration."""
-
-    def __post_init__(self) -> None:
-        """Refuses values out of range, by name."""
-        check_types(self)
-        for name, (allowed, fine) in self.ranges().items():
-            if not fine:
-                raise ValueError(f"{name} = {getattr(self, name)!r} must be {allowed}")
-
-    def ranges(self) -> dict[str, tuple[str, bool]]:
-        """By field: which values are allowed, in words, and whether this one is."""
-        return {}
-
-
-@dataclass(frozen=True)
 class Optimisation(Settings):
     """How parameters follow gradients."""
 
@@ -64,10 +50,13 @@ class Optimisation(Settings):
     """Step size at the end of training, >= 0, reached linearly. None keeps it constant."""
     batch_size: int | None = None
     """Windows per update, >= 1; None is 32 with an encoder and 256 (DQN: 128) without."""
-    optimiser: str = "adam"
-    """Adam ("adam"; Kingma and Ba 2015) or AdamW ("adamw"; Loshchilov and Hutter 2019)."""
+    optimiser: str | type[Any] = "adam"
+    """Adam ("adam"; Kingma and Ba 2015), AdamW ("adamw"; Loshchilov and Hutter 2019), or another
+    class of `torch.optim` by name; it sees each network as one vector."""
+    optimiser_kwargs: Mapping[str, Any] | None = None
+    """Arguments of the optimiser beside the learning rate, such as `betas`, `eps`, `momentum`."""
     weight_decay: float = 0.0
-    """Weight decay of AdamW, >= 0."""
+    """Weight decay of AdamW, or of another optimiser that has one, >= 0."""
     max_grad_norm: float | None = None
     """Largest gradient norm of one network, > 0; None does not clip."""
     compile: bool = False
@@ -79,7 +68,12 @@ class Optimisation(Settings):
     def __post_init__(self) -> None:
         """Refuses values out of range, by name."""
         super().__post_init__()
-        Optimiser(self.optimiser, weight_decay=self.weight_decay)  # refuses what it cannot be
+        made = self.make_optimiser()  # refuses what it cannot be
+        if self.compile and not isinstance(made, Optimiser):
+            raise ValueError(
+                f"compile = True goes with adam and adamw, whose steps are part of the graph, and "
+                f"optimiser = {self.optimiser!r} is torch's own; set compile = False"
+            )
         if self.final_learning_rate is not None and callable(self.learning_rate):
             raise ValueError(
                 f"final_learning_rate = {self.final_learning_rate} does not go with a "
@@ -94,6 +88,10 @@ class Optimisation(Settings):
             "batch_size": (">= 1 or None", self.batch_size is None or self.batch_size >= 1),
             "max_grad_norm": ("> 0 or None", self.max_grad_norm is None or self.max_grad_norm > 0),
         }
+
+    def make_optimiser(self) -> Optimiser | TorchOptimiser:
+        """The optimiser; see `rlkit.networks.torch_optimiser`."""
+        return make_optimiser(self.optimiser, self.weight_decay, self.optimiser_kwargs)
 
     @property
     def schedule(self) -> Any:
@@ -145,10 +143,8 @@ class Values(Settings):
 
 @dataclass(frozen=True)
 class Inputs(Settings):
-    """What networks read, and how wide they are."""
+    """What networks read."""
 
-    net_arch: tuple[int, ...] = (256, 256)
-    """Widths of the hidden layers of every network."""
     normalise: bool = True
     """Scale observations and goals by running moments (Plappert et al. 2018, appendix)."""
     observe_achieved: bool = True
@@ -164,7 +160,6 @@ class Inputs(Settings):
     def ranges(self) -> dict[str, tuple[str, bool]]:
         """See `Settings.ranges`."""
         return super().ranges() | {
-            "net_arch": ("a list of widths >= 1", all(width >= 1 for width in self.net_arch)),
             "reconstruction": (">= 0", self.reconstruction >= 0),
         }
 
@@ -208,10 +203,10 @@ class Recurrence(Settings):
         """See `Settings.ranges`."""
         return super().ranges() | {
             "encoder_lr": ("> 0 or None", self.encoder_lr is None or self.encoder_lr > 0),
-            "goal_mode": _one_of(self.goal_mode, *get_args(GoalMode), None),
+            "goal_mode": one_of(self.goal_mode, *get_args(GoalMode), None),
             "window": (">= 0, where 0 takes whole episodes", self.window >= 0),
             "burn_in": (">= 0", self.burn_in >= 0),
-            "start": _one_of(self.start, *get_args(Start), None),
+            "start": one_of(self.start, *get_args(Start), None),
         }
 
     def __post_init__(self) -> None:
@@ -263,12 +258,12 @@ class ActorCritic(Settings):
         return super().ranges() | {
             "random_fraction": ("in [0, 1]", 0 <= self.random_fraction <= 1),
             "coloured_noise": ("in [0, 1)", 0 <= self.coloured_noise < 1),
-            "encoder_sharing": _one_of(self.encoder_sharing, *get_args(Sharing)),
+            "encoder_sharing": one_of(self.encoder_sharing, *get_args(Sharing)),
         }
 
 
 @dataclass(frozen=True)
-class LearnerConfig(Optimisation, Values, Inputs, Recurrence):
+class LearnerConfig(Optimisation, Values, Networks, Inputs, Recurrence):
     """Settings of every agent that updates networks on batches of replayed experience."""
 
     def __post_init__(self) -> None:
@@ -278,6 +273,27 @@ class LearnerConfig(Optimisation, Values, Inputs, Recurrence):
             raise ValueError(
                 "compile = True does not go with joint = True, whose updates take their time in "
                 "convolutions, which are compiled already; set compile = False"
+            )
+        if self.features_extractor is not None and self.joint:
+            raise ValueError(
+                "features_extractor does not go with joint = True, which is an encoder of images "
+                "already; leave one of them out"
+            )
+        if self.has_modules and self.compile:
+            raise ValueError(
+                "compile = True does not go with modules of torch as features_extractor or "
+                "network: they run as they are; set compile = False"
+            )
+        if self.is_recurrent and self.features_extractor is not None:
+            raise ValueError(
+                f"features_extractor does not go with encoder = {self.encoder!r}: write an encoder "
+                f"that contains it (docs/custom_encoder.md), or encode images by a latent model"
+            )
+        own_rate = self.is_recurrent and self.encoder_lr is not None
+        if own_rate and not isinstance(self.make_optimiser(), Optimiser):
+            raise ValueError(
+                f"encoder_lr does not go with optimiser = {self.optimiser!r}, which has one "
+                f'learning rate; leave it out, or use "adam" or "adamw"'
             )
         if self.is_recurrent and self.compile:
             raise ValueError(
@@ -305,25 +321,3 @@ class ActorCriticConfig(LearnerConfig, ActorCritic):
                 f'"{self.encoder_sharing}": the actor would read the critic\'s features, or the '
                 f'critic has no encoder; set encoder_sharing = "separate"'
             )
-
-
-def check_types(config: Any) -> None:
-    """Refuses booleans and numbers of a configuration that have another type, by name."""
-    # A string is true and 1.5 is >= 1: a misspelt recipe would be accepted.
-    kinds = {
-        "bool": ("true or false", bool),
-        "int": ("a whole number", Integral),
-        "float": ("a number", Real),
-    }
-    for field in fields(config):
-        value = getattr(config, field.name)
-        kind, or_none, _ = str(field.type).partition(" | None")
-        if kind not in kinds or callable(value) or (value is None and or_none):
-            continue
-        allowed, kept = kinds[kind]
-        if not isinstance(value, kept) or isinstance(value, bool) != (kind == "bool"):
-            raise ValueError(f"{field.name} = {value!r} must be {allowed}")
-
-
-def _one_of(value: Any, *allowed: Any) -> tuple[str, bool]:
-    return f"one of {list(allowed)}", value in allowed

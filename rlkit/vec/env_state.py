@@ -22,7 +22,7 @@ from stable_baselines3.common.vec_env import (
     VecTransposeImage,
 )
 
-from rlkit.goals import GoalWrapper
+from rlkit.goals import GoalWrapper, SimpleSpaces
 from rlkit.vec.trail import Trail, failed
 
 State = dict[str, Any]
@@ -257,6 +257,7 @@ _WRAPPERS: dict[type, tuple[Callable[[Any], State], Callable[[Any, State], None]
 }
 _STATELESS = {
     Stateful,
+    SimpleSpaces,
     wrappers.ClipAction,
     wrappers.DtypeObservation,
     wrappers.FilterObservation,

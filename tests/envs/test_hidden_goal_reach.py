@@ -43,7 +43,7 @@ def test_the_flag_restarts_with_each_row():
         observation, *_, infos = env.step(env.action_space.sample())
         flags.append(observation["goal_visible"])
         if "final_obs" in infos:
-            finals.append(infos["final_obs"]["goal_visible"])
+            finals.append([last["goal_visible"] for last in infos["final_obs"]])
     assert np.shape(flags) == (21, 3, 1)
     assert [row[0, 0] for row in flags] == [float(t % 7 < 5) for t in range(21)]
     assert len(finals) == 2

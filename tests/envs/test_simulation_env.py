@@ -6,12 +6,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from stable_baselines3 import DQN, SAC, HerReplayBuffer
 
 import rlkit.envs  # noqa: F401
-from rlkit.envs.simulation_env import SimulationVectorEnv
+from rlkit.envs.simulation_vector_env import SimulationVectorEnv
 from rlkit.goals import DistanceRule, GoalRule
 
 # All other ids are wrappers around environments without a Simulation.
@@ -57,42 +57,6 @@ def play(env, actions):
 
 def test_ids_exist():
     assert {"rlkit/BitFlip-v0", "rlkit/PointMaze-U-v0", "rlkit/PointMaze-U-Dense-v0"} <= set(IDS)
-
-
-@every_id
-@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
-def test_vector_rows_equal_single_environments(env_id, mode):
-    def single():
-        return gym.make(env_id, max_episode_steps=9)
-
-    expected = SyncVectorEnv([single] * 3, autoreset_mode=mode)
-    env = gym.make_vec(env_id, num_envs=3, max_episode_steps=9, autoreset_mode=mode)
-    first, infos = env.reset(seed=11)
-    assert_equal(first, expected.reset(seed=11)[0])
-    assert not infos["is_success"].any()
-    ended = np.zeros(3, bool)
-    endings = 0
-    for actions in actions_for(env.single_action_space, 40, 3):
-        result, wanted = env.step(actions), expected.step(actions)
-        assert_equal(result[0], wanted[0])
-        for value, other in zip(result[1:4], wanted[1:4], strict=True):
-            np.testing.assert_array_equal(value, other)
-        infos, other = result[4], wanted[4]
-        ended = result[2] | result[3]
-        endings += ended.sum()
-        success = other["is_success"].copy()
-        if mode is AutoresetMode.SAME_STEP and ended.any():
-            for flags in ("_final_obs", "_final_info"):
-                np.testing.assert_array_equal(infos[flags], other[flags])
-            for i in np.flatnonzero(ended):
-                last = {key: value[i] for key, value in infos["final_obs"].items()}
-                assert_equal(last, other["final_obs"][i])
-            success[ended] = other["final_info"]["is_success"][ended]
-            np.testing.assert_array_equal(infos["final_info"]["is_success"][ended], success[ended])
-        else:
-            assert "final_obs" not in infos
-        np.testing.assert_array_equal(infos["is_success"], success)
-    assert endings >= 9
 
 
 @every_id
@@ -157,11 +121,17 @@ def test_vector_step_equals_the_rule(env_id):
     env.reset(seed=1)
     for actions in actions_for(env.single_action_space, 15, 50):
         observation, reward, terminated, _, infos = env.step(actions)
-        final = infos.get("final_obs", observation)
-        goals = final["achieved_goal"], final["desired_goal"]
+        ended = infos.get("_final_obs", np.zeros(50, bool))
+        goals = [observation[key] for key in GOALS]
+        np.testing.assert_array_equal(infos["is_success"], env.rule.success(*goals))
+        success = infos["is_success"].copy()
+        for i in np.flatnonzero(ended):
+            success[i] = infos["final_info"]["is_success"][i]
+            for goal, key in zip(goals, GOALS, strict=True):
+                goal[i] = infos["final_obs"][i][key]
         np.testing.assert_array_equal(reward, env.rule.reward(*goals))
         np.testing.assert_array_equal(terminated, env.rule.terminated(*goals))
-        np.testing.assert_array_equal(infos["is_success"], env.rule.success(*goals))
+        np.testing.assert_array_equal(success, env.rule.success(*goals))
 
 
 @every_id
@@ -203,7 +173,7 @@ def test_single_state_round_trip(env_id):
 
 
 @every_id
-@pytest.mark.parametrize("mode", list(AutoresetMode)[:2])
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
 def test_vector_state_round_trip(env_id, mode):
     def make():
         return gym.make_vec(env_id, num_envs=4, max_episode_steps=7, autoreset_mode=mode)
@@ -336,7 +306,6 @@ def test_vector_seeds():
     [
         ({"num_envs": 0}, "num_envs must be at least 1, got 0"),
         ({"max_episode_steps": 0}, "max_episode_steps must be at least 1, got 0"),
-        ({"autoreset_mode": AutoresetMode.DISABLED}, "got DISABLED"),
         ({"render_mode": "human"}, "got 'human'"),
     ],
 )

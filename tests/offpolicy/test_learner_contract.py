@@ -310,7 +310,7 @@ def test_gradients_are_clipped(algorithm):
         ("net_arch", (16, 0)),
         ("critics", 0),
         ("max_grad_norm", 0.0),
-        ("optimiser", "sgd"),
+        ("optimiser", "sdg"),
         ("weight_decay", -0.1),
     ],
 )

@@ -12,6 +12,7 @@ import torch
 from gymnasium import spaces
 from small_envs import Recorder
 from stable_baselines3.common.envs import FakeImageEnv
+from stable_baselines3.common.utils import LinearSchedule
 
 from rlkit.agents import DQN, SAC, TD3
 from rlkit.envs.make import make
@@ -119,9 +120,27 @@ def test_attributes_can_be_left_out(tmp_path):
     assert (loaded.num_timesteps, loaded.seed) == (0, 0)
 
 
-def test_functions_are_not_saved(tmp_path):
-    with pytest.raises(ValueError, match=r"learning_rate is a function.*load\(path, learning_rate"):
-        trained(learning_rate=lambda left: 1e-3).save(tmp_path / "agent")
+@pytest.mark.parametrize(
+    ("schedule", "kept", "near"),
+    [
+        (lambda left: 1e-3 * left + 1e-5, 2, 1e-12),
+        (lambda left: 1e-3 * left**2, 1001, 1e-9),
+        (LinearSchedule(1e-3, 1e-4, 0.5), 1001, 1e-9),
+        (lambda left: 1e-3 if left > 0.25 else 1e-4, 1001, 1e-3),  # a step, off by 0.1 % of it
+    ],
+)
+def test_schedules_are_saved_as_tables_of_their_values(tmp_path, schedule, kept, near):
+    trained(learning_rate=schedule).save(tmp_path / "agent")
+    loaded = SAC.load(tmp_path / "agent", device="cpu")
+    assert len(loaded.options["learning_rate"]["schedule"]) == kept
+    for left in np.linspace(0, 1, 37):
+        assert abs(loaded.lr_schedule(left) - schedule(left)) <= near
+
+
+def test_a_table_of_a_schedule_is_checked():
+    for wrong in ({"schedule": [1e-3]}, {"schedule": [1e-3, -1.0]}, {"schedul": [1, 2]}):
+        with pytest.raises(ValueError, match=r"learning_rate = \{.*must"):
+            trained(learning_rate=wrong)
 
 
 def test_parameters_can_be_taken_and_given_through_the_policy():

@@ -1,0 +1,114 @@
+"""An agent's networks as modules of torch that read raw observations, for export and inspection.
+
+Everything here is computed with torch alone, so that it can be traced and exported; `predict` goes
+through NumPy, and serves every agent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from rlkit.offpolicy.transitions import Inputs
+
+if TYPE_CHECKING:
+    from rlkit.offpolicy.algorithm import Algorithm
+
+
+class NetworkModule(nn.Module):
+    """One network of an agent: Q values, or of an actor's target its action.
+
+    Its parameters are views of the learner's.
+
+    Args:
+        algorithm: Whose network.
+        name: Its name among the learner's networks.
+    """
+
+    def __init__(self, algorithm: Algorithm, name: str) -> None:
+        super().__init__()
+        self._owner = (algorithm,)  # in a tuple, so that torch registers nothing of it
+        self._name = name
+
+    def forward(self, observation: Any, actions: Tensor | None = None) -> Any:
+        """Outputs for raw observations, as SB3's networks give them.
+
+        Args:
+            observation: A tensor `(n, ...)`, or a dict of them.
+            actions: In [-1, 1], `(n, ...)`, for a critic of continuous actions.
+
+        Returns:
+            A tuple of Q values `(n, 1)`, one for each critic; without actions the Q values of all
+            choices `(n, A)`, the mean of all critics, or an actor's actions `(n, A)` in [-1, 1].
+        """
+        learner: Any = self._owner[0].learner
+        inputs = network_inputs(self._owner[0], observation, self._name)
+        function, vector = learner.networks[self._name], learner.state[self._name]
+        if actions is not None:
+            return function(vector, (*inputs, actions.flatten(1))).unbind(0)
+        outputs = function(vector, inputs)
+        is_continuous = isinstance(self._owner[0].action_space, spaces.Box)
+        return outputs[0].tanh() if is_continuous else outputs.mean(0)
+
+
+def network_inputs(algorithm: Algorithm, observation: Any, name: str) -> Inputs:
+    """What a network of a feed-forward agent reads of raw observations.
+
+    Args:
+        algorithm: The agent.
+        observation: A tensor `(n, ...)`, or a dict of them.
+        name: The network.
+
+    Raises:
+        ValueError: If acting depends on more than the observation, or takes more than torch.
+    """
+    learner: Any = algorithm.learner
+    what = None
+    if getattr(learner, "scaling", None) is None:
+        what = "plans its actions"
+    elif learner.recurrent is not None:
+        what = f"has a recurrent encoder ({algorithm.config.encoder}), whose state it would miss"
+    elif algorithm.observation_encoder.latent is not None:
+        what = "reads images through a latent model that is fitted beforehand"
+    if what is not None:
+        raise ValueError(
+            f"policy(observation) and its export are functions of one observation, and this "
+            f"{type(algorithm).__name__} {what}; use agent.predict(observation, state)"
+        )
+    layout, state = algorithm.adapter.layout, learner.state
+    x = tensor_vector(layout.space, observation)
+    goal = x[:, :0]
+    if layout.goal is not None:
+        goal = tensor_vector(layout.goal, observation["desired_goal"])
+    batch = {"observation": x, "goal": goal}
+    if learner.joint is not None:
+        batch = learner.joint.encode(state, batch)
+    scaling = learner.scaling.tensors()
+    x, goal = (learner.scaling.scaled(scaling, key, batch[key]) for key in batch)
+    is_actor = learner.targets.get(name, name) == learner.acting
+    if layout.hides_goal and (is_actor or not learner.actor_critic.critic_sees_goal):
+        goal = goal * observation["goal_visible"].reshape(-1, 1).float()
+    found: Inputs = learner.inputs(x, goal, name)
+    return found
+
+
+def tensor_vector(space: spaces.Space[Any], value: Any) -> Tensor:
+    """Elements of a space `(n, ...)` as vectors, like `rlkit.goals.layout.vectorise`."""
+    if isinstance(space, spaces.Dict):
+        assert isinstance(value, Mapping)
+        parts = [tensor_vector(part, value[key]) for key, part in space.spaces.items()]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+    if isinstance(space, spaces.Discrete):
+        return F.one_hot(value.reshape(-1).long() - int(space.start), int(space.n)).float()
+    if isinstance(space, spaces.MultiDiscrete):
+        index = value.flatten(1).long() - torch.as_tensor(space.start.reshape(-1))
+        sizes = enumerate(space.nvec.reshape(-1).tolist())
+        return torch.cat([F.one_hot(index[:, i], n) for i, n in sizes], dim=-1).float()
+    flat: Tensor = value.flatten(1).float()
+    is_bytes = isinstance(space, spaces.Box) and space.dtype == "uint8"
+    return flat / 255 if is_bytes else flat

@@ -1,0 +1,87 @@
+"""Settings of networks: perceptrons, modules of torch, features extractors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from rlkit.networks.torch_classes import activation_function
+from rlkit.offpolicy.settings_group import Settings
+
+Role = Literal["pi", "qf"]
+ROLES = get_args(Role)
+
+
+@dataclass(frozen=True)
+class Networks(Settings):
+    """What networks are made of."""
+
+    net_arch: tuple[int, ...] | Mapping[str, Sequence[int]] = (256, 256)
+    """Widths of the hidden layers of every network, or `{pi = [64], qf = [256, 256]}` for actor and
+    critics."""
+    activation: str | type[Any] = "relu"
+    """Activation of the hidden layers: a class of `torch.nn` such as "elu", "tanh" or "silu"."""
+    network: Mapping[str, Any] | None = None
+    """Modules of torch in place of perceptrons, by role (`pi`, `qf`, or `all`): each a class or
+    `package.module:Class`, or a table with a `name` and arguments. It is built with the widths of
+    its inputs and outputs, and `net_arch` does not count."""
+    features_extractor: str | Mapping[str, Any] | type[Any] | None = None
+    """A module of torch that reads the observation for the networks, as in Stable-Baselines3: a
+    class, `package.module:Class`, "nature_cnn", "combined", or a table with a `name` and arguments.
+    It is built with the observation space."""
+    share_features_extractor: bool = False
+    """Whether the actor reads the critic's features, and only the critic's loss trains them."""
+    normalize_images: bool = True
+    """Whether a features extractor gets images divided by 255."""
+
+    def ranges(self) -> dict[str, tuple[str, bool]]:
+        """See `Settings.ranges`."""
+        return super().ranges() | {
+            "net_arch": (
+                "a list of widths >= 1, or such lists for both roles: {pi = [...], qf = [...]}",
+                all(_are_widths(layers) for layers in self._layers.values())
+                and set(self._layers) in ({"all"}, set(ROLES)),
+            ),
+            "network": (
+                "a table with modules for the roles pi, qf or all",
+                self.network is None
+                or (isinstance(self.network, Mapping) and self.network.keys() <= {"all", *ROLES}),
+            ),
+        }
+
+    def __post_init__(self) -> None:
+        """Refuses values out of range, by name."""
+        super().__post_init__()
+        activation_function(self.activation)
+        if self.share_features_extractor and self.features_extractor is None:
+            raise ValueError(
+                "share_features_extractor = True needs a features_extractor; without one networks "
+                "read the observation itself"
+            )
+
+    @property
+    def _layers(self) -> Mapping[str, Sequence[int]]:
+        return self.net_arch if isinstance(self.net_arch, Mapping) else {"all": self.net_arch}
+
+    def layers(self, role: Role) -> tuple[int, ...]:
+        """Widths of the hidden layers of the networks with a role."""
+        return tuple(self._layers[role if role in self._layers else "all"])
+
+    def module(self, role: Role) -> Any:
+        """The user's module for the networks with a role; None for perceptrons."""
+        given = self.network or {}
+        return given.get(role, given.get("all"))
+
+    @property
+    def has_modules(self) -> bool:
+        """Whether there are modules of torch among the networks."""
+        return self.network is not None or self.features_extractor is not None
+
+
+def _are_widths(layers: Any) -> bool:
+    return isinstance(layers, Sequence) and all(
+        isinstance(width, int | np.integer) and width >= 1 for width in layers
+    )
