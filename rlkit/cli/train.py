@@ -6,6 +6,7 @@ Imports wait until a command needs them, so that help and errors come at once.
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +28,7 @@ from rlkit.cli.console import (
     to_stderr,
     trusting,
 )
+from rlkit.trust import UntrustedError
 
 if TYPE_CHECKING:
     from rlkit.experiment.recipe import Recipe
@@ -78,12 +80,12 @@ def train(
     from rlkit.experiment.folders import default_path
 
     if not seeds:
-        return _train_one(plan, out or default_path(plan, name), json)
+        return _train_one(plan, out or default_path(plan, name), trust, json)
     parent = out or default_path(plan, name, seeds=True)
     return _train_seeds(plan, seeds, parent, json)
 
 
-def _train_one(plan: Recipe, path: Path, json: bool) -> int:
+def _train_one(plan: Recipe, path: Path, trust: bool, json: bool) -> int:
     from rlkit.experiment.folders import require_free
 
     require_free(path)  # before torch is imported
@@ -91,22 +93,24 @@ def _train_one(plan: Recipe, path: Path, json: bool) -> int:
 
     with quiet_output(json):
         outcome = run_training(plan, env_maker(), path)
-    return _print_training(outcome, json)
+    return _print_training(outcome, json, trust)
 
 
 def _train_seeds(plan: Recipe, seeds: tuple[int, ...], parent: Path, json: bool) -> int:
     """Trains the seeds of a recipe one after the other; a signal ends all of them."""
     from rlkit.experiment.folders import require_free
+    from rlkit.experiment.recipe import make_recipe
 
+    plans = [make_recipe(dataclasses.asdict(plan), seed=seed) for seed in seeds]
     paths = [parent / f"seed-{seed}" for seed in seeds]
     for path in paths:
         require_free(path)
     from rlkit.experiment.train import train as run_training
 
     outcomes: list[dict[str, Any]] = []
-    for seed, path in zip(seeds, paths, strict=True):
+    for one, path in zip(plans, paths, strict=True):
         with quiet_output(json):
-            outcomes.append(run_training(dataclasses.replace(plan, seed=seed), env_maker(), path))
+            outcomes.append(run_training(one, env_maker(), path))
         if outcomes[-1]["stopped"] is not None:
             break
     left = seeds[len(outcomes) :]
@@ -209,19 +213,31 @@ def resume(
 
     with quiet_output(json):
         outcome = resume_training(run, env_maker(), steps, settings=settings)
-    return _print_training(outcome, json)
+    return _print_training(outcome, json, trust)
 
 
-def _print_training(outcome: dict[str, Any], json: bool) -> int:
-    run, steps = outcome["run"], outcome["steps"]
+def _print_training(outcome: dict[str, Any], json: bool, is_trusted: bool) -> int:
+    run, steps = shlex.quote(outcome["run"]), outcome["steps"]
+    trust = " --trust" if is_trusted or _needs_trust(Path(outcome["run"])) else ""
     done = [
         f"{run}: {steps:,} steps in {outcome['wall_s']:.0f} s",
         *evaluation_lines(outcome),
         "next:",
-        f"  rlkit eval {run}",
-        f"  rlkit record {run} --out video.gif",
+        f"  rlkit eval {run}{trust}",
+        f"  rlkit record {run}{trust} --out video.gif",
         f"  rlkit plot {run} --out success.png",
-        f"  rlkit resume {run} --steps {2 * steps}",
+        f"  rlkit resume {run}{trust} --steps {2 * steps}",
     ]
-    stopped = f"{run} stopped at step {steps:,}; continue with: rlkit resume {run}"
+    stopped = f"{run} stopped at step {steps:,}; continue with: rlkit resume {run}{trust}"
     return print_training(outcome, json, done, stopped)
+
+
+def _needs_trust(run: Path) -> bool:
+    """Whether the run's recipe names code of the user's."""
+    from rlkit.experiment.run_folder import RunFolder
+
+    try:
+        RunFolder(run).recipe()
+    except UntrustedError:
+        return True
+    return False
