@@ -171,8 +171,8 @@ def _default_content(env_id: str) -> tuple[str, dict[str, Any]]:
         env.close()
     name = ("goal" if has_goals else "plain") + ("" if is_continuous else "-discrete")
     content = dataclasses.asdict(load_recipe(name))
-    kind = f"{'goals' if has_goals else 'no goals'}, {'' if is_continuous else 'no '}"
-    content["description"] = f"Default settings ({name}) for {kind}continuous actions"
+    way = "Goals found, so with hindsight" if has_goals else "No goals, so without hindsight"
+    content["description"] = f"{way}; settings of {name}"
     return name, content
 
 

@@ -166,8 +166,8 @@ def place_of_method(kind: type[Any], method: str) -> str:
     owner = _owner(kind, method) or kind
     member = vars(owner).get(method)
     if inspect.isfunction(member) and (place := _file_and_line(member)):
-        return f"{owner.__qualname__}.{method} {place}"
-    return f"{owner.__qualname__} {_file_and_line(owner)}".rstrip()
+        return f"{_outer(owner.__qualname__)}.{method} {place}"
+    return f"{_outer(owner.__qualname__)} {_file_and_line(owner)}".rstrip()
 
 
 def place_of_error(env: gym.Env[Any, Any], error: BaseException, method: str) -> str:
@@ -183,7 +183,7 @@ def place_of_error(env: gym.Env[Any, Any], error: BaseException, method: str) ->
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         code = frame.f_code
         if code.co_filename in files:
-            return f"{code.co_qualname} ({_short(code.co_filename)}:{line})"
+            return f"{_outer(code.co_qualname)} ({_short(code.co_filename)}:{line})"
     return place_of(env, method)
 
 
@@ -196,6 +196,11 @@ def _owner(kind: type[Any], method: str) -> type[Any] | None:
         if method in vars(parent) and parent not in (object, gym.Env, gym.Wrapper):
             return parent
     return None
+
+
+def _outer(name: str) -> str:
+    """A qualified name without the function that a class may be defined in."""
+    return name.rpartition("<locals>.")[2]
 
 
 def _source(kind: type[Any]) -> str | None:
