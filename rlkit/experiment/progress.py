@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from datetime import timedelta
@@ -86,7 +87,7 @@ class ProgressReport:
             recipe.description,
             f"{recipe.agent} on {recipe.env}: {way} steps{several}, seed {recipe.seed}, {device}",
             f"run folder: {path}",
-            f"curves: tensorboard --logdir {path}",
+            f"curves: tensorboard --logdir {shlex.quote(str(path))}",
             "Ctrl-C saves and stops.",
         ):
             if line:
