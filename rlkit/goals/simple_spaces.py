@@ -30,7 +30,7 @@ from rlkit.goals.nested_spaces import (
 )
 from rlkit.goals.text import encoding_of
 
-TEXT_LENGTH = 128
+TEXT_LENGTH = 256
 """Characters of a text whose space does not tell its length."""
 _GOAL_METHODS = ("compute_reward", "compute_terminated", "compute_truncated")
 
@@ -69,7 +69,7 @@ class SimpleSpaces(gym.Wrapper[Any, Any, Any, Any]):
         text_length: Characters of a text whose space does not tell its length.
 
     Raises:
-        ValueError: If a space cannot be converted. At a step, if a Sequence or text is longer.
+        ValueError: If a space cannot be converted. At a step, if a Sequence is longer.
     """
 
     def __init__(

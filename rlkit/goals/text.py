@@ -7,6 +7,7 @@ import io
 import itertools
 import math
 import string
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,21 +44,18 @@ class TextEncoding:
         return spaces.MultiDiscrete(np.full(self.length, len(self.tokens) + 2))
 
     def encode(self, text: str) -> NDArray[np.int64]:
-        """The numbers of a text's tokens, `(length,)`.
-
-        Raises:
-            ValueError: If the text is longer.
-        """
+        """The numbers of a text's tokens, `(length,)`; a longer text is cut, with a warning."""
         text = text.lower() if self.fold else text
         found = text.split() if self.words else list(text)
         if len(found) > self.length:
-            advice = "declare a longer one, or raise text_length of rlkit.goals.SimpleSpaces"
-            if self.words:
-                advice = "let the space list all its sentences"
-            raise ValueError(
-                f"the text {text!r:.60} has {len(found)} {'words' if self.words else 'characters'},"
-                f" and its space has {self.length} at most: {advice}"
+            tokens = "words" if self.words else "characters"
+            warnings.warn(
+                f"texts of more than {self.length} {tokens} are cut: let their space declare a "
+                f"larger length, or wrap the environment in rlkit.goals.SimpleSpaces(env, "
+                f"text_length=...)",
+                stacklevel=2,
             )
+            found = found[: self.length]
         numbers = np.zeros(self.length, np.int64)
         numbers[: len(found)] = [self.tokens.get(one, len(self.tokens) + 1) for one in found]
         return numbers
