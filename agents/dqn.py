@@ -151,6 +151,11 @@ class DQN(Algorithm):
         """The network as a policy of its own, under SB3's name."""
         return self.policy.critic
 
+    @property
+    def q_net_target(self) -> Any:
+        """The target network, under SB3's name."""
+        return self.policy.critic_target
+
     def random_fraction(self) -> float:
         """Share of random actions now: a line down to its final value, then constant."""
         return self.exploration_rate

@@ -391,7 +391,7 @@ class MPC(Algorithm):
             self.metrics.add_decision(made, np.asarray(is_first, np.bool_))
         return made.action, made.hidden_state
 
-    def train(self, gradient_steps: int, batch_size: int) -> None:
+    def train(self, gradient_steps: int, batch_size: int | None = None) -> None:
         """See `Algorithm.train`; the policy gets new tensors for parameters that grow with data."""
         size = self.learner.world.size
         super().train(gradient_steps, batch_size)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
+from numbers import Real
 from typing import Any, ClassVar
 
 import torch
@@ -32,7 +33,7 @@ class SACConfig(ActorCriticConfig):
     """Settings of soft actor-critic."""
 
     ent_coef: float | str = "auto"
-    """Entropy weight: "auto" learns it, a number >= 0 fixes it."""
+    """Entropy weight: "auto" learns it ("auto_0.1": from 0.1 on), a number >= 0 fixes it."""
     initial_ent_coef: float = 1.0
     """Entropy weight to start from when it is learned, > 0."""
     target_entropy: float | str = "auto"
@@ -44,15 +45,45 @@ class SACConfig(ActorCriticConfig):
     def __post_init__(self) -> None:
         """Refuses values out of range, by name."""
         super().__post_init__()
-        if self.ent_coef != "auto" and not (
-            isinstance(self.ent_coef, float | int) and self.ent_coef >= 0
-        ):
+        if self.learns_ent_coef:
+            _ = self.first_ent_coef
+        elif not _is_number(self.ent_coef) or not 0 <= float(self.ent_coef) < math.inf:
             raise ValueError(
-                f'ent_coef must be "auto" or a number >= 0, got {self.ent_coef!r}; '
-                f"a learned weight starts from initial_ent_coef"
+                f'ent_coef = {self.ent_coef!r} must be "auto", "auto_" and the weight to start '
+                f"from, or a number >= 0"
             )
+        if self.target_entropy != "auto" and not _is_number(self.target_entropy):
+            raise ValueError(f'target_entropy = {self.target_entropy!r} must be "auto" or a number')
         if not self.initial_ent_coef > 0:
             raise ValueError(f"initial_ent_coef must be > 0, got {self.initial_ent_coef}")
+
+    @property
+    def learns_ent_coef(self) -> bool:
+        """Whether the entropy weight is learned."""
+        return isinstance(self.ent_coef, str) and self.ent_coef.partition("_")[0] == "auto"
+
+    @property
+    def first_ent_coef(self) -> float:
+        """The entropy weight to start from."""
+        if not self.learns_ent_coef:
+            return float(self.ent_coef)
+        _, joined, start = str(self.ent_coef).partition("_")
+        if not joined:
+            return self.initial_ent_coef
+        try:
+            value = float(start)
+        except ValueError:
+            value = 0.0
+        if not 0 < value < math.inf:
+            raise ValueError(
+                f"ent_coef = {self.ent_coef!r} must have a number > 0 after auto_, the weight to "
+                f"start from: auto_0.1"
+            )
+        return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 class SACLearner(GradientLearner):
@@ -74,8 +105,7 @@ class SACLearner(GradientLearner):
             "critic": self.critic,
             "critic_target": self.critic,
         }
-        self.learned = c.ent_coef == "auto"
-        start = c.initial_ent_coef if self.learned else float(c.ent_coef)
+        self.learned, start = c.learns_ent_coef, c.first_ent_coef
         self.target_entropy = (
             -float(s.action) if c.target_entropy == "auto" else float(c.target_entropy)
         )

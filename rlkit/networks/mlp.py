@@ -150,8 +150,8 @@ class Mlp(Parametric):
     def _first(self, p: dict[str, Tensor], parts: Sequence[Tensor]) -> Tensor:
         weights = torch.split(p["0.weight"], list(self.inputs))
         x: Tensor | None = None
-        for part, weight in zip(parts, weights, strict=True):
-            if part.shape[-1] > 0:
+        for part, weight, width in zip(parts, weights, self.inputs, strict=True):
+            if width > 0:
                 x = part @ weight if x is None else x + part @ weight
         if x is None:
             raise ValueError(f"a network needs an input of positive width, got {self.inputs}")

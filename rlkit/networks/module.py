@@ -88,7 +88,14 @@ class ModuleFunction(Parametric):
             name: view.detach() if name in self._frozen else view
             for name, view in self.views(vector).items()
         }
-        found: Tensor = functional_call(self.module, views, (inputs,))
+        if (
+            torch._C._get_tracing_state() is not None
+        ):  # which functional_call refuses: the values become constants
+            for name, tensor in (*self.module.named_parameters(), *_float_buffers(self.module)):
+                tensor.data = views[name].detach()
+            found: Tensor = self.module(inputs)
+            return found
+        found = functional_call(self.module, views, (inputs,))
         return found
 
 
@@ -139,7 +146,8 @@ class ModuleEnsemble(Parametric):
 
     def __call__(self, vector: Tensor, parts: Sequence[Tensor]) -> Tensor:
         """Outputs `(N, B, outputs)` for inputs `(B, inputs[i])` each."""
-        x = torch.cat([part for part in parts if part.shape[-1] > 0], dim=-1)
+        given = zip(parts, self.inputs, strict=True)
+        x = torch.cat([part for part, width in given if width > 0], dim=-1)
         each = torch.split(vector, self.function.size)
         return torch.stack([self.function(own, x) for own in each])
 

@@ -5,24 +5,24 @@ The only subclass of SB3's `OffPolicyAlgorithm`: collection, replay buffer, trai
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback
-from stable_baselines3.common.utils import get_system_info
 
 from rlkit.networks.encoders import HiddenState
 from rlkit.offpolicy import latent_fitting, persistence
+from rlkit.offpolicy.arguments import check_arguments, device_of
 from rlkit.offpolicy.collect import collect, first_observations, restart_episodes
 from rlkit.offpolicy.contract import Learner
 from rlkit.offpolicy.diagnostics import record_diagnostics
 from rlkit.offpolicy.episode_goals import make_episode_goals
+from rlkit.offpolicy.learner import GradientLearner
 from rlkit.offpolicy.metrics import TrainingMetrics
 from rlkit.offpolicy.observation_encoder import make_observation_encoder
 from rlkit.offpolicy.options import (
@@ -34,24 +34,27 @@ from rlkit.offpolicy.options import (
     option_names,
     plain_options,
     replay_options,
-    require_positive,
+    require_replay,
     settle_recurrence,
     update_rule,
 )
 from rlkit.offpolicy.policy import LearnerPolicy, policy_class
+from rlkit.offpolicy.saving import SavedAlgorithm
 from rlkit.offpolicy.spaces import rule_of, wrap_env
 from rlkit.replay import ReplayBuffer, check_finite
 
 
-class Algorithm(OffPolicyAlgorithm):
+class Algorithm(SavedAlgorithm):
     """An off-policy agent.
 
     Args:
         policy: "MultiInputPolicy" for Dict observations, "MlpPolicy" for others; "CnnPolicy" for
             images that a network learns to encode with the agent, end to end.
         env: An environment, its id, or a VecEnv; None only to load a policy for `predict`.
+        learning_rate: A number, or a function of the remaining progress; saved as a table.
         buffer_size: Slots of the replay buffer, over all environments.
         learning_starts: Steps of uniformly random actions before learning.
+        batch_size, tau, gamma: Fields of the learner's configuration, here in SB3's order.
         train_freq: Environment steps between updates: a number, or `(1, "episode")`.
         gradient_steps: Updates each time; -1 makes as many as steps were taken.
         update_ratio: Updates per step, any positive number; replaces `gradient_steps`.
@@ -63,9 +66,11 @@ class Algorithm(OffPolicyAlgorithm):
         reward_source: What rewards image goals in training: "environment" or "latent" model.
         goal_generator: Proposes goals of training episodes, see `rlkit.goals.generators`.
         action_noise: Stable-Baselines3's noise object, added to actions in training.
-        policy_kwargs: Settings where SB3 expects them: `net_arch`, `n_critics`.
+        policy_kwargs: Settings where SB3 expects them, see docs/sb3.md: `net_arch`,
+            `activation_fn`, `optimizer_class`, `features_extractor_class`, ...; or `network`.
         replay_buffer_class: None, or `HerReplayBuffer`, whose `replay_buffer_kwargs` are
-            translated. Hindsight is on for any environment with goals.
+            translated; SB3's other buffers switch hindsight off, which is on for any environment
+            with goals.
         optimize_memory_usage: No effect; observations are stored once anyway.
         stats_window_size: Episodes over which reported means run.
         tensorboard_log, verbose, seed, device: As in SB3.
@@ -91,12 +96,16 @@ class Algorithm(OffPolicyAlgorithm):
     def __init__(
         self,
         policy: str | type[BasePolicy],
-        env: Any,
-        *,
+        env: Any = None,
+        learning_rate: Any = None,
         buffer_size: int = 1_000_000,
         learning_starts: int = 100,
+        batch_size: int | None = None,
+        tau: float | None = None,
+        gamma: float | None = None,
         train_freq: int | tuple[int, str] = 1,
         gradient_steps: int = 1,
+        *,
         update_ratio: float | None = None,
         replay: Mapping[str, Any] | None = None,
         latent: Any = None,
@@ -116,6 +125,14 @@ class Algorithm(OffPolicyAlgorithm):
         _init_setup_model: bool = True,
         **options: Any,
     ) -> None:
+        check_arguments(**locals())
+        positional = {
+            "learning_rate": learning_rate,
+            "batch_size": batch_size,
+            "tau": tau,
+            "gamma": gamma,
+        }
+        options |= {name: value for name, value in positional.items() if value is not None}
         latent, replay, options = plain_options(policy, latent, replay, options, policy_kwargs)
         self.config = configure(type(self).__name__, self.learner_class.config_class, options)
         self.options = {
@@ -132,7 +149,7 @@ class Algorithm(OffPolicyAlgorithm):
             "stats_window_size": stats_window_size,
             **options,
         }
-        self.update_ratio = require_positive("update_ratio", update_ratio)
+        self.update_ratio = update_ratio
         super().__init__(
             policy=policy,
             env=env,
@@ -148,7 +165,7 @@ class Algorithm(OffPolicyAlgorithm):
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
             verbose=verbose,
-            device=device,
+            device=device_of(device),
             support_multi_env=True,
             seed=seed,
             sde_support=False,
@@ -175,6 +192,8 @@ class Algorithm(OffPolicyAlgorithm):
         self.episode_goals = make_episode_goals(self)
         self.replay_buffer = empty_replay(self)
         self.policy = policy_class(type(self))(self)
+        for name, module in self.policy.named_children():  # model.actor, model.critic, ...
+            setattr(self, name, module)
         self._updates_due = 0.0
         self.hidden_state = self.learner.initial(getattr(self, "n_envs", 1))
         self.metrics = self.make_metrics()
@@ -192,6 +211,7 @@ class Algorithm(OffPolicyAlgorithm):
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """Goes on in another environment, as in SB3; from now on its goal rule counts."""
         super().set_env(env, force_reset)
+        require_replay(self)
         before = self.observation_encoder.space
         self.observation_encoder.set_rule(rule_of(self.env))
         self.adapter = make_adapter(self)
@@ -233,6 +253,7 @@ class Algorithm(OffPolicyAlgorithm):
         progress_bar: bool = False,
     ) -> Iterator[int]:
         """`learn` as a generator of the number of steps, which it yields after every round."""
+        require_replay(self)
         if starts_anew := reset_num_timesteps or self._last_obs is None:
             self.replay_buffer.storage.cut()
         total_timesteps, callback = self._setup_learn(
@@ -291,13 +312,19 @@ class Algorithm(OffPolicyAlgorithm):
             self._updates_due += self.gradient_steps if self.gradient_steps >= 0 else new_steps
         count = int(self._updates_due + 1e-9)  # 0.3 added ten times falls just short of 3
         self._updates_due -= count
-        self.train(count, self.batch_size)
+        self.train(count)
 
-    def train(self, gradient_steps: int, batch_size: int) -> None:
-        """Makes `gradient_steps` updates on batches of `batch_size` windows."""
+    def train(self, gradient_steps: int, batch_size: int | None = None) -> None:
+        """Makes updates on batches of `batch_size` windows; None takes the agent's own.
+
+        The learning rate is `lr_schedule` now, the update coefficient of targets `tau`.
+        """
         self.learner.learning_rate.fill_(self.lr_schedule(self._current_progress_remaining))
+        if isinstance(self.learner, GradientLearner):
+            self.learner.target_rate.fill_(self.tau)
+        size = self.batch_size if batch_size is None else batch_size
         self._n_updates += self.learner.learn(
-            self.replay_buffer, self.adapter, gradient_steps, batch_size, self.metrics
+            self.replay_buffer, self.adapter, gradient_steps, size, self.metrics
         )
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
@@ -316,75 +343,6 @@ class Algorithm(OffPolicyAlgorithm):
             ValueError: If the state belongs to another agent or environment.
         """
         persistence.restore_training(self, state)
-
-    def save(
-        self,
-        path: persistence.Source,  # type: ignore[override]
-        exclude: Iterable[str] | None = None,
-        include: Iterable[str] | None = None,
-    ) -> None:
-        """Saves the agent (not its replay) as one zip archive of safetensors and JSON.
-
-        Args:
-            path: File name (".zip" is added where it has no suffix) or binary file.
-            exclude: Attributes to leave out, of `num_timesteps`, `verbose`, `seed`.
-            include: Attributes to keep although excluded.
-        """
-        persistence.write_agent(self, path, set(exclude or ()) - set(include or ()))
-
-    @classmethod
-    def load(  # type: ignore[override]
-        cls,
-        path: persistence.Source,
-        env: Any = None,
-        device: torch.device | str = "auto",
-        custom_objects: dict[str, Any] | None = None,
-        print_system_info: bool = False,
-        force_reset: bool = True,
-        trust: bool = False,
-        **kwargs: Any,
-    ) -> Self:
-        """Loads what `save` wrote; nothing in the file is executed, nor what it names imported.
-
-        Args:
-            path: File name or binary file.
-            env: Environment to go on training in; None for `predict` alone.
-            device: Where to put it.
-            custom_objects: Options in place of the saved ones; unknown names are ignored.
-            print_system_info: Whether to print versions and hardware.
-            force_reset: Whether training begins with a reset of `env`.
-            trust: Whether the file may name classes that are not installed parts.
-            **kwargs: Options to change.
-
-        Raises:
-            CheckpointError: If the file is damaged, foreign, or contains a pickle.
-            ValueError: If `env` has other spaces, or the file names such a class untrusted.
-        """
-        if print_system_info:
-            get_system_info()
-        names = cls.option_names() | {"policy_kwargs"}
-        known = {k: v for k, v in (custom_objects or {}).items() if k in names}
-        changes = {**known, **kwargs}
-        return persistence.read_agent(cls, path, env, device, changes, force_reset, trust)
-
-    def save_replay_buffer(self, path: persistence.Source) -> None:  # type: ignore[override]
-        """Saves the replay as one archive of plain arrays."""
-        persistence.write_replay(self, path)
-
-    def load_replay_buffer(  # type: ignore[override]
-        self, path: persistence.Source, truncate_last_traj: bool = True
-    ) -> None:
-        """Loads what `save_replay_buffer` wrote.
-
-        Args:
-            path: File name or binary file.
-            truncate_last_traj: Whether running episodes count as cut off.
-
-        Raises:
-            CheckpointError: If the file is damaged or foreign.
-            ValueError: If it belongs to other spaces, another capacity or number of environments.
-        """
-        persistence.read_replay(self, path, truncate_last_traj)
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy"], []

@@ -89,7 +89,7 @@ class FeaturesExtractor:
         is_image = is_image_space(space)
         if space.dtype == "uint8" and not (is_image and self._normalize_images):
             x = (x * 255).round()
-        return x.movedim(-1, 1) if _has_channels_last(space) else x
+        return x.permute(0, 3, 1, 2) if _has_channels_last(space) else x
 
     def __call__(self, vector: Tensor, observation: Tensor, goal: Tensor) -> Tensor:
         """Features `(R, D)` of observations `(R, F)` and goals `(R, G)`."""

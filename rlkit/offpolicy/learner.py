@@ -90,8 +90,8 @@ class GradientLearner:
         self._noise = torch.zeros(0, device=self.device)
         rate = config.learning_rate
         self.learning_rate = torch.tensor(1.0 if callable(rate) else rate, device=self.device)
-        rates = (0.0, config.target_rate)
-        self._target_rates = [torch.tensor(rate, device=self.device) for rate in rates]
+        self.target_rate = torch.tensor(config.target_rate, device=self.device)
+        self._no_rate = torch.tensor(0.0, device=self.device)
         generator = torch.Generator().manual_seed(seed)
         state = self.initial_state(generator)
         self._functions: dict[str, Any] = dict(self.networks)
@@ -179,7 +179,7 @@ class GradientLearner:
 
     def inputs(self, observation: Tensor, goal: Tensor, name: str | None = None) -> Inputs:
         """What a network of a feed-forward agent reads of `(n, F)` and `(n, G)`, both scaled."""
-        inputs = (observation.new_zeros(len(observation), 0), observation, goal)
+        inputs = (observation[:, :0], observation, goal)
         if self.extraction is None:
             return inputs
         return (self.extraction.features(self.state, name or str(self.acting), inputs), *inputs[1:])
@@ -254,7 +254,8 @@ class GradientLearner:
         """
         rows = batch["reward"][:, self.burn_in :].size
         is_due = (self.updates + 1) % self.config.target_update_interval == 0
-        inputs = self.draw_noise(rows), self._target_rates[is_due], self.phase()
+        rate = self.target_rate if is_due else self._no_rate
+        inputs = self.draw_noise(rows), rate, self.phase()
         result = self._update(self.state, self._tensors(batch), *inputs)
         self.updates += 1
         return result

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from stable_baselines3 import HerReplayBuffer
+from stable_baselines3.common.buffers import DictReplayBuffer
+from stable_baselines3.common.buffers import ReplayBuffer as SB3ReplayBuffer
 
 from rlkit.goals import FurtherTerms, GoalRule
 from rlkit.goals.generators import GENERATORS
@@ -103,13 +105,6 @@ def plain_options(
     return latent, replay, options
 
 
-def require_positive(name: str, value: float | None) -> float | None:
-    """The value, which must be positive or None; else raises a ValueError."""
-    if value is not None and not value > 0:
-        raise ValueError(f"{name} must be positive, got {value}")
-    return value
-
-
 def replay_options(
     replay: Mapping[str, Any] | None, sb3_class: type | None, sb3_options: Mapping[str, Any] | None
 ) -> dict[str, Any]:
@@ -124,6 +119,8 @@ def replay_options(
         share = 1 / (1 + given.pop("n_sampled_goal", 4))
         name = str(getattr(strategy, "name", strategy)).lower()
         options = {"hindsight": {name: 1 - share, "original": share}, **options}
+    elif sb3_class in (SB3ReplayBuffer, DictReplayBuffer):
+        options = {"hindsight": "original", **options}
     elif sb3_class is not None:
         raise ValueError(
             f"replay_buffer_class = {sb3_class.__name__} is not supported: this agent has a replay "
@@ -276,6 +273,12 @@ def empty_replay(agent: Algorithm) -> ReplayBuffer:
     if goals is not None:
         goals.attach(replay.storage)
     return replay
+
+
+def require_replay(agent: Algorithm) -> None:
+    """Gives an agent an empty replay buffer if its own was deleted, as SB3's users do."""
+    if getattr(agent, "replay_buffer", None) is None:
+        agent.replay_buffer = empty_replay(agent)
 
 
 def update_rule(agent: Algorithm, former_space: Any) -> None:

@@ -18,6 +18,7 @@ from rlkit.io.checkpoint import CheckpointError
 from rlkit.io.spaces import space_from_plain, space_to_plain
 from rlkit.networks.encoders import HiddenState
 from rlkit.offpolicy.collect import cut_episodes
+from rlkit.offpolicy.options import require_replay
 from rlkit.offpolicy.policy_options import replaced_fields, saved_options
 from rlkit.trust import require_local, require_trusted
 from rlkit.vec.env_state import set_vec_env_state, vec_env_state
@@ -240,6 +241,7 @@ def read_replay(agent: Algorithm, path: Source, cut: bool) -> None:
     content = read_archive(path, suffix=".replay")
     if "replay" not in content:
         raise CheckpointError(f"{path} holds no replay; was it written by `save`?")
+    require_replay(agent)
     agent.replay_buffer.load_state_dict(content["replay"])
     agent.replay_buffer.invalidate_latents()
     if cut:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rlkit.goals import require_shapes
 from rlkit.networks.encoders import HiddenState
-from rlkit.offpolicy.network_modules import NetworkModule, network_inputs
+from rlkit.offpolicy.network_modules import NetworkModule, known_shapes, network_inputs
 
 if TYPE_CHECKING:
     from rlkit.offpolicy.algorithm import Algorithm
@@ -108,13 +108,16 @@ class LearnerPolicy(BasePolicy):
         if self.network is not None and not isinstance(self.action_space, spaces.Box):
             found: Tensor = NetworkModule(algorithm, self.network)(observation)
             return found
-        inputs = network_inputs(algorithm, observation, str(learner.acting))
-        action: Tensor = learner.policy(inputs, explore=not deterministic)
-        action = action.reshape(-1, *(self.action_space.shape or ()))
-        if isinstance(self.action_space, spaces.Discrete | spaces.MultiDiscrete):
-            start = torch.as_tensor(self.action_space.start, device=action.device)
-            return torch.add(action, start)
-        return action
+        with known_shapes(algorithm):
+            inputs = network_inputs(algorithm, observation, str(learner.acting))
+            action: Tensor = learner.policy(inputs, explore=not deterministic)
+        space = self.action_space
+        if isinstance(space, spaces.Discrete):
+            return action + int(space.start)
+        if isinstance(space, spaces.MultiDiscrete):
+            starts = enumerate(space.start.reshape(-1).tolist())
+            action = torch.stack([action[:, i] + start for i, start in starts], dim=-1)
+        return action.reshape(-1, *(space.shape or ()))
 
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
         (algorithm,) = self._owner

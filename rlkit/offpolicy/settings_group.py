@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any
@@ -32,13 +33,15 @@ def check_types(config: Any) -> None:
         "float": ("a number", Real),
     }
     for field in fields(config):
-        value = getattr(config, field.name)
+        value: Any = getattr(config, field.name)
         kind, or_none, _ = str(field.type).partition(" | None")
         if kind not in kinds or callable(value) or (value is None and or_none):
             continue
         allowed, kept = kinds[kind]
         if not isinstance(value, kept) or isinstance(value, bool) != (kind == "bool"):
             raise ValueError(f"{field.name} = {value!r} must be {allowed}")
+        if kind == "float" and not math.isfinite(getattr(config, field.name)):
+            raise ValueError(f"{field.name} = {value!r} must be a finite number")
 
 
 def one_of(value: Any, *allowed: Any) -> tuple[str, bool]:

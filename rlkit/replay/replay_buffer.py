@@ -26,6 +26,7 @@ from rlkit.replay.relabelling import (
 )
 from rlkit.replay.samplers import SAMPLERS, ReplaySampler
 from rlkit.replay.storage import EpisodeStorage, Positions
+from rlkit.replay.stored_steps import StoredSteps
 
 Goals = Literal["step", "window"]
 Bounds = tuple[Positions, Positions]
@@ -53,7 +54,7 @@ class UniformSampler:
         """Does nothing."""
 
 
-class ReplayBuffer:
+class ReplayBuffer(StoredSteps):
     """Stores steps of many environments and samples windows of them, with hindsight.
 
     Args:
@@ -130,6 +131,7 @@ class ReplayBuffer:
             raise ValueError(f"goals must be one of {get_args(Goals)}, got {goals!r}")
         if not 0 <= gamma <= 1:
             raise ValueError(f"gamma must lie in [0, 1], got {gamma}")
+        self.has_keys = isinstance(observation_space, spaces.Dict)
         self.storage = EpisodeStorage(
             observation_space,
             action_space,
