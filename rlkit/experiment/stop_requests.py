@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
-PATIENCE_S = 8.0
+PATIENCE_S = 5.0
 """Seconds in which a training has to notice a signal; schedulers kill after 30 or so."""
 
 
