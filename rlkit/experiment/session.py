@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +10,12 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
+from rlkit.experiment.env_check import inspect_env
 from rlkit.experiment.evaluate import EvaluationResult, evaluate
 from rlkit.experiment.recipe import Recipe
 from rlkit.experiment.run_folder import RunFolder
 from rlkit.experiment.stop_requests import StopRequest
 from rlkit.goals import GoalRule, is_goal_space
-from rlkit.goals.check import check_env
-from rlkit.goals.findings import errors, grouped
 from rlkit.io.checkpoint import CheckpointError, load_latest, read_checkpoint, saved_steps
 from rlkit.names import require_known
 from rlkit.plugins import AGENTS
@@ -26,8 +23,6 @@ from rlkit.trust import trusted_files
 from rlkit.vec.vec_env import GymVecEnv, MakeEnv, make_vec_env, vec_goal_rule
 from rlkit.version import VERSION, not_readable
 
-# The check before a training is short: `rlkit check-env` takes longer and finds more.
-_CHECKED_STEPS, _CHECKED_SECONDS = 300, 10.0
 _EVALUATION_ENVS = 8
 _NATIVE_EVALUATION_ENVS = 128
 
@@ -66,7 +61,7 @@ class Session:
         agent_class = AGENTS.load(recipe.agent)
         _require_options(agent_class, recipe)
         torch.set_num_threads(recipe.threads)
-        _inspect(recipe, make, check=check)
+        inspect_env(recipe, make, check=check)
         venv = _environments(recipe, make, recipe.num_envs, recipe.seed)
         policy = (
             "MultiInputPolicy" if isinstance(venv.observation_space, spaces.Dict) else "MlpPolicy"
@@ -207,48 +202,6 @@ def _require_options(agent_class: type[Any], recipe: Recipe) -> None:
     if not hasattr(agent_class, "option_names"):
         return  # the constructor of a user's agent then refuses unknown options
     require_known(f"agent {recipe.agent!r}", recipe.agent_options, agent_class.option_names())
-
-
-def _inspect(recipe: Recipe, make: MakeEnv, *, check: bool) -> None:
-    """Refuses environments that cannot be trained; warns of probable mistakes."""
-    try:
-        env = make(recipe.env, **recipe.env_options)
-    except TypeError as error:
-        raise ValueError(
-            f"{recipe.env} does not take env_options {recipe.env_options}: {error}"
-        ) from error
-    has_goals = is_goal_space(env.observation_space)
-    with contextlib.suppress(Exception):  # the check reports it
-        env.close()
-    if recipe.goals is True and not has_goals:
-        raise ValueError(
-            f"{recipe.env} has no goals: its observation space is {env.observation_space}. Give it "
-            f"goals with rlkit.goals.GoalWrapper, or train without hindsight: --set goals=auto"
-        )
-    if check:
-        _check(recipe, make)
-
-
-def _check(recipe: Recipe, make: MakeEnv) -> None:
-    findings = check_env(
-        functools.partial(make, recipe.env, **recipe.env_options),
-        episodes=3,
-        steps=_CHECKED_STEPS,
-        seconds=_CHECKED_SECONDS,
-    )
-    anyway = "train anyway with --set check_env=false"
-    if errors(findings):
-        raise ValueError(
-            f"{recipe.env} cannot be trained as it is:\n{grouped(findings, ('error', 'warning'))}\n"
-            f"Correct it, and see `rlkit check-env {recipe.env}`; or {anyway}."
-        )
-    suspicious = grouped(findings, ("warning",))
-    if suspicious:
-        warnings.warn(
-            f"{recipe.env} is trained, but look at this:\n{suspicious}\n"
-            f"`rlkit check-env {recipe.env}` shows all; --set check_env=false skips this check.",
-            stacklevel=2,
-        )
 
 
 def _find_checkpoint(run: RunFolder, which: str) -> tuple[int, dict[str, Any]]:

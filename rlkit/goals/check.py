@@ -367,10 +367,10 @@ def _check_end(env: gym.Env[Any, Any], seed: int, findings: Findings, bounds: Bo
     longer = dataclasses.replace(bounds, steps=max(bounds.steps, _UNLIMITED))
     actions = random_actions(env, seed)
     episode = run_episode(env, Findings(env), seed, actions, longer)
-    if episode.sound and not episode.ended:
+    if episode.sound and not episode.ended and len(episode.rewards) == longer.steps:
         findings.add(
             "end",
-            f"no end within {len(episode.rewards)} steps, and no time limit: register the "
+            f"no end within {longer.steps} steps, and no time limit: register the "
             f"environment with max_episode_steps, or wrap it in gymnasium.wrappers.TimeLimit",
         )
 

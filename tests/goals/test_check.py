@@ -56,7 +56,7 @@ def test_a_sound_environment_has_no_problems() -> None:
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_messages_name_the_value_and_the_fix(mutant: type[Line], words: list[str]) -> None:
-    text = "\n".join(problem.message for problem in check_env(mutant))
+    text = "\n".join(problem.message for problem in check_env(mutant, steps=100))
     assert [word for word in words if word not in text] == []
 
 
