@@ -7,26 +7,33 @@ and sha256 of each file, written last. Reading executes nothing: no file holds a
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import re
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import safetensors.torch
 from numpy.lib import format as npy
 
 from rlkit.io.atomic_write import sync
 from rlkit.io.serialisation import CheckpointError as CheckpointError
-from rlkit.io.serialisation import StateEncoder, decode_state, read_array, read_tensors
+from rlkit.io.serialisation import (
+    StateEncoder,
+    decode_state,
+    read_array,
+    read_tensors,
+    write_tensors,
+)
 from rlkit.version import VERSION, not_readable
 
 KIND, FORMAT = "rlkit-checkpoint", 2
 MANIFEST, STATE = "manifest.json", "state.json"
+JSON_LIMIT = 64 * 2**20  # bytes of a JSON file: parsed, it takes up to thirty times as many
 _MEMBER_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _STEP_NAME = re.compile(r"step-(\d+)")
 
@@ -41,6 +48,8 @@ class OtherVersionError(CheckpointError):
 def write_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
     """Saves plain data as one folder, which appears complete or not at all.
 
+    A kill at any moment leaves the old folder or the new one where `read_checkpoint` finds it.
+
     Args:
         folder: The folder to create, `.../step-N`; one that exists is replaced.
         state: Nested dicts (string keys) and lists of str, int, float, bool, None, `np.ndarray`
@@ -50,18 +59,23 @@ def write_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
         CheckpointError: If it cannot be written; earlier checkpoints are untouched.
         TypeError: If the state holds anything else; the message names the place.
     """
-    staged = folder.with_name(f".{folder.name}.staged")
+    staged, old = folder.with_name(f".{folder.name}.staged"), _old(folder)
     try:
+        if old.exists() and not folder.exists():  # killed between the two renames below
+            os.rename(old, folder)
         _remove(staged)  # left by a killed process
         staged.mkdir(parents=True)
-        _write_members(staged, state)
+        write_members(lambda name: (staged / name).open("xb"), state)
         # All files are written before they are synced, so that the disk can batch the work.
         for member in staged.iterdir():
             sync(member)
         sync(staged)
-        _remove(folder)
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            os.rename(folder, old)
         os.rename(staged, folder)
         sync(folder.parent)
+        shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise CheckpointError(
             f"cannot save {folder}: {error.strerror or error}. Earlier checkpoints are untouched; "
@@ -76,12 +90,18 @@ def prune(folder: Path, newest: int, best: int | None = None) -> None:
 
     Also removes what killed processes left behind.
     """
-    for leftover in (*folder.glob(".step-*.staged"), *folder.glob(".step-*.removed")):
+    leftovers = ("staged", "removed", "old")
+    for leftover in (path for word in leftovers for path in folder.glob(f".step-*.{word}")):
         shutil.rmtree(leftover, ignore_errors=True)
     steps = [step for step in saved_steps(folder) if step <= newest]
     for step in steps[:-2]:
         if step != best:
             _remove(folder / f"step-{step}")
+
+
+def _old(folder: Path) -> Path:
+    """Where a folder lies while it is replaced."""
+    return folder.with_name(f".{folder.name}.old")
 
 
 def _remove(folder: Path) -> None:
@@ -96,36 +116,45 @@ def _remove(folder: Path) -> None:
 class _HashedFile:
     """A new file that hashes what is written to it."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("xb")
-        self._sum = hashlib.sha256()
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._sum, self._size = file, hashlib.sha256(), 0
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: Any) -> int:
         self._sum.update(data)
+        self._size += len(data)
         return self._file.write(data)
 
     def close(self) -> dict[str, Any]:
-        size = self._file.tell()
         self._file.close()
-        return {"sha256": self._sum.hexdigest(), "size": size}
+        return {"sha256": self._sum.hexdigest(), "size": self._size}
 
 
-def _write_members(folder: Path, state: Mapping[str, Any]) -> None:
+def write_members(create: Callable[[str], IO[bytes]], state: Mapping[str, Any]) -> None:
+    """Writes the members of a checkpoint one after the other, the manifest last.
+
+    Nothing is copied as a whole, so that saving needs no memory of the size of the state.
+
+    Args:
+        create: Opens a new member by its name.
+        state: See `write_checkpoint`.
+
+    Raises:
+        TypeError: If the state holds anything but plain data; then nothing has been created.
+    """
     encoder = StateEncoder()
     text = json.dumps({"state": encoder.encode(dict(state), ())}, allow_nan=False, indent=1)
-    members: dict[str, dict[str, Any]] = {}
-    contents: dict[str, bytes] = {STATE: text.encode()}
+    writers: dict[str, Callable[[_HashedFile], Any]] = {STATE: lambda f: f.write(text.encode())}
     for name, tensors in encoder.tensors.items():
-        contents[name] = safetensors.torch.save(tensors)
-    for name, content in contents.items():
-        file = _HashedFile(folder / name)
-        file.write(content)
-        members[name] = file.close()
+        writers[name] = functools.partial(write_tensors, tensors=tensors)
     for name, array in encoder.arrays.items():
-        file = _HashedFile(folder / name)
-        npy.write_array(file, array, allow_pickle=False)
+        writers[name] = functools.partial(npy.write_array, array=array, allow_pickle=False)
+    members: dict[str, dict[str, Any]] = {}
+    for name, write in writers.items():
+        file = _HashedFile(create(name))
+        write(file)
         members[name] = file.close()
-    (folder / MANIFEST).write_bytes(_manifest(members, FORMAT, VERSION))
+    with create(MANIFEST) as manifest:
+        manifest.write(_manifest(members, FORMAT, VERSION))
 
 
 def _manifest(members: dict[str, Any], version: int, writer: str) -> bytes:
@@ -186,6 +215,8 @@ def read_checkpoint(folder: Path, name: str | None = None) -> dict[str, Any]:
         CheckpointError: If it is missing, truncated, damaged, or of another origin.
         OtherVersionError: If another version wrote it in another format.
     """
+    if not folder.exists() and _old(folder).exists():
+        folder = _old(folder)
     members = _verified_members(folder, name or str(folder))
     content = _read_json(folder / STATE) if STATE in members else {}
     if not isinstance(content.get("state"), dict):
@@ -213,8 +244,8 @@ def _verified_members(folder: Path, name: str) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder} holds no {MANIFEST}, so it is no complete checkpoint of this suite."
         )
-    raw = (folder / MANIFEST).read_bytes()
     manifest = _read_json(folder / MANIFEST)
+    raw = (folder / MANIFEST).read_bytes()
     if manifest.get("format") != KIND:
         raise CheckpointError(f"{folder / MANIFEST} is foreign: not written by this suite.")
     if manifest.pop("sha256", None) != _checksum(manifest):
@@ -254,6 +285,10 @@ def _verify(folder: Path, name: str, facts: Any) -> None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > JSON_LIMIT:
+        raise CheckpointError(
+            f"{path} is foreign: it has {path.stat().st_size:,} bytes, and may have {JSON_LIMIT:,}"
+        )
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 import os
 import re
 from collections.abc import Mapping
 from io import SEEK_END, BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import safetensors.torch
@@ -20,6 +21,29 @@ from numpy.typing import NDArray
 TENSOR_FILES = ("weights", "optimiser")  # top-level keys with a safetensors file of their own
 INLINE_BYTES = 1024  # smaller arrays stay in the JSON: many environments have many of them
 MAPPED_BYTES = 2**28  # larger ones are memory-mapped: they may exceed the RAM
+CHUNK_BYTES = 2**24  # written at a time
+_DTYPES = {  # safetensors' names, in the order in which it writes tensors
+    torch.uint64: "U64",
+    torch.int64: "I64",
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.uint32: "U32",
+    torch.int32: "I32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.uint16: "U16",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+class Writable(Protocol):
+    """A file that is open for writing."""
+
+    def write(self, data: Any, /) -> int:
+        """Writes bytes or a view of bytes."""
 
 
 class CheckpointError(ValueError):
@@ -78,9 +102,7 @@ class StateEncoder:
         own_file = path[0] in TENSOR_FILES and len(path) > 1
         file = f"{path[0]}.safetensors" if own_file else "tensors.safetensors"
         name = self._free(file, ".".join(path[1:] if own_file else path))
-        # A copy, because safetensors refuses tensors that share memory.
-        copied = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        self.tensors.setdefault(file, {})[name] = copied
+        self.tensors.setdefault(file, {})[name] = tensor.detach()
         return [file, name]
 
     def _place_array(self, array: NDArray[Any], path: tuple[str, ...]) -> Any:
@@ -136,6 +158,36 @@ def decode_state(
                 key: decode_state(item, json_file, tensors, arrays) for key, item in node.items()
             }
     return node
+
+
+def write_tensors(file: Writable, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Writes a safetensors file, tensor by tensor: the library's own writer copies all of them.
+
+    Raises:
+        TypeError: If safetensors has no such type of numbers.
+    """
+    order = list(_DTYPES)
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _DTYPES:
+            raise TypeError(f"a checkpoint cannot hold {tensor.dtype} at {name}")
+    names = sorted(tensors, key=lambda name: (order.index(tensors[name].dtype), name))
+    header, end = dict[str, Any](), 0
+    for name in names:
+        tensor = tensors[name]
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {
+            "dtype": _DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # so that the numbers are aligned
+    file.write(len(text).to_bytes(8, "little") + text)
+    for name in names:
+        numbers = tensors[name].cpu().contiguous().reshape(-1).view(torch.uint8)
+        data = numbers.numpy().data
+        for start in range(0, len(data), CHUNK_BYTES):
+            file.write(data[start : start + CHUNK_BYTES])
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -194,8 +246,9 @@ def _parse_npy(path: Path, file: BinaryIO, may_map: bool = False) -> NDArray[Any
         shape, _, dtype = read_header(file)
         start = file.tell()
         size = file.seek(0, SEEK_END) - start
-        # Checked before memory is allocated: a header may claim any shape.
-        if not dtype.hasobject and math.prod(shape) * dtype.itemsize != size:
+        # Checked before memory is allocated: a header may claim any shape, also of empty numbers.
+        fits = math.prod(shape) * dtype.itemsize == size and math.prod(shape) <= max(size, 2**20)
+        if not dtype.hasobject and not fits:
             raise ValueError(f"{size} bytes cannot be {shape} of {dtype}")
         if may_map and size > MAPPED_BYTES and not dtype.hasobject:
             return np.asarray(npy.open_memmap(path, mode="c"))
