@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import entry_points
 from typing import Any, Generic, Protocol, TypeVar, overload
@@ -54,7 +54,7 @@ class PluginGroup(Generic[T]):
                     f"{self._one} of your own is written package.module:Class."
                 )
             found = _load_class(next(iter(entries)).value, self.kind)
-        self._require_members(found, _members_of_objects(found))
+        self._require_members(found, _members_of_objects(found).__contains__)
         return found
 
     def make(self, value: str | Mapping[str, Any] | T) -> T:
@@ -84,7 +84,7 @@ class PluginGroup(Generic[T]):
             return None
         if isinstance(made, type):
             raise ValueError(f"{made.__name__} is a class; configure it: {made.__name__}()")
-        self._require_members(made, dir(made))
+        self._require_members(made, lambda name: hasattr(made, name))
         found: T = made
         return found
 
@@ -125,9 +125,9 @@ class PluginGroup(Generic[T]):
     def _one(self) -> str:
         return f"{'An' if self.kind[0] in 'aeiou' else 'A'} {self.kind}"
 
-    def _require_members(self, found: Any, has: Iterable[str]) -> None:
+    def _require_members(self, found: Any, has: Callable[[str], bool]) -> None:
         """Refuses a class or an object that lacks members; not by isinstance, to name them."""
-        missing = [name for name in _members(self.contract) if name not in set(has)]
+        missing = [name for name in _members(self.contract) if not has(name)]
         if missing:
             contract = f"{self.contract.__module__}.{self.contract.__qualname__}"
             raise ValueError(

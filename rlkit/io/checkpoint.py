@@ -79,7 +79,7 @@ def write_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
     except OSError as error:
         raise CheckpointError(
             f"cannot save {folder}: {error.strerror or error}. Earlier checkpoints are untouched; "
-            f"make room or repair the folder, then `rlkit resume` the run."
+            f"make room or repair the folder, then resume or save again."
         ) from error
     finally:
         shutil.rmtree(staged, ignore_errors=True)
@@ -176,6 +176,11 @@ def saved_steps(folder: Path) -> list[int]:
         return []
     found = (_STEP_NAME.fullmatch(path.name) for path in folder.iterdir())
     return sorted(int(match[1]) for match in found if match)
+
+
+def holds_checkpoint(folder: Path) -> bool:
+    """Whether `read_checkpoint` finds a manifest, also of a folder that was being replaced."""
+    return any((place / MANIFEST).is_file() for place in (folder, _old(folder)))
 
 
 def load_latest(folder: Path) -> tuple[int, dict[str, Any]] | None:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rlkit.io.foreign import built_from
 from rlkit.latents.contract import LATENTS, Decoder, LatentModel, Metrics
 from rlkit.latents.frames import moments, require_frames
 from rlkit.latents.networks import Frames, as_tensor, require_shape
@@ -272,7 +273,7 @@ class FittedLatent:
         return latent
 
     def save(self, folder: Path | str) -> None:
-        """Writes `weights.safetensors` and `latent.json` into a folder of their own, all or none.
+        """Writes weights, facts and a manifest into a folder of their own, all or none.
 
         Raises:
             ValueError: If the folder holds anything else.
@@ -301,17 +302,19 @@ class FittedLatent:
             ValueError: If there is no latent, it is damaged, or it is for another shape.
         """
         state, named = read_model(Path(folder), "latent", trust=trust)
-        saved = tuple(state["shape"])
+        with built_from(named, folder):
+            saved = tuple(state["shape"])
+            model = LATENTS.make(state["model"]).with_shape(saved)
         if shape is not None and saved != tuple(shape):
             raise ValueError(
                 f"the latent in {folder} encodes observations of shape {saved}, these have shape "
                 f"{tuple(shape)}; fit one to them, or use an environment with images like these"
             )
-        model = LATENTS.make(state["model"])
-        latent = cls(model.with_shape(saved), torch.Generator().manual_seed(0), device)
-        vector = torch.empty(latent.model.size)
-        fill_views(latent.model.views(vector), named, Path(folder))
-        latent.load_state_dict({**state, "vector": vector})
+        with built_from(named, folder):
+            latent = cls(model, torch.Generator().manual_seed(0), device)
+            vector = torch.empty(latent.model.size)
+            fill_views(latent.model.views(vector), named, Path(folder))
+            latent.load_state_dict({**state, "vector": vector})
         return latent
 
     def _posterior(self, rows: Frames) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -14,13 +15,19 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from rlkit.io.archive import read_archive, write_archive
-from rlkit.io.checkpoint import CheckpointError
+from rlkit.io.checkpoint import (
+    CheckpointError,
+    holds_checkpoint,
+    load_latest,
+    read_checkpoint,
+)
+from rlkit.io.foreign import built_from
 from rlkit.io.spaces import space_from_plain, space_to_plain
 from rlkit.networks.encoders import HiddenState
 from rlkit.offpolicy.collect import cut_episodes
 from rlkit.offpolicy.options import require_replay
 from rlkit.offpolicy.policy_options import replaced_fields, saved_options
-from rlkit.trust import require_local, require_trusted
+from rlkit.trust import require_local, require_trusted, trusted_files
 from rlkit.vec.env_state import set_vec_env_state, vec_env_state
 
 if TYPE_CHECKING:
@@ -37,6 +44,8 @@ SAVED_ATTRIBUTES = (
     "_n_updates",
     "_episode_num",
 )
+DEFAULTS = ("verbose", "seed")  # of SAVED_ATTRIBUTES, those that the constructor takes
+MOST_ENVS = 2**16  # an agent in a file may have been trained in
 COUNTERS = (
     "num_timesteps",
     "_n_updates",
@@ -56,6 +65,7 @@ def training_state(agent: Algorithm) -> dict[str, Any]:
         "weights": learner.pop("weights"),
         "optimiser": learner.pop("optimiser"),
         "replay": agent.replay_buffer.state_dict(),
+        "agent": _description_in_training(agent),
         "training": {
             "learner": learner,
             "latent": agent.observation_encoder.state_dict(),
@@ -131,22 +141,12 @@ def _place_environments(env: VecEnv, settled: dict[str, Any]) -> None:
 def write_agent(agent: Algorithm, path: Source, left_out: set[str]) -> None:
     """Saves an agent without its replay buffer; see `Algorithm.save`."""
     learner = agent.learner.state_dict()
-    multi = isinstance(agent.observation_space, spaces.Dict)
+    options = saved_options(agent.options)
     content = {
         "weights": learner.pop("weights"),
         "optimiser": learner.pop("optimiser"),
         "agent": {
-            "class": type(agent).__name__,
-            "policy": "MultiInputPolicy" if multi else "MlpPolicy",
-            "observation_space": space_to_plain(agent.observation_space),
-            "action_space": space_to_plain(agent.action_space),
-            "num_envs": agent.n_envs,
-            "options": saved_options(agent.options),
-            "attributes": {
-                name: getattr(agent, name)
-                for name in (*SAVED_ATTRIBUTES, *agent.evolving)
-                if name not in left_out
-            },
+            **_description(agent, options, left_out),
             "last_observation": agent._last_obs,
             "last_episode_starts": agent._last_episode_starts,
             "hidden_state": [tensor.cpu() for tensor in agent.hidden_state],
@@ -155,6 +155,37 @@ def write_agent(agent: Algorithm, path: Source, left_out: set[str]) -> None:
         },
     }
     write_archive(path, content)
+
+
+def _description(
+    agent: Algorithm, options: dict[str, Any], left_out: Collection[str] = ()
+) -> dict[str, Any]:
+    """What an agent is built from."""
+    multi = isinstance(agent.observation_space, spaces.Dict)
+    return {
+        "class": type(agent).__name__,
+        "policy": "MultiInputPolicy" if multi else "MlpPolicy",
+        "observation_space": space_to_plain(agent.observation_space),
+        "action_space": space_to_plain(agent.action_space),
+        "num_envs": agent.n_envs,
+        "options": options,
+        "attributes": {
+            name: getattr(agent, name)
+            for name in (*SAVED_ATTRIBUTES, *agent.evolving)
+            if name not in left_out
+        },
+    }
+
+
+def _description_in_training(agent: Algorithm) -> dict[str, Any]:
+    """The same; a training goes on with functions among its options, which are named here."""
+    options, functions = dict[str, Any](), list[str]()
+    for name, value in agent.options.items():
+        try:
+            options |= saved_options({name: value})
+        except ValueError:
+            functions.append(name)
+    return {**_description(agent, options), "functions": functions}
 
 
 def read_agent(
@@ -166,58 +197,107 @@ def read_agent(
     force_reset: bool,
     trust: bool = False,
 ) -> AgentType:
-    """Loads what `write_agent` wrote; see `Algorithm.load`."""
-    content = read_archive(path)
+    """Loads what `write_agent` wrote, or the newest checkpoint of a run; see `Algorithm.load`."""
+    content = _read_content(path)
+    source = path if isinstance(path, str | Path) else "the file"
     saved = content.get("agent")
     if not isinstance(saved, dict) or saved.get("class") != cls.__name__:
         held = f"a {saved.get('class')}" if isinstance(saved, dict) else "no agent"
-        raise CheckpointError(f"{path} holds {held}, not a {cls.__name__}: load it with its class")
-    attributes = saved["attributes"]
-    defaults = {name: attributes.pop(name) for name in ("verbose", "seed") if name in attributes}
-    _require_plain_options(cls, path, saved["options"], changes, trust)
-    options = {**defaults, **saved["options"], **changes}
-    if isinstance(options["train_freq"], list):
-        options["train_freq"] = tuple(options["train_freq"])
-    observation_space = space_from_plain(saved["observation_space"])
-    action_space = space_from_plain(saved["action_space"])
+        raise CheckpointError(
+            f"{source} holds {held}, not a {cls.__name__}: load it with its class"
+        )
     if env is not None:
-        env = cls._wrap_env(env, options.get("verbose", 0))
-        check_for_correct_spaces(env, observation_space, action_space)
-    agent = cls(saved["policy"], env, device=device, _init_setup_model=False, **options)
-    agent.observation_space, agent.action_space = observation_space, action_space
-    if env is None:
-        agent.n_envs = int(saved["num_envs"])
-    agent._setup_model()
-    agent.learner.load_state_dict(
-        {**saved["learner"], "weights": content["weights"], "optimiser": content["optimiser"]}
-    )
-    agent.observation_encoder.load_state_dict(saved.get("latent", {}))
-    agent.observation_encoder.age = 0  # a refresh needs stored images, and there are none yet
-    for name in (*SAVED_ATTRIBUTES, *agent.evolving):
-        if name in attributes:
-            setattr(agent, name, attributes[name])
-    if env is not None and not force_reset:
-        agent._last_obs = saved["last_observation"]
-        agent._last_episode_starts = saved["last_episode_starts"]
-        agent.hidden_state = _fitting_hidden_state(agent, saved.get("hidden_state", []))
+        env = cls._wrap_env(env, changes.get("verbose", 0))
+    with trusted_files(trust), built_from(content, source):
+        _require_plain(cls, source, saved, changes)
+        observation_space = space_from_plain(saved["observation_space"])
+        action_space = space_from_plain(saved["action_space"])
+        if env is not None:
+            check_for_correct_spaces(env, observation_space, action_space)
+        agent = _rebuilt(cls, saved, env, device, changes, (observation_space, action_space))
+        agent.learner.load_state_dict(
+            {**saved["learner"], "weights": content["weights"], "optimiser": content["optimiser"]}
+        )
+        agent.observation_encoder.load_state_dict(saved.get("latent", {}))
+        agent.observation_encoder.age = 0  # a refresh needs stored images; there are none yet
+        for name in (*SAVED_ATTRIBUTES, *agent.evolving):
+            if name in saved["attributes"] and name not in DEFAULTS:
+                setattr(agent, name, saved["attributes"][name])
+        if env is not None and not force_reset:
+            agent._last_obs = saved["last_observation"]
+            agent._last_episode_starts = saved["last_episode_starts"]
+            agent.hidden_state = _fitting_hidden_state(agent, saved.get("hidden_state", []))
     return agent
 
 
-def _require_plain_options(
-    cls: type[Any], path: Source, saved: Any, changes: dict[str, Any], trust: bool
-) -> None:
-    """Refuses options of a file that `write_agent` does not write, or that must not be followed."""
-    source = path if isinstance(path, str | Path) else "the file"
-    unknown = sorted(saved.keys() - cls.option_names()) if isinstance(saved, dict) else saved
-    if unknown or not isinstance(saved, dict):
+def _read_content(path: Source) -> dict[str, Any]:
+    """What `write_agent` wrote into an archive, or the same of the newest checkpoint of a run."""
+    if not isinstance(path, str | Path) or not Path(path).is_dir():
+        return read_archive(path)
+    folder = Path(path)
+    found = load_latest(folder / "checkpoints")
+    if found is None and holds_checkpoint(folder):
+        found = 0, read_checkpoint(folder)
+    if found is None:
         raise CheckpointError(
-            f"{source} is foreign: it holds options that {cls.__name__} lacks, {unknown}"
+            f"{path} is a folder without a checkpoint: name a file that `save` wrote, or the "
+            f"folder of a run that has saved one"
         )
+    state = found[1]
+    if not isinstance(state.get("agent"), dict) or not isinstance(state.get("training"), dict):
+        raise CheckpointError(
+            f"the checkpoint in {path} does not describe its agent: 0.2 and earlier, and agents "
+            f"of other kinds, do not write it. rlkit.load({str(path)!r}) builds it by its recipe"
+        )
+    training = state["training"]
+    parts = ("last_observation", "last_episode_starts", "hidden_state", "learner", "latent")
+    return {**state, "agent": {**state["agent"], **{name: training[name] for name in parts}}}
+
+
+def _rebuilt(
+    cls: type[AgentType],
+    saved: dict[str, Any],
+    env: Any,
+    device: torch.device | str,
+    changes: dict[str, Any],
+    saved_spaces: tuple[spaces.Space[Any], spaces.Space[Any]],
+) -> AgentType:
+    """A fresh agent like the one that a file describes."""
+    defaults = {name: value for name, value in saved["attributes"].items() if name in DEFAULTS}
+    options = {**defaults, **saved["options"], **changes}
+    if isinstance(options["train_freq"], list):
+        options["train_freq"] = tuple(options["train_freq"])
+    agent = cls(saved["policy"], env, device=device, _init_setup_model=False, **options)
+    agent.observation_space, agent.action_space = saved_spaces
+    if env is None:
+        agent.n_envs = int(saved["num_envs"])
+    agent._setup_model()
+    return agent
+
+
+def _require_plain(
+    cls: type[Any], source: object, saved: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    """Refuses what `write_agent` does not write, and what must not be followed."""
+    options = saved["options"]
+    unknown = sorted(options.keys() - cls.option_names())
+    if unknown or saved["policy"] not in ("MlpPolicy", "MultiInputPolicy"):
+        raise CheckpointError(
+            f"{source} is foreign: {cls.__name__} has no options {unknown} or no policy "
+            f"{saved['policy']!r}"
+        )
+    if not 0 < int(saved["num_envs"]) <= MOST_ENVS:
+        raise CheckpointError(f"{source} is foreign: of {saved['num_envs']} environments")
     changed = changes.keys() | replaced_fields(changes.get("policy_kwargs"))
-    left = {name: value for name, value in saved.items() if name not in changed}
-    require_trusted(left, source, trust=trust)
-    replay = left.get("replay")
-    require_local(replay.get("directory") if replay else None, source, trust=trust)
+    for name in saved.get("functions", ()):
+        if name not in changed:
+            raise CheckpointError(
+                f"{name} of {source} was a function, which files cannot hold: give it again, "
+                f"{cls.__name__}.load(..., {name}=...)"
+            )
+    left = {name: value for name, value in options.items() if name not in changed}
+    require_trusted(left, source)
+    require_local((left.get("replay") or {}).get("directory"), source)
 
 
 def _fitting_hidden_state(agent: Algorithm, saved: list[torch.Tensor]) -> HiddenState:

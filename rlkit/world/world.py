@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rlkit.io.foreign import built_from
 from rlkit.networks import adam_state
 from rlkit.networks.encoders import HiddenState
 from rlkit.networks.files import read_model, write_model
@@ -324,7 +325,7 @@ class World:
         self.steps = int(state["steps"])
 
     def save(self, folder: Path | str) -> None:
-        """Writes `weights.safetensors` and `world.json` into a folder of their own, atomically.
+        """Writes weights, facts and a manifest into a folder of their own, atomically.
 
         Raises:
             ValueError: If the folder holds other files.
@@ -345,17 +346,18 @@ class World:
                 the order of its columns is another one.
         """
         state, named = read_model(Path(folder), "world", trust=trust)
-        layout = state["layout"]
-        if layout.get("achieved") and "rlkit" not in state:
-            raise ValueError(not_readable(f"the world in {folder}", None))
-        lists = {key: tuple(value) for key, value in layout.items() if isinstance(value, list)}
-        model = WORLDS.make(state["model"])
-        world = cls(model, Layout(**{**layout, **lists}), torch.Generator().manual_seed(0), device)
-        try:
-            parameters = world.model.from_views(named)
-        except ValueError as error:
-            raise ValueError(f"the weights in {folder} are of another model: {error}") from error
-        world.load_state_dict({**state, **world.state_of(parameters, fresh=False)})
+        with built_from(named, folder):
+            layout = state["layout"]
+            if layout.get("achieved") and "rlkit" not in state:
+                raise ValueError(not_readable(f"the world in {folder}", None))
+            lists = {key: tuple(value) for key, value in layout.items() if isinstance(value, list)}
+            model, random = WORLDS.make(state["model"]), torch.Generator().manual_seed(0)
+            world = cls(model, Layout(**{**layout, **lists}), random, device)
+            try:
+                found = world.model.from_views(named)
+            except ValueError as error:
+                raise ValueError(f"weights in {folder} are of another model: {error}") from error
+            world.load_state_dict({**state, **world.state_of(found, fresh=False)})
         return world
 
     def views(self) -> dict[str, Tensor]:

@@ -386,7 +386,7 @@ def test_configured_objects_are_saved_as_tables(tmp_path):
     planner = CEM(horizon=3, samples=12, iterations=2, elites=2)
     agent = plain(world=Drift(0.5), planner=planner)
     agent.save(tmp_path / "agent")
-    loaded = MPC.load(tmp_path / "agent", device="cpu")
+    loaded = MPC.load(tmp_path / "agent", device="cpu", trust=True)
     assert loaded.learner.planner == agent.learner.planner
     assert loaded.learner.world.model == agent.learner.world.model
 

@@ -101,7 +101,7 @@ def test_every_file_names_the_version_that_wrote_it(tmp_path):
     write_checkpoint(tmp_path / "step-1", {"weights": {}})
     World.load(SAVED / "world-ensemble").save(tmp_path / "world")
     FittedLatent.load(SAVED / "latent-pca").save(tmp_path / "latent")
-    for name in ("step-1/manifest.json", "world/world.json", "latent/latent.json"):
+    for name in ("step-1/manifest.json", "world/manifest.json", "latent/manifest.json"):
         assert json.loads((tmp_path / name).read_text())["rlkit"] == VERSION
 
 

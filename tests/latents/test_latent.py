@@ -7,6 +7,7 @@ import torch
 from discs import discs
 from safetensors.torch import load_file
 
+from rlkit.io.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from rlkit.latents import PCA, VAE, Autoencoder, FittedLatent
 from rlkit.networks import DivergenceError
 
@@ -200,7 +201,7 @@ def test_files_are_for_others_to_read(tmp_path):
     tensors = load_file(tmp_path / "latent" / "weights.safetensors")
     weight = latent.model.views(latent.vector)["encoder.convolution.0.weight"]
     assert torch.equal(tensors["model.encoder.convolution.0.weight"], weight)
-    facts = json.loads((tmp_path / "latent" / "latent.json").read_text())
+    facts = json.loads((tmp_path / "latent" / "state.json").read_text())["state"]["latent"]
     assert facts["model"]["name"] == "vae"
     assert facts["model"]["channels"] == [4, 4, 4]
     assert (facts["shape"], facts["version"]) == ([32, 32, 3], 0)
@@ -216,7 +217,7 @@ def test_a_crash_while_saving_leaves_the_last_one(tmp_path, monkeypatch):
         raise OSError("no space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(CheckpointError, match=r"cannot save .*latent: no space"):
         latent.save(tmp_path / "latent")
     assert same(images(), FittedLatent.load(tmp_path / "latent"))
     monkeypatch.undo()
@@ -231,6 +232,27 @@ def test_saving_takes_no_other_file_away(tmp_path):
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state["latent"].update(format=9), "was written by rlkit-suite .* read it"),
+        (lambda state: state["latent"]["model"].update(dims=4), "have shapes .*its model has"),
+        (lambda state: state.update(world=state.pop("latent")), "holds no latent, but weights, wo"),
+        (
+            lambda state: state["latent"].pop("shape"),
+            "what it should: KeyError: 'shape'",
+        ),
+    ],
+)
+def test_files_of_others_are_refused(change, message, tmp_path):
+    images().save(tmp_path / "latent")
+    state = read_checkpoint(tmp_path / "latent")
+    change(state)
+    write_checkpoint(tmp_path / "latent", state)
+    with pytest.raises(ValueError, match=message):
+        FittedLatent.load(tmp_path / "latent")
+
+
 def damage(folder, name, function):
     path = folder / name
     path.write_bytes(function(path.read_bytes()))
@@ -239,16 +261,12 @@ def damage(folder, name, function):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda f: (f / "latent.json").unlink(), "holds no latent: .*latent.json is missing"),
-        (lambda f: damage(f, "latent.json", lambda data: data[:40]), "is damaged"),
-        (lambda f: damage(f, "weights.safetensors", lambda data: data[:-9]), "is damaged"),
+        (lambda f: (f / "manifest.json").unlink(), "holds no latent: .*manifest.json is missing"),
+        (lambda f: (f / "state.json").unlink(), "state.json is missing"),
+        (lambda f: damage(f, "state.json", lambda data: data[:40]), "is truncated"),
         (
-            lambda f: damage(f, "latent.json", lambda d: d.replace(b'"format": 1', b'"format": 9')),
-            "was written by rlkit-suite .* read it with",
-        ),
-        (
-            lambda f: damage(f, "latent.json", lambda d: d.replace(b'"dims": 3', b'"dims": 4')),
-            "have shapes .*its model has",
+            lambda f: damage(f, "weights.safetensors", lambda d: d[:-1] + bytes([d[-1] ^ 4])),
+            "is damaged",
         ),
     ],
 )

@@ -8,6 +8,7 @@ from gymnasium import spaces
 from safetensors.torch import load_file
 
 from rlkit.goals import DistanceRule, ObservationLayout
+from rlkit.io.checkpoint import read_checkpoint, write_checkpoint
 from rlkit.world import (
     WORLDS,
     Ensemble,
@@ -189,9 +190,30 @@ def test_files_are_for_others_to_read(tmp_path):
     weight = world.model.views(world.parameters)["0.weight"]
     assert torch.equal(tensors["model.0.weight"], weight)
     np.testing.assert_allclose(tensors["observation.deviation"][0], SIZE[0], rtol=0.5)
-    facts = json.loads((tmp_path / "world" / "world.json").read_text())
+    facts = json.loads((tmp_path / "world" / "state.json").read_text())["state"]["world"]
     assert facts["model"]["name"] == "ensemble"
     assert facts["layout"]["outcomes"] == ["reward"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state["world"].update(format=9), "was written by rlkit-suite .* read it"),
+        (lambda state: state["world"]["model"].update(members=3), "have shapes .*the model has"),
+        (lambda state: state.update(latent=state.pop("world")), "holds no world, but weights, la"),
+        (
+            lambda state: state["world"].pop("layout"),
+            "what it should: KeyError: 'layout'",
+        ),
+    ],
+)
+def test_files_of_others_are_refused(change, message, tmp_path):
+    World(SMALL, LAYOUT, generator()).save(tmp_path / "world")
+    state = read_checkpoint(tmp_path / "world")
+    change(state)
+    write_checkpoint(tmp_path / "world", state)
+    with pytest.raises(ValueError, match=message):
+        World.load(tmp_path / "world")
 
 
 def damage(folder, name, function):
@@ -202,18 +224,12 @@ def damage(folder, name, function):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda f: (f / "world.json").unlink(), r"holds no world: .*world\.json is missing"),
-        (lambda f: damage(f, "world.json", lambda d: d[:40]), "is damaged"),
-        (lambda f: damage(f, "weights.safetensors", lambda d: d[:-9]), "is damaged"),
+        (lambda f: (f / "manifest.json").unlink(), "holds no world: .*manifest.json is missing"),
+        (lambda f: (f / "state.json").unlink(), "state.json is missing"),
+        (lambda f: damage(f, "state.json", lambda data: data[:40]), "is truncated"),
         (
-            lambda f: damage(f, "world.json", lambda d: d.replace(b'"format": 1', b'"format": 9')),
-            "was written by rlkit-suite .* read it with",
-        ),
-        (
-            lambda f: damage(
-                f, "world.json", lambda d: d.replace(b'"members": 2', b'"members": 3')
-            ),
-            r"have shapes .*the model has",
+            lambda f: damage(f, "weights.safetensors", lambda d: d[:-1] + bytes([d[-1] ^ 4])),
+            "is damaged",
         ),
     ],
 )

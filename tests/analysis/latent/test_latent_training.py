@@ -63,7 +63,8 @@ def test_a_report_can_be_written_again_elsewhere(tmp_path, moving_dots):
     assert (tmp_path / "there" / "report.json").is_file()
     assert {path.name for path in (tmp_path / "pca" / "latent").iterdir()} == {
         "weights.safetensors",
-        "latent.json",
+        "state.json",
+        "manifest.json",
     }
 
 

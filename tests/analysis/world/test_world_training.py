@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 
 import pytest
@@ -154,9 +155,7 @@ def test_without_a_folder_each_training_gets_its_own(tmp_path, monkeypatch):
     assert trained(None)["folder"] == "runs/out/worlds/tanks/ensemble-seed0"
     second = "runs/out/worlds/tanks/ensemble-seed0-2"
     assert trained(None)["folder"] == second
-    (tmp_path / second / "world" / "world.json").unlink()
-    (tmp_path / second / "world" / "weights.safetensors").unlink()
-    (tmp_path / second / "world").rmdir()
+    shutil.rmtree(tmp_path / second / "world")
     assert trained(None)["folder"] == second  # as if it had been killed at its end
     assert trained(None, seed=1)["folder"] == "runs/out/worlds/tanks/ensemble-seed1"
 
