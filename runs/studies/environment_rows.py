@@ -50,7 +50,11 @@ def _row(found: Mapping[str, Any], texts: Mapping[str, Any]) -> list[str]:
     if found["failed"]:
         return [env, f"failed: {found['failed']}", *[""] * (len(COLUMNS) - 3), published]
     levels = found["check"]
-    counts = [f"{len(levels[level])} {level}s" for level in ("error", "warning") if levels[level]]
+    counts = [
+        f"{len(levels[level])} {level}{'s' * (len(levels[level]) > 1)}"
+        for level in ("error", "warning")
+        if levels[level]
+    ]
     ours, random = _text(found["trained"]), _text(found["random"])
     return [
         env,

@@ -33,6 +33,7 @@ from typing import Any
 import imageio_ffmpeg
 import numpy as np
 from environment_rows import is_apart
+from numpy.typing import NDArray
 from PIL import Image
 from training_runs import OUT, RESULTS, versions, write_json
 
@@ -45,6 +46,7 @@ _GRACE_S = 60.0  # time to save after a request to stop
 _SPARING = ("evaluation.every=0", "evaluation.final_episodes=1", "pictures.video_episodes=0")
 """No evaluation or video in training: they follow, and do not change what is learned."""
 _CHECKPOINTS = 10  # per training
+_THUMBNAIL = (480, 360)  # width and height of the pictures that are looked at, in pixels
 
 
 class StageFailed(Exception):
@@ -78,6 +80,11 @@ class Trial:
         return self.words[self.words.index("--env") + 1]
 
     @property
+    def trust(self) -> list[str]:
+        """The flag that lets commands import a module which only the run's recipe names."""
+        return ["--trust"] if ":" in self.env else []
+
+    @property
     def steps(self) -> int:
         """Environment steps of the command."""
         return int(self.words[self.words.index("--steps") + 1])
@@ -96,7 +103,7 @@ class Commands:
     """Runs the commands of one trial; their output goes to a log.
 
     Args:
-        log: The file.
+        log: The file; an earlier one is removed.
     """
 
     def __init__(self, log: Path) -> None:
@@ -176,7 +183,7 @@ def train(trial: Trial, run: Path, commands: Commands, seconds: float) -> dict[s
     began = time.monotonic()
     process = commands.start(["-m", "rlkit", *arguments, "--out", str(run), "--json"])
     killed_at = _kill_in_the_middle(trial, run, process, commands, began + seconds / 2)
-    resumed = commands.start(["-m", "rlkit", "resume", str(run), "--json"])
+    resumed = commands.start(["-m", "rlkit", "resume", str(run), *trial.trust, "--json"])
     is_late = _wait(resumed, began + seconds)
     spent = time.monotonic() - began
     text, _ = resumed.communicate()
@@ -219,7 +226,7 @@ def _wait(process: subprocess.Popen[str], due: float) -> bool:
     return False
 
 
-def record(run: Path, commands: Commands) -> dict[str, Any]:
+def record(trial: Trial, run: Path, commands: Commands) -> dict[str, Any]:
     """Records one episode; returns facts about the video, or why there is none.
 
     Raises:
@@ -227,8 +234,8 @@ def record(run: Path, commands: Commands) -> dict[str, Any]:
     """
     path = run.with_suffix(".mp4")
     path.unlink(missing_ok=True)
-    words = ["-m", "rlkit", "record", str(run), "--episodes", "1", "--out", str(path)]
-    process = commands.start(words)
+    options = ["--episodes", "1", "--out", str(path), *trial.trust]
+    process = commands.start(["-m", "rlkit", "record", str(run), *options])
     process.communicate()
     if process.returncode == 2:  # an error of the user, which is one message
         try:
@@ -237,18 +244,22 @@ def record(run: Path, commands: Commands) -> dict[str, Any]:
             return {"refused": str(failure).partition("error: ")[2]}
     commands.require("record", process, "")
     frames = _frames(path)
-    shown = [frames[i] for i in (0, len(frames) // 2, -1)]
+    shown = frames[[0, len(frames) // 2, -1]]
     Image.fromarray(np.concatenate(shown, axis=1)).save(run.with_suffix(".png"))
-    if all(np.array_equal(frames[0], frame) for frame in frames):
+    if (frames == frames[0]).all():
         raise StageFailed(f"record: {len(frames)} frames show the same picture")
-    height, width = frames[0].shape[:2]
-    return {"frames": len(frames), "width": width, "height": height}
+    return {"frames": len(frames)}
 
 
-def _frames(path: Path) -> list[Any]:
-    stream = imageio_ffmpeg.read_frames(str(path))
-    width, height = next(stream)["size"]
-    return [np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in stream]
+def _frames(path: Path) -> NDArray[np.uint8]:
+    """All pictures of a video, `(N, H, W, 3)`, shrunk to one size with black margins."""
+    width, height = _THUMBNAIL
+    size = f"{width}:{height}"
+    fit = f"scale={size}:force_original_aspect_ratio=decrease,pad={size}:(ow-iw)/2:(oh-ih)/2"
+    program = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", str(path)]
+    raw = [*program, "-vf", fit, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    found = subprocess.run(raw, check=True, stdout=subprocess.PIPE).stdout
+    return np.frombuffer(found, np.uint8).reshape(-1, height, width, 3)
 
 
 def attempt(trial: Trial, out: Path, seconds: float) -> dict[str, Any]:
@@ -258,14 +269,14 @@ def attempt(trial: Trial, out: Path, seconds: float) -> dict[str, Any]:
     commands = Commands(out / f"{trial.name}.log")
     found: dict[str, Any] = {"env": trial.env, "command": trial.command, "failed": None}
     found["versions"] = versions((trial.package,))
-    evaluation = [str(run), "--episodes", str(trial.episodes)]
+    evaluation = [str(run), "--episodes", str(trial.episodes), *trial.trust]
     try:
         found["check"] = check(trial, commands)
         found |= train(trial, run, commands, seconds)
         words = ["-m", "rlkit", "eval", *evaluation, "--json"]
         found["trained"] = _scores(commands.output("eval", words))
         found["random"] = _scores(commands.output("random", ["random_policy.py", *evaluation]))
-        found["video"] = record(run, commands)
+        found["video"] = record(trial, run, commands)
     except StageFailed as failure:
         found["failed"] = str(failure)
     return found

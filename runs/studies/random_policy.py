@@ -20,6 +20,7 @@ from rlkit.envs.make import make, prefer_egl
 from rlkit.experiment.evaluate import TEST_SEED
 from rlkit.experiment.run_folder import RunFolder
 from rlkit.experiment.session import Session
+from rlkit.trust import trusted_files
 
 
 class RandomPolicy:
@@ -50,14 +51,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="folder of a run, for its environment and seeds")
     parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--trust", action="store_true", help="let the run name any module")
     args = parser.parse_args()
     prefer_egl()
-    session = Session.build(RunFolder.open(args.run).recipe(), make)
-    try:
-        session.agent = RandomPolicy(session.venv.action_space)
-        summary = session.evaluate(args.episodes, TEST_SEED).summary()
-    finally:
-        session.close()
+    with trusted_files(args.trust):
+        session = Session.build(RunFolder.open(args.run).recipe(), make)
+        try:
+            session.agent = RandomPolicy(session.venv.action_space)
+            summary = session.evaluate(args.episodes, TEST_SEED).summary()
+        finally:
+            session.close()
     print(json.dumps({"run": str(args.run), **summary}))
 
 
