@@ -239,10 +239,25 @@ def _mismatch(space: spaces.Space[Any], value: Any) -> str:
         array = np.asarray(value)
     except ValueError:
         return f"{_brief(value)} is no array, its space is {_brief(space)}"
+    outside = _outside(space, array)
+    if outside:
+        return f"{outside} of {_brief(space)}: make the space wider, or clip the observation"
     return (
         f"{_excerpt(array)} of shape {array.shape} and type {array.dtype} is not in "
         f"{_brief(space)}: make the space wider, or clip or cast the observation"
     )
+
+
+def _outside(space: spaces.Box, array: Array) -> str:
+    """The first component that is out of bounds, in words."""
+    if array.shape != space.shape or array.dtype.kind not in _NUMBERS:
+        return ""
+    wrong = np.argwhere((array < space.low) | (array > space.high))
+    if not len(wrong):
+        return ""
+    at = tuple(wrong[0].tolist())
+    place = f"component {at[0] if len(at) == 1 else at} is" if at else "it is"
+    return f"{place} {array[at]:g}, outside of the bounds {space.low[at]:g} to {space.high[at]:g}"
 
 
 def _check_outcome(
