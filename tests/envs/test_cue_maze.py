@@ -11,6 +11,12 @@ from rlkit.goals.check import check_env
 LENGTHS = {"": 10, "-50": 50, "-100": 100, "-200": 200}
 
 
+def assert_only_the_junction_is_unseen(findings):
+    # Random actions do not reach the end of the corridor, so the check sees y at rest.
+    found = [(p.level, p.law) for p in findings if p.level != "note"]
+    assert found in ([], [("warning", "dead sensor")])
+
+
 def success_of(choose, length, num_envs=2000, **arguments):
     """Share of episodes that end in the goal's cell; `choose` gets what an agent may observe."""
     env = gym.make_vec("rlkit/CueMaze-v0", num_envs, length=length, **arguments)
@@ -146,13 +152,13 @@ def test_registered_lengths(suffix):
     assert length + 1 < limit <= length * 1.5
     assert gym.make_vec(env_id, 2).max_episode_steps == limit
     assert gym.make_vec(env_id, 2, max_episode_steps=4).max_episode_steps == 4
-    assert [str(p) for p in check_env(lambda: env) if p.level != "note"] == []
+    assert_only_the_junction_is_unseen(check_env(lambda: env))
 
 
 def test_the_goal_can_always_be_visible():
     env = make("rlkit/CueMaze-50-v0", visible_steps=None)
     assert set(env.observation_space.spaces) == {"observation", "achieved_goal", "desired_goal"}
-    assert [str(p) for p in check_env(lambda: env) if p.level != "note"] == []
+    assert_only_the_junction_is_unseen(check_env(lambda: env))
     longer = make("rlkit/CueMaze-v0", visible_steps=3)
     flags = [longer.reset(seed=0)[0]] + [longer.step(FORWARD)[0] for _ in range(5)]
     assert [float(observed["goal_visible"][0]) for observed in flags] == [1, 1, 1, 0, 0, 0]
