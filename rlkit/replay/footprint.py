@@ -103,7 +103,9 @@ def too_large(need: Footprint, capacity: int, directory: str | Path | None) -> V
     text = f"a replay buffer of {capacity:,} steps (buffer_size) would take {held:,} bytes"
     if need.hidden_state:
         text += f", {need.hidden_state:,} of them for the hidden state of every step,"
-    text += f" of {have:,} that are available: {_lower(capacity, held, have)}"
+    # The system may refuse what it reports as available: a limit of the process, or others' demand.
+    refused = f", and {have:,} are free, but the system refused them" if have >= held else ""
+    text += f"{refused or f' of {have:,} that are available'}: {_lower(capacity, held, have)}"
     if directory is None and need.hidden_state + need.rest <= have:
         text += ', or keep observations on disk with directory = "a folder"'
     if need.hidden_state:
@@ -112,8 +114,8 @@ def too_large(need: Footprint, capacity: int, directory: str | Path | None) -> V
 
 
 def _lower(capacity: int, need: int, have: int) -> str:
-    """Advice to lower the capacity, rounded down to two digits."""
-    fitting = capacity * have // need
+    """Advice to lower the capacity, rounded down to two digits; what was refused, to its half."""
+    fitting = capacity * have // need if have < need else capacity // 2
     if fitting == 0:
         return "no buffer_size fits"
     unit = 10 ** max(len(str(fitting)) - 2, 0)

@@ -81,7 +81,10 @@ def read_csv(
             f"{list(drivers)}, time {time}"
         )
     with open(path, newline="", encoding="utf-8-sig") as file:
-        table = _Table.read(csv.reader(file, delimiter=delimiter), names, time, Path(path))
+        try:
+            table = _Table.read(csv.reader(file, delimiter=delimiter), names, time, Path(path))
+        except csv.Error as error:
+            raise ValueError(f"{path} is no table of comma-separated values: {error}") from error
     whole: NDArray[np.bool_] = np.asarray(np.isfinite(table.values).all(1))
     step, pause = table.steps(tolerance)
     kept = np.flatnonzero(whole)
