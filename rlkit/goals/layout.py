@@ -196,9 +196,13 @@ def vectorise(space: spaces.Space[Any], value: Any, lead: int) -> FloatArray:
     if isinstance(space, spaces.Discrete):
         return one_hot(array.reshape(leading) - space.start, int(space.n))
     if isinstance(space, spaces.MultiDiscrete):
-        flat = array.reshape(*leading, -1) - space.start.reshape(-1)
-        columns = [one_hot(flat[..., i], int(n)) for i, n in enumerate(space.nvec.reshape(-1))]
-        return np.concatenate(columns, axis=-1)
+        counts = space.nvec.reshape(-1).astype(np.int64)
+        index = array.reshape(*leading, -1).astype(np.int64) - space.start.reshape(-1)
+        if (
+            (index < 0) | (index >= counts)
+        ).any():  # it would fall into another component's columns
+            raise ValueError(f"an element of {space} lies outside of it: {array.tolist()!r:.200}")
+        return _marked(index + np.cumsum(counts) - counts, int(counts.sum()))
     flat = array.reshape(*leading, -1).astype(np.float32)
     if space.dtype == np.uint8 and isinstance(space, spaces.Box):
         flat /= 255
@@ -207,6 +211,11 @@ def vectorise(space: spaces.Space[Any], value: Any, lead: int) -> FloatArray:
 
 def one_hot(index: NDArray[Any], size: int) -> FloatArray:
     """Integers `(...)` as one-hot vectors `(..., size)`."""
-    encoded = np.zeros((*index.shape, size), np.float32)
-    np.put_along_axis(encoded, np.asarray(index, np.int64)[..., None], 1.0, axis=-1)
+    return _marked(np.asarray(index, np.int64)[..., None], size)
+
+
+def _marked(index: NDArray[np.int64], size: int) -> FloatArray:
+    """Vectors `(..., size)` that are 1 at the columns `(..., K)`, otherwise 0."""
+    encoded = np.zeros((*index.shape[:-1], size), np.float32)
+    np.put_along_axis(encoded, index, 1.0, axis=-1)
     return encoded

@@ -41,9 +41,14 @@ class TextEncoding:
     @property
     def space(self) -> spaces.MultiDiscrete:
         """The space of the arrays."""
-        return spaces.MultiDiscrete(np.full(self.length, len(self.tokens) + 2))
+        return spaces.MultiDiscrete(np.full(self.length, len(self.tokens) + 2), self.dtype)
 
-    def encode(self, text: str) -> NDArray[np.int64]:
+    @property
+    def dtype(self) -> Any:
+        """The smallest type of the numbers: replay buffers hold many of them."""
+        return np.min_scalar_type(len(self.tokens) + 2).type
+
+    def encode(self, text: str) -> NDArray[np.integer[Any]]:
         """The numbers of a text's tokens, `(length,)`; a longer text is cut, with a warning."""
         text = text.lower() if self.fold else text
         found = text.split() if self.words else list(text)
@@ -56,7 +61,7 @@ class TextEncoding:
                 stacklevel=2,
             )
             found = found[: self.length]
-        numbers = np.zeros(self.length, np.int64)
+        numbers = np.zeros(self.length, self.dtype)
         numbers[: len(found)] = [self.tokens.get(one, len(self.tokens) + 1) for one in found]
         return numbers
 

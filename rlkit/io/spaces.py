@@ -26,11 +26,13 @@ def space_to_plain(space: spaces.Space[Any]) -> dict[str, Any]:
                 "dtype": str(space.dtype),
             }
         case spaces.Discrete():
-            return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}
+            whole = {"n": int(space.n), "start": int(space.start)}
+            return {"kind": "Discrete", **whole, "dtype": str(space.dtype)}
         case spaces.MultiBinary():
             return {"kind": "MultiBinary", "n": list(space.shape)}
         case spaces.MultiDiscrete():
-            return {"kind": "MultiDiscrete", "nvec": space.nvec, "start": space.start}
+            arrays = {"nvec": space.nvec, "start": space.start}
+            return {"kind": "MultiDiscrete", **arrays, "dtype": str(space.dtype)}
     raise ValueError(f"{space} cannot be saved: its kind is not supported")
 
 
@@ -48,9 +50,15 @@ def space_from_plain(plain: dict[str, Any]) -> spaces.Space[Any]:
             low, high = np.asarray(low), np.asarray(high)
             return spaces.Box(low, high, low.shape, np.dtype(dtype).type)
         case {"kind": "Discrete", "n": n, "start": start}:
-            return spaces.Discrete(int(n), start=int(start))
+            return spaces.Discrete(int(n), start=int(start), dtype=_integers(plain))
         case {"kind": "MultiBinary", "n": n}:
             return spaces.MultiBinary(n if len(n) > 1 else n[0])
         case {"kind": "MultiDiscrete", "nvec": nvec, "start": start}:
-            return spaces.MultiDiscrete(np.asarray(nvec), start=np.asarray(start))
+            dtype = _integers(plain)
+            return spaces.MultiDiscrete(np.asarray(nvec), dtype, start=np.asarray(start))
     raise ValueError(f"no space is described by {plain!r}")
+
+
+def _integers(plain: dict[str, Any]) -> Any:
+    # Files of 0.2.0 do not name the type, which was nearly always this one.
+    return np.dtype(plain.get("dtype", "int64")).type

@@ -108,3 +108,9 @@ def test_a_plain_space_is_one_part():
     assert (layout.goal_size, layout.achieved, layout.hides_goal) == (0, None, False)
     with pytest.raises(ValueError, match="has no goals"):
         layout.goal_vector(np.ones((1, 4)))
+
+
+def test_choices_outside_of_their_space_are_errors():
+    space = spaces.MultiDiscrete([2, 3])
+    with pytest.raises(ValueError, match="lies outside of it"):
+        vectorise(space, np.array([[2, 0]]), lead=1)

@@ -262,6 +262,8 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         spaces.MultiBinary(5),
         spaces.MultiBinary([2, 3]),
         spaces.MultiDiscrete([2, 3], start=[1, 0]),
+        spaces.MultiDiscrete([2, 3], np.int16),
+        spaces.Discrete(4, dtype=np.int32),
         spaces.Dict(b=spaces.Dict(c=spaces.Discrete(2)), a=spaces.Box(-1, 1, (1,))),
     ],
     ids=str,
