@@ -86,13 +86,21 @@ def record(
         if stop is not None and stop.is_set():
             raise EvaluationStopped
 
-    env = separate_env(build, recipe.worker_timeout_s, check)
+    try:
+        env = separate_env(build, recipe.worker_timeout_s, check)
+    except RuntimeError as error:
+        raise ValueError(f"{recipe.env} cannot be drawn: {error}") from error
     with contextlib.closing(env):
         return video.record(session.agent, env, path, episodes, seed + recipe.seed, session.rule)
 
 
 def _build(make: MakeEnv, env_id: str, options: dict[str, Any]) -> gym.Env[Any, Any]:
-    return simplify(make(env_id, **options))
+    try:
+        return simplify(make(env_id, **options))
+    except TypeError as error:
+        if "render_mode" not in str(error):
+            raise
+        raise ValueError("it takes no render_mode, so it draws nothing") from error
 
 
 def _draw_imagined(session: Session, run: RunFolder, events: EventFile, step: int) -> None:

@@ -1,4 +1,5 @@
 import subprocess
+from types import SimpleNamespace
 
 import gymnasium as gym
 import imageio_ffmpeg
@@ -6,10 +7,12 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from PIL import Image
+from small_envs import Bandit
 
-from rlkit.experiment import video
+from rlkit.experiment import pictures, video
 from rlkit.experiment.evaluate import EpisodeResult
 from rlkit.experiment.plots import goal_heat_map
+from rlkit.experiment.recipe import make_recipe
 from rlkit.experiment.run_logger import figure_pixels
 
 
@@ -97,6 +100,18 @@ def test_without_pictures_there_is_a_message_and_no_file(tmp_path):
     with pytest.raises(ValueError, match=r"renders no images.*rgb_array"):
         video.record(Still(), Shade(picture=False), tmp_path / "a.mp4", 1, 0)
     assert list(tmp_path.iterdir()) == []
+
+
+def without_render_mode(env_id, **options):
+    return Bandit(**options)
+
+
+@pytest.mark.parametrize("is_separate", [True, False])
+def test_an_environment_that_takes_no_render_mode_is_one_that_draws_nothing(tmp_path, is_separate):
+    make = without_render_mode if is_separate else lambda *a, **kw: without_render_mode(*a, **kw)
+    session = SimpleNamespace(make=make, recipe=make_recipe({"env": "Bandit-v0"}))
+    with pytest.raises(ValueError, match="takes no render_mode, so it draws nothing"):
+        pictures.record(session, tmp_path / "a.mp4", 1)
 
 
 def test_an_encoder_that_fails_says_why(tmp_path):
