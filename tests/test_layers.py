@@ -107,6 +107,7 @@ MAY_IMPORT = {
 }
 # Single files that reach further than their part, and why.
 REACHES_FURTHER = {
+    "rlkit": {"rlkit.envs", "rlkit.experiment"},  # `rlkit.load`, inside of it
     "rlkit.replay.sb3": {"torch", "stable_baselines3"},  # the edge towards SB3
     "rlkit.envs.robotics": {"mujoco", "gymnasium_robotics"},  # the extra `robotics`
     "rlkit.world.forecasters.arima": {"statsmodels"},  # the extra `forecast`

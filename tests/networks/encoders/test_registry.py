@@ -72,7 +72,7 @@ def test_an_encoder_of_ones_own_is_written_with_its_module():
         ({"name": "none", "hidden": 3}, "encoder none has no settings, got hidden"),
         ({"hidden": 3}, "needs a name.*got {'hidden': 3}"),
         ({"name": "builtins:dict", "keys": 1, "x": []}, "it lacks inputs, features"),
-        ({"name": "builtins:int", "hidden": 3}, "'builtins:int' cannot be made of"),
+        ({"name": "builtins:int", "hidden": 3}, "is no encoder: it lacks inputs"),
         (GRU, r"GRU is a class; configure it: GRU\(\)"),
         (3, r"3 is no encoder: it lacks inputs, .*scan\. Give a name \(.*gru"),
     ],
