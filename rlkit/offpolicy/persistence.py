@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.utils import check_for_correct_spaces
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -207,7 +208,7 @@ def read_agent(
             f"{source} holds {held}, not a {cls.__name__}: load it with its class"
         )
     if env is not None:
-        env = cls._wrap_env(env, changes.get("verbose", 0))
+        env = cls._wrap_env(maybe_make_env(env, 0), changes.get("verbose", 0))
     with trusted_files(trust), built_from(content, source):
         _require_plain(cls, source, saved, changes)
         observation_space = space_from_plain(saved["observation_space"])
