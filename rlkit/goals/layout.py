@@ -50,7 +50,7 @@ class ObservationLayout:
         goal = None
         if isinstance(space, spaces.Dict):
             goal = space.spaces[DESIRED] if is_goal_space(space) else None
-            out = {DESIRED, *without}
+            out = {*without} if goal is None else {DESIRED, *without}
             # Of a dict, Gymnasium sorts the keys: environments that list them otherwise agree.
             space = spaces.Dict({key: s for key, s in space.spaces.items() if key not in out})
         layout = cls(space, goal)

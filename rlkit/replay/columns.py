@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.lib import format as npy
 
-from rlkit.goals.env import is_image_space
+from rlkit.goals.env import is_goal_space, is_image_space
 from rlkit.goals.failure import NonFiniteError as NonFiniteError
 from rlkit.replay.batch import Array
 
@@ -230,7 +230,7 @@ def split_goal(
 ) -> tuple[dict[str, spaces.Space[Any]], spaces.Space[Any] | None]:
     """Spaces that are stored per step, by key; and the desired goal's, None without goals."""
     keyed = dict(space.spaces) if isinstance(space, spaces.Dict) else {OBSERVATION: space}
-    return keyed, keyed.pop(DESIRED, None)
+    return keyed, keyed.pop(DESIRED) if is_goal_space(space) else None
 
 
 def alias_keys(keyed: Mapping[str, spaces.Space[Any]], share: Share) -> dict[str, str]:

@@ -40,7 +40,7 @@ class EpisodeStorage:
     positions count up without end and occupy slot `position % slots`.
 
     Args:
-        observation_space: Space of one environment. With the key `desired_goal`, that part is kept
+        observation_space: Space of one environment. With goal keys, the part `desired_goal` is kept
             once per goal rather than once per step.
         action_space: Space of one environment's action as stored.
         capacity: Slots over all environments, at least; the oldest steps go first.

@@ -114,3 +114,9 @@ def test_choices_outside_of_their_space_are_errors():
     space = spaces.MultiDiscrete([2, 3])
     with pytest.raises(ValueError, match="lies outside of it"):
         vectorise(space, np.array([[2, 0]]), lead=1)
+
+
+def test_a_goal_without_the_other_keys_is_part_of_the_observation():
+    layout = ObservationLayout.of(spaces.Dict(desired_goal=BOX, position=BOX))
+    assert list(layout.slices) == ["desired_goal", "position"]
+    assert layout.goal is None

@@ -35,6 +35,9 @@ OBSERVATIONS = {
         mission=spaces.Text(5, charset="abc"),
     ),
     "tuple": spaces.Tuple([spaces.Box(-1, 1, (2,)), spaces.MultiBinary(2)]),
+    "some goal keys": spaces.Dict(
+        desired_goal=spaces.Discrete(3), achieved_goal=spaces.Discrete(3)
+    ),
     "nested": spaces.Dict(
         observation=spaces.Dict(x=spaces.Box(-1, 1, (2,)), y=spaces.Discrete(2)),
         extra=spaces.Tuple([spaces.Discrete(2), spaces.Box(-1, 1, (1, 2))]),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from naive import KINDS, World
 from scipy.stats import chisquare
 
+from rlkit.goals import GOAL_KEYS
 from rlkit.replay import EpisodeStorage
 
 worlds = any_world(
@@ -199,8 +200,8 @@ def test_goals_stay_right_while_their_table_grows_and_forgets(capacity, new_goal
 
 def test_a_goal_is_stored_once_even_where_it_comes_with_another_type():
     space = spaces.Box(0, 1, (1,), np.float32)
-    storage = EpisodeStorage(spaces.Dict(desired_goal=space), spaces.Discrete(2), 20)
-    goal = {"desired_goal": np.array([[0.1]])}  # has no equal among the numbers of the space
+    storage = EpisodeStorage(spaces.Dict(dict.fromkeys(GOAL_KEYS, space)), spaces.Discrete(2), 20)
+    goal = dict.fromkeys(GOAL_KEYS, np.array([[0.1]]))  # no number of the space equals it
     for _ in range(10):
         storage.add(goal, np.zeros(1), np.zeros(1), np.zeros(1, bool), np.zeros(1, bool), goal)
     assert storage.goals.next_id == 1
