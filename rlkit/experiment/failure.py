@@ -23,6 +23,12 @@ from rlkit.vec.vec_env import MakeEnv, make_vec_env
 FOLDER = "failures"
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory was refused, on a CPU or a GPU."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text
+
+
 def write_failure(
     run: RunFolder,
     recipe: Recipe,

@@ -21,7 +21,7 @@ from rlkit.experiment.evaluate import (
     EvaluationResult,
     EvaluationStopped,
 )
-from rlkit.experiment.failure import write_failure
+from rlkit.experiment.failure import is_out_of_memory, write_failure
 from rlkit.experiment.progress import ProgressReport
 from rlkit.experiment.run_folder import RunFolder
 from rlkit.experiment.run_logger import RunLogger
@@ -96,6 +96,10 @@ class TrainingLoop:
                 except EnvironmentFailed as error:
                     kind, told = type(error), self._after_failure(error)
                     raise kind(told) from error
+                except (MemoryError, RuntimeError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    raise MemoryError(self._after_failure(error)) from error
                 except FloatingPointError as error:
                     raise FloatingPointError(f"{error}. {self._advice()}") from error
         finally:
@@ -185,11 +189,12 @@ class TrainingLoop:
         self._report.print(f"stopped at step {self._step:,} by {stop.reason}, and saved")
         return self._outcome(stop.reason)
 
-    def _after_failure(self, error: EnvironmentFailed) -> str:
-        """Saves what was collected before an environment failed; returns what to tell the user."""
+    def _after_failure(self, error: Exception) -> str:
+        """Saves what was collected before a failure; returns what to tell the user."""
         step = int(getattr(self._session.agent, "num_timesteps", self._step))
-        facts = [f"{error}, after step {step:,} of the training"]
-        if isinstance(error.trail, Trail):
+        facts = [f"{error or 'no memory is left'}, after step {step:,} of the training"]
+        is_of_env = isinstance(error, EnvironmentFailed)
+        if isinstance(error, EnvironmentFailed) and isinstance(error.trail, Trail):
             with contextlib.suppress(OSError):
                 index = self._session.index_of(error.trail)
                 recipe, saved = self._session.recipe, self._saved
@@ -198,7 +203,8 @@ class TrainingLoop:
                     f"`python -m rlkit.cli.repeat_failure {path}{self._trust()}` repeats it"
                 )
         try:
-            if not self._is_evaluating and self._session.renew_environments():
+            # An update is written when it is complete, so that without memory nothing is broken.
+            if not self._is_evaluating and (not is_of_env or self._session.renew_environments()):
                 self._step = step
                 self._save(before=self._before)
             elif self._is_evaluating and self._saved != self._step:
@@ -206,10 +212,13 @@ class TrainingLoop:
         except Exception as second:
             facts.append(f"no checkpoint could be made of it ({type(second).__name__}: {second})")
         if self._saved == self._step:
-            anew = "evaluates again" if self._is_evaluating else "goes on with new episodes"
+            anew = "goes on with new episodes" if is_of_env else "goes on"
+            anew = "evaluates again" if self._is_evaluating else anew
             facts.append(f"what came before is saved, and `{self._resume_command()}` {anew}")
         elif saved_steps(self._run.checkpoints):
             facts.append(f"`{self._resume_command()}` goes on from the newest checkpoint")
+        if not is_of_env:
+            facts.append("lower agent_options.batch_size with --set when resuming, or free memory")
         return "; ".join(facts)
 
     def _advice(self) -> str:
