@@ -20,8 +20,10 @@ from torch import Tensor
 
 from rlkit.networks import ADAM, adam_state, gradient
 from rlkit.networks.gradient import Metrics, State
+from rlkit.networks.state_dependent import StateDependentHead
 from rlkit.offpolicy.algorithm import Algorithm
 from rlkit.offpolicy.learner import GradientLearner, with_target
+from rlkit.offpolicy.network_settings import StateDependent
 from rlkit.offpolicy.settings import ActorCriticConfig
 from rlkit.offpolicy.transitions import Inputs, Transitions
 
@@ -29,7 +31,7 @@ LOG_STD_RANGE = (-20.0, 2.0)
 
 
 @dataclass(frozen=True)
-class SACConfig(ActorCriticConfig):
+class SACConfig(ActorCriticConfig, StateDependent):
     """Settings of soft actor-critic."""
 
     ent_coef: float | str = "auto"
@@ -45,6 +47,11 @@ class SACConfig(ActorCriticConfig):
     def __post_init__(self) -> None:
         """Refuses values out of range, by name."""
         super().__post_init__()
+        if self.use_sde and self.coloured_noise > 0:
+            raise ValueError(
+                f"coloured_noise = {self.coloured_noise} does not go with use_sde = True, whose "
+                f"noise is correlated already; leave one of them out"
+            )
         if self.learns_ent_coef:
             _ = self.first_ent_coef
         elif not _is_number(self.ent_coef) or not 0 <= float(self.ent_coef) < math.inf:
@@ -98,7 +105,7 @@ class SACLearner(GradientLearner):
         """Actor, critics with their target, and the logarithm of the entropy weight."""
         c, s = self.config, self.sizes
         inputs = (s.observation, s.goal)
-        self.actor = self.network("actor", inputs, 2 * s.action)
+        self.actor = self.network("actor", inputs, s.action if c.use_sde else 2 * s.action)
         self.critic = self.network("critic", (*inputs, s.action), 1, c.critics, c.layer_norm)
         self.networks = {
             "actor": self.actor,
@@ -117,11 +124,50 @@ class SACLearner(GradientLearner):
 
     def draw_noise(self, rows: int) -> Tensor:
         """Standard normal numbers `(2, rows, A)`: for the next actions and the current ones."""
+        if self.state_dependent is not None:  # one matrix for all rows
+            shape = (1, *self.state_dependent.shapes()["log_std"])
+            matrix = torch.randn(shape, generator=self.generator, device=self.device)
+            return matrix.expand(2, -1, -1)
         shape = (2, rows, self.sizes.action)
         return torch.randn(shape, generator=self.generator, device=self.device)
 
+    @property
+    def state_dependent(self) -> StateDependentHead | None:
+        """The actor's head with gSDE; None without."""
+        head = getattr(self.actor, "head", self.actor)
+        return head if isinstance(head, StateDependentHead) else None
+
+    def reset_noise(self, count: int = 1) -> None:
+        """Draws new noise matrices of gSDE for a number of environments.
+
+        Raises:
+            ValueError: Without `use_sde`.
+        """
+        if self.state_dependent is None:
+            raise ValueError("there is noise to reset with use_sde = True alone")
+        shape = (count, *self.state_dependent.shapes()["log_std"])
+        self._noise = torch.randn(shape, generator=self.generator, device=self.device)
+
+    def _state_dependent_policy(
+        self, head: StateDependentHead, inputs: Inputs, explore: bool
+    ) -> Tensor:
+        deviations = head.deviations(self.state["actor"])
+        outputs = self.actor(self.state["actor"], inputs)[0]
+        mean, _, features = head.distribution(outputs, deviations)
+        if explore:
+            if len(self._noise) == 0:
+                self.reset_noise(len(mean))
+            # Where there are more observations than environments, all have the first one's noise.
+            own = self._noise if len(self._noise) == len(mean) else self._noise[:1]
+            mean = mean + torch.einsum(
+                "nh,nha->na", features, (deviations * own).expand(len(mean), -1, -1)
+            )
+        return mean.tanh()
+
     def policy(self, inputs: Inputs, explore: bool) -> Tensor:
         """The mode of the policy, or a sample of it."""
+        if self.state_dependent is not None:
+            return self._state_dependent_policy(self.state_dependent, inputs, explore)
         mean, log_std = self._gaussian(self.state["actor"], inputs)
         if explore:
             mean = mean + log_std.exp() * self.exploration_noise(mean)
@@ -201,8 +247,16 @@ class SACLearner(GradientLearner):
 
     def _sample(self, actor: Tensor, inputs: Inputs, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Reparameterised actions and their log-probability (appendix C)."""
-        mean, log_std = self._gaussian(actor, inputs)
-        raw = mean + log_std.exp() * noise
+        if self.state_dependent is not None:
+            head = self.state_dependent
+            deviations = head.deviations(actor)
+            outputs = self.actor(actor, inputs)[0]
+            mean, std, features = head.distribution(outputs, deviations)
+            added = features @ (deviations * noise)
+            raw, log_std, noise = mean + added, std.log(), added / std
+        else:
+            mean, log_std = self._gaussian(actor, inputs)
+            raw = mean + log_std.exp() * noise
         # log(1 - tanh(x)^2) in a form that does not underflow.
         squash = 2 * (math.log(2) - raw - F.softplus(-2 * raw))
         normal = -0.5 * noise**2 - log_std - 0.5 * math.log(2 * math.pi)
@@ -218,6 +272,12 @@ class SAC(Algorithm):
     learner_class = SACLearner
     learner: SACLearner
     action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (spaces.Box,)
+
+    def before_step(self, steps: int) -> None:
+        """Draws new noise of gSDE where a rollout begins, and in its course."""
+        every = self.config.sde_sample_freq
+        if self.config.use_sde and (steps == 0 or (every > 0 and steps % every == 0)):
+            self.learner.reset_noise(self.n_envs)
 
     @property
     def log_ent_coef(self) -> Tensor | None:

@@ -94,7 +94,8 @@ class Mlp(Parametric):
     activation: str | type[Any] = "relu"
 
     @cached_property
-    def _activate(self) -> Any:
+    def activate(self) -> Any:
+        """The activation, a function of a tensor."""
         return F.relu if self.activation == "relu" else activation_function(self.activation)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -141,7 +142,7 @@ class Mlp(Parametric):
                 x = _product(x, p[f"{i}.weight"]) + p[f"{i}.bias"]
             if self.layer_norm:
                 x = F.layer_norm(x, x.shape[-1:]) * p[f"{i}.norm_scale"] + p[f"{i}.norm_shift"]
-            x = self._activate(x).contiguous()
+            x = self.activate(x).contiguous()
         if not self.hidden:
             return x
         last = len(self.hidden)

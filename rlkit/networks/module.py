@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from rlkit.networks.mlp import Mlp, Parametric, part_of
+from rlkit.networks.state_dependent import StateDependentHead
 
 PROBE = 3  # rows of the batch that a module is tried on
 
@@ -152,7 +153,7 @@ class ModuleEnsemble(Parametric):
         return torch.stack([self.function(own, x) for own in each])
 
 
-Head = Mlp | ModuleEnsemble
+Head = Mlp | ModuleEnsemble | StateDependentHead
 """What computes a network's outputs from its inputs."""
 
 

@@ -243,6 +243,16 @@ class Algorithm(SavedAlgorithm):
         """Share of training actions drawn at random."""
         return float(getattr(self.config, "random_fraction", 0.0))
 
+    @property
+    def is_random_phase(self) -> bool:
+        """Whether training actions are drawn uniformly now, before learning starts."""
+        config: Any = self.config
+        explores = getattr(config, "use_sde", False) and config.use_sde_at_warmup
+        return self.num_timesteps < self.learning_starts and not explores
+
+    def before_step(self, steps: int) -> None:
+        """Called before each step of a rollout, with the number of its steps so far."""
+
     def iterate(
         self,
         total_timesteps: int,

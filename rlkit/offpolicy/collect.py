@@ -36,6 +36,7 @@ def collect(agent: Algorithm, callback: BaseCallback, log_interval: int | None) 
     frequency, unit = agent.train_freq
     steps = episodes = 0
     while (steps if unit == TrainFrequencyUnit.STEP else episodes) < frequency:
+        agent.before_step(steps)
         hidden_state = agent.hidden_state
         stored = _actions(agent)
         require_finite_actions(stored)
@@ -99,7 +100,7 @@ def restart_episodes(agent: Algorithm, env: Any) -> None:
 
 def _actions(agent: Algorithm) -> NDArray[Any]:
     """Actions to store: random at first, then the policy's with some random ones."""
-    is_random_phase = agent.num_timesteps < agent.learning_starts
+    is_random_phase = agent.is_random_phase
     if is_random_phase and not agent.hidden_state:
         return agent.adapter.random_actions(agent.n_envs, agent.rng)
     assert agent._last_episode_starts is not None

@@ -10,9 +10,10 @@ from torch import Tensor
 from rlkit.networks import Mlp
 from rlkit.networks.gradient import State
 from rlkit.networks.module import Head, ModuleEnsemble
+from rlkit.networks.state_dependent import StateDependentHead
 from rlkit.networks.torch_classes import module_and_settings
 from rlkit.offpolicy.extractor import BorrowingNetwork, ExtractorNetwork, FeaturesExtractor
-from rlkit.offpolicy.network_settings import Networks, Role
+from rlkit.offpolicy.network_settings import Networks, Role, StateDependent
 from rlkit.offpolicy.transitions import Inputs, View
 
 
@@ -35,6 +36,16 @@ def make_head(
         layer_norm: Whether perceptrons have layer norm.
     """
     role: Role = "pi" if name == "actor" else "qf"
+    if role == "pi" and isinstance(config, StateDependent) and config.use_sde:
+        return StateDependentHead(
+            inputs,
+            config.layers(role),
+            outputs,
+            config.activation,
+            config.log_std_init,
+            config.use_expln,
+            config.clip_mean,
+        )
     given = config.module(role)
     if given is None:
         return Mlp(inputs, config.layers(role), outputs, members, layer_norm, config.activation)

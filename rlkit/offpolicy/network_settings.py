@@ -81,6 +81,44 @@ class Networks(Settings):
         return self.network is not None or self.features_extractor is not None
 
 
+@dataclass(frozen=True)
+class StateDependent(Networks):
+    """State-dependent exploration, as in Stable-Baselines3 (Raffin et al. 2021)."""
+
+    use_sde: bool = False
+    """Whether exploration noise is a function of the state (gSDE) that changes between rollouts."""
+    sde_sample_freq: int = -1
+    """Steps between new noise within a rollout (`train_freq` steps), >= 1; -1 draws it only at a
+    rollout's beginning."""
+    use_sde_at_warmup: bool = False
+    """Whether gSDE replaces uniform actions before `learning_starts`."""
+    log_std_init: float = -3.0
+    """Logarithm of the noise's deviation at the beginning."""
+    use_expln: bool = False
+    """Whether deviations grow only logarithmically above 1."""
+    clip_mean: float = 2.0
+    """Largest mean before squashing, >= 0; 0 does not clip."""
+
+    def ranges(self) -> dict[str, tuple[str, bool]]:
+        """See `Settings.ranges`."""
+        frequency = self.sde_sample_freq
+        return super().ranges() | {
+            "sde_sample_freq": (">= 1, or -1", frequency >= 1 or frequency == -1),
+            "clip_mean": (">= 0", self.clip_mean >= 0),
+        }
+
+    def __post_init__(self) -> None:
+        """Refuses values out of range and combinations that contradict each other, by name."""
+        super().__post_init__()
+        if not self.use_sde:
+            return
+        if self.module("pi") is not None or not self.layers("pi"):
+            raise ValueError(
+                "use_sde = True needs the actor's last hidden layer, so net_arch must have one for "
+                "pi, and network none of its own"
+            )
+
+
 def _are_widths(layers: Any) -> bool:
     return isinstance(layers, Sequence) and all(
         isinstance(width, int | np.integer) and width >= 1 for width in layers

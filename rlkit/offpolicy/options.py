@@ -61,6 +61,13 @@ def configure(agent: str, config: type[Any], options: Mapping[str, Any]) -> Any:
         ValueError: If an option is unknown (the message names the nearest) or out of range.
     """
     names = {field.name for field in dataclasses.fields(config)}
+    if "use_sde" not in names:
+        if options.get("use_sde"):
+            raise ValueError(
+                f"use_sde = True: {agent} has no state-dependent exploration; coloured_noise, in "
+                f"[0, 1), makes exploration smooth as well, or choose SAC"
+            )
+        options = {name: value for name, value in options.items() if name not in SDE}
     require_known(agent, options, names, ALGORITHM_OPTIONS)
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     if "learning_rate" in fields:
@@ -90,12 +97,6 @@ def plain_options(
     options, replay = dict(options), dict(replay or {})
     if "n_steps" in options:
         replay = {"steps": options.pop("n_steps"), **replay}
-    sde = {name: options.pop(name, None) for name in SDE}
-    if sde["use_sde"]:
-        raise ValueError(
-            "use_sde = True: state-dependent exploration is not supported; coloured_noise, in "
-            "[0, 1), makes exploration smooth as well"
-        )
     latent, options = policy_options(policy, latent, options, policy_kwargs)
     encoder = options.get("encoder")
     if isinstance(encoder, SequenceEncoder):

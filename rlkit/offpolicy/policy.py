@@ -76,6 +76,17 @@ class LearnerPolicy(BasePolicy):
         """The learner's device."""
         return self.device_
 
+    def reset_noise(self, batch_size: int = 1) -> None:
+        """Draws new noise of state-dependent exploration, see `use_sde`."""
+        learner: Any = self._owner[0].learner
+        learner.reset_noise(batch_size)
+
+    def get_std(self) -> Tensor:
+        """Deviations `(H, A)` of the noise matrix of state-dependent exploration."""
+        learner: Any = self._owner[0].learner
+        found: Tensor = learner.state_dependent.deviations(learner.state["actor"])
+        return found
+
     def save(self, path: Any) -> None:
         """Saves the whole agent, in its own format: SB3's policies are pickles."""
         (algorithm,) = self._owner

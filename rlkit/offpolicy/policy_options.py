@@ -21,6 +21,9 @@ SAME = {
     "share_features_extractor": "share_features_extractor",
     "normalize_images": "normalize_images",
     "network": "network",
+    "log_std_init": "log_std_init",
+    "use_expln": "use_expln",
+    "clip_mean": "clip_mean",
 }
 """Settings of SB3's policies, and of ours, whose values need no translation."""
 EXTRACTOR = ("features_extractor_class", "features_extractor_kwargs")

@@ -355,8 +355,8 @@ def test_options_are_checked():
         build(SAC, net_arc=[3])
     with pytest.raises(ValueError, match="update_ratio must be positive, got -1"):
         build(SAC, update_ratio=-1)
-    with pytest.raises(ValueError, match="policy_kwargs has no 'log_std_init'"):
-        build(SAC, policy_kwargs={"log_std_init": -3})
+    with pytest.raises(ValueError, match="policy_kwargs has no 'dist_kwargs'"):
+        build(SAC, policy_kwargs={"dist_kwargs": {}})
     with pytest.raises(ValueError, match="replay has no option 'hindsigt'"):
         build(SAC, replay={"hindsigt": "future"})
     agent = build(SAC, policy_kwargs={"net_arch": [5, 6], "n_critics": 3})
@@ -367,7 +367,7 @@ def test_arguments_of_sb3s_agents_are_accepted():
     agent = build(SAC, n_steps=3, use_sde=False, sde_sample_freq=4)
     assert agent.replay_buffer.steps == agent.options["replay"]["steps"] == 3
     with pytest.raises(ValueError, match=r"use_sde = True.*coloured_noise"):
-        build(SAC, use_sde=True)
+        build(TD3, use_sde=True)
 
 
 @pytest.mark.slow
