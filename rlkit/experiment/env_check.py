@@ -70,6 +70,14 @@ def _report(recipe: Recipe, findings: list[Finding]) -> None:
 
 
 def _findings(recipe: Recipe, make: MakeEnv) -> list[Finding]:
+    replay = recipe.agent_options.get("replay")
+    # What the option announces is no finding.
+    keeps_terms = isinstance(replay, dict) and bool(replay.get("further_terms"))
+    announced = ("reward", "reward range") if keeps_terms else ()
+    return [one for one in _all_findings(recipe, make) if one.law not in announced]
+
+
+def _all_findings(recipe: Recipe, make: MakeEnv) -> list[Finding]:
     build = functools.partial(make, recipe.env, **recipe.env_options)
     if not recipe.subprocess:
         return _short_check(build)

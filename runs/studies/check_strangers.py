@@ -1,7 +1,8 @@
 """Runs the environment check over every registered environment of others' packages.
 
     python runs/studies/check_strangers.py
-    python runs/studies/check_strangers.py --one-per-class --only PointMaze Memory
+    python runs/studies/check_strangers.py --one-per-class gymnasium_robotics
+    python runs/studies/check_strangers.py --only PointMaze Memory
 
 Each environment is checked in a process of its own, which is killed after a time limit. The
 result is a table with the laws of every id, also as a CSV file. Ids that cannot be built here, as a
@@ -43,7 +44,7 @@ KNOWN = {
 """Environments with true errors, by a pattern of their ids, and what is wrong with them."""
 
 
-def ids(only: list[str], one_per_class: bool) -> list[str]:
+def ids(only: list[str], one_per_class: list[str]) -> list[str]:
     """Ids of Gymnasium and of the packages that are installed, newest versions alone."""
     for package in PACKAGES:
         with contextlib.suppress(ImportError), contextlib.redirect_stderr(io.StringIO()):
@@ -60,7 +61,7 @@ def ids(only: list[str], one_per_class: bool) -> list[str]:
             continue
         if only and not any(part in spec.id for part in only):
             continue
-        if one_per_class and str(spec.entry_point) in classes:
+        if root in one_per_class and str(spec.entry_point) in classes:
             continue
         classes.add(str(spec.entry_point))
         found.append(spec.id)
@@ -128,7 +129,9 @@ def main() -> None:
     """Checks what was asked for, prints a table and writes the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="*", default=[], help="parts of ids")
-    parser.add_argument("--one-per-class", action="store_true", help="one id of each class")
+    parser.add_argument(
+        "--one-per-class", nargs="*", default=[], help="packages to take one id of each class of"
+    )
     parser.add_argument("--episodes", type=int, default=3)
     parser.add_argument("--steps", type=int, default=200, help="steps of an episode at most")
     parser.add_argument("--seconds", type=float, default=10.0, help="seconds of one check")

@@ -1,4 +1,6 @@
+import dataclasses
 import os
+import warnings
 
 import gymnasium as gym
 import pytest
@@ -45,6 +47,21 @@ def test_a_failing_close_stops_nothing():
     inspect_env(Recipe("CartPole-v1"), make_stuck, check=False)
     with pytest.warns(UserWarning, match=r"\[close\] Stuck.close .* RuntimeError: no window"):
         inspect_env(Recipe("CartPole-v1"), make_stuck, check=True)
+
+
+def make_costly(env_id, **options):
+    return gym.wrappers.TransformReward(make(env_id, **options), lambda reward: reward - 0.1)
+
+
+def test_further_terms_that_are_announced_are_no_finding():
+    recipe = Recipe("rlkit/PointMaze-Open-v0")
+    with pytest.warns(UserWarning, match="agent_options.replay.further_terms=true"):
+        inspect_env(recipe, make_costly, check=True)
+    options = {"replay": {"further_terms": True}}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        inspect_env(dataclasses.replace(recipe, agent_options=options), make_costly, check=True)
+    assert not caught
 
 
 @pytest.mark.slow

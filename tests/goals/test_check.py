@@ -104,6 +104,11 @@ def test_findings_are_plain_values() -> None:
     assert str(finding) == "note [reward] Boat.step (harbour.py:25): too late"
 
 
+def test_an_environment_in_place_of_what_builds_one_is_refused() -> None:
+    with pytest.raises(TypeError, match="such as Line or lambda: gymnasium"):
+        check_env(Line())  # type: ignore[arg-type]
+
+
 def test_no_episodes_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 1, got 0"):
         check_env(lambda: Line(), episodes=0)
