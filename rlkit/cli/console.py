@@ -59,10 +59,11 @@ def trusting(command: Callable[..., int]) -> Callable[..., int]:
 
 def env_maker() -> MakeEnv:
     """The function that builds an environment from its id."""
-    from rlkit.envs.make import make, prefer_egl
+    from rlkit.cli.quiet import quiet_make
+    from rlkit.envs.make import prefer_egl
 
     prefer_egl()  # before any environment is imported
-    return make
+    return quiet_make
 
 
 @contextlib.contextmanager

@@ -61,10 +61,7 @@ def main() -> None:
         # A console script does not search the current folder, where a user's modules are. Appended,
         # so that nothing there hides an installed package. Files alone do not bring it about.
         sys.path.append(os.getcwd())
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")
-        warnings.filterwarnings("default", module=r"rlkit\.")
-        warnings.showwarning = _show_warning
+    _silence_others()
     try:
         sys.exit(parsed(sys.argv[1:])())
     except KeyboardInterrupt:
@@ -170,6 +167,21 @@ def _one_line(box: str) -> str:
     lines = [line.strip("│╭╰╮╯─ ") for line in box.splitlines()]
     text = " ".join(line for line in lines[1:] if line)
     return text.partition("For full helptext")[0].strip()
+
+
+def _silence_others() -> None:
+    """Leaves out banners and warnings of other packages, here and in child processes."""
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if sys.platform == "linux" and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame otherwise complains
+    if not sys.warnoptions:  # `python -W default -m rlkit` shows them
+        os.environ.setdefault("PYTHONWARNINGS", "ignore")
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("default", module=r"rlkit\.")
+        warnings.showwarning = _show_warning
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import subprocess
 from collections.abc import Iterator
 from io import BytesIO
@@ -21,6 +22,14 @@ from rlkit.goals import GoalRule
 Frame = NDArray[np.uint8]
 _PAUSE = 0.5  # seconds for which an episode is shown after its success or its end
 _GIF_RATE, _GIF_WIDTH, _GIF_FRAMES = 10, 240, 120
+_WITHOUT_DISPLAY = (
+    "Without a display, MuJoCo needs the environment variable MUJOCO_GL=egl or MUJOCO_GL=osmesa, "
+    "and that library"
+)
+_ENCODER = (
+    "`rlkit doctor` tests the encoder, `pip install --force-reinstall imageio-ffmpeg` brings it; "
+    "--set pictures.video_episodes=0 trains without videos"
+)
 _LONGEST_VIDEO = 3_000  # frames
 
 
@@ -68,10 +77,9 @@ def _frame(env: gym.Env[Any, Any]) -> Frame:
     try:
         image: Any = env.render()
     except Exception as error:
-        raise ValueError(
-            f"{env} cannot render: {error}. Without a display, MuJoCo needs the environment "
-            f"variable MUJOCO_GL=egl or MUJOCO_GL=osmesa, and that library"
-        ) from error
+        is_graphics = any(word in str(error).lower() for word in ("gl", "display", "mujoco"))
+        advice = f". {_WITHOUT_DISPLAY}" if is_graphics else ""
+        raise ValueError(f"{env} cannot render: {error}{advice}") from error
     if not isinstance(image, np.ndarray) or image.ndim != 3:
         raise ValueError(
             f"{env} renders no images: render() returned {type(image).__name__}. It must support "
@@ -117,14 +125,13 @@ def record(
 @contextlib.contextmanager
 def _encoder(path: Path, width: int, height: int, rate: int) -> Iterator[IO[bytes]]:
     """A pipe for raw frames, which become an mp4 file when it is closed."""
-    import imageio_ffmpeg
-
     staged = path.with_name(f".{path.name}")
     source = f"-f rawvideo -pix_fmt rgb24 -s {width}x{height} -r {rate} -i -"
     # The pixel format that all browsers support; the index at the start, for streaming.
     target = "-an -c:v libx264 -crf 20 -pix_fmt yuv420p -movflags +faststart -f mp4"
-    program = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error"]
-    command = [*program, *source.split(), *target.split(), str(staged)]
+    program = [_encoder_program(), "-y", "-loglevel", "error"]
+    # Without `file:`, a colon in the path would end the name of a protocol.
+    command = [*program, *source.split(), *target.split(), f"file:{staged}"]
     try:
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -138,10 +145,30 @@ def _encoder(path: Path, width: int, height: int, rate: int) -> Iterator[IO[byte
                 pass  # the error output of the encoder has the reason
             message = process.stderr.read().decode(errors="replace").strip()
         if process.returncode != 0:
-            raise ValueError(f"{path} cannot be encoded: {message or 'ffmpeg failed'}")
+            reason = message.splitlines()[0] if message else f"exit code {process.returncode}"
+            raise ValueError(
+                f"{path} cannot be encoded: {reason} (of the encoder {program[0]}). {_ENCODER}"
+            )
         staged.replace(path)
     finally:
         staged.unlink(missing_ok=True)
+
+
+def _encoder_program() -> str:
+    """The path of ffmpeg.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    import imageio_ffmpeg
+
+    try:
+        path: str = imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise ValueError(f"there is no video encoder: {error}. {_ENCODER}") from error
+    if not os.access(path, os.X_OK):
+        raise ValueError(f"the video encoder {path} cannot be run. {_ENCODER}")
+    return path
 
 
 def _even(frame: Frame) -> Frame:

@@ -39,14 +39,17 @@ def test_a_compiler_that_is_missing_or_fails_is_a_warning(monkeypatch, tmp_path)
     assert "(sorry)" in finding.text
 
 
-def test_a_video_encoder_that_fails_is_a_warning(monkeypatch):
-    def fail():
-        raise ValueError("test.mp4 cannot be encoded")
-
-    monkeypatch.setattr(doctor, "_record_a_test", fail)
+@pytest.mark.parametrize("script", ["exit 1", None])
+def test_a_video_encoder_that_fails_is_a_warning(monkeypatch, tmp_path, script):
+    encoder = tmp_path / "ffmpeg"
+    if script is not None:
+        encoder.write_text(f"#!/bin/sh\n{script}\n")
+        encoder.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(encoder))
     (finding,) = doctor._videos()
     assert finding.level == "warn"
-    assert "video_episodes=0" in finding.text
+    assert str(encoder) in finding.text
+    assert "pip install --force-reinstall imageio-ffmpeg" in finding.text
 
 
 def test_little_space_is_a_warning(monkeypatch):
