@@ -100,7 +100,11 @@ def _build(make: MakeEnv, env_id: str, options: dict[str, Any]) -> gym.Env[Any, 
     except TypeError as error:
         if "render_mode" not in str(error):
             raise
-        raise ValueError("it takes no render_mode, so it draws nothing") from error
+        raise ValueError(
+            "its __init__ takes no render_mode. Give it render_mode=None, and a method render() "
+            'that returns an array (H, W, 3) for "rgb_array"; or train without videos: '
+            "--set pictures.video_episodes=0"
+        ) from error
 
 
 def _draw_imagined(session: Session, run: RunFolder, events: EventFile, step: int) -> None:
