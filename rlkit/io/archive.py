@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from rlkit.io.atomic_write import sync
-from rlkit.io.checkpoint import MANIFEST, CheckpointError, read_checkpoint, write_members
+from rlkit.io.checkpoint import (
+    MANIFEST,
+    MEMBER_NAME,
+    CheckpointError,
+    read_checkpoint,
+    write_members,
+)
 
 
 def write_archive(
@@ -93,7 +99,7 @@ def _unpack(file: BinaryIO, name: str) -> dict[str, Any]:
 def _require_plain(infos: list[zipfile.ZipInfo], name: str, size: int) -> None:
     """Refuses archives that would unpack outside of a folder, or to more than their own size."""
     names = [info.filename for info in infos]
-    if any(Path(member).name != member for member in names) or len(set(names)) < len(names):
+    if not all(map(MEMBER_NAME.fullmatch, names)) or len(set(names)) < len(names):
         raise CheckpointError(f"{name} is foreign: its members are not plain files")
     if MANIFEST not in names:
         raise CheckpointError(

@@ -34,7 +34,7 @@ from rlkit.version import VERSION, not_readable
 KIND, FORMAT = "rlkit-checkpoint", 2
 MANIFEST, STATE = "manifest.json", "state.json"
 JSON_LIMIT = 64 * 2**20  # bytes of a JSON file: parsed, it takes up to thirty times as many
-_MEMBER_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+MEMBER_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _STEP_NAME = re.compile(r"step-(\d+)")
 
 
@@ -269,7 +269,7 @@ def _verified_members(folder: Path, name: str) -> dict[str, Any]:
 
 def _verify(folder: Path, name: str, facts: Any) -> None:
     path = folder / name
-    if not _MEMBER_NAME.fullmatch(name) or path.is_symlink():
+    if not MEMBER_NAME.fullmatch(name) or path.is_symlink():
         raise CheckpointError(f"{folder} lists the member {name!r}, which is not a plain file.")
     if not isinstance(facts, dict) or not facts.keys() >= {"size", "sha256"}:
         raise CheckpointError(f"{folder / MANIFEST} has no checksum of {name}: a foreign file.")

@@ -19,6 +19,8 @@ Shapes = dict[str, tuple[int, ...]]
 Randomness = torch.Generator | None
 """Source of dropout; None switches dropout off."""
 
+MOST_LAYERS = 1000  # far beyond what can be trained; more would only fill the memory
+
 
 class Encoder(Parametric):
     """What our encoders share: dataclasses with these fields, for the features and the inputs.
@@ -90,6 +92,7 @@ class Encoder(Parametric):
             between_layers: Whether dropout acts between layers, of which it needs two.
         """
         require_whole(self, 1, "hidden", "layers")
+        require(self, "layers", self.layers <= MOST_LAYERS, f"at most {MOST_LAYERS}")
         require_whole(self, 0, "inputs")
         good = isinstance(self.dropout, (int, float)) and 0 <= self.dropout < 1
         require(self, "dropout", good, "in [0, 1)")
