@@ -31,12 +31,12 @@ from rlkit.goals.findings import Finding, Findings, errors, layers, place_of, pl
 from rlkit.goals.simple_spaces import simplify
 
 MakeOne = Callable[[], gym.Env[Any, Any]]
-# Robotics observations are unbounded, and wrappers are what is trained on.
+# Robotics observations are unbounded, wrappers are what is trained on, agents scale their actions.
 _IRRELEVANT = (
     "different from the unwrapped",
     "not having a spec",
     "probably too",
-    "It seems a Box observation space is an image",
+    "recommend using a symmetric and normalized",
 )
 _UNLIMITED = 2000  # steps after which an episode without a time limit is said to have no end
 

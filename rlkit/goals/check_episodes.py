@@ -184,7 +184,7 @@ def _check_delay(
 def _find_dead_sensors(whole: list[CheckedEpisode], findings: Findings) -> None:
     seeds = {episode.seed for episode in whole}
     observations = [o for episode in whole for o in episode.observations]
-    if len(seeds) < 3 or len(observations) < 50:
+    if len(seeds) < 3 or len(observations) < 100:
         return
     space = findings.env.observation_space
     parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
