@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from rlkit.experiment.stop_requests import StopRequest
 from rlkit.goals import GoalRule, is_goal_space
 from rlkit.goals.failure import NonFiniteError
-from rlkit.vec.actions import require_finite_actions
+from rlkit.vec.checked_vec_env import require_finite_actions
 from rlkit.vec.workers import row_of
 
 EVALUATION_SEED = 1_000_000

@@ -16,7 +16,7 @@ from rlkit.goals.failure import NonFiniteError
 from rlkit.networks.encoders import HiddenState
 from rlkit.offpolicy.spaces import copy_observation, put_row
 from rlkit.replay import check_finite
-from rlkit.vec.actions import require_finite_actions
+from rlkit.vec.checked_vec_env import require_finite_actions
 
 if TYPE_CHECKING:
     from rlkit.offpolicy.algorithm import Algorithm
