@@ -1,3 +1,4 @@
+import io
 import json
 import math
 import os
@@ -5,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,6 +18,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.lib import format as npy
 
 from rlkit.io import checkpoint, serialisation
+from rlkit.io.archive import write_archive
 from rlkit.io.checkpoint import (
     CheckpointError,
     load_latest,
@@ -351,3 +355,33 @@ def test_a_kill_at_any_moment_leaves_a_loadable_checkpoint(tmp_path):
         assert found >= step
         assert (state["replay"] == found).all()
         step = found + 1
+
+
+@given(st.dictionaries(st.text(min_size=1), tensors, max_size=6))
+@settings(max_examples=40, deadline=None)
+def test_tensors_are_written_as_the_library_writes_them(named):
+    stream = io.BytesIO()
+    serialisation.write_tensors(stream, named)
+    if any(dtype in (tensor.dtype for tensor in named.values()) for dtype in (torch.bfloat16,)):
+        assert safetensors.torch.load(stream.getvalue()).keys() == named.keys()
+    assert stream.getvalue() == safetensors.torch.save(
+        {
+            name: tensor.clone(memory_format=torch.contiguous_format)
+            for name, tensor in named.items()
+        }
+    )
+
+
+def test_saving_copies_no_tensor(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("a tensor was copied")
+
+    monkeypatch.setattr(torch.Tensor, "clone", refuse)
+    monkeypatch.setattr(safetensors.torch, "save", refuse)
+    large = torch.ones(3_000_000)
+    tracemalloc.start()
+    write_checkpoint(tmp_path / "step-1", {"weights": {"a": large}, "optimiser": {"m": large}})
+    write_archive(tmp_path / "a.zip", {"weights": {"a": large}})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20  # of 12 MB
