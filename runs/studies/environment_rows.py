@@ -60,7 +60,7 @@ def _row(found: Mapping[str, Any], texts: Mapping[str, Any]) -> list[str]:
         env,
         f"**{ours}**" if is_apart(found) else ours,
         random,
-        f"{found['steps']:,}",
+        f"{found['steps']:,}{' (time limit)' * found['time_was_up']}",
         f"{found['training_s']:.0f}",
         ", ".join(counts) or "passes",
         "no" if "refused" in found["video"] else "yes",

@@ -185,8 +185,8 @@ def train(trial: Trial, run: Path, commands: Commands, seconds: float) -> dict[s
     killed_at = _kill_in_the_middle(trial, run, process, commands, began + seconds / 2)
     resumed = commands.start(["-m", "rlkit", "resume", str(run), *trial.trust, "--json"])
     is_late = _wait(resumed, began + seconds)
+    text = _end(resumed)
     spent = time.monotonic() - began
-    text, _ = resumed.communicate()
     # A run that was asked to stop says so by its exit code.
     outcome = _json(commands.require("resume", resumed, text, (0, 128 + signal.SIGTERM)))
     return {
@@ -208,6 +208,10 @@ def _kill_in_the_middle(
             process.send_signal(signal.SIGKILL)
             process.communicate()
             break
+        if not saved and time.monotonic() > due + _GRACE_S:
+            process.kill()
+            process.communicate()
+            raise StageFailed("train: no checkpoint within the time")
         time.sleep(0.1)
     if process.returncode != -signal.SIGKILL:
         text, _ = process.communicate()
@@ -221,9 +225,22 @@ def _wait(process: subprocess.Popen[str], due: float) -> bool:
         process.wait(max(0.0, due - time.monotonic()))
     except subprocess.TimeoutExpired:
         process.terminate()
-        process.wait(_GRACE_S)
         return True
     return False
+
+
+def _end(process: subprocess.Popen[str]) -> str:
+    """Output of a process that is finished or has been asked to stop.
+
+    Raises:
+        StageFailed: If it takes too long.
+    """
+    try:
+        return process.communicate(timeout=_GRACE_S)[0]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise StageFailed(f"resume: ran on for {_GRACE_S:.0f} s after SIGTERM") from None
 
 
 def record(trial: Trial, run: Path, commands: Commands) -> dict[str, Any]:

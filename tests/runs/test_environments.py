@@ -43,6 +43,7 @@ def a_result(reached, random, **changes):
         "check": {"error": [], "warning": ["dead sensor: ..."], "note": ["goals: ..."]},
         "steps": 5000,
         "training_s": 61.4,
+        "time_was_up": False,
         "trained": reached,
         "random": random,
         "video": {"frames": 20},
@@ -155,7 +156,7 @@ def test_a_row_says_what_was_reached_by_which_means(rows, tmp_path, monkeypatch)
     folder = tmp_path / "environments"
     folder.mkdir()
     one = a_result(successes(0.9, 0.82, 0.95), successes(0.0, 0.0, 0.04))
-    two = a_result(returns(3.25, 1.0), returns(3.0, 2.0), video={"refused": "draws nothing"})
+    two = a_result(returns(3.25, 1.0), returns(3.0, 2.0), video={"refused": "no"}, time_was_up=True)
     three = a_result({}, {}, failed="train: exit code 2: error: no")
     for name, found in (("one", one), ("two", two), ("three", three)):
         (folder / f"{name}.json").write_text(json.dumps(found))
@@ -165,6 +166,7 @@ def test_a_row_says_what_was_reached_by_which_means(rows, tmp_path, monkeypatch)
         *("1 warning", "yes", "1.0 ([source](https://x.org))"),
     ]
     assert second[1:3] == ["3.25 [3.05, 3.45]", "3.00 [2.61, 3.39]"]
+    assert second[3] == "5,000 (time limit)"
     assert second[6] == "no"
     assert third[1] == "failed: train: exit code 2: error: no"
     assert len(third) == len(first) == len(rows.COLUMNS)
