@@ -36,9 +36,11 @@ def broken_links(page):
             continue
         path = (page.parent / target).resolve() if target else page
         is_figure = path.parent == ROOT / "runs" / "results" and path.suffix == ".png"
-        if not path.is_file() or not (is_figure or path.is_relative_to(DOCS)):
-            yield link
-        elif anchor and anchor not in anchors(path):
+        if (
+            not path.is_file()
+            or not (is_figure or path.is_relative_to(DOCS))
+            or (anchor and anchor not in anchors(path))
+        ):
             yield link
 
 

@@ -96,11 +96,14 @@ class ProgressReport:
     def report(self, result: EvaluationResult) -> None:
         """Prints the result of an evaluation."""
         facts = result.summary()
-        text = f"step {self._step:,}: "
-        if facts["success_rate"] is not None:
+        text = f"return {facts['return_mean']:.2f}"
+        if facts["success_rate"] is None:
+            text += f" over {facts['episodes']} episodes"
+        else:  # a line of at most 80 columns; the interval tells how many episodes there were
             low, high = facts["success_ci95"]
-            text += f"success {facts['success_rate']:.0%} (95 % interval {low:.0%} to {high:.0%}), "
-        self.print(f"{text}return {facts['return_mean']:.2f}, {facts['episodes']} episodes")
+            rate = f"success {facts['success_rate']:.0%} (95 % interval {low:.0%} to {high:.0%})"
+            text = f"{rate}, {text}"
+        self.print(f"step {self._step:,}: {text}")
 
     def phase(self, text: str) -> None:
         """Says what is done instead of training, such as the last evaluation."""
