@@ -16,6 +16,10 @@ from rlkit.networks.state_dependent import StateDependentHead
 PROBE = 3  # rows of the batch that a module is tried on
 
 
+class ModuleError(ValueError, AssertionError):
+    """A module that cannot be made; SB3's own raise AssertionErrors."""
+
+
 class ModuleFunction(Parametric):
     """A `torch.nn.Module` as a function of one flat vector, through `torch.func.functional_call`.
 
@@ -58,8 +62,8 @@ class ModuleFunction(Parametric):
             made = self._kind(*self._arguments, **self._settings)
         except Exception as error:  # whatever a user's class raises is the reason
             given = ", ".join([*map(str, self._arguments), *map(str, self._settings.items())])
-            raise ValueError(
-                f"{self.name}({given}) fails: {type(error).__name__}: {error}"
+            raise ModuleError(
+                f"{self.name}({given}) fails: {type(error).__name__}: {_first_line(error)}"
             ) from error
         if not isinstance(made, nn.Module):
             raise ValueError(f"{self.name} makes {made!r}, which is no torch.nn.Module")
@@ -172,7 +176,7 @@ def _tried(module: nn.Module, name: str, inputs: Any) -> int:
             shape = tuple(module(inputs).shape)
     except Exception as error:  # whatever a user's module raises is the reason
         raise ValueError(
-            f"{name} cannot read {_described(inputs)}: {type(error).__name__}: {error}"
+            f"{name} cannot read {_described(inputs)}: {type(error).__name__}: {_first_line(error)}"
         ) from error
     if any(not torch.equal(value, before[key]) for key, value in module.named_buffers()):
         raise ValueError(
@@ -195,3 +199,7 @@ def _described(inputs: Any) -> str:
         shapes = {key: tuple(value.shape) for key, value in inputs.items()}
         return f"a dict of observations of shapes {shapes}"
     return f"inputs of shape {tuple(inputs.shape)}"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

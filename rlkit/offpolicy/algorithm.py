@@ -327,11 +327,13 @@ class Algorithm(SavedAlgorithm):
     def train(self, gradient_steps: int, batch_size: int | None = None) -> None:
         """Makes updates on batches of `batch_size` windows; None takes the agent's own.
 
-        The learning rate is `lr_schedule` now, the update coefficient of targets `tau`.
+        The learning rate is `lr_schedule` now, the targets follow by `tau` and
+        `target_update_interval`: attributes that may be changed, as in SB3.
         """
         self.learner.learning_rate.fill_(self.lr_schedule(self._current_progress_remaining))
         if isinstance(self.learner, GradientLearner):
             self.learner.target_rate.fill_(self.tau)
+            self.learner.target_update_interval = self.target_update_interval
         size = self.batch_size if batch_size is None else batch_size
         self._n_updates += self.learner.learn(
             self.replay_buffer, self.adapter, gradient_steps, size, self.metrics

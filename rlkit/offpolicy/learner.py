@@ -91,6 +91,7 @@ class GradientLearner:
         rate = config.learning_rate
         self.learning_rate = torch.tensor(1.0 if callable(rate) else rate, device=self.device)
         self.target_rate = torch.tensor(config.target_rate, device=self.device)
+        self.target_update_interval = config.target_update_interval
         self._no_rate = torch.tensor(0.0, device=self.device)
         generator = torch.Generator().manual_seed(seed)
         state = self.initial_state(generator)
@@ -253,7 +254,7 @@ class GradientLearner:
             Names and values `(M,)` of the metrics.
         """
         rows = batch["reward"][:, self.burn_in :].size
-        is_due = (self.updates + 1) % self.config.target_update_interval == 0
+        is_due = (self.updates + 1) % self.target_update_interval == 0
         rate = self.target_rate if is_due else self._no_rate
         inputs = self.draw_noise(rows), rate, self.phase()
         result = self._update(self.state, self._tensors(batch), *inputs)

@@ -53,9 +53,11 @@ class LearnerPolicy(BasePolicy):
                 module.register_parameter(last, nn.Parameter(view, requires_grad=False))
         lenders = getattr(getattr(algorithm.learner, "extraction", None), "borrows", {})
         for borrower, lender in lenders.items() if self.network is None else ():
-            _place(
-                getattr(self, borrower), EXTRACTOR, getattr(self, lender).get_submodule(EXTRACTOR)
-            )
+            shared = getattr(self, lender).get_submodule(EXTRACTOR)
+            own = getattr(self, borrower)
+            _place(own, EXTRACTOR, shared)
+            # First, as in the networks that own one: SB3's users compare parameters in order.
+            own._modules = {EXTRACTOR: shared, **own._modules}
         self.device_ = algorithm.learner.device
 
     def _below(self, parent: nn.Module, name: str, algorithm: Algorithm) -> nn.Module:
