@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from rlkit.experiment.recipe import Recipe
@@ -21,6 +23,7 @@ from rlkit.vec.trail import Trail
 from rlkit.vec.vec_env import MakeEnv, make_vec_env
 
 FOLDER = "failures"
+MOST_BYTES = 2**28  # of one file, unpacked
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -83,9 +86,7 @@ def repeat_failure(path: Path, make: MakeEnv, *, trust: bool = False) -> int:
         EnvironmentFailed: As in the training, from what the environment raises.
         ValueError: If the file does not tell how the episode began.
     """
-    with np.load(path, allow_pickle=False) as content:
-        facts: dict[str, Any] = json.loads(str(content["facts"]))
-        actions, resets = content["actions"], content["resets"].tolist()
+    facts, actions, resets = _read_failure(path)
     require_trusted(facts, path, trust=trust)
     if not facts["complete"] or (facts["seed"] is None and facts["checkpoint"] is None):
         raise ValueError(f"{path} does not tell how the failing episode began; see its `facts`")
@@ -108,3 +109,16 @@ def repeat_failure(path: Path, make: MakeEnv, *, trust: bool = False) -> int:
     finally:
         venv.close()
     return len(actions)
+
+
+def _read_failure(path: Path) -> tuple[dict[str, Any], NDArray[Any], list[int]]:
+    """Facts, actions and resets of a file, which may come from anyone."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(info.file_size for info in archive.infolist()) > MOST_BYTES:
+                raise ValueError(f"it unpacks to more than {MOST_BYTES:,} bytes")
+        with np.load(path, allow_pickle=False) as content:
+            facts: dict[str, Any] = json.loads(str(content["facts"]))
+            return facts, content["actions"], content["resets"].tolist()
+    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, MemoryError) as error:
+        raise ValueError(f"{path} is damaged or foreign: {error}") from error

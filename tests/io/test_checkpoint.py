@@ -362,14 +362,7 @@ def test_a_kill_at_any_moment_leaves_a_loadable_checkpoint(tmp_path):
 def test_tensors_are_written_as_the_library_writes_them(named):
     stream = io.BytesIO()
     serialisation.write_tensors(stream, named)
-    if any(dtype in (tensor.dtype for tensor in named.values()) for dtype in (torch.bfloat16,)):
-        assert safetensors.torch.load(stream.getvalue()).keys() == named.keys()
-    assert stream.getvalue() == safetensors.torch.save(
-        {
-            name: tensor.clone(memory_format=torch.contiguous_format)
-            for name, tensor in named.items()
-        }
-    )
+    assert stream.getvalue() == safetensors.torch.save(named)
 
 
 def test_saving_copies_no_tensor(tmp_path, monkeypatch):

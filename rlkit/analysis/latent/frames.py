@@ -214,9 +214,12 @@ def _folder_images(path: Path) -> NDArray[np.uint8]:
 
 
 def _read_png(file: Path) -> NDArray[np.uint8]:
-    with Image.open(file) as image:
-        grey = image.mode in ("1", "L")
-        pixels = np.asarray(image.convert("L" if grey else "RGB"))
+    try:
+        with Image.open(file) as image:
+            grey = image.mode in ("1", "L")
+            pixels = np.asarray(image.convert("L" if grey else "RGB"))
+    except (Image.DecompressionBombError, SyntaxError) as error:
+        raise ValueError(f"{file} cannot be read: {error}") from error
     return pixels[..., None] if grey else pixels
 
 

@@ -164,11 +164,11 @@ def _named(
         if settings:
             raise ValueError(f"{what} is fitted already, it takes no settings {settings}")
         world, facts = load_world(Path(what))
-        steps = facts.get("fitting", {})
-        return [
-            _saved(label, world, facts),
-            *_frozen(label, world.model, Fitting(**steps), controls),
-        ]
+        try:
+            fit = Fitting(**facts.get("fitting", {}))
+        except (AttributeError, TypeError) as error:
+            raise ValueError(f"training.json in {what} is damaged: {error}") from error
+        return [_saved(label, world, facts), *_frozen(label, world.model, fit, controls)]
     if what in _BASELINES:
         return [_baseline(label, what, settings, BASELINE)]
     try:

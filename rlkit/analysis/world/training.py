@@ -138,8 +138,7 @@ def load_world(folder: Path, device: str = "auto") -> tuple[World, dict[str, Any
     if not inside and (folder / TRAINING).is_file():
         raise ValueError(f"the training in {folder} is not finished; the same command continues it")
     world = World.load(folder / WORLD if inside else folder, get_device(device))
-    facts = json.loads((folder / TRAINING).read_bytes()) if inside else {}
-    return world, facts
+    return world, _begun(folder) if inside else {}
 
 
 def _run(
@@ -213,7 +212,12 @@ def _require_fit(path: Path, arguments: dict[str, Any]) -> None:
 
 def _begun(path: Path) -> dict[str, Any]:
     file = path / TRAINING
-    found: dict[str, Any] = json.loads(file.read_bytes()) if file.is_file() else {}
+    try:
+        found: Any = json.loads(file.read_bytes()) if file.is_file() else {}
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} is damaged: it holds no JSON object")
     return found
 
 
