@@ -192,7 +192,7 @@ class TrainingLoop:
     def _after_failure(self, error: Exception) -> str:
         """Saves what was collected before a failure; returns what to tell the user."""
         step = int(getattr(self._session.agent, "num_timesteps", self._step))
-        facts = [f"{error or 'no memory is left'}, after step {step:,} of the training"]
+        facts = [f"{str(error) or 'no memory is left'}, after step {step:,} of the training"]
         is_of_env = isinstance(error, EnvironmentFailed)
         if isinstance(error, EnvironmentFailed) and isinstance(error.trail, Trail):
             with contextlib.suppress(OSError):

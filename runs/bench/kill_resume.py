@@ -2,6 +2,9 @@
 
     python runs/bench/kill_resume.py --runs 20 --out kill_resume.json
     python runs/bench/kill_resume.py --runs 20 --encoder gru --out kill_resume_recurrent.json
+    python runs/bench/kill_resume.py --runs 20 --kinds 0 1 2 3 4 6 7 8 9 10 --out kills.json
+
+The last one is row 7 of the matrix in `docs/reliability.md`: 200 runs over all agents.
 
 For each agent and environment one run is undisturbed. The others are started with `rlkit train`,
 killed with SIGKILL up to three times, half of the time while saving a checkpoint, and continued
@@ -52,6 +55,19 @@ RECURRENT = {
 }
 
 
+SMALL_MPC = (
+    ("net_arch", None),
+    ("first_fit", 20),
+    ("world", {"name": "ensemble", "members": 2, "hidden": [16]}),
+    ("planner", {"name": "shooting", "horizon": 4, "samples": 20, "elites": 5}),
+)
+SMALL_LATENT = (
+    ("buffer_size", 2_000),
+    ("latent", {"name": "pca", "dims": 4}),
+    ("pretraining", {"frames": 200, "steps": 1, "refresh_every": 400, "refresh_steps": 1}),
+)
+
+
 @dataclass(frozen=True)
 class Kind:
     """One kind of training.
@@ -62,6 +78,7 @@ class Kind:
         num_envs: Parallel environments.
         steps: Environment steps in total; a tenth of them lies between checkpoints.
         encoder: Name of the recurrent encoder; None for a feed-forward agent.
+        options: More options of the agent, and options that replace those of `QUICK`.
     """
 
     agent: str
@@ -69,6 +86,7 @@ class Kind:
     num_envs: int
     steps: int
     encoder: str | None = None
+    options: tuple[tuple[str, Any], ...] = ()
 
     def command(self, path: Path) -> list[str]:
         """The command that trains it into a folder."""
@@ -79,11 +97,19 @@ class Kind:
             "evaluation.every": self.steps // 4,
             "agent_options.update_ratio": 0.25,
             **({} if self.encoder is None else RECURRENT),
+            **{f"agent_options.{name}": value for name, value in self.options},
         }
-        pairs = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+        settings = {key: value for key, value in settings.items() if value is not None}
+        pairs = [f"{key}={_toml(value)}" for key, value in settings.items()]
         names = ["--agent", self.agent, "--env", self.env, "--out", str(path)]
         names += [] if self.encoder is None else ["--encoder", self.encoder]
         return ["train", *names, "--steps", str(self.steps), "--seed", "1", "--set", *pairs]
+
+
+def _toml(value: Any) -> str:
+    if not isinstance(value, dict):
+        return json.dumps(value)
+    return "{" + ", ".join(f"{key} = {json.dumps(part)}" for key, part in value.items()) + "}"
 
 
 KINDS = (
@@ -93,6 +119,11 @@ KINDS = (
     Kind("sac", "FetchReach-v4", 2, 600),
     Kind("td3", "FetchReach-v4", 2, 600),
     Kind("dqn", "discrete_fetch:DiscreteFetchReach-v0", 2, 600),
+    Kind("sac", "rlkit/PointMaze-U-v0", 8, 1000, "gru"),
+    Kind("td3", "rlkit/PointMaze-U-v0", 8, 800, "transformer"),
+    Kind("dqn", "rlkit/BitFlip-v0", 8, 1600, "lstm"),
+    Kind("mpc", "rlkit/PointMaze-U-v0", 4, 400, None, SMALL_MPC),
+    Kind("sac", "rlkit/PointMaze-U-Pixels-v0", 4, 1200, None, SMALL_LATENT),
 )
 
 
@@ -260,7 +291,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="runs at the same time")
     parser.add_argument("--kinds", type=int, nargs="*", help="numbers of the kinds, from 0")
     parser.add_argument(
-        "--encoder", help="recurrent encoder of all agents, such as gru; default: none"
+        "--encoder", help="recurrent encoder of all agents, such as gru; default: each kind's own"
     )
     parser.add_argument("--out", type=Path, help="file for the JSON object")
     options = parser.parse_args()
@@ -268,7 +299,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         results = []
         for i in chosen:
-            kind = replace(KINDS[i], encoder=options.encoder)
+            kind = KINDS[i]
+            if options.encoder is not None:
+                kind = replace(kind, encoder=options.encoder)
             results.append(compare(kind, options.runs, Path(folder, str(i)), options.workers))
             print(json.dumps(results[-1]), file=sys.stderr, flush=True)
     summary = {
@@ -276,8 +309,19 @@ def main() -> None:
         "identical": sum(result["identical"] for result in results),
         "kinds": results,
     }
+    runs, identical = summary["runs"], summary["identical"]
+    kills = sum(sum(r["kills"].values()) - r["kills"].get("finished before", 0) for r in results)
+    figure = f"{identical} of {runs} runs end the same after {kills} kills"
+    full = [result["full_disk"]["differences"] == [] for result in results]
+    summary["matrix"] = [
+        {"row": 7, "figure": figure, "passed": identical == runs},
+        {"row": 9, "figure": f"{sum(full)} of {len(full)} end the same", "passed": all(full)},
+    ]
     text = json.dumps(summary, indent=1)
     print(text)
+    for row in summary["matrix"]:
+        verdict = "passed" if row["passed"] else "FAILED"
+        print(f"B7 row {row['row']}: {row['figure']}: {verdict}", file=sys.stderr)
     if options.out:
         options.out.write_text(text + "\n")
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import benchmark_rows
 import environment_rows
+import matrix_rows
 import world_rows
 
 from rlkit.analysis.world.score import interval
@@ -195,6 +196,7 @@ _TABLES: dict[str, tuple[list[str], Callable[[Path], Iterator[list[str]]]]] = {
     "worlds_coverage": world_rows.table_of("coverage_0.9_recalibrated", "1", "{:.1%}"),
     "worlds_cost": (world_rows.COSTS, world_rows.cost_rows),
     "worlds_speed": (benchmark_rows.SPEED_COLUMNS, benchmark_rows.world_speed_rows),
+    "faults": (matrix_rows.COLUMNS, matrix_rows.matrix_rows),
     "planners": (benchmark_rows.PLANNER_COLUMNS, benchmark_rows.planner_rows),
     "betas": (
         [

@@ -1,9 +1,12 @@
 import json
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -170,3 +173,22 @@ def test_scorecards_become_one_row_each(tables, tmp_path):
     assert (shown["linear"], shown["seq2seq"]) == ("< -9", "-")
     costs = list(tables.world_rows.cost_rows(tmp_path))
     assert costs == [["ensemble", "1,200", "3", "0.5"], ["linear", "1,200", "3", "0.5"]]
+
+
+def test_every_test_named_in_the_table_of_faults_exists():
+    matrix = import_module("matrix_rows")
+    named = {name for row in matrix.cases().values() for name in row["where"]}
+    missing = sorted(name for name in named if not (ROOT / name).is_file())
+    assert missing == []
+
+
+def test_figures_of_faults_are_marked_where_they_failed(tmp_path):
+    matrix = import_module("matrix_rows")
+    rows = [
+        {"row": 7, "figure": "1 of 2", "passed": False},
+        {"row": 14, "figure": "0.1 s", "passed": True},
+    ]
+    (tmp_path / "bench_soak.json").write_text(json.dumps({"matrix": rows}))
+    (tmp_path / "bench_other.json").write_text(json.dumps([1]))
+    found = {row[0]: row[-1] for row in matrix.matrix_rows(tmp_path)}
+    assert (found["7"], found["14"], found["8"]) == ("1 of 2 (failed)", "0.1 s", "")
