@@ -263,7 +263,8 @@ class Algorithm(SavedAlgorithm):
         progress_bar: bool = False,
     ) -> Iterator[int]:
         """`learn` as a generator of the number of steps, which it yields after every round."""
-        require_replay(self)
+        if getattr(self, "replay_buffer", None) is None:  # deleted to save memory
+            require_replay(self)
         if starts_anew := reset_num_timesteps or self._last_obs is None:
             self.replay_buffer.storage.cut()
         total_timesteps, callback = self._setup_learn(

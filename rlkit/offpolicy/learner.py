@@ -17,14 +17,13 @@ from torch import Tensor
 
 from rlkit.goals import GoalRule, return_bounds
 from rlkit.latents import JointLatent
-from rlkit.networks import Optimiser, UpdateFunction, adam_state, gradient
+from rlkit.networks import SCALED, InputScaling, Optimiser, UpdateFunction, adam_state, gradient
 from rlkit.networks.encoders import HiddenState
 from rlkit.networks.gradient import Loss, Metrics, State
 from rlkit.networks.torch_optimiser import TorchOptimiser
 from rlkit.offpolicy.contract import require_same_shapes
 from rlkit.offpolicy.extractor import FeaturesExtractor
 from rlkit.offpolicy.heads import Extraction, make_head
-from rlkit.offpolicy.input_scaling import SCALED, InputScaling
 from rlkit.offpolicy.recurrent import Network, RecurrentEncoder
 from rlkit.offpolicy.settings import ActorCritic, LearnerConfig, Sizes
 from rlkit.offpolicy.transitions import Inputs, Transitions, rows_of, view_of
@@ -84,7 +83,9 @@ class GradientLearner:
         )
         self.burn_in = self.recurrent.burn_in if self.recurrent else 0
         # Moments of latents that change mean nothing, and clipping them would stop their gradient.
-        self.scaling = InputScaling(sizes, device, config.normalise and joint is None)
+        self.scaling = InputScaling(
+            sizes.observation, sizes.goal, device, config.normalise and joint is None
+        )
         self.optimiser: Optimiser | TorchOptimiser = config.make_optimiser()
         self.updates = 0
         self._noise = torch.zeros(0, device=self.device)

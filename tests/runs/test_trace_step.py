@@ -6,7 +6,7 @@ import pytest
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("agent", "most"), [("feed-forward", 16), ("recurrent", 24)])
+@pytest.mark.parametrize(("agent", "most"), [("feed-forward", 17), ("recurrent", 25)])
 def test_one_step_and_one_update_run_through_few_files(agent, most):
     trace = import_module("trace_step")
     files = trace.counted(trace.files_of_a_step(trace.AGENTS[agent]()))
