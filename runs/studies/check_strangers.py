@@ -42,6 +42,7 @@ KNOWN = {
     "^intersection-multi-agent": "several agents: rewards and ends are tuples, one per agent",
 }
 """Environments with true errors, by a pattern of their ids, and what is wrong with them."""
+BUILT = {"built": True}
 
 
 def ids(only: list[str], one_per_class: list[str]) -> list[str]:
@@ -83,8 +84,10 @@ def check(env_id: str, bounds: dict[str, Any], answer: Connection) -> None:
             env.reset(seed=0)  # where files of a package may be missing
             env.close()
     except Exception as error:
-        answer.send({"unbuilt": f"{type(error).__name__}: {error}"})
+        text = re.sub(r"/\S*site-packages/", "", str(error))
+        answer.send({"unbuilt": f"{type(error).__name__}: {text}"})
         return
+    answer.send(BUILT)
     started = time.perf_counter()
     found = check_env(lambda: make(env_id), **bounds)
     answer.send(
@@ -98,6 +101,17 @@ def check(env_id: str, bounds: dict[str, Any], answer: Connection) -> None:
     )
 
 
+def answer_of(receiver: Connection, limit: float) -> dict[str, Any]:
+    """The next answer of a process, or what became of it."""
+    if not receiver.poll(limit):
+        return {"unbuilt": f"no answer within {limit:g} s"}
+    try:
+        answer: dict[str, Any] = receiver.recv()
+    except EOFError:
+        return {"unbuilt": "its process died"}
+    return answer
+
+
 def checked(env_id: str, bounds: dict[str, Any], limit: float) -> dict[str, Any]:
     """The result of `check` in a process of its own."""
     context = multiprocessing.get_context("fork")  # the packages are imported already
@@ -105,12 +119,11 @@ def checked(env_id: str, bounds: dict[str, Any], limit: float) -> dict[str, Any]
     process = context.Process(target=check, args=(env_id, bounds, sender))
     process.start()
     sender.close()
-    result: dict[str, Any] = {"unbuilt": f"no answer within {limit:g} s"}
-    with contextlib.suppress(EOFError):
-        if receiver.poll(limit):
-            result = {"unbuilt": "its process died"} | receiver.recv()
-            if "seconds" in result:
-                del result["unbuilt"]
+    result = answer_of(receiver, limit)
+    if result == BUILT:  # it can be built, so the rest is the check's own matter
+        result = {"seconds": limit, "error": {}, "warning": {}, "note": {}}
+        found = answer_of(receiver, limit)
+        result |= found if "seconds" in found else {"error": {"process": found["unbuilt"]}}
     process.kill()
     process.join()
     return result
