@@ -124,7 +124,7 @@ def test_worlds_that_grow_with_the_data_are_planned_in(tmp_path):
         torch.equal(agent.policy.state_dict()[k], v) for k, v in agent.learner.weights().items()
     )
     agent.save(tmp_path / "agent")
-    loaded = MPC.load(tmp_path / "agent", device="cpu")
+    loaded = MPC.load(tmp_path / "agent", device="cpu", trust=True)
     x = np.array([[-0.8], [0.8]], np.float32)
     action = loaded.predict(x, deterministic=True)[0]
     np.testing.assert_array_equal(action, agent.predict(x, deterministic=True)[0])

@@ -123,7 +123,7 @@ def test_an_agent_samples_with_it(sampler, tmp_path):
     assert isinstance(agent.replay_buffer.sampler, Prioritised)
     assert len(agent.replay_buffer.sampler.slots) > 0
     agent.save(tmp_path / "agent.zip")
-    loaded = SAC.load(tmp_path / "agent.zip", agent.env)
+    loaded = SAC.load(tmp_path / "agent.zip", agent.env, trust=True)
     assert loaded.replay_buffer.sampler.power == agent.replay_buffer.sampler.power
 
 

@@ -89,7 +89,7 @@ def test_they_are_fitted_saved_and_forecast(model, tmp_path):
     stays = np.abs(windows.context_observation[:, -1:] - windows.future_observation).mean()
     assert error < 0.5 * stays
     world.save(tmp_path / "world")
-    again = World.load(tmp_path / "world")
+    again = World.load(tmp_path / "world", trust=True)
     assert again.size == world.size
     np.testing.assert_array_equal(again.forecast(*given, samples=20, generator=generator()), made)
     fresh = World(model, Layout(2, 2), generator(1))
