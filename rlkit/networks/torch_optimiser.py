@@ -68,10 +68,10 @@ class TorchOptimiser:
         made.step()
         after = made.state[parameter]
         changes = {
-            f"{name}.{key}": torch.as_tensor(after[key], dtype=kept.dtype)
+            f"{name}.{key}": torch.as_tensor(after[key], dtype=kept.dtype).to(parameter.device)
             for key, (kept, _) in self._kept.items()
         }
-        return {name: parameter, f"{name}.{STARTED}": torch.ones(()), **changes}
+        return {name: parameter, f"{name}.{STARTED}": parameter.new_ones(()), **changes}
 
     @cached_property
     def _kept(self) -> dict[str, tuple[Tensor, type[Any] | None]]:

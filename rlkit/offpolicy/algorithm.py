@@ -39,6 +39,7 @@ from rlkit.offpolicy.options import (
     update_rule,
 )
 from rlkit.offpolicy.policy import LearnerPolicy, policy_class
+from rlkit.offpolicy.policy_options import policy_name
 from rlkit.offpolicy.saving import SavedAlgorithm
 from rlkit.offpolicy.spaces import rule_of, wrap_env
 from rlkit.replay import ReplayBuffer, check_finite
@@ -126,6 +127,7 @@ class Algorithm(SavedAlgorithm):
         **options: Any,
     ) -> None:
         check_arguments(**locals())
+        policy = policy_name(policy)
         positional = {
             "learning_rate": learning_rate,
             "batch_size": batch_size,

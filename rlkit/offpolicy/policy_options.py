@@ -28,7 +28,32 @@ SAME = {
 """Settings of SB3's policies, and of ours, whose values need no translation."""
 EXTRACTOR = ("features_extractor_class", "features_extractor_kwargs")
 OPTIMISER = ("optimizer_class", "optimizer_kwargs")
+POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy")
+SB3_CLASSES = {
+    **dict.fromkeys(("SACPolicy", "TD3Policy", "DQNPolicy"), "MlpPolicy"),
+    **{name: name for name in POLICIES},
+}
+"""Classes that SB3's modules of agents hold as `MlpPolicy` and so on."""
 DEFAULT_EXTRACTORS = {"CnnPolicy": "nature_cnn", "MultiInputPolicy": "combined"}
+
+
+def policy_name(policy: Any) -> str:
+    """The name of a policy, which users of SB3 may also give as a class of theirs.
+
+    Raises:
+        ValueError: If it is another class: networks are made by the agent.
+    """
+    name = SB3_CLASSES.get(getattr(policy, "__name__", ""), policy)
+    is_own = isinstance(policy, type) and policy.__module__.startswith(("stable_base", "rlkit."))
+    if isinstance(policy, type) and not (is_own and isinstance(name, str)):
+        raise ValueError(
+            f"policy = {policy.__name__} is a class of its own, and agents make their networks "
+            f'themselves: give "MlpPolicy", "CnnPolicy" or "MultiInputPolicy", and modules in '
+            f"policy_kwargs={{'features_extractor_class': ..., 'network': ...}}"
+        )
+    if name not in POLICIES:
+        raise ValueError(f"Policy {name} unknown. {nearest(str(name), POLICIES)}")
+    return str(name)
 
 
 def policy_options(

@@ -8,6 +8,7 @@ import torch
 from gymnasium import spaces
 from resuming import assert_resumes
 from small_envs import Bandit, Recorder
+from stable_baselines3 import sac as sb3_sac
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
@@ -146,6 +147,19 @@ def test_activations_are_checked():
 def test_unknown_settings_are_named():
     with pytest.raises(ValueError, match=r"policy_kwargs has no 'activation'. Did you mean 'act"):
         build(SAC, policy_kwargs={"activation": nn.ELU})
+
+
+def test_policies_are_names_or_sb3s_own_classes():
+    for policy in (sb3_sac.MlpPolicy, "MlpPolicy"):
+        assert build(SAC, policy=policy, net_arch=[4]).policy.actor is not None
+
+    class Mine(sb3_sac.MlpPolicy):
+        pass
+
+    with pytest.raises(ValueError, match=r"policy = Mine is a class of its own.*policy_kwargs"):
+        build(SAC, policy=Mine)
+    with pytest.raises(ValueError, match=r"Policy MlpPolisy unknown. Did you mean 'MlpPolicy'"):
+        build(SAC, policy="MlpPolisy")
 
 
 # Optimisers
