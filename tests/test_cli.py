@@ -292,7 +292,7 @@ def test_a_bad_number_stops_the_run_and_keeps_the_last_good_checkpoint(rlkit, tm
     (tmp_path / "my_broken.py").write_text(MY_ENV.replace("{name}", "broken"))
     words = ["train", "--env", "my_broken:Broken-v0", "--agent", "tiny_agent:TinyAgent", *QUICK]
     code, out, err = rlkit(*words, "--steps", 1000, "--out", "run", "--json")
-    assert code == 2
+    assert code == 1
     assert out == ""
     assert "is not finite" in err
     assert "Traceback" not in err
@@ -462,7 +462,7 @@ def test_a_bad_number_stops_a_recurrent_agent(rlkit, tmp_path):
     words = ["train", "--env", "my_failing:Broken-v0", "--encoder", GRU, *RECURRENT]
     words += ["checkpoint.every=40", "--out", "run", "--steps", 1000]
     code, _, err = rlkit(*words)
-    assert code == 2
+    assert code == 1
     assert "is not finite" in err
     assert "Traceback" not in err
     assert rlkit("eval", "run", "--trust", "--episodes", 2)[0] == 0
