@@ -19,6 +19,7 @@ from rlkit.experiment.folders import RECIPE, require_free, require_run
 from rlkit.experiment.recipe import Recipe, load_recipe
 from rlkit.io.atomic_write import replace_file
 from rlkit.io.checkpoint import prune, write_checkpoint
+from rlkit.io.finite import require_finite
 from rlkit.version import VERSION
 
 try:
@@ -181,7 +182,7 @@ class RunFolder:
         """
         self._require_exists()
         for part in ("weights", "optimiser"):
-            _require_finite(state.get(part), part)
+            require_finite(state.get(part), part)
         write_checkpoint(self.checkpoints / f"step-{step}", state)
         prune(self.checkpoints, newest=step, best=self.best_step())
 
@@ -209,17 +210,6 @@ class RunFolder:
         if not self.path.is_dir():
             raise FileNotFoundError(
                 f"{self.path} was deleted while it was trained; nothing more can be saved"
-            )
-
-
-def _require_finite(tensors: Any, name: str) -> None:
-    for key, value in tensors.items() if isinstance(tensors, Mapping) else ():
-        if isinstance(value, Mapping):
-            _require_finite(value, f"{name}.{key}")
-        elif value.dtype.is_floating_point and not bool(value.isfinite().all()):
-            raise FloatingPointError(
-                f"{name}.{key} holds numbers that are not finite: training has diverged, and no "
-                f"checkpoint is made of it"
             )
 
 

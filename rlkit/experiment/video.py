@@ -18,6 +18,7 @@ from PIL import Image
 
 from rlkit.experiment.evaluate import Predicts, is_successful
 from rlkit.goals import GoalRule
+from rlkit.vec.checked_vec_env import require_finite_actions
 
 Frame = NDArray[np.uint8]
 _PAUSE = 0.5  # seconds for which an episode is shown after its success or its end
@@ -64,6 +65,7 @@ def frames_of(
             action, hidden_state = agent.predict(
                 observation, hidden_state, np.array([is_first]), deterministic=True
             )
+            require_finite_actions(np.asarray(action)[None])
             observation, _, terminated, truncated, info = env.step(action)
             is_first, done = False, terminated or truncated
             held = held + 1 if is_successful(info, observation, rule) else 0

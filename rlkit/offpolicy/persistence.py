@@ -22,6 +22,7 @@ from rlkit.io.checkpoint import (
     load_latest,
     read_checkpoint,
 )
+from rlkit.io.finite import require_finite
 from rlkit.io.foreign import built_from
 from rlkit.io.spaces import space_from_plain, space_to_plain
 from rlkit.networks.encoders import HiddenState
@@ -142,6 +143,8 @@ def _place_environments(env: VecEnv, settled: dict[str, Any]) -> None:
 def write_agent(agent: Algorithm, path: Source, left_out: set[str]) -> None:
     """Saves an agent without its replay buffer; see `Algorithm.save`."""
     learner = agent.learner.state_dict()
+    for part in ("weights", "optimiser"):
+        require_finite(learner[part], part)
     options = saved_options(agent.options)
     content = {
         "weights": learner.pop("weights"),

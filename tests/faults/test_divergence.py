@@ -75,6 +75,28 @@ def test_a_bad_update_changes_nothing_and_is_counted(compiled):
     assert not torch.equal(state["w"], before["w"])
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_a_gpu_skips_without_being_waited_for():
+    update = UpdateFunction(regression, False, 8)
+    state = {k: v.cuda() for k, v in adam_state("w", torch.ones(4)).items()}
+    rate, good = torch.tensor(0.1).cuda(), {"x": torch.zeros(4).cuda()}
+    bad = {"x": torch.full((4,), torch.nan).cuda()}
+    names, values = update(state, good, rate)
+    assert (names, values[-1].item()) == (["loss", SKIPPED], 0.0)
+    before = state["w"].clone()
+    names, values = update(state, bad, rate)
+    assert values.tolist() == [0.0, 1.0]
+    assert torch.equal(state["w"], before)
+
+    def many():
+        for _ in range(64):
+            update(state, bad, rate)
+
+    with pytest.raises(DivergenceError):
+        many()
+
+
 def test_a_step_beyond_what_numbers_can_hold_is_bad_too():
     update, state = UpdateFunction(regression, False, 8), adam_state("w", torch.ones(4))
     assert update(state, {"x": torch.zeros(4)}, torch.tensor(torch.inf))[0] == [SKIPPED]
@@ -187,6 +209,14 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
         with pytest.raises(FloatingPointError, match=f"{part}.q holds numbers that are not finite"):
             run.save_checkpoint(5, {part: {"p": torch.ones(1), "q": torch.tensor([torch.nan])}})
     assert not run.checkpoints.exists()
+
+
+def test_an_agent_that_is_not_finite_is_not_saved(tmp_path):
+    agent = SAC("MlpPolicy", Paying(), **SMALL)
+    agent.learner.state["actor"][0] = torch.nan
+    with pytest.raises(FloatingPointError, match=r"weights.actor.* not finite"):
+        agent.save(tmp_path / "agent.zip")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_evaluation_gives_no_environment_an_action_that_is_not_finite():

@@ -42,6 +42,7 @@ def whole(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_crash_in_drawing_costs_the_video_and_not_the_process(whole, tmp_path):
     with pytest.warns(UserWarning, match="no pictures at step 40: .*ended by signal 11"):
         outcome = train(drawing("CrashesDrawing"), make, tmp_path / "run")

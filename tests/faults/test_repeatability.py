@@ -72,7 +72,11 @@ def stopped_at(step, agent_class, monkeypatch):
     return stop
 
 
-@pytest.mark.parametrize("name", PLANS)
+SLOW = ("td3", "sac recurrent", "mpc")
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in PLANS]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_resumed_at_every_k_th_step_the_run_ends_the_same(tmp_path, monkeypatch, name):
     from rlkit.plugins import AGENTS
 
