@@ -33,6 +33,7 @@ from rlkit.envs.simulation import (
     observe,
 )
 
+_NO_ROWS = np.empty(0, np.intp)
 _UNKNOWN_SEED = -1  # as in Gymnasium, of a generator whose state was set
 
 
@@ -131,7 +132,8 @@ class SimulationVectorEnv(gym.vector.VectorEnv[Observation, NDArray[Any], NDArra
         self._elapsed = np.where(mask, 0, self._elapsed)
         self._ended = self._ended & ~mask
         observation = observe(self.simulation, after_reset(self._state, "reset"))
-        return observation, self._infos(self.rule.success(*goals(observation)), mask)
+        success = self.rule.success(*goals(observation)) & mask
+        return observation, {"is_success": success, "_is_success": mask.copy()}
 
     def step(
         self, actions: NDArray[Any]
@@ -151,33 +153,34 @@ class SimulationVectorEnv(gym.vector.VectorEnv[Observation, NDArray[Any], NDArra
         actions = checked_actions(actions, self.single_action_space, (self.num_envs,))
         state = after_reset(self._state, "step")
         same_step = self.autoreset_mode is AutoresetMode.SAME_STEP
-        pending = np.zeros_like(self._ended) if same_step else self._ended
-        if self.autoreset_mode is AutoresetMode.DISABLED and pending.any():
+        pending = _NO_ROWS if same_step else np.flatnonzero(self._ended)
+        if self.autoreset_mode is AutoresetMode.DISABLED and len(pending):
             raise gym.error.ResetNeeded(
-                f"the episodes of environments {np.flatnonzero(pending).tolist()} have ended: "
+                f"the episodes of environments {pending.tolist()} have ended: "
                 f'call reset(options={{"reset_mask": terminated | truncated}}) before step()'
             )
         self._state = self.simulation.step(state, actions)
         self._elapsed = self._elapsed + 1
-        self._restart(np.flatnonzero(pending))
+        self._restart(pending)
         observation = observe(self.simulation, self._state)
         achieved = goals(observation)
         reward = np.array(self.rule.reward(*achieved), dtype=np.float64)
         terminated = np.array(self.rule.terminated(*achieved))
-        reward[pending] = 0.0
-        terminated[pending] = False
+        if len(pending):
+            reward[pending] = 0.0
+            terminated[pending] = False
         limit = self.max_episode_steps
         truncated = np.zeros_like(terminated) if limit is None else self._elapsed >= limit
         success = np.array(self.rule.success(*achieved))
         self._ended = terminated | truncated
         infos: dict[str, Any] = {}
-        if same_step and self._ended.any():
-            infos = self._final(observation, success)
-            rows = np.flatnonzero(self._ended)
+        rows = np.flatnonzero(self._ended) if same_step else _NO_ROWS
+        if len(rows):
+            infos = self._final(observation, success, rows)
             self._restart(rows)
             observation = observe(self.simulation, self._state)
-            success[rows] = self.rule.success(*(goal[rows] for goal in goals(observation)))
-        infos |= self._infos(success, np.ones_like(self._ended))
+            success[rows] = False  # no start state satisfies its goal
+        infos["is_success"], infos["_is_success"] = success, np.ones(self.num_envs, np.bool_)
         return observation, reward, terminated, truncated, infos
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
@@ -247,17 +250,19 @@ class SimulationVectorEnv(gym.vector.VectorEnv[Observation, NDArray[Any], NDArra
         self._state = state
         self._elapsed[rows] = 0
 
-    def _infos(self, success: NDArray[np.bool_], where: NDArray[np.bool_]) -> dict[str, Any]:
-        return {"is_success": np.array(success) & where, "_is_success": where.copy()}
-
-    def _final(self, observation: Observation, success: NDArray[np.bool_]) -> dict[str, Any]:
+    def _final(
+        self, observation: Observation, success: NDArray[np.bool_], rows: NDArray[np.intp]
+    ) -> dict[str, Any]:
         last = np.full(self.num_envs, None, dtype=object)
-        for i in np.flatnonzero(self._ended).tolist():
+        for i in rows.tolist():
             last[i] = {name: value[i] for name, value in observation.items()}
         return {
             "final_obs": last,
             "_final_obs": self._ended.copy(),
-            "final_info": self._infos(success, self._ended),
+            "final_info": {
+                "is_success": success & self._ended,
+                "_is_success": self._ended.copy(),
+            },
             "_final_info": self._ended.copy(),
         }
 
