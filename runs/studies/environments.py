@@ -187,8 +187,9 @@ def train(trial: Trial, run: Path, commands: Commands, seconds: float) -> dict[s
     is_late = _wait(resumed, began + seconds)
     text = _end(resumed)
     spent = time.monotonic() - began
-    # A run that was asked to stop says so by its exit code.
-    outcome = _json(commands.require("resume", resumed, text, (0, 128 + signal.SIGTERM)))
+    # The request to stop may also come when the run has just finished.
+    codes = (0, 128 + signal.SIGTERM, -signal.SIGTERM)
+    outcome = _json(commands.require("resume", resumed, text, codes))
     return {
         "steps": outcome["steps"],
         "resumed_from": killed_at,
@@ -308,6 +309,8 @@ def _scores(text: str) -> dict[str, Any]:
 def _json(text: str) -> dict[str, Any]:
     """The one object in the output; what libraries in C print is around it."""
     lines = [line for line in text.splitlines() if line.startswith("{")]
+    if not lines:
+        raise StageFailed(f"a command with --json printed no object but {text!r}")
     found: dict[str, Any] = json.loads(lines[-1])
     return found
 
