@@ -93,6 +93,10 @@ class Mlp(Parametric):
     layer_norm: bool = False
     activation: str | type[Any] = "relu"
 
+    def __post_init__(self) -> None:
+        """Finds the activation, which a compiled graph could not."""
+        _ = self.activate
+
     @cached_property
     def activate(self) -> Any:
         """The activation, a function of a tensor."""

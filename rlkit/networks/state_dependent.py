@@ -42,6 +42,10 @@ class StateDependentHead(Parametric):
     use_expln: bool = False
     clip_mean: float = 2.0
 
+    def __post_init__(self) -> None:
+        """Computes what a compiled graph could not."""
+        _ = self.trunk.size
+
     @cached_property
     def trunk(self) -> Mlp:
         """Everything before the activation of the last hidden layer."""

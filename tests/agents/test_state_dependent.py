@@ -79,6 +79,7 @@ def test_it_replaces_uniform_actions_at_warmup_if_asked():
 
 
 @pytest.mark.parametrize("options", [{}, {"encoder": "gru", "window": 4}], ids=str)
+@pytest.mark.slow
 def test_a_training_continues_exactly(options, tmp_path):
     details = {"use_sde": True, "sde_sample_freq": 4, "train_freq": 6, "gradient_steps": 3}
     setting = (SAC, make, "rlkit/PointMaze-Open-v0", 1, {**details, **options})

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from rlkit.networks import Mlp
+from rlkit.networks.state_dependent import StateDependentHead
 
 CASES = [
     Mlp((3,), (5,), 2),
@@ -100,3 +101,20 @@ def test_the_start_is_seeded_and_bounded_by_the_fan_in():
         assert 0.9 * bound < p[name].abs().max() <= bound
     assert torch.equal(p["0.norm_scale"], torch.ones(2, 1, 100))
     assert torch.equal(p["0.norm_shift"], torch.zeros(2, 1, 100))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "network",
+    [
+        Mlp((3,), (5, 4), 2),
+        Mlp((3,), (5, 4), 2, activation="elu"),
+        StateDependentHead((3,), (5, 4), 2),
+    ],
+    ids=["relu", "elu", "state-dependent"],
+)
+def test_one_graph_holds_a_network_of_fresh_parameters(network):
+    vector = network.initial_parameters(torch.Generator().manual_seed(0))
+    x = torch.randn(6, 3)
+    compiled = torch.compile(network.__call__, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(vector, [x]), network(vector, [x]))

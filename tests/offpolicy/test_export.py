@@ -107,6 +107,7 @@ def test_a_traced_policy_is_predict(case):
 
 @pytest.mark.filterwarnings("ignore")  # of the exporter about itself
 @pytest.mark.parametrize("dynamo", [False, True])
+@pytest.mark.slow
 def test_an_exported_policy_is_predict(case, dynamo, tmp_path):
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")

@@ -197,6 +197,7 @@ def test_optimisers_step_as_torch_does(name):
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
+@pytest.mark.slow
 def test_a_training_continues_exactly_with_any_optimiser(name, tmp_path):
     kind, settings = OPTIMISERS[name]
     options = {"policy_kwargs": {"optimizer_class": kind, "optimizer_kwargs": settings}}
