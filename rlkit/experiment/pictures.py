@@ -6,9 +6,6 @@ import contextlib
 import functools
 import warnings
 from pathlib import Path
-from typing import Any
-
-import gymnasium as gym
 
 from rlkit.experiment import video
 from rlkit.experiment.evaluate import TEST_SEED, EpisodeResult, EvaluationStopped
@@ -17,9 +14,8 @@ from rlkit.experiment.run_folder import RunFolder
 from rlkit.experiment.run_logger import EventFile, image_summary
 from rlkit.experiment.session import Session
 from rlkit.experiment.stop_requests import StopRequest
-from rlkit.goals import simplify
-from rlkit.vec.separate import separate_env
-from rlkit.vec.vec_env import MakeEnv, goal_names
+from rlkit.vec.separate import drawable_env, separate_env
+from rlkit.vec.vec_env import goal_names
 
 
 def draw(
@@ -80,7 +76,7 @@ def record(
     """
     recipe = session.recipe
     options = {**recipe.env_options, "render_mode": "rgb_array"}
-    build = functools.partial(_build, session.make, recipe.env, options)
+    build = functools.partial(drawable_env, session.make, recipe.env, options)
 
     def check() -> None:
         if stop is not None and stop.is_set():
@@ -92,19 +88,6 @@ def record(
         raise ValueError(f"{recipe.env} cannot be drawn: {error}") from error
     with contextlib.closing(env):
         return video.record(session.agent, env, path, episodes, seed + recipe.seed, session.rule)
-
-
-def _build(make: MakeEnv, env_id: str, options: dict[str, Any]) -> gym.Env[Any, Any]:
-    try:
-        return simplify(make(env_id, **options))
-    except TypeError as error:
-        if "render_mode" not in str(error):
-            raise
-        raise ValueError(
-            "its __init__ takes no render_mode. Give it render_mode=None, and a method render() "
-            'that returns an array (H, W, 3) for "rgb_array"; or train without videos: '
-            "--set pictures.video_episodes=0"
-        ) from error
 
 
 def _draw_imagined(session: Session, run: RunFolder, events: EventFile, step: int) -> None:

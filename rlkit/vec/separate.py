@@ -10,6 +10,7 @@ from typing import Any
 
 import gymnasium as gym
 
+from rlkit.goals import simplify
 from rlkit.vec.worker import EnvironmentRaised, Factory, Worker, WorkerLost
 
 _START_TIMEOUT_S = 120.0  # importing an environment can take long on a busy machine
@@ -88,6 +89,29 @@ class SeparateEnv(gym.Env[Any, Any]):
         except EnvironmentRaised as error:
             line = str(error).strip().splitlines()[-1]
             raise RuntimeError(line.removeprefix("ValueError: ")) from None
+
+
+def drawable_env(
+    make: Callable[..., gym.Env[Any, Any]], env_id: str, options: dict[str, Any]
+) -> gym.Env[Any, Any]:
+    """The environment of an id, with `render_mode` among its options.
+
+    It is in this module because a new process imports where its factory is defined, and nothing
+    here takes long.
+
+    Raises:
+        ValueError: If the environment cannot be drawn.
+    """
+    try:
+        return simplify(make(env_id, **options))
+    except TypeError as error:
+        if "render_mode" not in str(error):
+            raise
+        raise ValueError(
+            "its __init__ takes no render_mode. Give it render_mode=None, and a method render() "
+            'that returns an array (H, W, 3) for "rgb_array"; or train without videos: '
+            "--set pictures.video_episodes=0"
+        ) from error
 
 
 def separate_env(
