@@ -213,15 +213,16 @@ class RoboticsEnv(GoalEnv[NDArray[np.float32]]):
 
     Args:
         robot: The packaged environment without wrappers.
+        show_goal: Whether images show the goal; only Fetch tasks can hide it.
 
     Attributes:
         robot: The packaged environment.
 
     Raises:
-        ValueError: If `robot` is wrapped, or there is no rule for it.
+        ValueError: If `robot` is wrapped, there is no rule for it, or its goal cannot be hidden.
     """
 
-    def __init__(self, robot: gym.Env[Any, Any]) -> None:
+    def __init__(self, robot: gym.Env[Any, Any], show_goal: bool = True) -> None:
         if robot.unwrapped is not robot:
             raise ValueError(
                 f"{robot} is wrapped, and its wrappers would be ignored: pass env.unwrapped, or "
@@ -237,6 +238,17 @@ class RoboticsEnv(GoalEnv[NDArray[np.float32]]):
         self.render_mode = robot.render_mode
         # A maze contains a MuJoCo environment, every other task is one.
         self._simulator: Any = getattr(robot, "point_env", getattr(robot, "ant_env", robot))
+        self._show_goal = show_goal
+        if not show_goal:
+            if not isinstance(robot, MujocoFetchEnv):
+                raise ValueError(f"show_goal=False is for Fetch tasks, got {type(robot).__name__}")
+            self.robot.model.site("target0").rgba[3] = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The packaged environment is built anew when it is unpickled, without what was changed
+        # in its model; a maze gets a new simulator.
+        kept = {k: v for k, v in vars(self).items() if k not in ("robot", "_simulator")}
+        return type(self), (self.robot, self._show_goal), kept
 
     @property
     def np_random(self) -> np.random.Generator:
@@ -342,9 +354,4 @@ def load(entry_point: str, show_goal: bool = True, **kwargs: Any) -> RoboticsEnv
         raise ValueError(f"{entry_point!r} is no goal environment of Gymnasium-Robotics")
     if kwargs.get("render_mode") == "rgb_array":
         prefer_egl()
-    robot: Any = load_env_creator(entry_point)(**kwargs)
-    if not show_goal:
-        if not isinstance(robot, MujocoFetchEnv):
-            raise ValueError(f"show_goal=False is for Fetch tasks, got {type(robot).__name__}")
-        robot.model.site("target0").rgba[3] = 0
-    return RoboticsEnv(robot)
+    return RoboticsEnv(load_env_creator(entry_point)(**kwargs), show_goal)

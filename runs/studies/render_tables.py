@@ -6,7 +6,8 @@
 Prints the tables, or writes them into the documents with `--write`.
 `<recipe>.json` comes from `evidence.py`, `ablation.json`, `betas.json`, `cue-maze-lengths.json` and
 `world-<set>.json` from the other scripts of this folder. `bench_<name>.json` is the output of that
-script in `runs/bench/`; `environments/<name>.json` comes from `environments.py`.
+script in `runs/bench/`; `outsiders.json` comes from `runs/conformance/`;
+`environments/<name>.json` from `environments.py`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 import benchmark_rows
 import environment_rows
 import matrix_rows
+import outsider_rows
 import world_rows
 
 from rlkit.analysis.world.score import interval
@@ -216,6 +218,9 @@ _TABLES: dict[str, tuple[list[str], Callable[[Path], Iterator[list[str]]]]] = {
         ["environment", "package", "command"],
         environment_rows.command_rows,
     ),
+    "outsiders": (outsider_rows.COLUMNS, outsider_rows.suite_rows),
+    "outsiders_failing": (outsider_rows.REASON_COLUMNS, outsider_rows.failing_rows),
+    "outsiders_not_applicable": (outsider_rows.REASON_COLUMNS, outsider_rows.not_applicable_rows),
     "acting": (["one step, µs", "batch 1", "batch 8"], benchmark_rows.acting_rows),
     "scan": (
         ["steps", "`torch.nn.GRU`, ms", "GRU, ms", "min-GRU, ms", "LRU, ms"],

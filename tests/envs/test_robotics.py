@@ -17,7 +17,7 @@ from continue_robotics import continued
 
 from rlkit.envs import make as construct
 from rlkit.envs.make import make
-from rlkit.envs.robotics import ManipulateRule, MazeRule, ReachRule, RoboticsEnv
+from rlkit.envs.robotics import ManipulateRule, MazeRule, ReachRule, RoboticsEnv, load
 from rlkit.goals import GoalRule
 from rlkit.goals.check import check_env
 
@@ -251,3 +251,24 @@ def test_an_id_of_the_missing_extra_names_the_package(monkeypatch: pytest.Monkey
     monkeypatch.setattr(gym, "registry", kept)
     with pytest.raises(ValueError, match=r'FetchReach-v4.*pip install "rlkit-suite\[robotics\]"'):
         make("FetchReach-v4")
+
+
+@pytest.mark.parametrize("env_id", ["FetchReach-v4", "PointMaze_UMaze-v3"])
+def test_a_pickled_environment_continues_from_a_state(env_id: str) -> None:
+    env: Any = make(env_id).unwrapped
+    env.reset(seed=1)
+    other: Any = pickle.loads(pickle.dumps(env))
+    other.reset(seed=5)
+    other.set_state(env.get_state())
+    action = env.action_space.sample()
+    expected, found = env.step(action)[0], other.step(action)[0]
+    for key, value in expected.items():
+        np.testing.assert_array_equal(found[key], value)
+
+
+def test_a_pickled_environment_still_hides_the_goal() -> None:
+    arguments = {"entry_point": "gymnasium_robotics.envs.fetch.reach:MujocoFetchReachEnv"}
+    env = load(**arguments, show_goal=False)
+    other: Any = pickle.loads(pickle.dumps(env))
+    for one in (env, other):
+        assert one.robot.model.site("target0").rgba[3] == 0
