@@ -222,7 +222,7 @@ class RoboticsEnv(GoalEnv[NDArray[np.float32]]):
         ValueError: If `robot` is wrapped, there is no rule for it, or its goal cannot be hidden.
     """
 
-    def __init__(self, robot: gym.Env[Any, Any], show_goal: bool = True) -> None:
+    def __init__(self, robot: Any, show_goal: bool = True) -> None:
         if robot.unwrapped is not robot:
             raise ValueError(
                 f"{robot} is wrapped, and its wrappers would be ignored: pass env.unwrapped, or "
@@ -242,7 +242,7 @@ class RoboticsEnv(GoalEnv[NDArray[np.float32]]):
         if not show_goal:
             if not isinstance(robot, MujocoFetchEnv):
                 raise ValueError(f"show_goal=False is for Fetch tasks, got {type(robot).__name__}")
-            self.robot.model.site("target0").rgba[3] = 0
+            robot.model.site("target0").rgba[3] = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The packaged environment is built anew when it is unpickled, without what was changed
@@ -266,6 +266,7 @@ class RoboticsEnv(GoalEnv[NDArray[np.float32]]):
         """Starts an episode; `options` are those of the packaged environment."""
         observation, info = self.robot.reset(seed=seed, options=options)
         self._np_random = self.robot.np_random  # Gymnasium's checker reads this
+        self._np_random_seed = self.robot.np_random_seed
         pair = observation["achieved_goal"][None], observation["desired_goal"][None]
         info["is_success"] = bool(self.rule.success(*pair)[0])
         return observation, info

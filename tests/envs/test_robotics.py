@@ -272,3 +272,10 @@ def test_a_pickled_environment_still_hides_the_goal() -> None:
     other: Any = pickle.loads(pickle.dumps(env))
     for one in (env, other):
         assert one.robot.model.site("target0").rgba[3] == 0
+
+
+def test_the_seed_is_that_of_the_last_reset() -> None:
+    env = make("FetchReach-v4").unwrapped
+    env.reset(seed=42)
+    env.reset()
+    assert env.np_random_seed == 42
