@@ -210,7 +210,7 @@ def test_a_scripted_pusher_reaches_the_goal():
     for _ in range(50):
         observation, _, _, truncated, info = env.step(go_behind_and_push(observation))
     assert truncated.all()
-    assert info["is_success"].mean() >= 0.95
+    assert info["final_info"]["is_success"].mean() >= 0.95
 
 
 @pytest.mark.parametrize("reward", ["sparse", "dense"])

@@ -154,7 +154,7 @@ def test_a_simple_controller_reaches_every_goal():
         error = (error + np.pi) % (2 * np.pi) - np.pi
         action = np.clip(4 * error - 0.3 * pose[:, 4:6], -1, 1).astype(np.float32)
         observation, _, _, _, info = env.step(action)
-    assert info["is_success"].all()
+    assert info["final_info"]["is_success"].all()
 
 
 @pytest.mark.parametrize("reward", ["sparse", "dense"])

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from test_environments import plan
+from test_failing_environments import plan
 from test_last_evaluation import weights
 
 from rlkit.envs.make import make

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_environments import plan
+from test_failing_environments import plan
 
 from rlkit.envs.make import make
 from rlkit.experiment import pictures, run_folder

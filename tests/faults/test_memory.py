@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_environments import plan
+from test_failing_environments import plan
 
 from rlkit.agents import SAC
 from rlkit.envs.make import make

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from test_environments import plan
+from test_failing_environments import plan
 
 from rlkit.agents import SAC
 from rlkit.envs.make import make
