@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
-RESULT = FOLDER.parent / "results" / "outsiders.json"
+RESULT = FOLDER.parent / "results" / "conformance" / "outsiders.json"
 Tests = Mapping[str, Mapping[str, Any]]
 
 

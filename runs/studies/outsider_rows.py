@@ -1,4 +1,4 @@
-"""Rows of the table of foreign test suites, from `results/outsiders.json`."""
+"""Rows of the table of foreign test suites, from `results/conformance/outsiders.json`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REASON_COLUMNS = ["suite", "tests", "which", "reason"]
 
 def suite_rows(folder: Path) -> Iterator[list[str]]:
     """One row per suite."""
-    for name, found in benchmark_rows.read(folder / "outsiders.json").items():
+    for name, found in benchmark_rows.read(folder / "conformance" / "outsiders.json").items():
         passed, of = sum(found["passed"].values()), found["applicable"]
         share = f"{passed / of:.1%}"
         yield [name, f"{found['package']} {found['version']}", str(of), str(passed), share]
@@ -21,7 +21,7 @@ def suite_rows(folder: Path) -> Iterator[list[str]]:
 
 def not_applicable_rows(folder: Path) -> Iterator[list[str]]:
     """One row per reason why tests do not apply."""
-    for name, found in benchmark_rows.read(folder / "outsiders.json").items():
+    for name, found in benchmark_rows.read(folder / "conformance" / "outsiders.json").items():
         for reason, functions in found["not_applicable"].items():
             which = ", ".join(f"`{function.rpartition('::')[2]}`" for function in functions)
             yield [name, str(sum(functions.values())), which, reason]
@@ -29,7 +29,7 @@ def not_applicable_rows(folder: Path) -> Iterator[list[str]]:
 
 def failing_rows(folder: Path) -> Iterator[list[str]]:
     """One row per reason why applicable tests fail."""
-    for name, found in benchmark_rows.read(folder / "outsiders.json").items():
+    for name, found in benchmark_rows.read(folder / "conformance" / "outsiders.json").items():
         for reason, tests in [*found["fails"].items(), ("not looked into", found["unexpected"])]:
             functions = sorted({test.partition("[")[0].rpartition("::")[2] for test in tests})
             if tests:

@@ -6,7 +6,7 @@
 Prints the tables, or writes them into the documents with `--write`.
 `<recipe>.json` comes from `evidence.py`, `ablation.json`, `betas.json`, `cue-maze-lengths.json` and
 `world-<set>.json` from the other scripts of this folder. `bench_<name>.json` is the output of that
-script in `runs/bench/`; `outsiders.json` comes from `runs/conformance/`;
+script in `runs/bench/`; `conformance/outsiders.json` from `runs/conformance/`;
 `environments/<name>.json` from `environments.py`.
 """
 

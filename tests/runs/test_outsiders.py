@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "runs" / "conformance"
-RESULTS = FOLDER.parent / "results" / "outsiders.json"
+RESULTS = FOLDER.parent / "results" / "conformance" / "outsiders.json"
 
 
 @pytest.fixture
