@@ -176,7 +176,8 @@ def _silence_others() -> None:
     if sys.platform == "linux" and not (
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     ):
-        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame otherwise complains
+        # pygame otherwise complains. Not "dummy", with which highway-env draws nothing.
+        os.environ.setdefault("SDL_VIDEODRIVER", "offscreen")
     if not sys.warnoptions:  # `python -W default -m rlkit` shows them
         os.environ.setdefault("PYTHONWARNINGS", "ignore")
         warnings.simplefilter("ignore")

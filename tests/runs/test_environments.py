@@ -2,7 +2,10 @@
 
 import functools
 import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -96,6 +99,22 @@ def test_the_check_finds_no_error(script, name):
         pytest.skip(f"not installed: {error}")
     findings = check_env(functools.partial(make, trial.env), episodes=1, steps=60, seconds=5)
     assert errors(findings) == []
+
+
+@pytest.mark.slow
+def test_highway_env_draws_without_a_display():
+    pytest.importorskip("highway_env", exc_type=ImportError)
+    code = (
+        "from rlkit.cli.main import _silence_others as silence; silence()\n"
+        "from rlkit.envs.make import make\n"
+        "env = make('highway_env:parking-v0', render_mode='rgb_array')\n"
+        "env.reset(seed=0)\n"
+        "assert env.render().std() > 1, 'the picture is empty'\n"
+    )
+    bare = {name: os.environ[name] for name in os.environ if "DISPLAY" not in name}
+    bare.pop("SDL_VIDEODRIVER", None)
+    shown = subprocess.run([sys.executable, "-c", code], env=bare, stderr=subprocess.PIPE)
+    assert (shown.returncode, shown.stderr.decode()) == (0, "")
 
 
 @pytest.mark.slow
