@@ -1,6 +1,6 @@
 """The version of the suite, and the error about files of another one."""
 
-VERSION = "0.2.0"
+VERSION = "0.3.0"
 
 
 def not_readable(what: str, writer: str | None) -> str:
