@@ -21,9 +21,10 @@ import torch.nn.functional as F
 from gymnasium import spaces
 from torch import Tensor
 
+from rlkit.networks import with_target
 from rlkit.networks.gradient import Metrics, State
 from rlkit.offpolicy.algorithm import Algorithm
-from rlkit.offpolicy.learner import GradientLearner, with_target
+from rlkit.offpolicy.learner import GradientLearner
 from rlkit.offpolicy.settings import LearnerConfig
 from rlkit.offpolicy.transitions import Inputs, Transitions
 
@@ -67,7 +68,7 @@ class DQNLearner(GradientLearner):
         inputs = (s.observation, s.goal)
         self.critic = self.network("critic", inputs, s.action, c.critics, c.layer_norm)
         self.networks = {"critic": self.critic, "critic_target": self.critic}
-        return with_target("critic", self.critic, generator)
+        return with_target("critic", self.critic.initial_parameters(generator))
 
     def policy(self, inputs: Inputs, explore: bool) -> Tensor:
         """The action of highest mean value, `(n,)` or `(n, K)`; others mix in random ones."""

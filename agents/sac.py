@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from gymnasium import spaces
 from torch import Tensor
 
-from rlkit.networks import ADAM, adam_state, gradient
+from rlkit.networks import ADAM, adam_state, gradient, with_target
 from rlkit.networks.gradient import Metrics, State
 from rlkit.networks.state_dependent import StateDependentHead
 from rlkit.offpolicy.algorithm import Algorithm
-from rlkit.offpolicy.learner import GradientLearner, with_target
+from rlkit.offpolicy.learner import GradientLearner
 from rlkit.offpolicy.network_settings import StateDependent
 from rlkit.offpolicy.settings import ActorCriticConfig
 from rlkit.offpolicy.transitions import Inputs, Transitions
@@ -118,7 +118,7 @@ class SACLearner(GradientLearner):
         )
         return {
             **adam_state("actor", self.actor.initial_parameters(generator)),
-            **with_target("critic", self.critic, generator),
+            **with_target("critic", self.critic.initial_parameters(generator)),
             **adam_state("log_ent_coef", torch.tensor([math.log(max(start, 1e-30))])),
         }
 

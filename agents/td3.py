@@ -15,10 +15,10 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rlkit.networks import gradient
+from rlkit.networks import gradient, with_target
 from rlkit.networks.gradient import Metrics, State
 from rlkit.offpolicy.algorithm import Algorithm
-from rlkit.offpolicy.learner import GradientLearner, with_target
+from rlkit.offpolicy.learner import GradientLearner
 from rlkit.offpolicy.settings import ActorCriticConfig
 from rlkit.offpolicy.transitions import Inputs, Transitions
 
@@ -75,8 +75,8 @@ class TD3Learner(GradientLearner):
             "critic_target": self.critic,
         }
         return {
-            **with_target("actor", self.actor, generator),
-            **with_target("critic", self.critic, generator),
+            **with_target("actor", self.actor.initial_parameters(generator)),
+            **with_target("critic", self.critic.initial_parameters(generator)),
         }
 
     def draw_noise(self, rows: int) -> Tensor:

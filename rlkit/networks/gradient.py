@@ -133,6 +133,11 @@ def adam_state(name: str, vector: Tensor) -> State:
     }
 
 
+def with_target(name: str, vector: Tensor) -> State:
+    """A trained parameter vector, see `adam_state`, and its target copy `<name>_target`."""
+    return {**adam_state(name, vector), f"{name}_target": vector.clone()}
+
+
 class UpdateFunction:
     """Runs a pure update `(state, *inputs) -> (changes, metrics)` and writes the changes back.
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
 from rlkit.networks.mlp import Mlp, Parametric, part_of
 from rlkit.networks.state_dependent import StateDependentHead
 
 PROBE = 3  # rows of the batch that a module is tried on
+COUNTED = "num_batches_tracked"  # of batch norm; nothing depends on it where there is a momentum
 
 
 class ModuleError(ValueError, AssertionError):
@@ -23,8 +26,10 @@ class ModuleError(ValueError, AssertionError):
 class ModuleFunction(Parametric):
     """A `torch.nn.Module` as a function of one flat vector, through `torch.func.functional_call`.
 
-    The vector holds its parameters, and after them its buffers of floating-point numbers: these and
-    parameters that require no gradient keep their values. It runs in evaluation mode, eagerly.
+    The vector holds its parameters, and after them its buffers of floating-point numbers. It runs
+    eagerly, and in training mode only where its parameters are being trained (where the vector
+    requires a gradient): there dropout draws from torch's generator, and what buffers move by
+    (moments of batch norm) is their part of the gradient, as a step to subtract.
 
     Args:
         kind: The module's class, or a function that makes it; called again for fresh parameters.
@@ -34,10 +39,13 @@ class ModuleFunction(Parametric):
 
     Attributes:
         outputs: Width of its output.
+        is_random: Whether it draws random numbers in training mode.
+        untrained: Names in the vector that no optimiser may step: buffers, and parameters that
+            require no gradient.
 
     Raises:
-        ValueError: If it fails on the example, gives no `(B, D)`, or changes buffers (batch norm)
-            or draws random numbers (dropout) in training.
+        ValueError: If it fails on the example, gives no `(B, D)`, or changes in training what the
+            vector does not hold.
     """
 
     def __init__(
@@ -52,9 +60,10 @@ class ModuleFunction(Parametric):
         self.module = copy.deepcopy(self._make()).eval()
         tensors = [*self.module.named_parameters(), *_float_buffers(self.module)]
         self._shapes = {name: tuple(tensor.shape) for name, tensor in tensors}
-        self._frozen = {name for name, tensor in tensors if not tensor.requires_grad}
+        self.untrained = {name for name, tensor in tensors if not tensor.requires_grad}
         self.module.requires_grad_(False)
-        self.outputs = _tried(self.module, self.name, inputs)
+        found = _tried(self.module, self.name, inputs)
+        self.outputs, self.is_random, self._moving = found.outputs, found.is_random, found.moving
         self._device = torch.device("cpu")
 
     def _make(self) -> nn.Module:
@@ -89,19 +98,38 @@ class ModuleFunction(Parametric):
         if vector.device != self._device:
             self.module.to(vector.device)  # buffers of integers
             self._device = vector.device
-        views = {
-            name: view.detach() if name in self._frozen else view
-            for name, view in self.views(vector).items()
-        }
-        if (
-            torch._C._get_tracing_state() is not None
-        ):  # which functional_call refuses: the values become constants
+        leaves = self.views(vector)
+        views = {k: view.detach() if k in self.untrained else view for k, view in leaves.items()}
+        # A trace, which functional_call refuses: the values become constants.
+        if torch._C._get_tracing_state() is not None:
             for name, tensor in (*self.module.named_parameters(), *_float_buffers(self.module)):
                 tensor.data = views[name].detach()
             found: Tensor = self.module(inputs)
             return found
-        found = functional_call(self.module, views, (inputs,))
+        if not (vector.requires_grad and (self.is_random or self._moving)):
+            found = functional_call(self.module, views, (inputs,))
+            return found
+        after = {name: views[name].clone() for name in self._moving}
+        self.module.train()
+        found = functional_call(self.module, views | after, (inputs,))
+        self.module.eval()
+        steps = [views[name] - after[name] for name in self._moving]
+        found = _Moved.apply(found, steps, *(leaves[k] for k in self._moving))  # type: ignore[no-untyped-call]
         return found
+
+
+class _Moved(torch.autograd.Function):
+    """Outputs as they are; in the backward pass buffers get the step that they made."""
+
+    @staticmethod
+    def forward(ctx: Any, outputs: Tensor, steps: list[Tensor], *buffers: Tensor) -> Tensor:
+        ctx.steps = steps
+        return outputs.view_as(outputs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return grad, None, *ctx.steps
 
 
 class ModuleEnsemble(Parametric):
@@ -165,33 +193,57 @@ def _float_buffers(module: nn.Module) -> list[tuple[str, Tensor]]:
     return [(name, b) for name, b in module.named_buffers() if b.is_floating_point()]
 
 
-def _tried(module: nn.Module, name: str, inputs: Any) -> int:
-    """Width of a module's output, after a run as in training."""
-    before = {key: value.clone() for key, value in module.named_buffers()}
+@dataclass(frozen=True)
+class _Trial:
+    """What a module did on an example: width of outputs, buffers moved, random numbers drawn."""
+
+    outputs: int
+    moving: tuple[str, ...]
+    is_random: bool
+
+
+def _tried(module: nn.Module, name: str, inputs: Any) -> _Trial:
+    """Runs a module once as in training, and as in evaluation."""
+    before = {key: (value, value.clone()) for key, value in module.named_buffers()}
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            drawn = torch.get_rng_state()
             module.train()
-            outputs = [module(inputs) for _ in range(2)]
+            module(inputs)
+            is_random = not torch.equal(drawn, torch.get_rng_state())
             module.eval()
-            shape = tuple(module(inputs).shape)
+            outputs = [module(inputs) for _ in range(2)]
+            shape = tuple(outputs[0].shape)
     except Exception as error:  # whatever a user's module raises is the reason
         raise ValueError(
             f"{name} cannot read {_described(inputs)}: {type(error).__name__}: {_first_line(error)}"
         ) from error
-    if any(not torch.equal(value, before[key]) for key, value in module.named_buffers()):
+    moving = []
+    for key, value in module.named_buffers():
+        same, former = before[key]
+        if torch.equal(value, former) or key.endswith(COUNTED):
+            continue
+        if value is not same or not value.is_floating_point():
+            raise ValueError(
+                f"{name} changes its buffer {key!r} while it is trained, which is no tensor of "
+                f"floating-point numbers changed in place, so that files and target networks would "
+                f"miss it: leave that layer out"
+            )
+        value.copy_(former)
+        moving.append(key)
+    if any(getattr(part, "momentum", 0.0) is None for part in module.modules()):
         raise ValueError(
-            f"{name} changes its buffers while it is trained, as batch norm does; these are no "
-            f"parameters, so that target networks and files would miss them: use LayerNorm or "
-            f"GroupNorm, or track_running_stats=False"
+            f"{name} has a batch norm with momentum=None, whose count of batches is not saved: "
+            f"give it a number, such as momentum=0.1"
         )
     if not torch.equal(*outputs):
         raise ValueError(
-            f"{name} gives random outputs, as dropout does, so that no training could be repeated: "
-            f"leave that layer out"
+            f"{name} gives random outputs in evaluation mode, so that no evaluation could be "
+            f"repeated: draw random numbers only where self.training is True"
         )
     if len(shape) != 2:
         raise ValueError(f"{name} gives outputs of shape {shape}; they must be (batch, features)")
-    return int(shape[1])
+    return _Trial(int(shape[1]), tuple(moving), is_random)
 
 
 def _described(inputs: Any) -> str:

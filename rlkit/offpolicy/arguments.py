@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral
 from typing import Any
 
@@ -46,12 +47,18 @@ def check_arguments(**given: Any) -> None:
 def device_of(device: torch.device | str) -> torch.device:
     """The device of a name; "auto" is a GPU where there is one.
 
+    "cuda" on a machine without any GPU is the CPU, with a warning: agents that were trained on a
+    GPU are loaded elsewhere.
+
     Raises:
         ValueError: If it is not there; the message lists those that are.
     """
     found = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     if device == "auto":
         return torch.device("cuda" if found else "cpu")
+    if str(device) == "cuda" and not found:
+        warnings.warn('device = "cuda", and there is no GPU here: using the CPU', stacklevel=2)
+        return torch.device("cpu")
     try:
         chosen = torch.device(device)
         torch.zeros(1, device=chosen).item()  # also a device that torch knows may not be there

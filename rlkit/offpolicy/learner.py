@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rlkit.goals import GoalRule, return_bounds
 from rlkit.latents import JointLatent
-from rlkit.networks import SCALED, InputScaling, Optimiser, UpdateFunction, adam_state, gradient
+from rlkit.networks import SCALED, InputScaling, Optimiser, UpdateFunction, gradient
 from rlkit.networks.encoders import HiddenState
 from rlkit.networks.gradient import Loss, Metrics, State
 from rlkit.networks.torch_optimiser import TorchOptimiser
@@ -27,6 +27,7 @@ from rlkit.offpolicy.heads import Extraction, make_head
 from rlkit.offpolicy.recurrent import Network, RecurrentEncoder
 from rlkit.offpolicy.settings import ActorCritic, LearnerConfig, Sizes
 from rlkit.offpolicy.transitions import Inputs, Transitions, rows_of, view_of
+from rlkit.offpolicy.untrained import Untrained
 
 if TYPE_CHECKING:
     from rlkit.offpolicy.metrics import TrainingMetrics
@@ -105,6 +106,7 @@ class GradientLearner:
         self.state = {name: value.to(self.device) for name, value in state.items()}
         if self.recurrent is not None:
             self.recurrent.attach(self.networks, self.targets, str(self.acting))
+        self.untrained = Untrained(self._functions, self.targets, self.generator)
         self.set_rule(rule)
         widths = (*config.layers("pi"), *config.layers("qf"))
         width = max((*widths, self.recurrent.features if self.recurrent else 0), default=0)
@@ -258,7 +260,8 @@ class GradientLearner:
         is_due = (self.updates + 1) % self.target_update_interval == 0
         rate = self.target_rate if is_due else self._no_rate
         inputs = self.draw_noise(rows), rate, self.phase()
-        result = self._update(self.state, self._tensors(batch), *inputs)
+        with self.untrained.updating(self.state, targets=is_due):
+            result = self._update(self.state, self._tensors(batch), *inputs)
         self.updates += 1
         return result
 
@@ -312,7 +315,11 @@ class GradientLearner:
         rate = batch["learning_rate"]
         if self.recurrent is not None and name in self.recurrent.rate_scale:
             rate = rate * self.recurrent.rate_scale[name]
-        return self.optimiser.step(state, name, self.clip(grad), rate)
+
+        def step(grad: Tensor) -> State:
+            return self.optimiser.step(state, name, self.clip(grad), rate)
+
+        return self.untrained.step(name, state[name], grad, step)
 
     def critic_gradient(
         self, loss: Loss, vector: Tensor, state: State, batch: State
@@ -390,9 +397,3 @@ class GradientLearner:
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
-
-
-def with_target(name: str, network: Network, generator: torch.Generator) -> State:
-    """A trained network and its target copy `<name>_target`."""
-    vector = network.initial_parameters(generator)
-    return {**adam_state(name, vector), f"{name}_target": vector.clone()}

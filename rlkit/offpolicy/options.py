@@ -271,6 +271,7 @@ def empty_replay(agent: Algorithm) -> ReplayBuffer:
         **agent.learner.replay_options(),
         **{k: value for k, value in agent.options["replay"].items() if k != "further_terms"},
     )
+    replay.device = agent.device
     if goals is not None:
         goals.attach(replay.storage)
     return replay

@@ -328,8 +328,9 @@ def read_replay(agent: Algorithm, path: Source, cut: bool) -> None:
     require_replay(agent)
     agent.replay_buffer.load_state_dict(content["replay"])
     agent.replay_buffer.invalidate_latents()
+    agent.replay_buffer.device = agent.device
     if cut:
-        agent.replay_buffer.storage.cut()
+        agent._last_obs = None  # the next training resets the environments, and cuts episodes
 
 
 def _global_rng() -> dict[str, Any]:

@@ -78,6 +78,16 @@ class LearnerPolicy(BasePolicy):
         """The learner's device."""
         return self.device_
 
+    @property
+    def q_net(self) -> nn.Module:
+        """The critic, under SB3's name in policies of DQN."""
+        return self.get_submodule("critic")
+
+    @property
+    def q_net_target(self) -> nn.Module:
+        """The critic's target, under SB3's name in policies of DQN."""
+        return self.get_submodule("critic_target")
+
     def reset_noise(self, batch_size: int = 1) -> None:
         """Draws new noise of state-dependent exploration, see `use_sde`."""
         learner: Any = self._owner[0].learner

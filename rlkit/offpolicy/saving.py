@@ -82,7 +82,8 @@ class SavedAlgorithm(OffPolicyAlgorithm):
 
         Args:
             path: File name or binary file.
-            truncate_last_traj: Whether running episodes count as cut off.
+            truncate_last_traj: Whether the next training cuts running episodes off, and resets
+                the environments.
 
         Raises:
             CheckpointError: If the file is damaged or foreign.

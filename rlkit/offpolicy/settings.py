@@ -112,7 +112,7 @@ class Values(Settings):
     gamma: float = 0.99
     """Discount of one step, in [0, 1]."""
     tau: float | None = None
-    """Update coefficient of the target networks, in (0, 1]; None is 0.005 where targets are updated
+    """Update coefficient of the target networks, in [0, 1]; None is 0.005 where targets are updated
     with every update, and 1 where they are updated less often."""
     target_update_interval: int = 1
     """Updates between updates of the target networks, >= 1."""
@@ -128,7 +128,7 @@ class Values(Settings):
         """See `Settings.ranges`."""
         return super().ranges() | {
             "gamma": ("in [0, 1]", 0 <= self.gamma <= 1),
-            "tau": ("in (0, 1] or None", self.tau is None or 0 < self.tau <= 1),
+            "tau": ("in [0, 1] or None", self.tau is None or 0 <= self.tau <= 1),
             "target_update_interval": (">= 1", self.target_update_interval >= 1),
             "critics": (">= 1", self.critics >= 1),
         }

@@ -131,27 +131,12 @@ class HindsightReplayBuffer(SB3ReplayBuffer):
         Raises:
             NonFiniteError: If an observation or reward is NaN or infinite.
         """
-        if not self._continues(obs):
-            # A second `learn` resets the environments in the middle of their episodes.
-            self.replay.storage.cut()
-        ended = np.asarray(done, np.bool_)
-        truncated = np.zeros(self.n_envs, np.bool_)
-        if self.handle_timeout_termination and ended.any():
-            truncated = ended & [info.get("TimeLimit.truncated", False) for info in infos]
-        action = np.asarray(action).reshape(self.n_envs, *self.replay.storage.action.shape[1:])
-        self.replay.add(obs, action, reward, ended & ~truncated, truncated, next_obs)
+        if not self.handle_timeout_termination:
+            infos = [{} for _ in infos]
+        self.replay.add_step(obs, next_obs, action, reward, done, infos)
         self.pos += 1
         if self.pos == self.buffer_size:
             self.full, self.pos = True, 0
-
-    def _continues(self, obs: dict[str, Array]) -> bool:
-        storage = self.replay.storage
-        running = np.flatnonzero(~storage.begins)
-        current = storage.flat(running, storage.cursor[running])
-        return all(
-            np.array_equal(column[current], np.asarray(obs[key])[running].astype(column.dtype))
-            for key, column in storage.observation.items()
-        )
 
     def sample(  # type: ignore[override]
         self, batch_size: int, env: VecNormalize | None = None

@@ -1,7 +1,8 @@
-"""The steps of a replay buffer as arrays, under the names of Stable-Baselines3's buffers."""
+"""The steps of a replay buffer under the names of Stable-Baselines3's buffers."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ class StoredSteps:
 
     storage: EpisodeStorage
     has_keys: bool
+    device: Any = "cpu"
+    """Where the agent's learner puts what is sampled."""
     full = False
     """Always False: `observations[:pos]` is everything, as in a buffer that is not full yet."""
 
@@ -67,6 +70,63 @@ class StoredSteps:
         """1 where it was cut off, else 0."""
         return self._arrange(self._steps().truncated[:, 0].astype(np.float32))
 
+    def add(
+        self,
+        observation: Any,
+        action: Array,
+        reward: Array,
+        terminated: Array,
+        truncated: Array,
+        next_observation: Any,
+    ) -> None:
+        """Appends one step of every environment."""
+        raise TypeError(f"{type(self).__name__} must define add")
+
+    def continues(self, observation: Any) -> bool:
+        """Whether observations `(environments, ...)` go on where every running episode is."""
+        stored = self.storage
+        running = np.flatnonzero(~stored.begins)
+        current = stored.flat(running, stored.cursor[running])
+        given = observation if self.has_keys else {OBSERVATION: observation}
+        return all(
+            np.array_equal(column[current], np.asarray(given[key])[running].astype(column.dtype))
+            for key, column in stored.observation.items()
+        )
+
+    def add_step(
+        self,
+        obs: Any,
+        next_obs: Any,
+        action: Array,
+        reward: Array,
+        done: Array,
+        infos: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Appends one step of every environment, given as to `add` of Stable-Baselines3's buffers.
+
+        Args:
+            obs: Observations `(environments, ...)`; running episodes are cut where they do not go
+                on there.
+            next_obs: Those after the step; at an episode's end its last one.
+            action: `(environments, A)`, in [-1, 1].
+            reward: `(environments,)`.
+            done: Whether the episode ended, `(environments,)`.
+            infos: `TimeLimit.truncated` marks an end by a time limit.
+        """
+        stored = self.storage
+        if not self.continues(obs):
+            stored.cut()
+        ended = np.asarray(done).astype(np.bool_)
+        cut_off = np.array([info.get("TimeLimit.truncated", False) for info in infos], np.bool_)
+        action = np.asarray(action).reshape(stored.num_envs, *stored.action.shape[1:])
+        self.add(obs, action, reward, ended & ~cut_off, ended & cut_off, next_obs)
+
+    def extend(self, *parts: Any) -> None:
+        """Appends steps `(N, environments, ...)`, see `add_step`."""
+        steps = len(parts[3])
+        for i in range(steps):
+            self.add_step(*(_at(part, i) for part in parts))
+
     def _positions(self) -> NDArray[np.int64]:
         """Positions of steps `(N, environments)`."""
         stored, found = self.storage, []
@@ -95,3 +155,9 @@ class StoredSteps:
         arranged = rows.reshape(-1, self.storage.num_envs, *rows.shape[1:])
         arranged.flags.writeable = False
         return arranged
+
+
+def _at(part: Any, index: int) -> Any:
+    if isinstance(part, Mapping):
+        return {key: value[index] for key, value in part.items()}
+    return part[index]

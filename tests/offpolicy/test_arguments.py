@@ -39,7 +39,7 @@ WRONG = {
     "verbose": (-1, "yes"),
     "learning_rate": (0.0, -1e-3, float("inf"), float("nan"), "fast"),
     "gamma": (1.5, -0.1, "0.9"),
-    "tau": (0.0, 2.0),
+    "tau": (-0.1, 2.0),
     "batch_size": (0, 2.5),
     "ent_coef": (-0.1, "car", "auto_", "auto_x", "auto_-1", "auto_0", float("inf"), True),
     "target_entropy": ("low", None),
@@ -67,6 +67,14 @@ def test_devices():
     assert device_of(torch.device("cpu")) == torch.device("cpu")
 
 
+def test_a_gpu_is_the_cpu_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.warns(UserWarning, match='device = "cuda", and there is no GPU here: using'):
+        assert build(device="cuda").device.type == "cpu"
+    with pytest.raises(ValueError, match="'cuda:0' is not available"):
+        build(device="cuda:0")
+
+
 @pytest.mark.parametrize(("given", "first"), [("auto", 1.0), ("auto_0.1", 0.1), ("auto_2", 2.0)])
 def test_an_entropy_weight_starts_where_it_is_told(given, first, tmp_path):
     agent = build(ent_coef=given)
@@ -90,7 +98,7 @@ def test_sb3s_other_buffers_switch_hindsight_off():
 
 def test_a_deleted_replay_buffer_is_loaded_again(tmp_path):
     agent = build().learn(30)
-    before = agent.replay_buffer.observations
+    before, ends = agent.replay_buffer.observations, agent.replay_buffer.dones
     agent.save_replay_buffer(tmp_path / "replay")
     del agent.replay_buffer
     with pytest.raises(AttributeError):
@@ -98,6 +106,8 @@ def test_a_deleted_replay_buffer_is_loaded_again(tmp_path):
     agent.save(tmp_path / "agent")
     agent.load_replay_buffer(tmp_path / "replay")
     np.testing.assert_array_equal(agent.replay_buffer.observations, before)
+    assert agent.replay_buffer.device == agent.device
+    np.testing.assert_array_equal(agent.replay_buffer.dones, ends)
     agent.replay_buffer = None
     agent.load_replay_buffer(tmp_path / "replay")
     assert agent.replay_buffer.size() == 30

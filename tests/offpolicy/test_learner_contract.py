@@ -304,7 +304,7 @@ def test_gradients_are_clipped(algorithm):
         ("batch_size", 0),
         ("gamma", 1.1),
         ("gamma", -0.1),
-        ("tau", 0.0),
+        ("tau", -0.1),
         ("tau", 1.5),
         ("target_update_interval", 0),
         ("net_arch", (16, 0)),

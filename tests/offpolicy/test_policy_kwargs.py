@@ -75,10 +75,10 @@ class Perceptron(nn.Module):
         return self.last(torch.relu(self.first(x)))
 
 
-class Normalised(Perceptron):
+class Counted(Perceptron):
     def __init__(self, inputs, outputs):
         super().__init__(inputs, outputs)
-        self.norm = nn.BatchNorm1d(inputs)
+        self.norm = nn.BatchNorm1d(inputs, momentum=None)
 
     def forward(self, x):
         return super().forward(self.norm(x))
@@ -86,7 +86,7 @@ class Normalised(Perceptron):
 
 class Dropped(Perceptron):
     def forward(self, x):
-        return nn.functional.dropout(super().forward(x), 0.5, self.training)
+        return nn.functional.dropout(super().forward(x), 0.5)
 
 
 def build(algorithm, env=None, policy="MlpPolicy", **options):
@@ -423,8 +423,8 @@ def test_the_same_seed_gives_the_same_modules_and_leaves_torchs_generator():
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        (Normalised, "changes its buffers while it is trained, as batch norm"),
-        (Dropped, "gives random outputs, as dropout"),
+        (Counted, "has a batch norm with momentum=None"),
+        (Dropped, "gives random outputs in evaluation mode"),
         (functools.partial(nn.Linear, 7), "cannot read inputs of shape"),
         (functools.partial(nn.Linear, width=7), "fails: TypeError"),
         (lambda inputs, outputs: nn.Linear(inputs, 9), "gives outputs of width 9; they must have"),

@@ -301,7 +301,7 @@ def test_an_encoder_of_the_users_own_trains_saves_and_loads(
     assert any(not torch.equal(gain, torch.ones_like(gain)) for gain in gains)
     agent.save(tmp_path / "agent")
     env = environment(algorithm, env_id=env_id)
-    loaded = algorithm.load(tmp_path / "agent", env, device="cpu")
+    loaded = algorithm.load(tmp_path / "agent", env, device="cpu", trust=True)
     assert_same(rollout(loaded, algorithm, env_id), rollout(agent, algorithm, env_id))
     assert loaded.learn(20, reset_num_timesteps=False)._n_updates > agent._n_updates
     same_object = algorithm(

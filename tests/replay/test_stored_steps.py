@@ -74,3 +74,25 @@ def test_writing_is_refused():
     assert buffer.actions.shape == (1, 1, 1)
     with pytest.raises(ValueError, match="read-only"):
         buffer.observations[0] = 1
+
+
+@pytest.mark.parametrize("is_dict", [False, True])
+def test_steps_of_another_buffer_are_added_as_sb3s_add_takes_them(is_dict):
+    space = GOALS if is_dict else VECTOR
+    one, other = (
+        ReplayBuffer(space, spaces.Box(-1, 1, (1,)), 200, num_envs=2, hindsight="original")
+        for _ in range(2)
+    )
+    fill(one, 23, 2, 5, is_dict)
+    infos = [[{"TimeLimit.truncated": cut} for cut in step] for step in one.timeouts]
+    parts = one.next_observations, one.actions, one.rewards, one.dones
+    other.extend(one.observations, *parts, infos)
+    assert other.pos == 23
+    np.testing.assert_equal(other.observations, one.observations)
+    np.testing.assert_equal(other.next_observations, one.next_observations)
+    for name in ("actions", "rewards", "dones", "timeouts"):
+        np.testing.assert_array_equal(getattr(other, name), getattr(one, name))
+    assert not other.storage.begins.any()  # the last episode runs on, until something else comes
+    other.extend(one.observations, *parts, infos)
+    assert other.timeouts[22].all()
+    np.testing.assert_array_equal(other.rewards[23:], one.rewards)
