@@ -102,12 +102,13 @@ def test_a_retracted_step_leaves_no_trace(capacity, before, running, after):
 @given(st.integers(2, 9), st.lists(st.integers(1, 7), min_size=1, max_size=6), st.integers(1, 3))
 def test_what_a_step_taken_back_had_overwritten_is_no_part_of_an_episode(capacity, before, last):
     space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
-    keyed = spaces.Dict(observation=space, desired_goal=space)
+    keyed = spaces.Dict(dict.fromkeys(GOAL_KEYS, space))
     storage, time = EpisodeStorage(keyed, space, capacity), 0
     for length in [*before, last]:
         goal = np.array([[time]])
         for step in range(length):
-            now, then = ({"observation": goal + step + i, "desired_goal": goal} for i in (0, 1))
+            places = goal + step, goal + step + 1
+            now, then = (dict(zip(GOAL_KEYS, (at, at, goal), strict=True)) for at in places)
             ended = np.array([step == length - 1])
             storage.add(now, np.zeros((1, 1)), np.zeros(1), ended & ~ended, ended, then)
         time += length + 1

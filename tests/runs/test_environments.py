@@ -120,14 +120,14 @@ def test_highway_env_draws_without_a_display():
 @pytest.mark.slow
 def test_classic_control_is_killed_resumed_evaluated_and_recorded(script, tmp_path):
     """CartPole needs nothing but Gymnasium; without pygame it draws nothing, and says so."""
-    command = "rlkit train plain-discrete --env CartPole-v1 --steps 1_500"
+    command = "rlkit train plain-discrete --env CartPole-v1 --steps 6_000"
     trial = script.Trial("cart-pole", "gymnasium", command, episodes=10)
     found = script.attempt(trial, tmp_path, seconds=120)
     assert found["failed"] is None
     assert found["check"]["error"] == []
-    assert found["steps"] == 1500
-    assert 750 <= found["resumed_from"] < 1500
-    assert (tmp_path / "cart-pole/checkpoints/step-1500").is_dir()
+    assert found["steps"] == 6000
+    assert 3000 <= found["resumed_from"] < 6000
+    assert (tmp_path / "cart-pole/checkpoints/step-6000").is_dir()
     assert found["trained"]["episodes"] == found["random"]["episodes"] == 10
     assert 5 < found["random"]["return_mean"] < 60
     if "refused" in found["video"]:
