@@ -22,7 +22,7 @@ from rlkit.names import require_known
 
 # Settings that do not change what an agent learns.
 _WITHOUT_EFFECT = ("seed", "description", "check_env", "checkpoint.", "pictures.")
-_LABEL_WIDTH = 90
+_LABEL_WIDTH = 104  # characters of a legend's line that fit into the figure
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def success_curves(runs: Sequence[Path], group_by: Sequence[str] = ()) -> Figure
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), frameon=False)
+    figure.legend(loc="outside upper left", frameon=False, fontsize=8.5)
     remove_spines(axes)
     return figure
 
@@ -120,7 +120,7 @@ def _labels(groups: Sequence[Sequence[_Curve]], group_by: Sequence[str]) -> list
             if key not in hidden
         ]
         words += [f"mixed: {', '.join(mixed)}"] if mixed else []
-        labels.append(textwrap.fill(", ".join(words), _LABEL_WIDTH, subsequent_indent="  "))
+        labels.append(", ".join(words))
     return labels
 
 
@@ -152,6 +152,7 @@ def _draw_group(
     if len(members) > 1:
         axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
     marker = "o" if len(steps) <= 30 else ""
+    label = textwrap.fill(label, _LABEL_WIDTH, subsequent_indent="  ")
     axes.plot(steps, centre, color=colour, linewidth=2, marker=marker, markersize=4, label=label)
 
 
