@@ -216,7 +216,8 @@ class RoboticsEnv(GoalEnv[NDArray[np.float32]]):
         show_goal: Whether images show the goal; only Fetch tasks can hide it.
 
     Attributes:
-        robot: The packaged environment.
+        robot: The packaged environment; its `model`, `data`, `initial_qpos` and `initial_qvel` are
+            attributes of this one as well.
 
     Raises:
         ValueError: If `robot` is wrapped, there is no rule for it, or its goal cannot be hidden.
@@ -243,6 +244,14 @@ class RoboticsEnv(GoalEnv[NDArray[np.float32]]):
             if not isinstance(robot, MujocoFetchEnv):
                 raise ValueError(f"show_goal=False is for Fetch tasks, got {type(robot).__name__}")
             robot.model.site("target0").rgba[3] = 0
+
+    def __getattr__(self, name: str) -> Any:
+        # What users of the packaged environments read of `env.unwrapped`.
+        if name in ("model", "data"):
+            return getattr(self._simulator, name)
+        if name in ("initial_qpos", "initial_qvel"):
+            return getattr(self.robot, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The packaged environment is built anew when it is unpickled, without what was changed
