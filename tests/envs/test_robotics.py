@@ -279,3 +279,17 @@ def test_the_seed_is_that_of_the_last_reset() -> None:
     env.reset(seed=42)
     env.reset()
     assert env.np_random_seed == 42
+
+
+@pytest.mark.parametrize("env_id", ["FetchReach-v4", "PointMaze_UMaze-v3"])
+def test_the_simulator_has_its_own_names(env_id: str) -> None:
+    env = make(env_id).unwrapped
+    env.reset(seed=0)
+    before = env.data.qpos.copy()
+    assert len(before) == env.model.nq
+    for _ in range(3):
+        env.step(np.ones(env.action_space.shape, np.float32))
+    assert not np.array_equal(env.data.qpos, before)
+    with pytest.raises(AttributeError, match="'RoboticsEnv' object has no attribute 'datas'"):
+        _ = env.datas
+    env.close()
