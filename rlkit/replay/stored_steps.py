@@ -117,7 +117,7 @@ class StoredSteps:
         if not self.continues(obs):
             stored.cut()
         ended = np.asarray(done).astype(np.bool_)
-        cut_off = np.array([info.get("TimeLimit.truncated", False) for info in infos], np.bool_)
+        cut_off = np.array([np.any(info.get("TimeLimit.truncated", False)) for info in infos])
         action = np.asarray(action).reshape(stored.num_envs, *stored.action.shape[1:])
         self.add(obs, action, reward, ended & ~cut_off, ended & cut_off, next_obs)
 

@@ -84,7 +84,7 @@ def test_steps_of_another_buffer_are_added_as_sb3s_add_takes_them(is_dict):
         for _ in range(2)
     )
     fill(one, 23, 2, 5, is_dict)
-    infos = [[{"TimeLimit.truncated": cut} for cut in step] for step in one.timeouts]
+    infos = [[{"TimeLimit.truncated": cut} for cut in step[:, None]] for step in one.timeouts]
     parts = one.next_observations, one.actions, one.rewards, one.dones
     other.extend(one.observations, *parts, infos)
     assert other.pos == 23
