@@ -7,6 +7,7 @@ writes the learning rule; see `agents/sac.py`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -106,7 +107,7 @@ class GradientLearner:
         self.state = {name: value.to(self.device) for name, value in state.items()}
         if self.recurrent is not None:
             self.recurrent.attach(self.networks, self.targets, str(self.acting))
-        self.untrained = Untrained(self._functions, self.targets, self.generator)
+        self.untrained = Untrained(self) if config.has_modules else None
         self.set_rule(rule)
         widths = (*config.layers("pi"), *config.layers("qf"))
         width = max((*widths, self.recurrent.features if self.recurrent else 0), default=0)
@@ -260,7 +261,7 @@ class GradientLearner:
         is_due = (self.updates + 1) % self.target_update_interval == 0
         rate = self.target_rate if is_due else self._no_rate
         inputs = self.draw_noise(rows), rate, self.phase()
-        with self.untrained.updating(self.state, targets=is_due):
+        with self.untrained.updating(targets=is_due) if self.untrained else nullcontext():
             result = self._update(self.state, self._tensors(batch), *inputs)
         self.updates += 1
         return result
@@ -315,11 +316,9 @@ class GradientLearner:
         rate = batch["learning_rate"]
         if self.recurrent is not None and name in self.recurrent.rate_scale:
             rate = rate * self.recurrent.rate_scale[name]
-
-        def step(grad: Tensor) -> State:
-            return self.optimiser.step(state, name, self.clip(grad), rate)
-
-        return self.untrained.step(name, state[name], grad, step)
+        if self.untrained is not None:
+            return self.untrained.descend(state, name, grad, rate)
+        return self.optimiser.step(state, name, self.clip(grad), rate)
 
     def critic_gradient(
         self, loss: Loss, vector: Tensor, state: State, batch: State

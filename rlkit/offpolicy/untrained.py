@@ -6,9 +6,9 @@ the step of such a buffer in its place, see `rlkit.networks.module.ModuleFunctio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,26 +17,22 @@ from rlkit.networks.gradient import State
 from rlkit.networks.module import ModuleEnsemble, ModuleFunction
 from rlkit.offpolicy.extractor import ExtractorNetwork
 
+if TYPE_CHECKING:
+    from rlkit.offpolicy.learner import GradientLearner
+
 
 class Untrained:
     """Buffers and frozen parameters of a learner's networks, and the seed of random modules.
 
     Args:
-        networks: The networks by name.
-        targets: By name of a target network, the network that it follows.
-        generator: The learner's, whose device it all lives on.
+        learner: The learner, whose networks exist.
     """
 
-    def __init__(
-        self,
-        networks: Mapping[str, Any],
-        targets: Mapping[str, str],
-        generator: torch.Generator,
-    ) -> None:
-        self._targets, self._generator = targets, generator
+    def __init__(self, learner: GradientLearner) -> None:
+        self._learner = learner
         self._masks: dict[str, Tensor] = {}
         self._is_random = False
-        for name, network in networks.items():
+        for name, network in learner.networks.items():
             modules = modules_of(network)
             self._is_random |= any(module.is_random for module in modules.values())
             names = [f"{prefix}{k}" for prefix, one in modules.items() for k in one.untrained]
@@ -44,28 +40,27 @@ class Untrained:
                 mask = torch.zeros(network.size)
                 for key in names:
                     network.views(mask)[key].fill_(1.0)
-                self._masks[name] = mask.bool().to(generator.device)
+                self._masks[name] = mask.bool().to(learner.device)
 
-    def step(
-        self, name: str, vector: Tensor, grad: Tensor, step: Callable[[Tensor], State]
-    ) -> State:
+    def descend(self, state: State, name: str, grad: Tensor, rate: Tensor) -> State:
         """What a step changes of a network: the optimiser's, and that of buffers.
 
         Args:
+            state: The learner's tensors.
             name: The network's name.
-            vector: Its parameters before, `(size,)`.
-            grad: Its gradient.
-            step: The optimiser's step for a gradient.
+            grad: Its gradient `(size,)`.
+            rate: The learning rate.
         """
-        mask = self._masks.get(name)
+        mask, learner = self._masks.get(name), self._learner
         if mask is None:
-            return step(grad)
-        changes = step(grad.masked_fill(mask, 0.0))
-        changes[name] = torch.where(mask, vector - grad, changes[name])
+            return learner.optimiser.step(state, name, learner.clip(grad), rate)
+        trained = learner.clip(grad.masked_fill(mask, 0.0))
+        changes = learner.optimiser.step(state, name, trained, rate)
+        changes[name] = torch.where(mask, state[name] - grad, changes[name])
         return changes
 
     @contextmanager
-    def updating(self, state: State, targets: bool) -> Iterator[None]:
+    def updating(self, targets: bool) -> Iterator[None]:
         """What goes around an update.
 
         Random modules draw from a seed of the learner's generator, so that updates can be repeated;
@@ -73,17 +68,17 @@ class Untrained:
         here, at any rate of the parameters, as in SB3.
 
         Args:
-            state: The learner's tensors.
             targets: Whether the targets are due.
         """
-        devices = [self._generator.device] if self._generator.device.type == "cuda" else []
+        state, generator = self._learner.state, self._learner.generator
+        device = generator.device
+        devices = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(devices, enabled=self._is_random):
             if self._is_random:
-                device = self._generator.device
-                seed = torch.randint(2**31, (), generator=self._generator, device=device)
+                seed = torch.randint(2**31, (), generator=generator, device=device)
                 torch.manual_seed(int(seed))
             yield
-        for target, source in self._targets.items() if targets else ():
+        for target, source in self._learner.targets.items() if targets else ():
             mask = self._masks.get(source)
             if mask is not None:
                 state[target].copy_(torch.where(mask, state[source], state[target]))
