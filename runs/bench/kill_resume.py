@@ -36,6 +36,7 @@ from tensorboard.backend.event_processing.event_file_loader import RawEventFileL
 from tensorboard.compat.proto.event_pb2 import Event
 
 FOLDER = Path(__file__).resolve().parent
+WALL_CLOCK = ("time/", "planner/milliseconds")  # tags that differ between equal runs
 QUICK = {
     "device": "cpu",
     "check_env": False,
@@ -243,7 +244,7 @@ def evaluations(path: Path) -> Any:
 def curves(path: Path) -> list[dict[str, Any]]:
     """The metrics of a run without durations."""
     rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    return [{key: row[key] for key in row if not key.startswith("time/")} for row in rows]
+    return [{key: row[key] for key in row if not key.startswith(WALL_CLOCK)} for row in rows]
 
 
 def events(path: Path) -> list[tuple[int, str, float]]:
@@ -253,7 +254,7 @@ def events(path: Path) -> list[tuple[int, str, float]]:
     for data in RawEventFileLoader(str(files[-1])).Load():
         event = Event.FromString(data)
         for value in event.summary.value:
-            if not value.tag.startswith("time/"):
+            if not value.tag.startswith(WALL_CLOCK):
                 found.append((event.step, value.tag, value.simple_value))
     return found
 
