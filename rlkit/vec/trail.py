@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 
 from rlkit.goals.failure import EnvironmentFailed
 
-_MOST_NUMBERS = 2_000_000  # kept per environment, 8 MB of float32
+_MOST_BYTES = 8_000_000  # kept per environment; a small array takes some 110 bytes
 _PACKAGES = ("gymnasium.", "stable_baselines3.", "rlkit.vec.", "rlkit.goals.")
 
 
@@ -33,11 +34,11 @@ class Trail:
     is_complete: bool = False
     actions: list[Any] = field(default_factory=list)
     resets: list[int] = field(default_factory=list)
-    _numbers: int = 0
+    _bytes: int = 0
 
     def begin(self, seed: int | None) -> None:
         """Begins anew: at a reset with a seed, or with None at a restored state."""
-        self.seed, self.is_complete, self._numbers = seed, True, 0
+        self.seed, self.is_complete, self._bytes = seed, True, 0
         self.actions, self.resets = [], []
 
     def reset(self, seed: int | None) -> None:
@@ -49,11 +50,12 @@ class Trail:
 
     def step(self, action: Any) -> None:
         """Takes in an action."""
-        self._numbers += int(np.size(action))
-        if self._numbers > _MOST_NUMBERS:
+        kept = np.array(action)
+        if self._bytes > _MOST_BYTES:
             self.begin(self.seed)
             self.is_complete = False
-        self.actions.append(np.array(action))
+        self._bytes += sys.getsizeof(kept)
+        self.actions.append(kept)
 
     @property
     def episode(self) -> int:
