@@ -80,7 +80,10 @@ def steps_of(path: Path) -> int:
 def soak(folder: Path, minutes: float) -> Measured:
     """Row 1: memory, handles and speed over time, without the first third, which fills buffers."""
     path = folder / "soak"
-    settings = ("num_envs=8", "checkpoint.every=20000", "evaluation.every=20000")
+    settings = (
+        *("num_envs=8", "checkpoint.every=20000", "evaluation.every=20000"),
+        "evaluation.stop_at_success=none",
+    )
     process = start(
         path, "--env", "rlkit/PointMaze-U-v0", "--steps", "1000000000", settings=settings
     )
@@ -90,6 +93,7 @@ def soak(folder: Path, minutes: float) -> Measured:
         time.sleep(min(10.0, 6 * minutes))
         if process.poll() is not None:
             finish(process)
+            raise RuntimeError("the training ended before its time")
         if (path / "metrics.jsonl").is_file():
             now = time.monotonic() - began
             rows.append((now, resident_bytes(process.pid), handles(process.pid), steps_of(path)))
