@@ -263,9 +263,16 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
     allowed = tuple(typing.get_origin(kind) or kind for kind in allowed)
     if float in allowed and type(value) is int:
         return float(value)
+    # TOML has no null: "none" switches off what a recipe sets.
+    if type(None) in allowed and str not in allowed and value == "none":
+        return None
     # Exact types: `bool` is a subclass of `int`, and true is not a number of steps.
     if type(value) not in allowed:
-        names = " or ".join(kind.__name__ for kind in allowed if kind is not type(None))
+        names = " or ".join(
+            "'none'" if kind is type(None) else kind.__name__
+            for kind in allowed
+            if kind is not type(None) or str not in allowed
+        )
         names = "a table" if dataclasses.is_dataclass(hint) or dict in allowed else names
         raise ValueError(f"{key} = {value!r} is a {type(value).__name__}; it must be {names}")
     return value

@@ -63,6 +63,9 @@ def test_settings_and_flags_change_a_recipe():
     assert recipe.agent_options["net_arch"] == [32, 16]
     assert recipe.evaluation.stop_at_success == 1.0
     assert isinstance(recipe.evaluation.stop_at_success, float)
+    assert (
+        load_recipe("goal", ["evaluation.stop_at_success=none"]).evaluation.stop_at_success is None
+    )
     assert (recipe.num_envs, recipe.steps, recipe.seed, recipe.agent) == (2, 99, 0, "td3")
 
 
