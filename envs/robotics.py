@@ -1,7 +1,7 @@
 """Gymnasium-Robotics environments with picklable goal rules and an exact state.
 
-`rlkit.envs.make.make("FetchPush-v4")` uses this module. It is the only module of `rlkit.envs` that
-needs the extra `robotics`.
+`rlkit.envs.make.make("FetchPush-v4")` uses this module. Only it and `rlkit.envs.fetch` need the
+extra `robotics`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ try:
         from gymnasium_robotics.envs.shadow_dexterous_hand.manipulate import MujocoManipulateEnv
         from gymnasium_robotics.envs.shadow_dexterous_hand.reach import MujocoHandReachEnv
         from gymnasium_robotics.utils import rotations
+
+        from rlkit.envs.fetch import INDEXED
 except ImportError as error:
     raise ImportError(
         f"the Gymnasium-Robotics environments need an extra ({error}): "
@@ -352,6 +354,8 @@ class RoboticsEnv(GoalEnv[NDArray[np.float32]]):
 def load(entry_point: str, show_goal: bool = True, **kwargs: Any) -> RoboticsEnv:
     """Builds an environment of Gymnasium-Robotics and adapts it: the entry point of specs.
 
+    Fetch tasks get the class of `rlkit.envs.fetch`, whose steps are shorter.
+
     Args:
         entry_point: `"module:Class"` of the packaged environment.
         show_goal: Whether images show the goal; only Fetch tasks can hide it.
@@ -364,4 +368,5 @@ def load(entry_point: str, show_goal: bool = True, **kwargs: Any) -> RoboticsEnv
         raise ValueError(f"{entry_point!r} is no goal environment of Gymnasium-Robotics")
     if kwargs.get("render_mode") == "rgb_array":
         prefer_egl()
-    return RoboticsEnv(load_env_creator(entry_point)(**kwargs), show_goal)
+    packaged: Any = load_env_creator(entry_point)
+    return RoboticsEnv(INDEXED.get(packaged, packaged)(**kwargs), show_goal)

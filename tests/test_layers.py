@@ -109,7 +109,8 @@ MAY_IMPORT = {
 REACHES_FURTHER = {
     "rlkit": {"rlkit.envs", "rlkit.experiment"},  # `rlkit.load`, inside of it
     "rlkit.replay.sb3": {"torch", "stable_baselines3"},  # the edge towards SB3
-    "rlkit.envs.robotics": {"mujoco", "gymnasium_robotics"},  # the extra `robotics`
+    "rlkit.envs.fetch": {"mujoco", "gymnasium_robotics"},  # the extra `robotics`
+    "rlkit.envs.robotics": {"mujoco", "gymnasium_robotics"},
     "rlkit.world.forecasters.arima": {"statsmodels"},  # the extra `forecast`
     "rlkit.world.data.minari": {"minari"},  # the extra `minari`
 }
