@@ -75,6 +75,12 @@ class DQNLearner(GradientLearner):
         best = self.best(self.critic(self.state["critic"], inputs).mean(0))
         return best if self.sizes.choices else best.squeeze(-1)
 
+    def values(self, batch: State) -> Tensor:
+        """The best action's value at every step of a prepared batch, mean over critics, `(R,)`."""
+        rows = self.transitions(self.state, batch, "critic")
+        found = self.critic(self.state["critic"], rows.critic.current).mean(0)
+        return self.value_of(self.best(found), found)
+
     def best(self, values: Tensor) -> Tensor:
         """The components of highest value, `(R, K)`, by the values of all choices `(R, A)`."""
         heads = torch.split(values, list(self.choices), dim=-1)

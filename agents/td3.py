@@ -96,6 +96,12 @@ class TD3Learner(GradientLearner):
             action = (action + noise).clamp(-1, 1)
         return action
 
+    def values(self, batch: State) -> Tensor:
+        """The lowest critic's value of the policy at every step of a prepared batch, `(R,)`."""
+        rows = self.transitions(self.state, batch, "actor", "critic")
+        action = self.policy(rows.actor.current, explore=False)
+        return self.critic(self.state["critic"], (*rows.critic.current, action))[..., 0].amin(0)
+
     def update_function(
         self, state: State, batch: State, noise: Tensor, target_rate: Tensor, step: int
     ) -> tuple[State, Metrics]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rlkit.experiment import video
 from rlkit.experiment.evaluate import TEST_SEED, EpisodeResult, EvaluationStopped
-from rlkit.experiment.plots import goal_heat_map, imagined_goals
+from rlkit.experiment.plots import goal_heat_map, imagined_goals, value_figure
 from rlkit.experiment.run_folder import RunFolder
 from rlkit.experiment.run_logger import EventFile, image_summary
 from rlkit.experiment.session import Session
@@ -47,6 +47,12 @@ def draw(
         if figure is not None:
             events.add_figure("eval/goal_heat_map", figure, step)
         _draw_imagined(session, run, events, step)
+        curve = session.agent.value_curve()
+        if curve is not None:
+            steps, value, achieved = curve
+            figure = value_figure(steps, value, achieved, title)
+            path = run.path / "value_against_steps.png"
+            events.add_figure("eval/value_against_steps", figure, step, path)
         if plan.pictures.video_episodes > 0:
             path = run.videos / f"step-{step}.mp4"
             frames = record(session, path, plan.pictures.video_episodes, stop=stop)

@@ -67,6 +67,29 @@ def goal_heat_map(
     return figure
 
 
+def value_figure(
+    steps: NDArray[Any], value: NDArray[Any], achieved: NDArray[Any], title: str = ""
+) -> Figure:
+    """The critics' values of hindsight goals against the steps that were left to them.
+
+    Args:
+        steps: Steps until the goal was achieved in the stored episode, `(K,)`.
+        value: Mean, 10 % and 90 % quantiles of the values, `(K, 3)`.
+        achieved: Mean return of the stored steps up to the goal, `(K,)`.
+        title: Heading.
+    """
+    figure = Figure(figsize=(6.2, 4.2), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    mean, low, high = value.T
+    axes.fill_between(steps, low, high, color=COLOURS[0], alpha=0.2, linewidth=0)
+    axes.plot(steps, mean, "o-", color=COLOURS[0], label="critic, with 10 to 90 %")
+    axes.plot(steps, achieved, "--", color=_DARK, label="return of the stored steps")
+    axes.set(xlabel="steps to the goal in the stored episode", ylabel="value", title=title)
+    axes.legend(frameon=False)
+    remove_spines(axes)
+    return figure
+
+
 def _edges(values: Array, cells: int) -> Array:
     low, high = values.min(), values.max()
     margin = 0.04 * (high - low) or 0.5

@@ -22,6 +22,7 @@ from rlkit.offpolicy.collect import collect, first_observations, restart_episode
 from rlkit.offpolicy.contract import Learner
 from rlkit.offpolicy.diagnostics import record_diagnostics
 from rlkit.offpolicy.episode_goals import make_episode_goals
+from rlkit.offpolicy.goal_diagnostics import value_curve
 from rlkit.offpolicy.learner import GradientLearner
 from rlkit.offpolicy.metrics import TrainingMetrics
 from rlkit.offpolicy.observation_encoder import make_observation_encoder
@@ -224,6 +225,11 @@ class Algorithm(SavedAlgorithm):
     def goal_outcomes(self) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Goals `(N, *goal)` of recent training episodes and whether each was reached `(N,)`."""
         return self.metrics.goal_outcomes
+
+    def value_curve(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None:
+        """Values against steps to the goal; see `rlkit.offpolicy.goal_diagnostics.ValueCurve`."""
+        curve = value_curve(self)
+        return None if curve is None else (curve.steps, curve.value, curve.achieved)
 
     def act(
         self,

@@ -14,6 +14,7 @@ from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from rlkit.goals import require_shapes
 from rlkit.goals.failure import NonFiniteError
 from rlkit.networks.encoders import HiddenState
+from rlkit.offpolicy.goal_diagnostics import goal_moved
 from rlkit.offpolicy.spaces import copy_observation, put_row
 from rlkit.replay import check_finite
 from rlkit.vec.checked_vec_env import require_finite_actions
@@ -151,9 +152,11 @@ def _store(
     for i in np.flatnonzero(dones).tolist():
         if "worker_lost" in infos[i]:  # the step was never taken
             agent.replay_buffer.storage.retract(i)
+    taken = np.array([i for i in np.flatnonzero(dones) if "worker_lost" not in infos[i]], np.int64)
     if goals is not None:
-        taken = [i for i in np.flatnonzero(dones) if "worker_lost" not in infos[i]]
-        goals.observe(agent._last_obs, encoded, np.array(taken, np.int64))
+        goals.observe(agent._last_obs, encoded, taken)
+    if agent.replay_buffer.rule is not None and len(taken):
+        agent.metrics.add_episodes(goal_moved(agent, taken))
     agent.learner.observe(*agent.adapter.normaliser_rows(encoded))
     agent.metrics.add_step(rewards, encoded, dones, agent.rule)
     agent._last_obs = new_obs

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rlkit.networks.encoders import HiddenState, SequenceEncoder
 from rlkit.networks.gradient import State
+from rlkit.offpolicy.goal_diagnostics import value_curve
 from rlkit.offpolicy.learner import GradientLearner
 from rlkit.offpolicy.recurrent import RecurrentNetwork
 from rlkit.replay.batch import sum_steps
@@ -32,14 +33,15 @@ CLOSE = 0.1
 
 
 def record_diagnostics(agent: Algorithm) -> None:
-    """Gives the logger what `diagnose` finds, with the first update of every `INTERVAL`.
+    """Gives the logger `diagnose` and `value_curve` with the first update of every `INTERVAL`.
 
     The updates at which it records follow from a checkpoint, so a resumed run records the same.
     """
     now = agent._n_updates
     before = now - agent.metrics.updates
     if (now - 1) // INTERVAL > (before - 1) // INTERVAL:
-        for name, value in diagnose(agent).items():
+        curve = value_curve(agent)
+        for name, value in (diagnose(agent) | (curve.scalars() if curve else {})).items():
             agent.logger.record(name, value)
 
 

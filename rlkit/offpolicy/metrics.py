@@ -26,6 +26,7 @@ class TrainingMetrics:
         self._sums: dict[str, tuple[Tensor, int]] = {}
         # Relabelled rows and their successes, rows with original goals and their successes.
         self._hindsight = np.zeros(4)
+        self._moved = np.zeros(2)  # episodes in which the achieved goal moved, and all
         self._goals: deque[tuple[NDArray[Any], bool]] = deque(maxlen=RECENT_GOALS)
         self._skipped = 0
 
@@ -64,6 +65,10 @@ class TrainingMetrics:
             dones: Where it ended, `(n,)`.
             rule: The goal rule; None without goals.
         """
+
+    def add_episodes(self, moved: NDArray[np.bool_]) -> None:
+        """Takes in whether the achieved goal moved in episodes that ended, `(n,)`."""
+        self._moved += [moved.sum(), len(moved)]
 
     def add_goal(self, goal: NDArray[Any], reached: bool) -> None:
         """Takes in the goal of an episode that ended, and whether it was reached."""
@@ -104,6 +109,11 @@ class TrainingMetrics:
                     logger.record(f"train/{name}", value)
         if self._skipped > 0:
             logger.record(f"train/{SKIPPED}", self._skipped)
+        self._write_goals(logger)
+        self._sums = {}
+        self._hindsight, self._moved = np.zeros(4), np.zeros(2)
+
+    def _write_goals(self, logger: Logger) -> None:
         relabelled, hits, original, original_hits = self._hindsight
         if relabelled + original > 0:
             logger.record("hindsight/relabelled", relabelled / (relabelled + original))
@@ -111,14 +121,15 @@ class TrainingMetrics:
             logger.record("hindsight/relabelled_success", hits / relabelled)
         if original > 0:
             logger.record("hindsight/original_success", original_hits / original)
-        self._sums = {}
-        self._hindsight = np.zeros(4)
+        if self._moved[1] > 0:
+            logger.record("rollout/goal_moved", self._moved[0] / self._moved[1])
 
     def state_dict(self) -> dict[str, Any]:
         """All sums and recent goals."""
         return {
             "sums": {key: [total, count] for key, (total, count) in self._sums.items()},
             "hindsight": self._hindsight.copy(),
+            "moved": self._moved.copy(),
             "goals": list(self.goal_outcomes),
             **({SKIPPED: self._skipped} if self._skipped > 0 else {}),
         }
@@ -127,6 +138,7 @@ class TrainingMetrics:
         """Restores what `state_dict` gave."""
         self._sums = {key: (total, int(count)) for key, (total, count) in state["sums"].items()}
         self._hindsight = np.array(state["hindsight"])
+        self._moved = np.array(state.get("moved", np.zeros(2)))
         self._skipped = int(state.get(SKIPPED, 0))
         goals, reached = state["goals"]
         self._goals.clear()
