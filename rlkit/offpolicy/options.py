@@ -46,7 +46,16 @@ ALGORITHM_OPTIONS = frozenset(
 )
 SDE = ("use_sde", "sde_sample_freq", "use_sde_at_warmup")
 CACHE = 4  # times the features: a larger hidden state is a cache of past steps
-REPLAY_OPTIONS = ("hindsight", "steps", "share", "directory", "sampler", "further_terms")
+REPLAY_OPTIONS = (
+    "hindsight",
+    "already_achieved_weight",
+    "out_of_range_weight",
+    "steps",
+    "share",
+    "directory",
+    "sampler",
+    "further_terms",
+)
 
 
 def option_names(config: type[Any]) -> set[str]:

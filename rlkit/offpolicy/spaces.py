@@ -128,10 +128,11 @@ class SpaceAdapter:
 
         Returns:
             `observation (B, L, F)` with L = T + 1 or more, `goal (B, T, G)`, `action (B, T, ...)`,
-            `reward`, `discount`, `mask (B, T)`; `bootstrap (B, T)` where the value does not
-            bootstrap from the next observation; `visible (B, L)` where goals are hidden. For a
-            recurrent agent also `is_first (B, L)`, and `previous_action`, `previous_reward
-            (B, L)` and `hidden_state.0 (B, ...)` as its settings require.
+            `reward`, `discount`, `mask (B, T)`, what the losses weight records by; `bootstrap (B,
+            T)` where the value does not bootstrap from the next observation; `visible (B, L)` where
+            goals are hidden; `steps_to_goal (B, T)` where requested. For a recurrent agent also
+            `is_first (B, L)`, and `previous_action`, `previous_reward (B, L)` and `hidden_state.0
+            (B, ...)` as its settings require.
         """
         observation: Any = batch.observation
         if not isinstance(self.layout.space, spaces.Dict):
@@ -147,8 +148,10 @@ class SpaceAdapter:
             "action": batch.action,
             "reward": batch.reward,
             "discount": batch.discount,
-            "mask": batch.mask.astype(np.float32),
+            "mask": batch.loss_weight(),
         }
+        if batch.steps_to_goal is not None:
+            arrays["steps_to_goal"] = batch.steps_to_goal
         if self.layout.hides_goal:
             arrays["visible"] = self.layout.visible(batch.observation, 2)
         if batch.observation_count > batch.mask.shape[1] + 1:  # n-step sums look further ahead

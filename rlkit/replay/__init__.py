@@ -10,8 +10,8 @@ from rlkit.replay.footprint import estimate_footprint as estimate_footprint
 from rlkit.replay.latent_cache import LatentColumn as LatentColumn
 from rlkit.replay.latent_cache import LatentEncoder as LatentEncoder
 from rlkit.replay.replay_buffer import ReplayBuffer as ReplayBuffer
-from rlkit.replay.replay_buffer import UniformSampler as UniformSampler
 from rlkit.replay.samplers import SAMPLERS as SAMPLERS
 from rlkit.replay.samplers import ReplaySampler as ReplaySampler
+from rlkit.replay.samplers import UniformSampler as UniformSampler
 from rlkit.replay.samplers import check_sampler as check_sampler
 from rlkit.replay.storage import EpisodeStorage as EpisodeStorage

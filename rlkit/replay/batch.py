@@ -57,6 +57,11 @@ class Batch:
             requested.
         hidden_state: Hidden state before the window's first observation, `(B, *shape)` each, zero
             where that observation is an episode's first; None unless stored.
+        weight: `(B, T)`, what a record counts in losses beside `mask`, by its relabelled goal; None
+            where all count alike.
+        steps_to_goal: `(B, T)`, steps until the stored episode achieved the relabelled goal, at
+            least 1; 0 where the goal is not one that it achieved later, and where it is achieved
+            before the action. None unless requested.
     """
 
     observation: dict[str, Array]
@@ -76,6 +81,8 @@ class Batch:
     previous_action: Array | None = None
     previous_reward: NDArray[np.float32] | None = None
     hidden_state: tuple[Array, ...] | None = None
+    weight: NDArray[np.float32] | None = None
+    steps_to_goal: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.action)
@@ -84,6 +91,11 @@ class Batch:
     def observation_count(self) -> int:
         """Observations per window: T + 1, or more where n-step sums look further ahead."""
         return int(self.is_first.shape[1])
+
+    def loss_weight(self) -> NDArray[np.float32]:
+        """What losses weight records by, before they are normalised: `mask` times `weight`."""
+        mask = self.mask.astype(np.float32)
+        return mask if self.weight is None else mask * self.weight
 
     def part(self, rows: slice) -> Batch:
         """Some of the windows."""
@@ -149,6 +161,8 @@ def sum_steps(
         truncated=batch.truncated[:, keep],
         mask=batch.mask[:, keep],
         relabelled=batch.relabelled[:, keep],
+        weight=None if batch.weight is None else batch.weight[:, keep],
+        steps_to_goal=None if batch.steps_to_goal is None else batch.steps_to_goal[:, keep],
         bootstrap=bootstrap,
         discount=np.where(terminated, 0.0, weight).astype(np.float32),
     )

@@ -192,6 +192,10 @@ class GoalTable:
         """The goals with the given numbers as they were appended, `(..., *goal)`."""
         return self.rows.take(ids % len(self.rows), axis=0)
 
+    def kept(self) -> Array:
+        """All goals that are kept, as they were appended, `(N, *goal)`."""
+        return self.stored(np.arange(self.first_id, self.next_id))
+
     def full(self, count: int) -> bool:
         """Whether `count` more goals do not fit."""
         return self.next_id + count - self.first_id > len(self.rows)

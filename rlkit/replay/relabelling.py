@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -11,13 +12,15 @@ from numpy.typing import NDArray
 from rlkit.goals.rule import FurtherTerms, GoalRule
 from rlkit.names import nearest
 from rlkit.replay.batch import Array, Batch
+from rlkit.replay.goal_weights import GoalWeights
 from rlkit.replay.storage import EpisodeStorage, Positions
 
-Strategy = Literal["future", "final", "episode", "random", "generated", "original"]
+Strategy = Literal["future", "final", "episode", "random", "generated", "desired", "original"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 EPISODE, FINAL = STRATEGIES.index("episode"), STRATEGIES.index("final")
 RANDOM, GENERATED = STRATEGIES.index("random"), STRATEGIES.index("generated")
-ORIGINAL = STRATEGIES.index("original")
+DESIRED, ORIGINAL = STRATEGIES.index("desired"), STRATEGIES.index("original")
+UNKNOWN = -1  # the position of a goal that was not achieved later in the episode
 
 ProposeGoals = Callable[[Array, np.random.Generator], Array]
 """Maps the goals that would be pursued otherwise, `(N, *goal)`, and the source of randomness to
@@ -64,8 +67,8 @@ def choose_positions(
     be what this very action achieves, as in Stable-Baselines3.
 
     Args:
-        strategy: Index into `STRATEGIES` per row, `(B,)`; rows of "random", "generated" and
-            "original" get a position as "future" does, which the caller replaces.
+        strategy: Index into `STRATEGIES` per row, `(B,)`; rows of "random", "generated",
+            "desired" and "original" get a position as "future" does, which the caller replaces.
         position: Position of the step, `(B,)`.
         first: First observation position of its episode, `(B,)`.
         last: Last one, `(B,)`; greater than `position`.
@@ -76,56 +79,119 @@ def choose_positions(
     return rng.integers(low, last + 1)
 
 
-def relabel(
-    batch: Batch,
+@dataclass(frozen=True)
+class DrawnGoals:
+    """Goals drawn for R of N steps; the others keep theirs.
+
+    Attributes:
+        rows: Which of the N steps get a goal, `(R,)`, ascending.
+        goal: Their goals, `(R, *goal)`.
+        reached: Positions in the steps' own episodes where the goals were achieved, `(R,)`;
+            `UNKNOWN` for goals from elsewhere.
+    """
+
+    rows: NDArray[np.int64]
+    goal: Array
+    reached: Positions
+
+    def of(self, steps: NDArray[np.int64], count: int) -> DrawnGoals:
+        """The goals of some of the `count` steps, given by their ascending numbers."""
+        place = np.full(count, UNKNOWN)
+        place[steps] = np.arange(len(steps))
+        rows = place.take(self.rows)
+        kept = np.flatnonzero(rows != UNKNOWN)
+        return DrawnGoals(rows[kept], self.goal.take(kept, axis=0), self.reached[kept])
+
+
+def draw_goals(
+    env: NDArray[np.int64],
+    position: Positions,
     storage: EpisodeStorage,
-    rule: GoalRule,
     weights: dict[Strategy, float],
     rng: np.random.Generator,
     propose_goals: ProposeGoals | None = None,
-) -> Batch:
-    """Gives each window one goal drawn by a mixture of strategies.
+) -> DrawnGoals:
+    """Draws goals for steps by a mixture of strategies. The storage is only read.
 
-    The goal is drawn for the window's first step after the burn-in and holds for the whole window,
-    burn-in included. The storage is only read; with weight 1 on "original" the batch is returned
-    unchanged.
+    "desired" takes the goal that a stored step pursues, drawn uniformly from all of them: mostly
+    that of another episode, which this one need not come near. Such goals are examples of failure,
+    of which "future" alone has none.
 
     Args:
-        batch: B windows from `storage`.
-        storage: Where other achieved goals are found.
-        rule: Computes rewards and terminations of the new goals.
+        env: Environments of the steps, `(N,)`.
+        position: Their positions, `(N,)`.
+        storage: Where other goals are found.
         weights: The mixture, by `mixture`.
         rng: The source of randomness.
         propose_goals: Proposes the goals of "generated".
     """
     shares = np.cumsum([weights[name] for name in STRATEGIES[:ORIGINAL]])
-    strategy = np.searchsorted(shares, rng.random(len(batch)), side="right")
+    strategy = np.searchsorted(shares, rng.random(len(env)), side="right")
     rows = np.flatnonzero(strategy != ORIGINAL)
+    strategy, env, position = strategy[rows], env[rows], position[rows]
     if len(rows) == 0:
-        return batch
-    slot = _goal_slots(strategy[rows], batch.env[rows], batch.position[rows], storage, rng)
-    goal = storage.achieved(slot)
-    generated = strategy[rows] == GENERATED
-    if propose_goals is not None and generated.any():
-        goal[generated] = propose_goals(goal[generated], rng)
-    return with_goals(batch, rows, np.repeat(goal[:, None], batch.mask.shape[1], axis=1), rule)
-
-
-def _goal_slots(
-    strategy: NDArray[np.int64],
-    env: NDArray[np.int64],
-    position: Positions,
-    storage: EpisodeStorage,
-    rng: np.random.Generator,
-) -> NDArray[np.int64]:
-    """Slots `(R,)` of the observations whose achieved goals become desired."""
+        return DrawnGoals(rows, storage.achieved(rows), rows)
     first, last = storage.episode_bounds(env, position)
-    slot = storage.flat(env, choose_positions(strategy, position, first, last, rng))
+    reached = choose_positions(strategy, position, first, last, rng)
+    slot = storage.flat(env, reached)
     anywhere = strategy == RANDOM
     if anywhere.any():
         other_env, other = storage.sample_steps(int(anywhere.sum()), rng)
         slot[anywhere] = storage.flat(other_env, other + 1)
-    return slot
+    goal = storage.achieved(slot)
+    generated = strategy == GENERATED
+    if propose_goals is not None and generated.any():
+        goal[generated] = propose_goals(goal[generated], rng)
+    asked = strategy == DESIRED
+    if asked.any():
+        assert storage.goals is not None
+        pursuing = storage.flat(*storage.sample_steps(int(asked.sum()), rng))
+        goal[asked] = storage.goals.take(storage.goal_id.take(pursuing))
+    reached[anywhere | generated | asked] = UNKNOWN
+    return DrawnGoals(rows, goal, reached)
+
+
+def relabel(
+    batch: Batch,
+    drawn: DrawnGoals,
+    rule: GoalRule,
+    goal_weights: GoalWeights | None = None,
+    steps_to_goal: bool = False,
+) -> Batch:
+    """Gives windows the goals that were drawn for their first steps after the burn-in.
+
+    A goal holds for the whole window, burn-in included. Without drawn goals the windows stay as
+    they are.
+
+    Args:
+        batch: B windows.
+        drawn: Goals of their steps.
+        rule: Computes rewards and terminations of the new goals.
+        goal_weights: Weighs the relabelled steps, as `weight`; None leaves that out.
+        steps_to_goal: Whether to add the steps until a new goal was achieved.
+    """
+    rows, length = drawn.rows, batch.mask.shape[1]
+    goal = np.repeat(drawn.goal[:, None], length, axis=1)
+    changed = with_goals(batch, rows, goal, rule) if len(rows) else batch
+    if goal_weights is None and not steps_to_goal:
+        return changed
+    before = batch.observation["achieved_goal"][:, :length].take(rows, axis=0)
+    flat = before.reshape(-1, *goal.shape[2:]), goal.reshape(-1, *goal.shape[2:])
+    if goal_weights is not None:
+        weight = np.ones(batch.mask.shape, np.float32)
+        if len(rows):
+            weight[rows] = goal_weights.weigh(rule, *flat).reshape(goal.shape[:2])
+        changed = changed.replace(weight=weight)
+    if steps_to_goal:
+        ahead = np.zeros(batch.mask.shape, np.int32)
+        if len(rows):
+            step = batch.position[rows, None] + np.arange(length) - batch.burn_in
+            steps = np.where(
+                rule.success(*flat).reshape(step.shape), 0, drawn.reached[:, None] - step
+            )
+            ahead[rows] = np.where(changed.relabelled[rows], steps.clip(0), 0)
+        changed = changed.replace(steps_to_goal=ahead)
+    return changed
 
 
 def with_goals(batch: Batch, rows: NDArray[np.int64], goal: Array, rule: GoalRule) -> Batch:
@@ -248,6 +314,11 @@ def join_steps(batch: Batch, single: Batch, index: StepIndex) -> Batch:
     for name in ("desired_goal", "reward", "terminated", "relabelled", "discount"):
         changed[name] = getattr(batch, name).copy()
         changed[name][index] = getattr(single, name)[:, 0]
+    for name, rest in (("weight", 1), ("steps_to_goal", 0)):
+        part = getattr(single, name)
+        if part is not None:
+            changed[name] = np.full(batch.mask.shape, rest, part.dtype)
+            changed[name][index] = part[:, 0]
     assert batch.bootstrap is not None
     assert single.bootstrap is not None
     bootstrap = batch.bootstrap.copy()

@@ -3,55 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 from gymnasium import spaces
-from numpy.typing import NDArray
 
 from rlkit.goals.env import is_goal_space
 from rlkit.goals.rule import FurtherTerms, GoalRule
 from rlkit.replay.batch import Array, Batch, sum_steps
-from rlkit.replay.columns import Share, check_finite
+from rlkit.replay.columns import Share, check_finite, split_goal
+from rlkit.replay.goal_weights import CANDIDATES, GoalWeights, choose
 from rlkit.replay.latent_cache import LatentColumn, LatentEncoder, LatentGoalTable
 from rlkit.replay.relabelling import (
+    DrawnGoals,
     ProposeGoals,
+    draw_goals,
     join_steps,
     mixture,
     recompute_rewards,
     relabel,
     split_steps,
 )
-from rlkit.replay.samplers import SAMPLERS, ReplaySampler
+from rlkit.replay.samplers import SAMPLERS, ReplaySampler, UniformSampler
 from rlkit.replay.storage import EpisodeStorage, Positions
 from rlkit.replay.stored_steps import StoredSteps
+from rlkit.replay.windows import choose_windows, read_sequences
 
 Goals = Literal["step", "window"]
-Bounds = tuple[Positions, Positions]
-"""First and last stored observation positions of episodes, see `EpisodeStorage.episode_bounds`."""
-
-
-@dataclass(frozen=True)
-class UniformSampler:
-    """Draws all stored steps alike; see `rlkit.replay.ReplaySampler`."""
-
-    def draw(
-        self, storage: EpisodeStorage, count: int, rng: np.random.Generator
-    ) -> tuple[NDArray[np.int64], Positions]:
-        """Environments and positions of stored steps, `(count,)` each."""
-        return storage.sample_steps(count, rng)
-
-    def update(self, env: NDArray[np.int64], position: Positions, value: NDArray[Any]) -> None:
-        """Does nothing."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Does nothing."""
 
 
 class ReplayBuffer(StoredSteps):
@@ -86,6 +65,11 @@ class ReplayBuffer(StoredSteps):
         sampler: Chooses the stored steps that batches are drawn around: a name, a mapping with a
             name and settings, or a `rlkit.replay.ReplaySampler`; None draws uniformly.
         propose_goals: Proposes the goals of the strategy "generated", which needs it.
+        already_achieved_weight: Weight of relabelled steps whose goal is satisfied before the
+            action, in (0, 1]; see `rlkit.replay.goal_weights`.
+        out_of_range_weight: Weight of relabelled steps whose goal lies outside the range of goals
+            that episodes were asked for so far, in (0, 1].
+        steps_to_goal: Whether batches hold the steps until relabelled goals were achieved.
         steps: n of the n-step sums.
         gamma: Discount of one step, used by the n-step sums.
         seed: Seed of the buffer's own generator.
@@ -116,6 +100,9 @@ class ReplayBuffer(StoredSteps):
         recompute_rewards: bool = False,
         sampler: str | Mapping[str, Any] | ReplaySampler | None = None,
         propose_goals: ProposeGoals | None = None,
+        already_achieved_weight: float = 1.0,
+        out_of_range_weight: float = 1.0,
+        steps_to_goal: bool = False,
         steps: int = 1,
         gamma: float = 0.99,
         seed: int | np.random.SeedSequence | None = None,
@@ -161,6 +148,12 @@ class ReplayBuffer(StoredSteps):
                 "previous_reward does not go with further_terms: the rewards that an encoder reads "
                 "are computed by the goal rule, which knows the goal's part alone"
             )
+        self.goal_weights = GoalWeights(
+            already_achieved_weight,
+            out_of_range_weight,
+            split_goal(observation_space)[1] if rule is not None else None,
+        )
+        self.steps_to_goal = steps_to_goal and rule is not None
         self.window, self.burn_in, self.goals = window, burn_in, goals
         self.inputs = {"previous_action": previous_action, "previous_reward": previous_reward}
         self.reads_sequences = (
@@ -197,6 +190,8 @@ class ReplayBuffer(StoredSteps):
         self.storage.add(
             observation, action, reward, terminated, truncated, next_observation, hidden_state
         )
+        if self.goal_weights.keeps_range:
+            self.goal_weights.observe(np.asarray(observation["desired_goal"]))
 
     def sample(self, count: int) -> Batch:
         """Draws `count` windows around steps that the sampler draws.
@@ -210,14 +205,18 @@ class ReplayBuffer(StoredSteps):
         Raises:
             ValueError: If nothing is stored yet.
         """
-        env, step = self.sampler.draw(self.storage, count, self.rng)
+        if self.rule is not None and self.goal_weights.is_on and not self.reads_sequences:
+            env, step, drawn = self._chosen(count, self.rule)
+        else:
+            env, step = self.sampler.draw(self.storage, count, self.rng)
+            drawn = None
         batch = self._windows(env, step)
         if self.rule is None:
             return sum_steps(batch, self.gamma, self.steps)
         if self.recompute_rewards:
             batch = recompute_rewards(batch, self.rule)
-        if self.goals == "window":
-            return self._hindsight(batch)
+        if self.goals == "window" or drawn is not None:
+            return self._hindsight(batch, drawn)
         single, index = split_steps(batch, self.steps)
         return join_steps(sum_steps(batch, self.gamma, self.steps), self._hindsight(single), index)
 
@@ -227,6 +226,21 @@ class ReplayBuffer(StoredSteps):
         It belongs to the window's first record after the burn-in.
         """
         self.sampler.update(batch.env, batch.position, value)
+
+    def _chosen(self, count: int, rule: GoalRule) -> tuple[Array, Positions, DrawnGoals]:
+        """Steps chosen by the weights of their goals: environments, positions, goals."""
+        candidates, storage = CANDIDATES * count, self.storage
+        env, step = self.sampler.draw(storage, candidates, self.rng)
+        drawn = self._draw_goals(env, step)
+        weight = np.ones(candidates, np.float32)
+        if len(drawn.rows):
+            achieved = storage.achieved(storage.flat(env[drawn.rows], step[drawn.rows]))
+            weight[drawn.rows] = self.goal_weights.weigh(rule, achieved, drawn.goal)
+        chosen = choose(weight, count, self.rng)
+        return env[chosen], step[chosen], drawn.of(chosen, candidates)
+
+    def _draw_goals(self, env: Array, step: Positions) -> DrawnGoals:
+        return draw_goals(env, step, self.storage, self.weights, self.rng, self.propose_goals)
 
     def _windows(self, env: Array, step: Positions) -> Batch:
         if not self.reads_sequences:
@@ -238,9 +252,13 @@ class ReplayBuffer(StoredSteps):
             self.storage, env, start, bounds, length, burn_in=self.burn_in, **self.inputs
         )
 
-    def _hindsight(self, batch: Batch) -> Batch:
+    def _hindsight(self, batch: Batch, drawn: DrawnGoals | None = None) -> Batch:
+        """The windows relabelled, with goals that are drawn now unless they are given."""
         assert self.rule is not None
-        batch = relabel(batch, self.storage, self.rule, self.weights, self.rng, self.propose_goals)
+        weights = self.goal_weights if self.goal_weights.is_on and drawn is None else None
+        if drawn is None:
+            drawn = self._draw_goals(batch.env, batch.position)
+        batch = relabel(batch, drawn, self.rule, weights, self.steps_to_goal)
         return sum_steps(batch, self.gamma, self.steps, self._successes(batch))
 
     def _successes(self, batch: Batch) -> Array | None:
@@ -262,6 +280,7 @@ class ReplayBuffer(StoredSteps):
             "storage": self.storage.state_dict(),
             "sampler": self.sampler.state_dict(),
             "rng": self.rng.bit_generator.state,
+            **({"asked": self.goal_weights.state_dict()} if self.goal_weights.keeps_range else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -273,94 +292,11 @@ class ReplayBuffer(StoredSteps):
         self.storage.load_state_dict(state["storage"])
         self.sampler.load_state_dict(state["sampler"])
         self.rng.bit_generator.state = state["rng"]
+        if self.storage.goals is not None:
+            self.goal_weights.load_state_dict(state.get("asked", {}), self.storage.goals.kept())
 
     def invalidate_latents(self) -> None:
         """Drops all cached latents: another encoder may use the same version numbers."""
         for part in (*self.storage.columns.values(), self.storage.goals):
             if isinstance(part, LatentColumn | LatentGoalTable):
                 part.latents.invalidate()
-
-
-def choose_windows(
-    step: Positions, bounds: Bounds, window: int | None, rng: np.random.Generator
-) -> tuple[Positions, int]:
-    """Where the windows begin that contain the given steps, and how many records they have.
-
-    A window lies anywhere around its step, moved so far into the episode that it is full if the
-    episode is long enough.
-
-    Args:
-        step: Positions of steps, `(B,)`.
-        bounds: Those of their episodes.
-        window: T; None for whole episodes, as long as the longest of them. Nothing is drawn for
-            None and 1.
-        rng: The source of randomness.
-    """
-    first, last = bounds
-    if window is None:
-        return first, int((last - first).max())
-    if window == 1:
-        return step, 1
-    start = step - rng.integers(0, window, size=len(step))
-    return np.clip(start, first, np.maximum(first, last - window)), window
-
-
-def read_sequences(
-    storage: EpisodeStorage,
-    env: NDArray[np.int64],
-    start: Positions,
-    bounds: Bounds,
-    length: int,
-    *,
-    burn_in: int = 0,
-    previous_action: bool = False,
-    previous_reward: bool = False,
-) -> Batch:
-    """Windows of `burn_in + length` records with the inputs of recurrent encoders.
-
-    See `rlkit.replay.batch` for the conventions.
-
-    Args:
-        storage: Where the episodes are.
-        env: Environments `(B,)`.
-        start: Positions `(B,)` of the first records after the burn-in; each holds a step.
-        bounds: Those of their episodes.
-        length: Records after the burn-in, at least 1.
-        burn_in: Records before, at least 0.
-        previous_action: Whether to add the actions that led to the observations.
-        previous_reward: Whether to add the rewards that came with them.
-    """
-    first, last = (bound[:, None] for bound in bounds)
-    index = (start - burn_in)[:, None] + np.arange(burn_in + length + 1)
-    step = index[:, :-1]
-    valid = (step >= first) & (step < last)
-    index = np.clip(index, first, last)
-    observed = storage.flat(env[:, None], index)
-    taken = storage.flat(env[:, None], np.minimum(index[:, :-1], last - 1))
-    batch = storage.read_windows(observed, taken, valid, env, start)
-    mask = valid.copy()
-    mask[:, :burn_in] = False
-    is_first = index == first
-    earlier = None
-    if previous_action or previous_reward:
-        earlier = storage.flat(env[:, None], index - 1)
-    return batch.replace(
-        mask=mask,
-        is_first=is_first,
-        burn_in=burn_in,
-        previous_action=_zeroed(is_first, storage.action, earlier if previous_action else None),
-        previous_reward=_zeroed(is_first, storage.reward, earlier if previous_reward else None),
-        hidden_state=tuple(
-            _zeroed(is_first[:, 0], part, observed[:, 0]) for part in storage.hidden_state
-        )
-        or None,
-    )
-
-
-def _zeroed(blank: NDArray[np.bool_], column: Array, index: Array | None) -> Array | None:
-    """The rows of a column, zero where `blank`; None without an index."""
-    if index is None:
-        return None
-    taken = column.take(index, axis=0)
-    taken[blank] = 0
-    return taken

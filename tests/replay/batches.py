@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import strategies as st
 from naive import KINDS, World
 
-from rlkit.replay.relabelling import mixture, relabel
-from rlkit.replay.replay_buffer import choose_windows, read_sequences
+from rlkit.replay.relabelling import draw_goals, mixture, relabel
+from rlkit.replay.windows import choose_windows, read_sequences
 
-EVERY = ("future", "final", "episode", "random")
+EVERY = ("future", "final", "episode", "random", "desired")
 MIXED = {"future": 1, "final": 1, "episode": 1, "random": 1, "original": 1}
 
 
@@ -46,7 +46,8 @@ def sequences(world, window=5, burn_in=3, count=32, steps=1):
 def relabelled(world, batch, weights, seed=0):
     """A batch relabelled by a mixture of strategies."""
     rng = np.random.default_rng(seed)
-    return relabel(batch, world.replay.storage, world.rule, mixture(weights), rng)
+    drawn = draw_goals(batch.env, batch.position, world.replay.storage, mixture(weights), rng)
+    return relabel(batch, drawn, world.rule)
 
 
 def check_equal(one, two, skip=()):

@@ -17,7 +17,7 @@ from rlkit.agents import SAC
 from rlkit.goals import DistanceRule, FurtherTerms, return_bounds
 from rlkit.goals.check import check_env
 from rlkit.replay import ReplayBuffer
-from rlkit.replay.relabelling import mixture, relabel, with_goals
+from rlkit.replay.relabelling import draw_goals, mixture, relabel, with_goals
 
 
 class Costly(Line):
@@ -37,8 +37,9 @@ def test_the_rest_of_every_reward_stays(world: Any, steps: int, strategy: str) -
     rest = rng.normal(size=before.reward.shape)
     paid = before.replace(reward=before.reward + rest)
     storage, weights = world.replay.storage, mixture({strategy: 1.0})
+    drawn = draw_goals(before.env, before.position, storage, weights, np.random.default_rng(0))
     after = [
-        relabel(batch, storage, rule, weights, np.random.default_rng(0))
+        relabel(batch, drawn, rule)
         for batch, rule in ((before, world.rule), (paid, FurtherTerms(world.rule)))
     ]
     check_equal(*after, skip=("reward",))

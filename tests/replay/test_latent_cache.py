@@ -64,7 +64,7 @@ worlds = any_world(
     WIDTHS,
     capacity=st.sampled_from([1, 7, 30, 200]),
     new_goal=st.sampled_from([0.0, 0.2, 1.0]),
-    hindsight=st.just(MIXED),
+    hindsight=st.just({**MIXED, "desired": 1}),
     window=st.sampled_from([None, 1, 3]),
     goals=st.sampled_from(["step", "window"]),
     steps=st.integers(1, 3),

@@ -15,7 +15,7 @@ from stable_baselines3 import HerReplayBuffer
 
 from rlkit.goals import DistanceRule
 from rlkit.replay import ReplayBuffer
-from rlkit.replay.relabelling import mixture, relabel, with_goals
+from rlkit.replay.relabelling import draw_goals, mixture, relabel, with_goals
 
 PLACE = spaces.Box(-1, 1, (2,), np.float32)
 goal_worlds = any_world(GOALS, new_goal=st.sampled_from([0.0, 0.3]))
@@ -136,6 +136,24 @@ def test_random_goals_come_from_everything_stored():
     assert chisquare([counts[place] for place in places]).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("length", [1, 4])
+def test_desired_goals_come_from_all_steps_that_are_stored(length):
+    world = World("box", num_envs=3, capacity=60, end=0.2, new_goal=0.3)
+    world._goal = lambda: world.rng.normal(size=2)  # all different
+    world.play(300)
+    batch = step_windows(world, count=40_000, length=length)
+    goals = relabelled(world, batch, {"desired": 1.0}).desired_goal
+    assert (goals == goals[:, :1]).all()
+    counts = Counter(tuple(goal) for goal in goals[:, 0].tolist())
+    asked = Counter(
+        tuple(world.envs[env][episode].observations[t]["desired_goal"])
+        for env, episode, t in world.stored()
+    )
+    assert set(counts) == set(asked)
+    expected = np.array([asked[goal] for goal in counts]) / asked.total() * 40_000
+    assert chisquare(list(counts.values()), expected).pvalue > 1e-3
+
+
 @pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(goal_worlds.filter(lambda world: world.kind == "box"), st.integers(1, 60))
@@ -151,7 +169,9 @@ def test_generated_goals_are_the_proposed_ones(world, steps):
 
     shares = mixture({"generated": 1.0, "original": 1.0})
     rng = np.random.default_rng(0)
-    after = relabel(before, world.replay.storage, world.rule, shares, rng, propose)
+    storage = world.replay.storage
+    drawn_goals = draw_goals(before.env, before.position, storage, shares, rng, propose)
+    after = relabel(before, drawn_goals, world.rule)
     changed = after.relabelled[:, 0]
     goals = np.concatenate(drawn) if drawn else np.zeros((0, 2))
     assert np.array_equal(after.desired_goal[changed, 0], goals.astype(before.desired_goal.dtype))

@@ -32,7 +32,7 @@ def worlds(kinds):
     return any_world(
         kinds,
         new_goal=st.sampled_from([0.0, 0.2, 1.0]),
-        hindsight=st.just(MIXED),
+        hindsight=st.just({**MIXED, "desired": 1}),
         window=st.sampled_from([None, 1, 3]),
         goals=st.sampled_from(["step", "window"]),
         previous_action=st.booleans(),

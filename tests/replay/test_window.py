@@ -11,7 +11,7 @@ from naive import World
 from scipy.stats import chisquare
 
 from rlkit.replay.batch import sum_steps
-from rlkit.replay.relabelling import relabel
+from rlkit.replay.relabelling import draw_goals, relabel
 
 sequences = {
     "window": st.sampled_from([None, 1, 2, 5, 12]),
@@ -146,7 +146,8 @@ def test_single_records_are_drawn_as_ever(kind, steps):
         expected = plain.storage.window(env, position, steps)
         stop = None
         if plain.rule is not None:
-            expected = relabel(expected, plain.storage, plain.rule, plain.weights, rng)
+            drawn = draw_goals(env, position, plain.storage, plain.weights, rng)
+            expected = relabel(expected, drawn, plain.rule)
             stop = plain._successes(expected)
         expected = sum_steps(expected, 0.99, steps, stop)
         sample = plain.sample(64)
