@@ -49,6 +49,13 @@ class DQNConfig(LearnerConfig):
     """Share of random actions at the start, in [0, 1]."""
     exploration_final_eps: float = 0.05
     """Share of random actions afterwards, in [0, 1]."""
+    imitation_margin: float = 0.8
+    """By how much `imitation` wants an imitated action's value above the others' (Hester et al.
+    2018), >= 0."""
+
+    def ranges(self) -> dict[str, tuple[str, bool]]:
+        """See `Settings.ranges`."""
+        return super().ranges() | {"imitation_margin": (">= 0", self.imitation_margin >= 0)}
 
 
 class DQNLearner(GradientLearner):
@@ -122,11 +129,35 @@ class DQNLearner(GradientLearner):
     ) -> tuple[Tensor, Metrics]:
         """Huber error of the actions taken."""
         values = self.critic(critic, rows.critic.current)
-        q = self.value_of(rows.action.reshape(len(rows.reward), -1), values)
+        action = rows.action.reshape(len(rows.reward), -1)
+        q = self.value_of(action, values)
         error = F.smooth_l1_loss(q, target.expand_as(q), reduction="none")
         loss = rows.mean(error).sum()
         mean = rows.mean(q).mean()
-        return loss, {"critic_loss": loss, "q_mean": mean, "q_max": q.max(), "q_min": q.min()}
+        metrics = {"critic_loss": loss, "q_mean": mean, "q_max": q.max(), "q_min": q.min()}
+        if self.config.imitation > 0:
+            excess = self.margin_excess(values, action, q)
+            metrics["imitation_loss"] = rows.imitation_loss(excess, self.config.gamma).sum()
+            loss = loss + self.config.imitation * metrics["imitation_loss"]
+        return loss, metrics
+
+    def margin_excess(self, values: Tensor, action: Tensor, q: Tensor) -> Tensor:
+        """How far the best other action comes within the margin of the one taken, `(N, R)`.
+
+        Source: Hester et al. 2018, "Deep Q-learning from Demonstrations", section on the supervised
+        loss: max_a [Q(s, a) + l(a_E, a)] - Q(s, a_E). With several components the maximum over
+        actions is the mean of the heads' own, like their values.
+
+        Args:
+            values: Of all choices, `(N, R, A)`.
+            action: The actions taken, `(R, K)`.
+            q: Their values `(N, R)`.
+        """
+        raised = values + self.config.imitation_margin
+        taken = (action + self.starts).expand(*values.shape[:-1], -1)
+        raised = raised.scatter(-1, taken, values.gather(-1, taken))
+        heads = torch.split(raised, list(self.choices), dim=-1)
+        return torch.stack([head.amax(-1) for head in heads]).mean(0) - q
 
     def _target(self, state: State, rows: Transitions) -> Tensor:
         values = self.critic(state["critic_target"], rows["critic_target"].next).amin(0)

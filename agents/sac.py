@@ -234,10 +234,15 @@ class SACLearner(GradientLearner):
         self, actor: Tensor, critic: Tensor, rows: Transitions, ent_coef: Tensor, noise: Tensor
     ) -> tuple[Tensor, Metrics]:
         """Expected value and entropy of the policy's own actions (equation 9)."""
-        action, log_prob = self._sample(actor, rows.actor.current, noise)
+        action, log_prob, mode = self._draw(actor, rows.actor.current, noise)
         q = self.critic(critic, (*rows.critic.detached(), action)).squeeze(-1).amin(0)
         loss = rows.mean(ent_coef * log_prob - q)
-        return loss, {"actor_loss": loss, "entropy": -rows.mean(log_prob)}
+        metrics = {"actor_loss": loss, "entropy": -rows.mean(log_prob)}
+        if self.config.imitation > 0:
+            error = (mode.tanh() - rows.action).square().sum(-1)
+            metrics["imitation_loss"] = rows.imitation_loss(error, self.config.gamma)
+            loss = loss + self.config.imitation * metrics["imitation_loss"]
+        return loss, metrics
 
     def _target(self, state: State, rows: Transitions, ent_coef: Tensor, noise: Tensor) -> Tensor:
         action, log_prob = self._sample(state["actor"], rows.actor.next, noise)
@@ -253,6 +258,10 @@ class SACLearner(GradientLearner):
 
     def _sample(self, actor: Tensor, inputs: Inputs, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Reparameterised actions and their log-probability (appendix C)."""
+        return self._draw(actor, inputs, noise)[:2]
+
+    def _draw(self, actor: Tensor, inputs: Inputs, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What `_sample` gives, and the policy's mode before it is squashed."""
         if self.state_dependent is not None:
             head = self.state_dependent
             deviations = head.deviations(actor)
@@ -266,7 +275,7 @@ class SACLearner(GradientLearner):
         # log(1 - tanh(x)^2) in a form that does not underflow.
         squash = 2 * (math.log(2) - raw - F.softplus(-2 * raw))
         normal = -0.5 * noise**2 - log_std - 0.5 * math.log(2 * math.pi)
-        return raw.tanh(), (normal - squash).sum(-1)
+        return raw.tanh(), (normal - squash).sum(-1), mean
 
 
 class SAC(Algorithm):

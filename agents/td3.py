@@ -146,10 +146,16 @@ class TD3Learner(GradientLearner):
     ) -> tuple[Tensor, Metrics]:
         """The first critic's value of the policy's action (section 4.2)."""
         raw = self.actor(actor, rows.actor.current)[0]
-        q = self.critic(critic, (*rows.critic.detached(), raw.tanh()))[0].squeeze(-1)
+        action = raw.tanh()
+        q = self.critic(critic, (*rows.critic.detached(), action))[0].squeeze(-1)
         loss = -rows.mean(q)
-        penalty = rows.mean((raw**2).mean(-1))
-        return loss + self.config.action_penalty * penalty, {"actor_loss": loss}
+        metrics = {"actor_loss": loss}
+        total = loss + self.config.action_penalty * rows.mean((raw**2).mean(-1))
+        if self.config.imitation > 0:
+            error = (action - rows.action).square().sum(-1)
+            metrics["imitation_loss"] = rows.imitation_loss(error, self.config.gamma)
+            total = total + self.config.imitation * metrics["imitation_loss"]
+        return total, metrics
 
     def _target(self, state: State, rows: Transitions, noise: Tensor) -> Tensor:
         c = self.config

@@ -7,8 +7,6 @@ from rlkit.networks.gradient import UpdateFunction as UpdateFunction
 from rlkit.networks.gradient import adam_state as adam_state
 from rlkit.networks.gradient import gradient as gradient
 from rlkit.networks.gradient import with_target as with_target
-from rlkit.networks.mlp import SCALED as SCALED
-from rlkit.networks.mlp import InputScaling as InputScaling
 from rlkit.networks.mlp import Mlp as Mlp
 from rlkit.networks.mlp import Normaliser as Normaliser
 from rlkit.networks.mlp import Parametric as Parametric

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -18,16 +17,23 @@ from torch import Tensor
 
 from rlkit.goals import GoalRule, return_bounds
 from rlkit.latents import JointLatent
-from rlkit.networks import SCALED, InputScaling, Optimiser, UpdateFunction, gradient
+from rlkit.networks import Optimiser, UpdateFunction, gradient
 from rlkit.networks.encoders import HiddenState
 from rlkit.networks.gradient import Loss, Metrics, State
 from rlkit.networks.torch_optimiser import TorchOptimiser
-from rlkit.offpolicy.contract import require_same_shapes
 from rlkit.offpolicy.extractor import FeaturesExtractor
 from rlkit.offpolicy.heads import Extraction, make_head
 from rlkit.offpolicy.recurrent import Network, RecurrentEncoder
+from rlkit.offpolicy.saved_learner import SavedLearner
 from rlkit.offpolicy.settings import ActorCritic, LearnerConfig, Sizes
-from rlkit.offpolicy.transitions import Inputs, Transitions, rows_of, view_of
+from rlkit.offpolicy.transitions import (
+    Inputs,
+    InputScaling,
+    Transitions,
+    at_every,
+    rows_of,
+    view_of,
+)
 from rlkit.offpolicy.untrained import Untrained
 
 if TYPE_CHECKING:
@@ -38,7 +44,7 @@ if TYPE_CHECKING:
 SAMPLED_AT_ONCE = 8  # batches
 
 
-class GradientLearner:
+class GradientLearner(SavedLearner):
     """Parameters, their update, and a policy. Subclasses write the learning rule.
 
     Args:
@@ -49,6 +55,7 @@ class GradientLearner:
         rule: Goal rule, whose rewards bound the value targets; None where they are unbounded.
         joint: The latent model that learns with the agent; None for none.
         extractor: The features extractor of the networks; None for none.
+        achieved: First column of the achieved goal in observations, if networks subtract it.
     """
 
     config_class: ClassVar[type[LearnerConfig]] = LearnerConfig
@@ -68,11 +75,28 @@ class GradientLearner:
         rule: GoalRule | None = None,
         joint: JointLatent | None = None,
         extractor: FeaturesExtractor | None = None,
+        achieved: int | None = None,
     ) -> None:
         self.config, self.joint = config, joint
+        if config.imitation > 0 and sizes.goal == 0:
+            raise ValueError(
+                f"imitation = {config.imitation} is of actions that led to goals of hindsight, and "
+                f"the environment has no goals; set imitation = 0"
+            )
+        widths = sizes.observation, sizes.goal
         if joint:
-            sizes = sizes.of(*joint.widths(sizes.observation, sizes.goal))
-        self.sizes, self.device = sizes, torch.device(device)
+            widths = joint.widths(*widths)
+        # Moments of latents that change mean nothing, and clipping them would stop their gradient.
+        self.scaling = InputScaling(
+            *widths,
+            device,
+            config.normalise and joint is None,
+            config.frequencies,
+            config.goal_input,
+            achieved,
+        )
+        self.sizes = sizes = sizes.of(*self.scaling.widths)
+        self.device = torch.device(device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.actor_critic = config if isinstance(config, ActorCritic) else ActorCritic()
         self.recurrent: RecurrentEncoder | None = None
@@ -84,10 +108,6 @@ class GradientLearner:
             Extraction(extractor, config, self.borrows, self.targets) if extractor else None
         )
         self.burn_in = self.recurrent.burn_in if self.recurrent else 0
-        # Moments of latents that change mean nothing, and clipping them would stop their gradient.
-        self.scaling = InputScaling(
-            sizes.observation, sizes.goal, device, config.normalise and joint is None
-        )
         self.optimiser: Optimiser | TorchOptimiser = config.make_optimiser()
         self.updates = 0
         self._noise = torch.zeros(0, device=self.device)
@@ -168,7 +188,8 @@ class GradientLearner:
         """See `Learner.act`."""
         with torch.no_grad():
             batch = self.prepare({"observation": observation, "goal": goal})
-            x, g = (self.scaling.scaled(batch, name, batch[name]) for name in SCALED)
+            x = self.scaling.observation(batch, batch["observation"])
+            g = self.scaling.goal(batch, batch["goal"], batch["observation"])
             if visible is not None:
                 g = g * self._tensor(visible).unsqueeze(-1)
             if self.recurrent is None:
@@ -216,9 +237,10 @@ class GradientLearner:
     def replay_options(self) -> dict[str, Any]:
         """See `Learner.replay_options`."""
         config, recurrent = self.config, self.recurrent
+        options = {"steps_to_goal": True} if config.imitation > 0 else {}
         if recurrent is None:
-            return {}
-        return {
+            return options
+        return options | {
             "window": config.window or None,
             "burn_in": config.burn_in,
             "goals": "window" if config.goal_mode == "early" else "step",
@@ -281,7 +303,7 @@ class GradientLearner:
         """Every step that is learned from as a row, with a view for each of some networks."""
         features: dict[str, tuple[Tensor, Tensor | None]] = {}
         with torch.set_grad_enabled(self.joint is not None):
-            rows = rows_of(batch, self.burn_in, partial(self.scaling.scaled, batch))
+            rows = rows_of(batch, self.burn_in, self.scaling)
             if self.recurrent is not None:
                 features = self.recurrent.scan(state, self.scaled(batch), networks)
         views = {}
@@ -291,8 +313,8 @@ class GradientLearner:
             parameters, own = features.get(name, (state[name], None))
             view = view_of(parameters, own, rows, batch, self.burn_in, sees_goal)
             views[name] = self.extraction.view(state, name, view) if self.extraction else view
-        kept = (rows[name] for name in ("action", "reward", "discount", "weight"))
-        return Transitions(views, *kept)
+        kept = ("action", "reward", "discount", "weight", "steps_to_goal")
+        return Transitions(views, **{name: rows[name] for name in kept if name in rows})
 
     # What learning rules call
 
@@ -343,7 +365,14 @@ class GradientLearner:
 
     def scaled(self, batch: State) -> State:
         """A prepared batch with observations and goals scaled, as encoders read them."""
-        return {**batch, **{name: self.scaling.scaled(batch, name, batch[name]) for name in SCALED}}
+        x, goal = batch["observation"], batch["goal"]
+        if self.scaling.is_relative:
+            goal = at_every(goal, x.shape[1])
+        read = {
+            "observation": self.scaling.observation(batch, x),
+            "goal": self.scaling.goal(batch, goal, x),
+        }
+        return {**batch, **read}
 
     def bound(self, target: Tensor) -> Tensor:
         """Value targets clipped to the returns that are possible."""
@@ -355,44 +384,6 @@ class GradientLearner:
         """A gradient of norm `max_grad_norm` at most."""
         longest = self.config.max_grad_norm
         return grad if longest is None else grad * (longest / (grad.norm() + 1e-6)).clamp(max=1.0)
-
-    # State
-
-    def weights(self) -> dict[str, Tensor]:
-        """Every network's parameters by name, and the input scaling; they share memory."""
-        named: State = {
-            f"{network}.{name}": view
-            for network, function in self._functions.items()
-            for name, view in function.views(self.state[network]).items()
-        }
-        return named | self.scaling.weights()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that the next update and action depend on."""
-        return {
-            "weights": self.weights(),
-            "optimiser": self._optimiser(),
-            **self.scaling.state_dict(),
-            "generator": self.generator.get_state().numpy(),
-            "noise": self._noise.cpu().numpy(),
-            "updates": self.updates,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave; see `Learner.load_state_dict`."""
-        parts = (self.weights(), state["weights"]), (self._optimiser(), state["optimiser"])
-        for own, saved in parts:
-            require_same_shapes(own, saved)
-        for own, saved in parts:  # only now, so that a refused state changes nothing
-            for name, tensor in own.items():
-                tensor.copy_(saved[name])
-        self.scaling.load_state_dict(state)
-        self.generator.set_state(torch.from_numpy(np.array(state["generator"], np.uint8)))
-        self._noise = self._tensor(state.get("noise", np.zeros(0, np.float32)))
-        self.updates = int(state["updates"])
-
-    def _optimiser(self) -> State:
-        return {k: v for k, v in self.state.items() if k not in self._functions}
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)

@@ -96,8 +96,9 @@ def network_inputs(algorithm: Algorithm, observation: Any, name: str) -> Inputs:
         batch["observation"] = _encoded(joint, vector, x, joint.start, layout.size)
         if joint.of_goals:
             batch["goal"] = _encoded(joint, vector, goal, 0, joint.width)
-    scaling = learner.scaling.tensors()
-    x, goal = (learner.scaling.scaled(scaling, key, batch[key]) for key in batch)
+    scaling, tensors = learner.scaling, learner.scaling.tensors()
+    x = scaling.observation(tensors, batch["observation"])
+    goal = scaling.goal(tensors, batch["goal"], batch["observation"])
     is_actor = learner.targets.get(name, name) == learner.acting
     if layout.hides_goal and (is_actor or not learner.actor_critic.critic_sees_goal):
         goal = goal * observation["goal_visible"].reshape(-1, 1).float()

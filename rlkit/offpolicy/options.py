@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.buffers import DictReplayBuffer
 from stable_baselines3.common.buffers import ReplayBuffer as SB3ReplayBuffer
@@ -233,9 +234,21 @@ def _features_extractor(agent: Algorithm) -> FeaturesExtractor | None:
     )
 
 
+def _achieved(agent: Algorithm) -> int | None:
+    """The column at which the achieved goal begins, if networks are to subtract it and can."""
+    layout = agent.adapter.layout
+    if getattr(agent.config, "goal_input", "absolute") == "absolute" or layout.achieved is None:
+        return None
+    assert isinstance(layout.space, spaces.Dict)
+    achieved, desired = layout.space["achieved_goal"], layout.goal
+    if not isinstance(achieved, spaces.Box) or not isinstance(desired, spaces.Box):
+        return None
+    return layout.achieved.start if achieved.shape == desired.shape else None
+
+
 def make_learner(agent: Algorithm, seed: np.random.SeedSequence) -> Learner:
     """The learner of an agent, for its environment and its observation encoder."""
-    extractor = _features_extractor(agent)
+    further = {"extractor": _features_extractor(agent), "achieved": _achieved(agent)}
     learner: Learner = agent.learner_class(
         agent.config,
         agent.adapter.sizes,
@@ -243,7 +256,7 @@ def make_learner(agent: Algorithm, seed: np.random.SeedSequence) -> Learner:
         device=agent.device,
         rule=_learnt_rule(agent),
         joint=_joint_latent(agent),
-        **({} if extractor is None else {"extractor": extractor}),
+        **{name: value for name, value in further.items() if value is not None},
     )
     return learner
 

@@ -22,6 +22,7 @@ from rlkit.networks.module import Head
 from rlkit.offpolicy.extractor import BorrowingNetwork, ExtractorNetwork
 from rlkit.offpolicy.heads import make_head
 from rlkit.offpolicy.settings import ActorCritic, LearnerConfig, Sizes
+from rlkit.offpolicy.transitions import at_every
 
 
 @dataclass(frozen=True)
@@ -212,9 +213,7 @@ class RecurrentEncoder:
     def window_inputs(self, batch: State) -> Tensor:
         """The encoder's input at all observations of windows, `(B, L, I)`; see `scan`."""
         if self.reads_goal:
-            goal, length = batch["goal"], batch["observation"].shape[1]
-            last = goal[:, -1:].expand(-1, length - goal.shape[1], -1)
-            goal = torch.cat([goal, last], dim=1)
+            goal = at_every(batch["goal"], batch["observation"].shape[1])
             if "visible" in batch:
                 goal = goal * batch["visible"].unsqueeze(-1)
             batch = {**batch, "goal": goal}

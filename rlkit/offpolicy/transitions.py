@@ -2,17 +2,153 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
+from rlkit.networks import Normaliser, normalise
 from rlkit.networks.gradient import State
 
 Inputs = tuple[Tensor, Tensor, Tensor]
 """Features `(R, D)` of the encoder (D = 0 without), observation `(R, F)` and goal `(R, G)`."""
+
+
+def fourier_features(x: Tensor, frequencies: Sequence[float]) -> Tensor:
+    """`x`, and the sine and cosine of its multiples: `(..., W) -> (..., W (1 + 2 K))`.
+
+    Perceptrons fit smooth functions first; with these features they also resolve what changes
+    within a small part of an input's range. Source: Tancik et al. 2020, "Fourier Features Let
+    Networks Learn High Frequency Functions in Low Dimensional Domains", section 6 (axis-aligned
+    frequencies); Yang et al. 2022, "Overcoming the Spectral Bias of Neural Value Approximation".
+    Deviations: the input itself stays beside its features, and no frequencies are mixed.
+
+    Args:
+        x: Inputs `(..., W)`, of about unit deviation.
+        frequencies: Radians per unit of the input, K of them.
+    """
+    parts = [x]
+    for frequency in frequencies:
+        angle = frequency * x
+        parts += [angle.sin(), angle.cos()]
+    return torch.cat(parts, dim=-1) if len(parts) > 1 else x
+
+
+class InputScaling:
+    """Scales observations and goals by the moments of what was collected.
+
+    Args:
+        observation: F, width of raw observations.
+        goal: G, width of raw goals; 0 without.
+        device: Where they are scaled.
+        enabled: If False moments stay those of the identity.
+        frequencies: Of `fourier_features` of whatever was scaled; empty for none.
+        goal_input: Whether networks read the goal ("absolute"), the goal minus the achieved goal
+            ("relative") or both.
+        achieved: First column of the achieved goal in raw observations, for relative goals.
+    """
+
+    def __init__(
+        self,
+        observation: int,
+        goal: int,
+        device: torch.device | str,
+        enabled: bool,
+        frequencies: Sequence[float] = (),
+        goal_input: str = "absolute",
+        achieved: int | None = None,
+    ) -> None:
+        self._enabled, self._frequencies = enabled, tuple(frequencies)
+        self._reads_absolute = goal_input != "relative"
+        self._achieved: slice | None = None
+        if goal_input != "absolute":
+            if achieved is None:
+                raise ValueError(
+                    f'goal_input = "{goal_input}" subtracts the achieved goal from the desired '
+                    f"one: both must be Boxes of one shape, observe_achieved = True, and not "
+                    f'images; set goal_input = "absolute"'
+                )
+            self._achieved = slice(achieved, achieved + goal)
+        self._moments = {
+            "observation": Normaliser(observation, device, enabled),
+            "goal": Normaliser(goal, device, enabled),
+        }
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether what networks read of a goal depends on the observation."""
+        return self._achieved is not None
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Widths of what networks read of an observation and of a goal."""
+        observation, goal = (len(moments.shift) for moments in self._moments.values())
+        each = 1 + 2 * len(self._frequencies)
+        return observation * each, goal * each * (self._reads_absolute + self.is_relative)
+
+    def observe(self, observation: NDArray[Any], goals: NDArray[Any]) -> None:
+        """Updates the moments with collected observations `(n, F)` and goals `(m, G)`."""
+        self._moments["observation"].observe(observation)
+        self._moments["goal"].observe(goals)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Shift and scale of both, as `observation` and `goal` find them in a batch."""
+        found = {}
+        for name, moments in self._moments.items():
+            found[f"{name}_shift"], found[f"{name}_scale"] = moments.shift, moments.scale
+        return found
+
+    def observation(self, tensors: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """What networks read of observations.
+
+        Args:
+            tensors: What `tensors` gave, in a batch.
+            x: Raw observations `(..., F)`.
+        """
+        shift, scale = tensors["observation_shift"], tensors["observation_scale"]
+        return fourier_features(self._normalised(x, shift, scale), self._frequencies)
+
+    def goal(self, tensors: Mapping[str, Tensor], goal: Tensor, x: Tensor) -> Tensor:
+        """What networks read of goals.
+
+        Args:
+            tensors: What `tensors` gave, in a batch.
+            goal: Raw goals `(..., G)`.
+            x: Raw observations `(..., F)` at which they are read.
+        """
+        shift, scale = tensors["goal_shift"], tensors["goal_scale"]
+        parts = [self._normalised(goal, shift, scale)] if self._reads_absolute else []
+        if self._achieved is not None:
+            # Not shifted: where the goal is achieved the difference is 0.
+            difference = goal - x[..., self._achieved]
+            parts.append(self._normalised(difference, torch.zeros_like(shift), scale))
+        read = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+        return fourier_features(read, self._frequencies)
+
+    def _normalised(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        return normalise(x, shift, scale) if self._enabled else x
+
+    def weights(self) -> dict[str, Tensor]:
+        """Shifts and scales under the names of a file of weights; they share memory."""
+        return {
+            f"{name}.{part}": getattr(moments, part)
+            for name, moments in self._moments.items()
+            for part in ("shift", "scale")
+            if len(moments.shift) > 0
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """The moments."""
+        return {f"{name}_moments": moments.state_dict() for name, moments in self._moments.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores the moments; shifts and scales are part of the weights."""
+        for name, moments in self._moments.items():
+            moments.load_state_dict(state[f"{name}_moments"])
 
 
 @dataclass(frozen=True)
@@ -45,6 +181,8 @@ class Transitions:
         reward: `(R,)`; a discounted sum where n-step sums are used.
         discount: Of the value that follows, `(R,)`; 0 after a termination.
         weight: 1 over the number of valid steps, 0 for padding, `(R,)`.
+        steps_to_goal: Steps until the row's goal was achieved in its episode, 0 where unknown,
+            `(R,)`; None unless requested.
     """
 
     views: Mapping[str, View]
@@ -52,6 +190,7 @@ class Transitions:
     reward: Tensor
     discount: Tensor
     weight: Tensor
+    steps_to_goal: Tensor | None = None
 
     def __getitem__(self, network: str) -> View:
         return self.views[network]
@@ -70,33 +209,54 @@ class Transitions:
         """Mean over valid rows, `(..., R) -> (...)`."""
         return (values * self.weight).sum(-1)
 
+    def imitation_loss(self, error: Tensor, gamma: float) -> Tensor:
+        """Mean error against the actions taken, of those that led to the row's goal.
 
-def rows_of(batch: State, burn_in: int, scale: Callable[[str, Tensor], Tensor]) -> State:
+        A step counts less the longer it took from there to the goal.
+
+        Source: Ghosh et al. 2021, "Learning to Reach Goals via Iterated Supervised Learning",
+        section 4. Deviations: the discount, and that it is added to a value-based loss.
+
+        Args:
+            error: Of the policy against the action taken, `(..., R)`.
+            gamma: Discount of one step.
+        """
+        assert self.steps_to_goal is not None
+        steps = self.steps_to_goal
+        return self.mean(torch.where(steps > 0, gamma**steps, 0.0) * error)
+
+
+def rows_of(batch: State, burn_in: int, scaling: InputScaling) -> State:
     """Every step after the burn-in as a row.
 
     Args:
         batch: As `GradientLearner.update` takes it.
         burn_in: Records at the windows' start that nothing is learned from.
-        scale: Scales an `observation` or a `goal`.
+        scaling: Of observations and goals.
 
     Returns:
-        `observation`, `next_observation (R, F)`; `goal (R, G)`, and `visible_goal`,
+        `observation`, `next_observation (R, F)`; `goal`, `next_goal (R, G)`, and `visible_goal`,
         `next_visible_goal`, which are zero where the goal is hidden; `action`, and `reward`,
-        `discount`, `weight (R,)`.
+        `discount`, `weight (R,)`, and `steps_to_goal (R,)` where the batch has it.
     """
-    x, part = batch["observation"], slice(burn_in, batch["reward"].shape[1])
-    goal = scale("goal", batch["goal"][:, part])
-    visible_goal = next_visible_goal = goal
+    part = slice(burn_in, batch["reward"].shape[1])
+    x, raw_goal = batch["observation"][:, part], batch["goal"][:, part]
+    next_x = at_next(batch, batch["observation"], burn_in)
+    goal = next_goal = scaling.goal(batch, raw_goal, x)
+    if scaling.is_relative:
+        next_goal = scaling.goal(batch, raw_goal, next_x)
+    visible_goal, next_visible_goal = goal, next_goal
     if "visible" in batch:
         visible = batch["visible"].unsqueeze(-1)
-        next_visible_goal = goal * at_next(batch, visible, burn_in)
+        next_visible_goal = next_goal * at_next(batch, visible, burn_in)
         visible_goal = goal * visible[:, part]
     mask = batch["mask"][:, part]
     rows = {
         # Scaled after slicing, so that the parts are contiguous: products are faster then.
-        "observation": scale("observation", x[:, part]),
-        "next_observation": scale("observation", at_next(batch, x, burn_in)),
+        "observation": scaling.observation(batch, x),
+        "next_observation": scaling.observation(batch, next_x),
         "goal": goal,
+        "next_goal": next_goal,
         "visible_goal": visible_goal,
         "next_visible_goal": next_visible_goal,
         "action": batch["action"][:, part],
@@ -104,6 +264,8 @@ def rows_of(batch: State, burn_in: int, scale: Callable[[str, Tensor], Tensor]) 
         "discount": batch["discount"][:, part],
         "weight": mask / mask.sum(),
     }
+    if "steps_to_goal" in batch:
+        rows["steps_to_goal"] = batch["steps_to_goal"][:, part]
     return {name: value.flatten(0, 1) for name, value in rows.items()}
 
 
@@ -135,12 +297,18 @@ def view_of(
             whole = F.pad(features, (0, 0, burn_in, 0))
             current = features[:, :steps].flatten(0, 1)
             after = at_next(batch, whole, burn_in).flatten(0, 1)
-    goals = ("goal", "goal") if sees_goal else ("visible_goal", "next_visible_goal")
+    goals = ("goal", "next_goal") if sees_goal else ("visible_goal", "next_visible_goal")
     return View(
         parameters,
         (current, rows["observation"], rows[goals[0]]),
         (after, rows["next_observation"], rows[goals[1]]),
     )
+
+
+def at_every(goal: Tensor, length: int) -> Tensor:
+    """Goals of steps `(B, T, G)` at all observations `(B, L, G)`: the last one's beyond them."""
+    last = goal[:, -1:].expand(-1, length - goal.shape[1], -1)
+    return torch.cat([goal, last], dim=1)
 
 
 def at_next(batch: State, x: Tensor, burn_in: int) -> Tensor:

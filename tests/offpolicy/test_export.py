@@ -138,7 +138,7 @@ def test_critics_give_values_of_actions():
     x, action = torch.randn(5, 3), torch.rand(5, 2) * 2 - 1
     values = agent.critic(x, action)
     assert [tuple(value.shape) for value in values] == [(5, 1)] * 3
-    scaled = agent.learner.scaling.scaled(agent.learner.scaling.tensors(), "observation", x)
+    scaled = agent.learner.scaling.observation(agent.learner.scaling.tensors(), x)
     inputs = (x[:, :0], scaled, x[:, :0], action)
     expected = agent.learner.critic(agent.learner.state["critic"], inputs)
     torch.testing.assert_close(torch.stack(values), expected)
