@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import platform
 import sys
 import time
@@ -39,6 +40,7 @@ class Target:
         score: Value of the metric that ends training.
         every: Environment steps between evaluations.
         episodes: Episodes per evaluation.
+        minutes: Time for collecting and learning after which a training ends without the score.
     """
 
     env: str
@@ -46,9 +48,10 @@ class Target:
     score: float
     every: int
     episodes: int = 100
+    minutes: float = math.inf
 
 
-class TargetReachedError(Exception):
+class TrainingEndedError(Exception):
     """Ends a training."""
 
 
@@ -72,7 +75,7 @@ class Stopwatch:
         """Evaluates a policy if an evaluation is due.
 
         Raises:
-            TargetReachedError: If it reaches the score.
+            TrainingEndedError: If it reaches the score, or its time is over.
         """
         if step < self._next:
             return
@@ -83,8 +86,8 @@ class Stopwatch:
         score = float(getattr(result, target.metric))
         self.curve.append({"step": step, "score": score, "seconds": round(self._spent, 3)})
         print(f"  step {step:7,} {score:9.3g} {self._spent:7.2f} s", file=sys.stderr)
-        if score >= target.score:
-            raise TargetReachedError
+        if score >= target.score or self._spent > 60 * target.minutes:
+            raise TrainingEndedError
         self._began = time.perf_counter()
 
     def result(self, name: str) -> dict[str, Any]:
@@ -130,7 +133,7 @@ def run_peer(
 ) -> dict[str, Any]:
     """Trains an agent of another library until it reaches the score, or for `steps`."""
     stopwatch = Stopwatch(target, seed)
-    with contextlib.suppress(TargetReachedError):
+    with contextlib.suppress(TrainingEndedError):
         agent.learn(steps, callback=_EvaluationCallback(stopwatch, scale))
     return stopwatch.result(name)
 
@@ -143,7 +146,7 @@ def run_ours(recipe_name: str, target: Target, seed: int) -> dict[str, Any]:
     agent = AGENTS.load(recipe.agent)(policy, env, seed=seed, **recipe.agent_options)
     stopwatch = Stopwatch(target, seed)
     rounds: Iterator[int] = agent.iterate(recipe.steps)
-    with contextlib.suppress(TargetReachedError):
+    with contextlib.suppress(TrainingEndedError):
         for step in rounds:
             stopwatch.evaluate(step, agent)
     return stopwatch.result("ours")
