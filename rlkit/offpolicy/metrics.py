@@ -26,6 +26,8 @@ class TrainingMetrics:
         self._sums: dict[str, tuple[Tensor, int]] = {}
         # Relabelled rows and their successes, rows with original goals and their successes.
         self._hindsight = np.zeros(4)
+        # Weight of relabelled rows whose goal is achieved before the action, and of all of them.
+        self._already = np.zeros(2)
         self._moved = np.zeros(2)  # episodes in which the achieved goal moved, and all
         self._goals: deque[tuple[NDArray[Any], bool]] = deque(maxlen=RECENT_GOALS)
         self._skipped = 0
@@ -43,15 +45,18 @@ class TrainingMetrics:
             self._sums[key] = (values.clone(), 1)  # it may be a part of something larger
 
     def add_batch(self, batch: Batch, rule: GoalRule | None) -> None:
-        """Counts how many of a batch's goals were relabelled, and how many are reached."""
+        """Counts how many of a batch's goals were relabelled, and which of them are reached."""
         if rule is None or batch.desired_goal is None:
             return
         learned = batch.mask
-        achieved = batch.observation["achieved_goal"][:, 1 : learned.shape[1] + 1][learned]
-        success = rule.success(achieved, batch.desired_goal[learned])
+        observed, goal = batch.observation["achieved_goal"], batch.desired_goal[learned]
+        success = rule.success(observed[:, 1 : learned.shape[1] + 1][learned], goal)
         rows = batch.relabelled[learned]
         hits = (success & rows).sum(), (success & ~rows).sum()
         self._hindsight += [rows.sum(), hits[0], (~rows).sum(), hits[1]]
+        already = rule.success(observed[:, : learned.shape[1]][learned], goal)
+        weight = batch.loss_weight()[learned] * rows
+        self._already += [weight[already].sum(), weight.sum()]
 
     def add_step(
         self, reward: NDArray[Any], next_observation: Any, dones: NDArray[np.bool_], rule: Any
@@ -111,7 +116,7 @@ class TrainingMetrics:
             logger.record(f"train/{SKIPPED}", self._skipped)
         self._write_goals(logger)
         self._sums = {}
-        self._hindsight, self._moved = np.zeros(4), np.zeros(2)
+        self._hindsight, self._already, self._moved = np.zeros(4), np.zeros(2), np.zeros(2)
 
     def _write_goals(self, logger: Logger) -> None:
         relabelled, hits, original, original_hits = self._hindsight
@@ -119,6 +124,8 @@ class TrainingMetrics:
             logger.record("hindsight/relabelled", relabelled / (relabelled + original))
         if relabelled > 0:
             logger.record("hindsight/relabelled_success", hits / relabelled)
+        if self._already[1] > 0:
+            logger.record("hindsight/already_achieved", self._already[0] / self._already[1])
         if original > 0:
             logger.record("hindsight/original_success", original_hits / original)
         if self._moved[1] > 0:
@@ -129,6 +136,7 @@ class TrainingMetrics:
         return {
             "sums": {key: [total, count] for key, (total, count) in self._sums.items()},
             "hindsight": self._hindsight.copy(),
+            "already": self._already.copy(),
             "moved": self._moved.copy(),
             "goals": list(self.goal_outcomes),
             **({SKIPPED: self._skipped} if self._skipped > 0 else {}),
@@ -138,6 +146,7 @@ class TrainingMetrics:
         """Restores what `state_dict` gave."""
         self._sums = {key: (total, int(count)) for key, (total, count) in state["sums"].items()}
         self._hindsight = np.array(state["hindsight"])
+        self._already = np.array(state.get("already", np.zeros(2)))
         self._moved = np.array(state.get("moved", np.zeros(2)))
         self._skipped = int(state.get(SKIPPED, 0))
         goals, reached = state["goals"]

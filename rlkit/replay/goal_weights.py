@@ -69,7 +69,8 @@ class GoalWeights:
                 f"out_of_range_weight = {out_of_range} needs goals that are vectors of a Box, and "
                 f"they are of {space}: leave it out"
             )
-        self.low, self.high = np.full(space.shape, np.inf), np.full(space.shape, -np.inf)
+        self.low, self.high = np.empty(space.shape), np.empty(space.shape)
+        self.forget()
 
     @property
     def is_on(self) -> bool:
@@ -81,6 +82,11 @@ class GoalWeights:
         if self.keeps_range:
             np.minimum(self.low, asked.min(axis=0), out=self.low)
             np.maximum(self.high, asked.max(axis=0), out=self.high)
+
+    def forget(self) -> None:
+        """Makes the range empty."""
+        if self.keeps_range:
+            self.low[...], self.high[...] = np.inf, -np.inf
 
     def weigh(self, rule: GoalRule, achieved: Array, goal: Array) -> NDArray[np.float32]:
         """Weights `(N,)` of relabelled steps.
@@ -117,7 +123,7 @@ class GoalWeights:
         if state:
             self.low, self.high = (np.array(state[name], np.float64) for name in ("low", "high"))
             return
-        self.low[...], self.high[...] = np.inf, -np.inf
+        self.forget()
         if len(asked):
             self.observe(asked)
 

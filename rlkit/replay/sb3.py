@@ -39,6 +39,9 @@ class HindsightReplayBuffer(SB3ReplayBuffer):
         handle_timeout_termination: Whether a step at a time limit still bootstraps.
         rule: Computes rewards of relabelled goals, see `rlkit.goals.goal_rule`; pickled with it.
         hindsight: A strategy's name or weights, as in `rlkit.replay.ReplayBuffer`.
+        already_achieved_weight: Weight of relabelled steps whose goal is satisfied before the
+            action, in (0, 1]; see `rlkit.replay.goal_weights`.
+        out_of_range_weight: Weight of those whose goal lies outside the range of goals asked.
         share: Whether the achieved goal and the observation are stored once, as in
             `rlkit.replay.ReplayBuffer`.
         n_steps: n of the n-step sums.
@@ -61,6 +64,8 @@ class HindsightReplayBuffer(SB3ReplayBuffer):
         *,
         rule: GoalRule,
         hindsight: Mapping[str, float] | str = "future",
+        already_achieved_weight: float = 1.0,
+        out_of_range_weight: float = 1.0,
         share: Share = "auto",
         n_steps: int = 1,
         gamma: float = 0.99,
@@ -86,6 +91,8 @@ class HindsightReplayBuffer(SB3ReplayBuffer):
             num_envs=n_envs,
             rule=rule,
             hindsight=hindsight,
+            already_achieved_weight=already_achieved_weight,
+            out_of_range_weight=out_of_range_weight,
             share=share,
             steps=n_steps,
             gamma=gamma,
@@ -108,6 +115,7 @@ class HindsightReplayBuffer(SB3ReplayBuffer):
             self.n_envs,
             share=bool(storage.aliases),
         )
+        self.replay.goal_weights.forget()
 
     def add(  # type: ignore[override]
         self,

@@ -173,6 +173,23 @@ def test_size_position_and_reset_follow_the_parent():
         buffer.sample(4)
 
 
+def test_goals_are_weighted_and_a_reset_forgets_their_range():
+    world = World("box", num_envs=2, capacity=60)
+    weights = {"already_achieved_weight": 0.05, "out_of_range_weight": 0.5}
+    shares = []
+    for options in ({}, weights):
+        buffer = buffer_of(world, hindsight={"future": 1.0}, **options)
+        for _ in range(40):
+            add(buffer, world.step())
+        observed = buffer.sample(400).observations
+        goals = (observed[key].numpy() for key in ("achieved_goal", "desired_goal"))
+        shares.append(world.rule.success(*goals).mean())
+    assert shares[1] < 0.6 * shares[0]
+    assert np.isfinite(buffer.replay.goal_weights.low).all()
+    buffer.reset()
+    assert np.isinf(buffer.replay.goal_weights.low).all()
+
+
 def test_mistakes_are_refused():
     world = World("box")
     with pytest.raises(ValueError, match="optimize_memory_usage=False"):
