@@ -13,7 +13,7 @@ import gymnasium as gym
 from stable_baselines3.common.vec_env.base_vec_env import CloudpickleWrapper
 
 from rlkit.experiment.recipe import Recipe
-from rlkit.goals import is_goal_space
+from rlkit.goals import is_goal_space, make_repeating
 from rlkit.goals.check import check_env
 from rlkit.goals.findings import Finding, errors, grouped
 from rlkit.vec.vec_env import MakeEnv
@@ -78,7 +78,9 @@ def _findings(recipe: Recipe, make: MakeEnv) -> list[Finding]:
 
 
 def _all_findings(recipe: Recipe, make: MakeEnv) -> list[Finding]:
-    build = functools.partial(make, recipe.env, **recipe.env_options)
+    build = functools.partial(
+        make_repeating, make, recipe.action_repeat, recipe.env, **recipe.env_options
+    )
     if not recipe.subprocess:
         return _short_check(build)
     # An environment that may crash or hang must not take the training with it.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
 from rlkit.experiment.stop_requests import StopRequest
-from rlkit.goals import GoalRule, is_goal_space
+from rlkit.goals import STEPS_TAKEN, GoalRule, is_goal_space
 from rlkit.goals.failure import NonFiniteError
 from rlkit.vec.checked_vec_env import require_finite_actions
 from rlkit.vec.workers import row_of
@@ -209,7 +209,8 @@ def _play_wave(
         _require_finite(rewards, seed)
         starts = np.asarray(dones, bool)
         returns[running] += rewards[running]
-        lengths[running] += 1
+        for i in np.flatnonzero(running).tolist():
+            lengths[i] += infos[i].get(STEPS_TAKEN, 1)
         for i in np.flatnonzero(running & (starts | (lengths >= max_steps))).tolist():
             finals[i] = infos[i]["terminal_observation"] if starts[i] else row_of(observation, i)
             success = is_successful(infos[i], finals[i], rule)

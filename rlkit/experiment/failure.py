@@ -58,6 +58,7 @@ def write_failure(
     facts = {
         "env": recipe.env,
         "env_options": recipe.env_options,
+        "action_repeat": recipe.action_repeat,
         "seed": trail.seed,
         "checkpoint": saved if trail.seed is None else None,
         "environment": index,
@@ -90,7 +91,9 @@ def repeat_failure(path: Path, make: MakeEnv, *, trust: bool = False) -> int:
     require_trusted(facts, path, trust=trust)
     if not facts["complete"] or (facts["seed"] is None and facts["checkpoint"] is None):
         raise ValueError(f"{path} does not tell how the failing episode began; see its `facts`")
-    venv = make_vec_env(make, facts["env"], 1, **facts["env_options"])
+    venv = make_vec_env(
+        make, facts["env"], 1, action_repeat=facts.get("action_repeat", 1), **facts["env_options"]
+    )
     try:
         assert isinstance(venv, DummyVecEnv)
         env = venv.envs[0]

@@ -93,7 +93,8 @@ def record(
     except RuntimeError as error:
         raise ValueError(f"{recipe.env} cannot be drawn: {error}") from error
     with contextlib.closing(env):
-        return video.record(session.agent, env, path, episodes, seed + recipe.seed, session.rule)
+        first, repeat = seed + recipe.seed, recipe.action_repeat
+        return video.record(session.agent, env, path, episodes, first, session.rule, repeat)
 
 
 def _draw_imagined(session: Session, run: RunFolder, events: EventFile, step: int) -> None:

@@ -66,6 +66,9 @@ class Recipe:
     """Environment steps to train for, counted over all environments."""
     num_envs: int = 1
     """Environments that are stepped together."""
+    action_repeat: int = 1
+    """Environment steps for which every action is held; the agent decides in between. Steps of a
+    recipe are the environment's all the same."""
     subprocess: bool = False
     """Whether each environment gets a process of its own, replaced when it crashes or hangs;
     environments with a native vector form need none."""
@@ -283,6 +286,7 @@ def _check_ranges(recipe: Recipe) -> None:
     counts = {
         "steps": recipe.steps,
         "num_envs": recipe.num_envs,
+        "action_repeat": recipe.action_repeat,
         "threads": recipe.threads,
         "evaluation.episodes": plan.episodes,
         "evaluation.final_episodes": plan.final_episodes,

@@ -17,6 +17,7 @@ _FIXED = {
     "env": "the saved episodes are of that environment; train another run",
     "agent": "the saved weights are that agent's; train another run",
     "num_envs": "the saved state is that of so many environments; train another run",
+    "action_repeat": "the saved steps are those of actions held so long; train another run",
     "subprocess": "the saved state is that of environments made that way",
     "seed": "its random numbers go on from the saved state; train another run",
 }

@@ -192,6 +192,7 @@ def _environments(recipe: Recipe, make: MakeEnv, count: int, seed: int | None = 
         recipe.env,
         count,
         seed,
+        action_repeat=recipe.action_repeat,
         subprocess=recipe.subprocess,
         worker_timeout_s=recipe.worker_timeout_s,
         **recipe.env_options,

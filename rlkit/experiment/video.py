@@ -40,6 +40,7 @@ def frames_of(
     episodes: int,
     seed: int,
     rule: GoalRule | None = None,
+    action_repeat: int = 1,
 ) -> Iterator[Frame]:
     """Runs episodes and yields images `(H, W, 3)`, one per step.
 
@@ -52,6 +53,7 @@ def frames_of(
         episodes: Number of episodes.
         seed: Seed of the first episode, increased by one for each further one.
         rule: Tells success where infos hold no `is_success`.
+        action_repeat: Steps for which the agent's actions are held; all of them are shown.
 
     Raises:
         ValueError: If the environment renders no images.
@@ -59,15 +61,18 @@ def frames_of(
     pause = round(_PAUSE * frames_per_second(env))
     for episode in range(episodes):
         observation, _ = env.reset(seed=seed + episode)
-        hidden_state, is_first, done, held = None, True, False, 0
+        action, hidden_state, done, held = None, None, False, 0
         yield _frame(env)
-        while not done and held < max(1, pause):
-            action, hidden_state = agent.predict(
-                observation, hidden_state, np.array([is_first]), deterministic=True
-            )
-            require_finite_actions(np.asarray(action)[None])
+        for step in itertools.count():
+            if done or held >= max(1, pause):
+                break
+            if step % action_repeat == 0:
+                action, hidden_state = agent.predict(
+                    observation, hidden_state, np.array([step == 0]), deterministic=True
+                )
+                require_finite_actions(np.asarray(action)[None])
             observation, _, terminated, truncated, info = env.step(action)
-            is_first, done = False, terminated or truncated
+            done = terminated or truncated
             held = held + 1 if is_successful(info, observation, rule) else 0
             yield _frame(env)
         last = _frame(env)
@@ -102,6 +107,7 @@ def record(
     episodes: int,
     seed: int,
     rule: GoalRule | None = None,
+    action_repeat: int = 1,
 ) -> list[Frame]:
     """Records episodes as an mp4 file, frame by frame, which needs little memory.
 
@@ -114,7 +120,8 @@ def record(
     rate = frames_per_second(env)
     path.parent.mkdir(parents=True, exist_ok=True)
     small: list[Frame] = []
-    frames = itertools.islice(frames_of(agent, env, episodes, seed, rule), _LONGEST_VIDEO)
+    played = frames_of(agent, env, episodes, seed, rule, action_repeat)
+    frames = itertools.islice(played, _LONGEST_VIDEO)
     first = _even(next(frames))
     with _encoder(path, first.shape[1], first.shape[0], rate) as stream:
         for number, frame in enumerate(itertools.chain([first], map(_even, frames))):

@@ -1,5 +1,8 @@
 """Goals: their rules, the environments that have them, and the columns of observations."""
 
+from rlkit.goals.action_repeat import STEPS_TAKEN as STEPS_TAKEN
+from rlkit.goals.action_repeat import ActionRepeat as ActionRepeat
+from rlkit.goals.action_repeat import make_repeating as make_repeating
 from rlkit.goals.env import GOAL_KEYS as GOAL_KEYS
 from rlkit.goals.env import GoalEnv as GoalEnv
 from rlkit.goals.env import GoalWrapper as GoalWrapper

@@ -35,12 +35,15 @@ from rlkit.offpolicy.options import (
     option_names,
     plain_options,
     replay_options,
+    require_action_repeat,
     require_replay,
+    settle_action_repeat,
     settle_recurrence,
     update_rule,
 )
 from rlkit.offpolicy.policy import LearnerPolicy, policy_class
 from rlkit.offpolicy.policy_options import policy_name
+from rlkit.offpolicy.random_actions import RandomActions
 from rlkit.offpolicy.saving import SavedAlgorithm
 from rlkit.offpolicy.spaces import rule_of, wrap_env
 from rlkit.replay import ReplayBuffer, check_finite
@@ -60,6 +63,8 @@ class Algorithm(SavedAlgorithm):
         train_freq: Environment steps between updates: a number, or `(1, "episode")`.
         gradient_steps: Updates each time; -1 makes as many as steps were taken.
         update_ratio: Updates per step, any positive number; replaces `gradient_steps`.
+        random_action_repeat: Most decisions for which a random action is held, see
+            `rlkit.offpolicy.random_actions`; 1 draws each anew.
         replay: Options of `rlkit.replay.ReplayBuffer`: `hindsight` ("original" switches it off),
             `steps` (n-step sums), `share`, `directory` (images on disk).
         latent: Latent model of images, as `rlkit.latents.LATENTS.make` takes it, or None; fitted
@@ -85,6 +90,7 @@ class Algorithm(SavedAlgorithm):
     learner_class: ClassVar[Any]  # makes a `Learner`
     action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]]
     evolving: ClassVar[tuple[str, ...]] = ()  # numbers of the subclass that change in training
+    action_repeat = 1  # environment steps of one decision
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(
         ("MlpPolicy", "MultiInputPolicy", "CnnPolicy"), LearnerPolicy
     )
@@ -109,6 +115,7 @@ class Algorithm(SavedAlgorithm):
         gradient_steps: int = 1,
         *,
         update_ratio: float | None = None,
+        random_action_repeat: int = 1,
         replay: Mapping[str, Any] | None = None,
         latent: Any = None,
         pretraining: Mapping[str, Any] | None = None,
@@ -144,6 +151,7 @@ class Algorithm(SavedAlgorithm):
             "train_freq": train_freq,
             "gradient_steps": gradient_steps,
             "update_ratio": update_ratio,
+            "random_action_repeat": random_action_repeat,
             "replay": replay_options(replay, replay_buffer_class, replay_buffer_kwargs),
             "latent": latent,
             "pretraining": dict(pretraining or {}),
@@ -191,14 +199,18 @@ class Algorithm(SavedAlgorithm):
         self.observation_encoder = make_observation_encoder(self, latent)
         self.adapter = make_adapter(self)
         self.config = settle_recurrence(self.config, self.adapter)
+        settle_action_repeat(self)
         self.learner = self.make_learner(learner)
         self.episode_goals = make_episode_goals(self)
         self.replay_buffer = empty_replay(self)
         self.policy = policy_class(type(self))(self)
         for name, module in self.policy.named_children():  # model.actor, model.critic, ...
             setattr(self, name, module)
+        count = getattr(self, "n_envs", 1)
+        longest = self.options["random_action_repeat"]
+        self.random_actions = RandomActions(self.adapter, count, longest)
         self._updates_due = 0.0
-        self.hidden_state = self.learner.initial(getattr(self, "n_envs", 1))
+        self.hidden_state = self.learner.initial(count)
         self.metrics = self.make_metrics()
         self.episodes_cut = 0
 
@@ -213,6 +225,8 @@ class Algorithm(SavedAlgorithm):
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """Goes on in another environment, as in SB3; from now on its goal rule counts."""
+        env = self._wrap_env(env, self.verbose)
+        require_action_repeat(self, env)
         super().set_env(env, force_reset)
         require_replay(self)
         before = self.observation_encoder.space

@@ -12,6 +12,7 @@ LEAST = {
     "buffer_size": 1,
     "learning_starts": 0,
     "gradient_steps": -1,
+    "random_action_repeat": 1,
     "stats_window_size": 1,
     "seed": 0,
     "verbose": 0,

@@ -46,8 +46,8 @@ def collect(agent: Algorithm, callback: BaseCallback, log_interval: int | None) 
         new_obs = agent.observation_encoder.to_stored(new_obs)
         if agent.episode_goals is not None:
             new_obs = agent.episode_goals.replace(new_obs, agent._last_obs, dones, agent.rng)
-        agent.num_timesteps += agent.n_envs
-        agent.observation_encoder.age += agent.n_envs
+        agent.num_timesteps += agent.n_envs * agent.action_repeat
+        agent.observation_encoder.age += agent.n_envs * agent.action_repeat
         steps += 1
         callback.update_locals(locals())
         if not callback.on_step():
@@ -56,7 +56,7 @@ def collect(agent: Algorithm, callback: BaseCallback, log_interval: int | None) 
         try:
             _store(agent, hidden_state, stored, rewards, dones, infos, new_obs)
         except NonFiniteError:
-            agent.num_timesteps -= agent.n_envs
+            agent.num_timesteps -= agent.n_envs * agent.action_repeat
             raise
         agent._update_current_progress_remaining(agent.num_timesteps, agent._total_timesteps)
         for _ in range(int(np.sum(dones))):
@@ -101,14 +101,14 @@ def restart_episodes(agent: Algorithm, env: Any) -> None:
 
 def _actions(agent: Algorithm) -> NDArray[Any]:
     """Actions to store: random at first, then the policy's with some random ones."""
-    is_random_phase = agent.is_random_phase
+    is_random_phase, starts = agent.is_random_phase, agent._last_episode_starts
+    assert starts is not None
     if is_random_phase and not agent.hidden_state:
-        return agent.adapter.random_actions(agent.n_envs, agent.rng)
-    assert agent._last_episode_starts is not None
+        return agent.random_actions.uniform(starts, agent.rng)
     action, agent.hidden_state = agent.act(
         agent.observation_encoder.from_stored(agent._last_obs),
         agent.hidden_state,
-        agent._last_episode_starts,
+        starts,
         explore=True,
     )
     space = agent.action_space
@@ -117,8 +117,9 @@ def _actions(agent: Algorithm) -> NDArray[Any]:
         noise = noise.reshape(*noise.shape[: noise.ndim - len(space.shape)], -1)
         action = np.clip(action + noise, -1, 1).astype(np.float32)
     share = 1.0 if is_random_phase else agent.random_fraction()
-    action = agent.adapter.mix_in_random(action, share, agent.rng)
-    if is_random_phase or share > 0 or agent.action_noise is not None:
+    action = agent.random_actions.mixed(action, share, starts, agent.rng)
+    is_held = agent.random_actions.longest > 1  # also after the random phase
+    if is_random_phase or share > 0 or is_held or agent.action_noise is not None:
         agent.hidden_state = agent.learner.acted(agent.hidden_state, action)
     return action
 

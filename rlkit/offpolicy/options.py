@@ -12,6 +12,7 @@ from gymnasium import spaces
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.buffers import DictReplayBuffer
 from stable_baselines3.common.buffers import ReplayBuffer as SB3ReplayBuffer
+from stable_baselines3.common.vec_env import VecEnv
 
 from rlkit.goals import FurtherTerms, GoalRule
 from rlkit.goals.generators import GENERATORS
@@ -26,6 +27,7 @@ from rlkit.offpolicy.schedules import learning_rate_of
 from rlkit.offpolicy.settings import ActorCritic, Inputs, Recurrence
 from rlkit.offpolicy.spaces import SpaceAdapter, require_action_space
 from rlkit.replay import SAMPLERS, ReplayBuffer
+from rlkit.vec.vec_env import action_repeat_of
 
 if TYPE_CHECKING:
     from rlkit.offpolicy.algorithm import Algorithm
@@ -37,6 +39,7 @@ ALGORITHM_OPTIONS = frozenset(
         "train_freq",
         "gradient_steps",
         "update_ratio",
+        "random_action_repeat",
         "replay",
         "latent",
         "pretraining",
@@ -195,6 +198,34 @@ def settle_recurrence(config: Any, adapter: SpaceAdapter) -> Any:
         )
     config = dataclasses.replace(config, goal_mode=mode)
     return dataclasses.replace(config, start=config.start or _start(config, adapter))
+
+
+def settle_action_repeat(agent: Algorithm) -> None:
+    """Takes over for how many steps the environments hold an action.
+
+    From then on the configuration's `gamma` discounts one decision, which all that discounts reads;
+    `agent.gamma` stays the discount of one step of the environment.
+    """
+    if agent.env is not None:
+        agent.action_repeat = action_repeat_of(agent.env)
+    if agent.action_repeat > 1:
+        discount = agent.gamma**agent.action_repeat
+        agent.config = dataclasses.replace(agent.config, gamma=discount)
+
+
+def require_action_repeat(agent: Algorithm, env: VecEnv) -> None:
+    """Refuses environments that hold actions for another number of steps than before.
+
+    Raises:
+        ValueError: If they do.
+    """
+    found = action_repeat_of(env)
+    if found != agent.action_repeat:
+        raise ValueError(
+            f"the environment holds actions for {found} steps, this agent's values are those of "
+            f"{agent.action_repeat}: wrap it in rlkit.goals.ActionRepeat(env, "
+            f"{agent.action_repeat}), or load the agent with it, load(path, env)"
+        )
 
 
 def _start(config: Any, adapter: SpaceAdapter) -> str:

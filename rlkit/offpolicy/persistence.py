@@ -75,6 +75,7 @@ def training_state(agent: Algorithm) -> dict[str, Any]:
             "environments": environments,
             "counters": {name: getattr(agent, name) for name in (*COUNTERS, *agent.evolving)},
             "actions_rng": agent.rng.bit_generator.state,
+            "random_actions": agent.random_actions.state_dict(),
             "global_rng": _global_rng(),
             "last_observation": agent._last_obs,
             "last_episode_starts": agent._last_episode_starts,
@@ -99,6 +100,7 @@ def restore_training(agent: Algorithm, state: dict[str, Any]) -> None:
     for name in (*COUNTERS, *agent.evolving):
         setattr(agent, name, training["counters"][name])
     agent.rng.bit_generator.state = training["actions_rng"]
+    agent.random_actions.load_state_dict(training.get("random_actions", {}))
     agent._last_obs = training["last_observation"]
     agent._last_episode_starts = training["last_episode_starts"]
     agent.hidden_state = tuple(tensor.to(agent.device) for tensor in training["hidden_state"])
@@ -172,6 +174,7 @@ def _description(
         "observation_space": space_to_plain(agent.observation_space),
         "action_space": space_to_plain(agent.action_space),
         "num_envs": agent.n_envs,
+        "action_repeat": agent.action_repeat,
         "options": options,
         "attributes": {
             name: getattr(agent, name)
@@ -275,6 +278,7 @@ def _rebuilt(
     agent.observation_space, agent.action_space = saved_spaces
     if env is None:
         agent.n_envs = int(saved["num_envs"])
+        agent.action_repeat = int(saved.get("action_repeat", 1))
     agent._setup_model()
     return agent
 

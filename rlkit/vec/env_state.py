@@ -22,7 +22,7 @@ from stable_baselines3.common.vec_env import (
     VecTransposeImage,
 )
 
-from rlkit.goals import GoalWrapper, SimpleSpaces
+from rlkit.goals import ActionRepeat, GoalWrapper, SimpleSpaces
 from rlkit.vec.trail import Trail, failed
 
 State = dict[str, Any]
@@ -256,6 +256,7 @@ _WRAPPERS: dict[type, tuple[Callable[[Any], State], Callable[[Any, State], None]
     GoalWrapper: (_read_goal, _write_goal),
 }
 _STATELESS = {
+    ActionRepeat,
     Stateful,
     SimpleSpaces,
     wrappers.ClipAction,

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
-from rlkit.goals import ComputedRule, GoalEnv, GoalRule, is_goal_space, simplify
+from rlkit.goals import (
+    ComputedRule,
+    GoalEnv,
+    GoalRule,
+    is_goal_space,
+    make_repeating,
+    simplify,
+)
 from rlkit.goals.failure import EnvironmentFailed
 from rlkit.vec.checked_vec_env import CheckedVecEnv
 from rlkit.vec.env_state import HasState, State, Stateful
@@ -202,6 +209,7 @@ def make_vec_env(
     num_envs: int,
     seed: int | None = None,
     *,
+    action_repeat: int = 1,
     subprocess: bool = False,
     worker_timeout_s: float = 60.0,
     **env_kwargs: Any,
@@ -211,9 +219,11 @@ def make_vec_env(
     Args:
         make: Builds one environment from its id, such as `rlkit.envs.make.make`; importable
             when `subprocess` is set.
-        env_id: The id. An environment with a native vector form uses it.
+        env_id: The id. An environment with a native vector form uses it, unless actions are held:
+            rows whose episodes end while the others hold theirs would need single environments.
         num_envs: How many, N.
         seed: Environment i is seeded with `seed + i` at the first reset; None for entropy.
+        action_repeat: Steps for which each action is held; see `rlkit.goals.ActionRepeat`.
         subprocess: Whether each environment gets a process, which is replaced when it crashes or
             hangs; native vector forms need none.
         worker_timeout_s: Seconds that such a process may take for one step.
@@ -225,11 +235,11 @@ def make_vec_env(
     if num_envs < 1:
         raise ValueError(f"num_envs must be at least 1, got {num_envs}")
     venv: VecEnv
-    vector = _native(env_id, num_envs, env_kwargs)
+    vector = _native(env_id, num_envs, env_kwargs) if action_repeat == 1 else None
     if vector is not None:
         venv = GymVecEnv(vector)
     else:
-        build = functools.partial(_monitored, make, env_id, env_kwargs)
+        build = functools.partial(_monitored, make, action_repeat, env_id, env_kwargs)
         builds: list[Callable[[], gym.Env[Any, Any]]] = [build] * num_envs
         venv = ResilientVecEnv(builds, worker_timeout_s) if subprocess else CheckedVecEnv(builds)
     if seed is not None:
@@ -269,8 +279,18 @@ def goal_names(venv: VecEnv) -> tuple[str, ...]:
     return tuple(venv.get_attr("metadata", indices=[0])[0].get("goal_names", ()))
 
 
-def _monitored(make: MakeEnv, env_id: str, env_kwargs: dict[str, Any]) -> Stateful:
-    return Stateful(Monitor(simplify(make(env_id, **env_kwargs))))
+def action_repeat_of(venv: VecEnv) -> int:
+    """Steps for which environments hold an action; 1 where they do not say."""
+    if not venv.has_attr("action_repeat"):
+        return 1
+    found = venv.get_attr("action_repeat", indices=[0])[0]
+    return found if isinstance(found, int) and found > 1 else 1
+
+
+def _monitored(
+    make: MakeEnv, action_repeat: int, env_id: str, env_kwargs: dict[str, Any]
+) -> Stateful:
+    return Stateful(Monitor(simplify(make_repeating(make, action_repeat, env_id, **env_kwargs))))
 
 
 def _native(
