@@ -23,6 +23,7 @@ from rlkit.offpolicy.contract import Learner
 from rlkit.offpolicy.diagnostics import record_diagnostics
 from rlkit.offpolicy.episode_goals import make_episode_goals
 from rlkit.offpolicy.goal_diagnostics import value_curve
+from rlkit.offpolicy.held_actions import HeldActions
 from rlkit.offpolicy.learner import GradientLearner
 from rlkit.offpolicy.metrics import TrainingMetrics
 from rlkit.offpolicy.observation_encoder import make_observation_encoder
@@ -43,7 +44,6 @@ from rlkit.offpolicy.options import (
 )
 from rlkit.offpolicy.policy import LearnerPolicy, policy_class
 from rlkit.offpolicy.policy_options import policy_name
-from rlkit.offpolicy.random_actions import RandomActions
 from rlkit.offpolicy.saving import SavedAlgorithm
 from rlkit.offpolicy.spaces import rule_of, wrap_env
 from rlkit.replay import ReplayBuffer, check_finite
@@ -64,7 +64,7 @@ class Algorithm(SavedAlgorithm):
         gradient_steps: Updates each time; -1 makes as many as steps were taken.
         update_ratio: Updates per step, any positive number; replaces `gradient_steps`.
         random_action_repeat: Most decisions for which a random action is held, see
-            `rlkit.offpolicy.random_actions`; 1 draws each anew.
+            `rlkit.offpolicy.held_actions`; 1 draws each anew.
         replay: Options of `rlkit.replay.ReplayBuffer`: `hindsight` ("original" switches it off),
             `steps` (n-step sums), `share`, `directory` (images on disk).
         latent: Latent model of images, as `rlkit.latents.LATENTS.make` takes it, or None; fitted
@@ -208,7 +208,7 @@ class Algorithm(SavedAlgorithm):
             setattr(self, name, module)
         count = getattr(self, "n_envs", 1)
         longest = self.options["random_action_repeat"]
-        self.random_actions = RandomActions(self.adapter, count, longest)
+        self.held_actions = HeldActions(self.adapter, count, longest) if longest > 1 else None
         self._updates_due = 0.0
         self.hidden_state = self.learner.initial(count)
         self.metrics = self.make_metrics()

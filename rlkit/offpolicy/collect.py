@@ -104,7 +104,9 @@ def _actions(agent: Algorithm) -> NDArray[Any]:
     is_random_phase, starts = agent.is_random_phase, agent._last_episode_starts
     assert starts is not None
     if is_random_phase and not agent.hidden_state:
-        return agent.random_actions.uniform(starts, agent.rng)
+        if agent.held_actions is not None:
+            return agent.held_actions.uniform(starts, agent.rng)
+        return agent.adapter.random_actions(agent.n_envs, agent.rng)
     action, agent.hidden_state = agent.act(
         agent.observation_encoder.from_stored(agent._last_obs),
         agent.hidden_state,
@@ -117,9 +119,11 @@ def _actions(agent: Algorithm) -> NDArray[Any]:
         noise = noise.reshape(*noise.shape[: noise.ndim - len(space.shape)], -1)
         action = np.clip(action + noise, -1, 1).astype(np.float32)
     share = 1.0 if is_random_phase else agent.random_fraction()
-    action = agent.random_actions.mixed(action, share, starts, agent.rng)
-    is_held = agent.random_actions.longest > 1  # also after the random phase
-    if is_random_phase or share > 0 or is_held or agent.action_noise is not None:
+    if agent.held_actions is None:
+        action = agent.adapter.mix_in_random(action, share, agent.rng)
+    else:  # some may still be held where the share is 0
+        action = agent.held_actions.mixed(action, share, starts, agent.rng)
+    if is_random_phase or share > 0 or agent.held_actions or agent.action_noise is not None:
         agent.hidden_state = agent.learner.acted(agent.hidden_state, action)
     return action
 

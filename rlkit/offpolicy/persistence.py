@@ -75,7 +75,7 @@ def training_state(agent: Algorithm) -> dict[str, Any]:
             "environments": environments,
             "counters": {name: getattr(agent, name) for name in (*COUNTERS, *agent.evolving)},
             "actions_rng": agent.rng.bit_generator.state,
-            "random_actions": agent.random_actions.state_dict(),
+            "held_actions": agent.held_actions.state_dict() if agent.held_actions else {},
             "global_rng": _global_rng(),
             "last_observation": agent._last_obs,
             "last_episode_starts": agent._last_episode_starts,
@@ -100,7 +100,8 @@ def restore_training(agent: Algorithm, state: dict[str, Any]) -> None:
     for name in (*COUNTERS, *agent.evolving):
         setattr(agent, name, training["counters"][name])
     agent.rng.bit_generator.state = training["actions_rng"]
-    agent.random_actions.load_state_dict(training.get("random_actions", {}))
+    if agent.held_actions is not None and training.get("held_actions"):
+        agent.held_actions.load_state_dict(training["held_actions"])
     agent._last_obs = training["last_observation"]
     agent._last_episode_starts = training["last_episode_starts"]
     agent.hidden_state = tuple(tensor.to(agent.device) for tensor in training["hidden_state"])

@@ -1,156 +1,102 @@
-"""Agents in environments that hold actions: steps, discount, files, resumed trainings."""
+"""Random actions that are held: durations, share, ends of episodes, state."""
 
 import numpy as np
 import pytest
 from gymnasium import spaces
-from resuming import assert_resumes
-from small_envs import Clock
 
-from rlkit.agents import DQN, MPC, SAC, TD3
-from rlkit.envs.make import make
-from rlkit.goals import ActionRepeat
-from rlkit.vec.vec_env import GymVecEnv, action_repeat_of, make_vec_env
+from rlkit.offpolicy.held_actions import HeldActions
+from rlkit.offpolicy.spaces import SpaceAdapter
 
-SMALL = {"net_arch": [8], "batch_size": 8, "learning_starts": 24, "device": "cpu", "seed": 0}
-MAZE = "rlkit/PointMaze-U-v0"
+OBSERVATION = spaces.Box(-1, 1, (2,), np.float32)
+BOX = spaces.Box(-1, 1, (2,), np.float32)
+CHOSEN = 7.0  # no random action has it
 
 
-def maze_agent(repeat, num_envs=2, **options):
-    env = make_vec_env(make, MAZE, num_envs, 0, action_repeat=repeat)
-    return SAC("MultiInputPolicy", env, **{**SMALL, "gamma": 0.9, **options})
+def make_held(longest, count=1, space=BOX):
+    return HeldActions(SpaceAdapter(OBSERVATION, space), count, longest)
 
 
-@pytest.mark.parametrize("subprocess", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_vector_environments_hold_actions_where_episodes_end_in_between(subprocess):
-    venv = make_vec_env(
-        make, MAZE, 2, 5, action_repeat=3, subprocess=subprocess, max_episode_steps=10
+def play(random, share, steps, count, length=None, seed=0):
+    """Actions `(steps, count)`, CHOSEN where the policy's; episodes last `length` steps."""
+    generator, taken = np.random.default_rng(seed), []
+    for step in range(steps):
+        is_first = np.full(count, step == 0 or (length is not None and step % length == 0))
+        chosen = np.full((count, 2), CHOSEN, np.float32)
+        taken.append(random.mixed(chosen, share, is_first, generator)[:, 0])
+    return np.array(taken)
+
+
+def durations(row):
+    """Lengths of the runs of equal random actions that begin and end within a row."""
+    ends = np.flatnonzero(np.diff(row)) + 1
+    runs = np.split(row, ends)[1:-1]
+    return [len(run) for run in runs if run[0] != CHOSEN]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 1.0])
+@pytest.mark.parametrize("longest", [2, 5])
+def test_durations_are_uniform_from_one_to_the_longest(longest, share):
+    found = np.concatenate(
+        [durations(row) for row in play(make_held(longest, 50), share, 800, 50).T]
     )
-    assert action_repeat_of(venv) == 3
-    singles = [ActionRepeat(make(MAZE, max_episode_steps=10), 3) for _ in range(2)]
-    observation = venv.reset()
-    for i, single in enumerate(singles):
-        first, _ = single.reset(seed=5 + i)
-        np.testing.assert_array_equal(observation["observation"][i], first["observation"])
-    generator = np.random.default_rng(0)
-    for step in range(9):
-        actions = generator.uniform(-1, 1, (2, 2)).astype(np.float32)
-        observation, rewards, dones, infos = venv.step(actions)
-        for i, single in enumerate(singles):
-            expected, reward, _, truncated, info = single.step(actions[i])
-            assert truncated == (step % 4 == 3)
-            assert (rewards[i], dones[i]) == (reward, truncated)
-            assert infos[i]["environment_steps"] == info["environment_steps"]
-            if truncated:
-                last = infos[i]["terminal_observation"]
-                np.testing.assert_array_equal(last["observation"], expected["observation"])
-                assert infos[i]["TimeLimit.truncated"]
-                expected, _ = single.reset()
-            np.testing.assert_array_equal(observation["observation"][i], expected["observation"])
-    venv.close()
+    assert len(found) > 500
+    counts = np.bincount(found, minlength=longest + 1)
+    assert counts[0] == 0
+    assert len(counts) == longest + 1
+    expected = len(found) / longest
+    assert np.abs(counts[1:] - expected).max() < 5 * np.sqrt(expected)
 
 
-def test_without_held_actions_the_native_form_is_used():
-    assert isinstance(make_vec_env(make, MAZE, 2), GymVecEnv)
-    assert action_repeat_of(make_vec_env(make, MAZE, 2)) == 1
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.7, 1.0])
+@pytest.mark.parametrize("longest", [2, 10])
+def test_the_share_is_that_of_random_actions_at_every_step_of_an_episode(longest, share):
+    count, length = 4000, 12
+    taken = play(make_held(longest, count), share, 2 * length, count, length)
+    found = (taken != CHOSEN).mean(axis=1)
+    error = np.sqrt(share * (1 - share) / count)
+    assert np.abs(found - share).max() <= 5 * error
 
 
-@pytest.mark.parametrize("repeat", [1, 2, 5])
-def test_the_agent_counts_steps_of_the_environment(repeat):
-    agent = maze_agent(repeat, update_ratio=0.5)
-    agent.learn(60)
-    assert agent.num_timesteps == 60
-    assert len(agent.replay_buffer) == 60 // repeat
-    after = 60 - 20 * (repeat == 5) - 24 * (repeat != 5)  # rounds of 2 * repeat steps
-    assert agent._n_updates == after // 2
+def test_the_end_of_an_episode_ends_a_held_action():
+    taken = play(make_held(50, 200), 1.0, 8, 200, length=4)
+    assert (taken[:4] == taken[3]).all(axis=0).mean() > 0.8
+    assert (taken[3] != taken[4]).all()
 
 
-def test_learning_starts_counts_steps_of_the_environment():
-    agent = maze_agent(2, num_envs=1, learning_starts=30)
-    for step in agent.iterate(40):
-        assert (agent._n_updates > 0) == (step > 30)
+def test_environments_hold_actions_of_their_own():
+    taken = play(make_held(10, 30), 1.0, 5, 30)
+    assert len(np.unique(taken[0])) == 30
+    changes = (np.diff(taken, axis=0) != 0).mean(axis=1)
+    assert ((changes > 0) & (changes < 1)).all()
 
 
-@pytest.mark.parametrize("repeat", [1, 3])
-def test_every_discount_is_that_of_one_decision(repeat):
-    agent = maze_agent(repeat, replay={"steps": 2})
-    assert agent.gamma == 0.9
-    assert agent.config.gamma == pytest.approx(0.9**repeat)
-    assert agent.replay_buffer.gamma == agent.config.gamma
-    assert agent.learner.config.gamma == agent.config.gamma
-    assert agent.learner.bounds[0] == pytest.approx(-1 / (1 - 0.9**repeat))
+def test_a_held_action_goes_on_after_the_share_has_dropped_to_zero():
+    random, generator = make_held(50, 100), np.random.default_rng(0)
+    chosen, first = np.full((100, 2), CHOSEN, np.float32), np.ones(100, bool)
+    before = random.mixed(chosen, 1.0, first, generator)
+    state = generator.bit_generator.state
+    after = random.mixed(chosen, 0.0, ~first, generator)
+    assert generator.bit_generator.state == state
+    held = after[:, 0] != CHOSEN
+    assert held.mean() > 0.9
+    np.testing.assert_array_equal(after[held], before[held])
 
 
-def test_a_bootstrapped_value_is_discounted_by_the_steps_in_between():
-    clock = Clock(action_space=spaces.Box(-1, 1, (2,), np.float32), length=10)
-    agent = SAC("MlpPolicy", ActionRepeat(clock, 4), **SMALL, gamma=0.5)
-    agent.learn(60)
-    discount = agent.replay_buffer.sample(32).discount
-    assert set(np.unique(discount)) == {np.float32(0.5**4)}
-
-
-def test_every_agent_plans_or_learns_with_that_discount():
-    for kind, discrete in ((TD3, False), (DQN, True), (MPC, False)):
-        env_id = "rlkit/BitFlip-v0" if discrete else MAZE
-        env = make_vec_env(make, env_id, 1, 0, action_repeat=2)
-        options = {"seed": 0, "device": "cpu", "gamma": 0.9, "learning_starts": 10}
-        agent = kind("MultiInputPolicy", env, **options)
-        assert agent.learner.config.gamma == pytest.approx(0.81), kind
-
-
-def test_a_saved_agent_keeps_its_discount_with_and_without_an_environment(tmp_path):
-    agent = maze_agent(2)
-    agent.learn(40)
-    agent.save(tmp_path / "agent")
-    for env in (None, make_vec_env(make, MAZE, 2, 0, action_repeat=2)):
-        loaded = SAC.load(tmp_path / "agent", env, device="cpu")
-        assert (loaded.action_repeat, loaded.gamma) == (2, 0.9)
-        assert loaded.config.gamma == agent.config.gamma
-        observation = make(MAZE).reset(seed=1)[0]
-        expected, _ = agent.predict(observation, deterministic=True)
-        np.testing.assert_array_equal(loaded.predict(observation, deterministic=True)[0], expected)
-    loaded.learn(20, reset_num_timesteps=False)
-    assert loaded.num_timesteps == 60
-
-
-def test_environments_that_hold_actions_for_another_time_are_refused():
-    agent = maze_agent(2)
-    before = agent.env
-    with pytest.raises(ValueError, match=r"holds actions for 1 steps.*ActionRepeat\(env, 2\)"):
-        agent.set_env(make_vec_env(make, MAZE, 2))
-    assert agent.env is before
-    agent.set_env(make_vec_env(make, MAZE, 2, action_repeat=2))
-
-
-HELD = {"random_action_repeat": 4, "learning_starts": 60}
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("algorithm", "options"),
-    [
-        (SAC, {**HELD, "random_fraction": 0.3}),
-        (TD3, {**HELD, "random_fraction": 0.3, "encoder": {"name": "gru", "hidden": 6}}),
-        (SAC, {"encoder": {"name": "gru", "hidden": 6}, "window": 5}),
-    ],
+    "space", [BOX, spaces.Discrete(4), spaces.MultiDiscrete([3, 2]), spaces.MultiBinary(3)]
 )
-def test_held_actions_resume(tmp_path, algorithm, options):
-    setting = (algorithm, make, MAZE, 2, options)
-    agent = assert_resumes(tmp_path, *setting, rounds=(35, 21, 12), action_repeat=2)
-    assert agent.episodes_cut == 0
-    assert agent.num_timesteps == 68 * 2 * 2
-
-
-@pytest.mark.slow
-def test_held_random_actions_of_dqn_resume(tmp_path):
-    options = {"random_action_repeat": 3, "exploration_fraction": 0.02}
-    assert_resumes(tmp_path, DQN, make, "rlkit/BitFlip-v0", 3, options, bits=6)
-
-
-@pytest.mark.slow
-def test_an_encoder_reads_the_held_action(tmp_path):
-    agent = maze_agent(2, encoder={"name": "gru", "hidden": 6}, window=6, random_action_repeat=3)
-    agent.learn(120)
-    batch = agent.replay_buffer.sample(16)
-    inside = ~batch.is_first[:, 1 : batch.action.shape[1]]
-    previous = batch.previous_action[:, 1 : batch.action.shape[1]]
-    np.testing.assert_array_equal(previous[inside], batch.action[:, :-1][inside])
+def test_every_kind_of_action_is_held_and_resumes(space):
+    random, other = make_held(4, 6, space), make_held(4, 6, space)
+    generator, first = np.random.default_rng(0), np.ones(6, bool)
+    for step in range(5):
+        random.uniform(first if step == 0 else ~first, generator)
+    other.load_state_dict({name: value.copy() for name, value in random.state_dict().items()})
+    continued = np.random.default_rng()
+    continued.bit_generator.state = generator.bit_generator.state
+    chosen = np.zeros_like(SpaceAdapter(OBSERVATION, space).random_actions(6, continued))
+    continued.bit_generator.state = generator.bit_generator.state
+    for _ in range(10):
+        expected = random.mixed(chosen, 0.5, ~first, generator)
+        found = other.mixed(chosen, 0.5, ~first, continued)
+        np.testing.assert_array_equal(found, expected)
+        assert found.dtype == expected.dtype == chosen.dtype

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rlkit.offpolicy.spaces import SpaceAdapter
 
 
-class RandomActions:
+class HeldActions:
     """Draws actions uniformly, and holds each for 1 to `longest` decisions, as often for each.
 
     Temporally extended epsilon-greedy exploration: what takes many steps in one direction, such as
@@ -24,22 +24,17 @@ class RandomActions:
     Args:
         adapter: Draws an action.
         count: Number of environments, N.
-        longest: Most decisions for which an action is held, >= 1.
-
-    Attributes:
-        longest: As given.
+        longest: Most decisions for which an action is held, >= 2.
     """
 
     def __init__(self, adapter: SpaceAdapter, count: int, longest: int) -> None:
-        self._adapter, self.longest = adapter, longest
+        self._adapter, self._longest = adapter, longest
         self._action = np.zeros_like(adapter.random_actions(count, np.random.default_rng(0)))
         self._left = np.zeros(count, np.int64)  # decisions for which it is still held
 
     def uniform(self, is_first: NDArray[np.bool_], generator: np.random.Generator) -> NDArray[Any]:
         """Random actions in every environment, `(N, *action)`, as they are stored."""
-        if self.longest == 1:
-            return self._adapter.random_actions(len(is_first), generator)
-        return self._held(self._action, 1.0, is_first, generator)
+        return self.mixed(self._action, 1.0, is_first, generator)
 
     def mixed(
         self,
@@ -57,18 +52,7 @@ class RandomActions:
             generator: Source of random numbers; it is not used where `share` is 0 and no action
                 is held.
         """
-        if self.longest == 1:
-            return self._adapter.mix_in_random(action, share, generator)
-        return self._held(action, share, is_first, generator)
-
-    def _held(
-        self,
-        action: NDArray[Any],
-        share: float,
-        is_first: NDArray[np.bool_],
-        generator: np.random.Generator,
-    ) -> NDArray[Any]:
-        count, longest = len(action), self.longest
+        count, longest = len(action), self._longest
         self._left[is_first] = 0
         if share > 0:
             mean = (1 + longest) / 2
@@ -87,12 +71,9 @@ class RandomActions:
         return np.where(is_held.reshape(-1, *[1] * (action.ndim - 1)), self._action, action)
 
     def state_dict(self) -> dict[str, Any]:
-        """The actions that are held; empty where none ever is."""
-        if self.longest == 1:
-            return {}
+        """The actions that are held, `(N, *action)`, and for how long, `(N,)`."""
         return {"action": self._action.copy(), "left": self._left.copy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` gave."""
-        if state:
-            self._action, self._left = np.array(state["action"]), np.array(state["left"])
+        self._action, self._left = np.array(state["action"]), np.array(state["left"])
