@@ -84,6 +84,11 @@ class Mlp(Parametric):
         members: Perceptrons in the ensemble, N.
         layer_norm: Whether each hidden layer is normalised before its activation (Ba et al. 2016).
         activation: A class of `torch.nn`, see `rlkit.networks.torch_classes`.
+        fourier: Width of learned Fourier features of all inputs together, sines and cosines, which
+            the first layer reads beside the inputs; 0 for none. Each member has its own (Li and
+            Pathak 2021, "Functional Regularization for Reinforcement Learning via Learned Fourier
+            Features", section 3).
+        fourier_scale: Deviation of their frequencies to start from, in turns per unit of an input.
     """
 
     inputs: tuple[int, ...]
@@ -92,6 +97,8 @@ class Mlp(Parametric):
     members: int = 1
     layer_norm: bool = False
     activation: str | type[Any] = "relu"
+    fourier: int = 0
+    fourier_scale: float = 0.001
 
     def __post_init__(self) -> None:
         """Finds the activation, which a compiled graph could not."""
@@ -106,6 +113,9 @@ class Mlp(Parametric):
         """Name and shape of every parameter, in the flat vector's order."""
         n, width = self.members, sum(self.inputs)
         shapes: dict[str, tuple[int, ...]] = {}
+        if self.fourier:
+            shapes["fourier.frequencies"] = (width, n * self.fourier // 2)
+            shapes["fourier.weight"] = (n, self.fourier, (*self.hidden, self.outputs)[0])
         for i, out in enumerate((*self.hidden, self.outputs)):
             # The first layer of all members is one wide product: they read the same input.
             shapes[f"{i}.weight"] = (width, n * out) if i == 0 else (n, width, out)
@@ -116,10 +126,12 @@ class Mlp(Parametric):
         return shapes
 
     def fill(self, views: dict[str, Tensor], generator: torch.Generator) -> None:
-        """Fresh values, uniform within one over the root of the fan-in."""
-        width = sum(self.inputs)
+        """Fresh values, uniform within one over the root of the fan-in; normal frequencies."""
+        width = sum(self.inputs) + self.fourier
         for name, view in views.items():
-            if name.endswith("norm_scale"):
+            if name.endswith("frequencies"):
+                view.normal_(0, self.fourier_scale, generator=generator)
+            elif name.endswith("norm_scale"):
                 view.fill_(1.0)
             elif name.endswith("norm_shift"):
                 view.zero_()
@@ -153,15 +165,24 @@ class Mlp(Parametric):
         return _product(x, p[f"{last}.weight"]) + p[f"{last}.bias"]
 
     def _first(self, p: dict[str, Tensor], parts: Sequence[Tensor]) -> Tensor:
-        weights = torch.split(p["0.weight"], list(self.inputs))
+        x = self._by_member(p["0.weight"], parts) + p["0.bias"]
+        if self.fourier:
+            angle = 2 * math.pi * self._by_member(p["fourier.frequencies"], parts)
+            features = torch.cat([angle.sin(), angle.cos()], dim=-1)
+            x = x + _product(features, p["fourier.weight"])
+        return x
+
+    def _by_member(self, weight: Tensor, parts: Sequence[Tensor]) -> Tensor:
+        """Products `(N, B, O)` of all inputs with one weight `(I, N O)` for all members."""
+        weights = torch.split(weight, list(self.inputs))
         x: Tensor | None = None
-        for part, weight, width in zip(parts, weights, self.inputs, strict=True):
+        for part, own, width in zip(parts, weights, self.inputs, strict=True):
             if width > 0:
-                x = part @ weight if x is None else x + part @ weight
+                x = part @ own if x is None else x + part @ own
         if x is None:
             raise ValueError(f"a network needs an input of positive width, got {self.inputs}")
         # Not by the number of rows, which a traced network must leave open.
-        return x.view(-1, self.members, p["0.bias"].shape[-1]).transpose(0, 1) + p["0.bias"]
+        return x.view(-1, self.members, weight.shape[-1] // self.members).transpose(0, 1)
 
 
 def _product(x: Tensor, weight: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ class StateDependentHead(Parametric):
         log_std_init: Logarithm of the noise's deviation to start from.
         use_expln: Whether a deviation grows only logarithmically above 1.
         clip_mean: Largest mean before squashing; 0 does not clip.
+        fourier, fourier_scale: As of `Mlp`.
     """
 
     inputs: tuple[int, ...]
@@ -41,6 +42,8 @@ class StateDependentHead(Parametric):
     log_std_init: float = -3.0
     use_expln: bool = False
     clip_mean: float = 2.0
+    fourier: int = 0
+    fourier_scale: float = 0.001
 
     def __post_init__(self) -> None:
         """Computes what a compiled graph could not."""
@@ -49,7 +52,14 @@ class StateDependentHead(Parametric):
     @cached_property
     def trunk(self) -> Mlp:
         """Everything before the activation of the last hidden layer."""
-        return Mlp(self.inputs, self.hidden[:-1], self.hidden[-1], activation=self.activation)
+        return Mlp(
+            self.inputs,
+            self.hidden[:-1],
+            self.hidden[-1],
+            activation=self.activation,
+            fourier=self.fourier,
+            fourier_scale=self.fourier_scale,
+        )
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every parameter; the deviations come last."""

@@ -45,10 +45,12 @@ def make_head(
             config.log_std_init,
             config.use_expln,
             config.clip_mean,
+            *config.learned_fourier,
         )
     given = config.module(role)
     if given is None:
-        return Mlp(inputs, config.layers(role), outputs, members, layer_norm, config.activation)
+        layers, features = config.layers(role), config.learned_fourier
+        return Mlp(inputs, layers, outputs, members, layer_norm, config.activation, *features)
     kind, settings = module_and_settings(given)
     return ModuleEnsemble(kind, settings, inputs, outputs, members)
 

@@ -129,7 +129,7 @@ class GradientLearner(SavedLearner):
             self.recurrent.attach(self.networks, self.targets, str(self.acting))
         self.untrained = Untrained(self) if config.has_modules else None
         self.set_rule(rule)
-        widths = (*config.layers("pi"), *config.layers("qf"))
+        widths = (*config.layers("pi"), *config.layers("qf"), config.learned_fourier[0])
         width = max((*widths, self.recurrent.features if self.recurrent else 0), default=0)
         function = joint.before(self.update_function) if joint else self.update_function
         self._update = UpdateFunction(function, config.compile, width)

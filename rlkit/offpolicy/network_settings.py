@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from rlkit.networks.torch_classes import activation_function
-from rlkit.offpolicy.settings_group import Settings
+from rlkit.offpolicy.settings_group import Settings, one_of
 
+InputFeatures = Literal["none", "fourier", "learned_fourier"]
 Role = Literal["pi", "qf"]
 ROLES = get_args(Role)
 
@@ -36,6 +39,19 @@ class Networks(Settings):
     """Whether the actor reads the critic's features, and only the critic's loss trains them."""
     normalize_images: bool = True
     """Whether a features extractor gets images divided by 255."""
+    input_features: InputFeatures = "none"
+    """What networks read beside their inputs: nothing; sines and cosines of multiples of scaled
+    observations and goals ("fourier"; Tancik et al. 2020, Yang et al. 2022); or sines and cosines
+    of trained mixtures of all inputs ("learned_fourier"; Li and Pathak 2021). Fixed ones resolve
+    what changes within a small part of an input's range, such as contact."""
+    fourier_frequencies: tuple[float, ...] = (2.0, 5.0)
+    """Multiples of "fourier", > 0, in radians per standard deviation of an input. Each widens the
+    first layer by two times its inputs."""
+    fourier_width: int = 1024
+    """Number of learned features, even, >= 2."""
+    fourier_scale: float = 0.001
+    """Deviation of the learned features' frequencies at the beginning, > 0, in turns per standard
+    deviation of an input. Small ones smooth, large ones resolve."""
 
     def ranges(self) -> dict[str, tuple[str, bool]]:
         """See `Settings.ranges`."""
@@ -50,6 +66,17 @@ class Networks(Settings):
                 self.network is None
                 or (isinstance(self.network, Mapping) and self.network.keys() <= {"all", *ROLES}),
             ),
+            "input_features": one_of(self.input_features, *get_args(InputFeatures)),
+            "fourier_frequencies": (
+                "a list of numbers > 0",
+                isinstance(self.fourier_frequencies, Sequence)
+                and all(isinstance(k, Real) and 0 < k < math.inf for k in self.fourier_frequencies),
+            ),
+            "fourier_width": (
+                "even and >= 2",
+                self.fourier_width >= 2 and self.fourier_width % 2 == 0,
+            ),
+            "fourier_scale": ("> 0", self.fourier_scale > 0),
         }
 
     def __post_init__(self) -> None:
@@ -60,6 +87,16 @@ class Networks(Settings):
             raise ValueError(
                 "share_features_extractor = True needs a features_extractor; without one networks "
                 "read the observation itself"
+            )
+        if self.input_features == "learned_fourier" and self.network is not None:
+            raise ValueError(
+                'input_features = "learned_fourier" is a layer of perceptrons, which network '
+                "replaces; leave one of them out"
+            )
+        if self.input_features == "fourier" and self.features_extractor is not None:
+            raise ValueError(
+                'input_features = "fourier" does not go with features_extractor, which reads '
+                "observations by the columns of their space; leave one of them out"
             )
 
     @property
@@ -74,6 +111,17 @@ class Networks(Settings):
         """The user's module for the networks with a role; None for perceptrons."""
         given = self.network or {}
         return given.get(role, given.get("all"))
+
+    @property
+    def frequencies(self) -> tuple[float, ...]:
+        """Of fixed Fourier features; empty without."""
+        return tuple(self.fourier_frequencies) if self.input_features == "fourier" else ()
+
+    @property
+    def learned_fourier(self) -> tuple[int, float]:
+        """Number and scale of learned Fourier features, of which there may be none."""
+        is_learned = self.input_features == "learned_fourier"
+        return self.fourier_width if is_learned else 0, self.fourier_scale
 
     @property
     def has_modules(self) -> bool:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from numbers import Real
 from typing import Any, ClassVar, Literal, get_args
 
 from rlkit.networks import Optimiser
@@ -18,7 +16,6 @@ from rlkit.offpolicy.settings_group import Settings, one_of
 Sharing = Literal["separate", "detached", "joint", "actor"]
 GoalMode = Literal["late", "early", "mixed"]
 Start = Literal["zero", "stored"]
-InputFeatures = Literal["none", "fourier"]
 GoalInput = Literal["absolute", "relative", "both"]
 
 
@@ -160,34 +157,15 @@ class Inputs(Settings):
     reconstruction: float = 1.0
     """Weight of the reconstruction in joint training, >= 0; 0 trains end to end, by the critic's
     loss alone."""
-    input_features: InputFeatures = "none"
-    """What networks read beside their scaled inputs, observations and goals: nothing, or sines and
-    cosines of their multiples ("fourier"; Tancik et al. 2020, Yang et al. 2022). They resolve
-    what changes within a small part of an input's range, such as contact."""
-    fourier_frequencies: tuple[float, ...] = (2.0, 5.0)
-    """The multiples, > 0, in radians per standard deviation of an input. Every one widens the
-    first layer by two times its inputs."""
     goal_input: GoalInput = "absolute"
     """Whether networks read the goal, the goal minus the achieved goal ("relative"), or both."""
 
     def ranges(self) -> dict[str, tuple[str, bool]]:
         """See `Settings.ranges`."""
-        frequencies = self.fourier_frequencies
         return super().ranges() | {
             "reconstruction": (">= 0", self.reconstruction >= 0),
-            "input_features": one_of(self.input_features, *get_args(InputFeatures)),
-            "fourier_frequencies": (
-                "a list of numbers > 0",
-                isinstance(frequencies, Sequence)
-                and all(isinstance(one, Real) and 0 < one < math.inf for one in frequencies),
-            ),
             "goal_input": one_of(self.goal_input, *get_args(GoalInput)),
         }
-
-    @property
-    def frequencies(self) -> tuple[float, ...]:
-        """Those of the features in use; empty without."""
-        return tuple(self.fourier_frequencies) if self.input_features == "fourier" else ()
 
 
 @dataclass(frozen=True)
@@ -318,13 +296,11 @@ class LearnerConfig(Optimisation, Values, Networks, Inputs, Imitation, Recurrenc
                 "features_extractor does not go with joint = True, which is an encoder of images "
                 "already; leave one of them out"
             )
-        reads = {"input_features": "none", "goal_input": "absolute"}
-        for name, plain in reads.items() if self.features_extractor is not None else ():
-            if getattr(self, name) != plain:
-                raise ValueError(
-                    f"{name} = {getattr(self, name)!r} does not go with features_extractor, which "
-                    f"reads observations by the columns of their space; set {name} = {plain!r}"
-                )
+        if self.features_extractor is not None and self.goal_input != "absolute":
+            raise ValueError(
+                f'goal_input = "{self.goal_input}" does not go with features_extractor, which '
+                f'reads goals as they are; set goal_input = "absolute"'
+            )
         if self.has_modules and self.compile:
             raise ValueError(
                 "compile = True does not go with modules of torch as features_extractor or "

@@ -11,7 +11,21 @@ CASES = [
     Mlp((3, 0, 2), (5, 4), 2, members=2, layer_norm=True),
     Mlp((2,), (4, 4, 4), 3, members=4, layer_norm=True),
     Mlp((4, 1), (), 2, members=3),
+    Mlp((3, 0, 2), (5, 4), 2, members=3, layer_norm=True, fourier=6, fourier_scale=0.5),
+    Mlp((4,), (), 2, fourier=2),
 ]
+
+
+class Features(nn.Module):
+    """The input, and sines and cosines of its mixtures."""
+
+    def __init__(self, frequencies):
+        super().__init__()
+        self.frequencies = frequencies
+
+    def forward(self, x):
+        angle = 2 * torch.pi * torch.einsum("bi,ik->bk", x, self.frequencies)
+        return torch.cat([x, torch.sin(angle), torch.cos(angle)], dim=-1)
 
 
 def member(mlp: Mlp, vector: torch.Tensor, n: int) -> nn.Sequential:
@@ -19,10 +33,17 @@ def member(mlp: Mlp, vector: torch.Tensor, n: int) -> nn.Sequential:
     p = mlp.views(vector)
     layers: list[nn.Module] = []
     width = sum(mlp.inputs)
+    if mlp.fourier:
+        half = mlp.fourier // 2
+        layers.append(Features(p["fourier.frequencies"][:, n * half : (n + 1) * half]))
+        width += mlp.fourier
     for i, out in enumerate((*mlp.hidden, mlp.outputs)):
         weight = p[f"{i}.weight"]
         linear = nn.Linear(width, out)
-        linear.weight.data = (weight[:, n * out : (n + 1) * out] if i == 0 else weight[n]).T
+        own = weight[:, n * out : (n + 1) * out] if i == 0 else weight[n]
+        if i == 0 and mlp.fourier:
+            own = torch.cat([own, p["fourier.weight"][n]])
+        linear.weight.data = own.T
         linear.bias.data = p[f"{i}.bias"][n, 0]
         layers.append(linear)
         if i < len(mlp.hidden):
@@ -103,6 +124,14 @@ def test_the_start_is_seeded_and_bounded_by_the_fan_in():
     assert torch.equal(p["0.norm_shift"], torch.zeros(2, 1, 100))
 
 
+def test_learned_features_start_as_mixtures_of_the_given_scale():
+    mlp = Mlp((3, 1), (100,), 50, members=2, fourier=500, fourier_scale=0.3)
+    p = mlp.views(mlp.initial_parameters(torch.Generator().manual_seed(3)))
+    assert p["fourier.frequencies"].std() == pytest.approx(0.3, rel=0.1)
+    for name in ("0.weight", "fourier.weight", "0.bias"):
+        assert 0.9 * 504**-0.5 < p[name].abs().max() <= 504**-0.5
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "network",
@@ -110,8 +139,9 @@ def test_the_start_is_seeded_and_bounded_by_the_fan_in():
         Mlp((3,), (5, 4), 2),
         Mlp((3,), (5, 4), 2, activation="elu"),
         StateDependentHead((3,), (5, 4), 2),
+        StateDependentHead((3,), (5, 4), 2, fourier=6),
     ],
-    ids=["relu", "elu", "state-dependent"],
+    ids=["relu", "elu", "state-dependent", "fourier"],
 )
 def test_one_graph_holds_a_network_of_fresh_parameters(network):
     vector = network.initial_parameters(torch.Generator().manual_seed(0))

@@ -18,6 +18,7 @@ OPTIONS = [
     {"input_features": "fourier"},
     {"goal_input": "relative"},
     {"input_features": "fourier", "goal_input": "both", "fourier_frequencies": (1.0, 3.0, 9.0)},
+    {"input_features": "learned_fourier", "fourier_width": 6, "fourier_scale": 0.5},
 ]
 RECURRENT = {"encoder": {"name": "gru", "hidden": 8}, "window": 4}
 SMALL = {"net_arch": (16, 16), "batch_size": 8}
@@ -141,17 +142,20 @@ def test_learners_train_and_continue_bit_for_bit(algorithm, options, recurrent):
     assert same(one.state, other.state)
 
 
-def test_an_agent_without_them_cannot_load_them(algorithm):
-    with pytest.raises(ValueError, match="shape"):
-        new(algorithm).load_state_dict(new(algorithm, input_features="fourier").state_dict())
+@pytest.mark.parametrize("features", ["fourier", "learned_fourier"])
+def test_an_agent_without_them_cannot_load_them(algorithm, features):
+    with pytest.raises(ValueError, match=r"shape|belong to another agent"):
+        new(algorithm).load_state_dict(new(algorithm, input_features=features).state_dict())
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("features", OPTIONS[2:], ids=str)
 @pytest.mark.parametrize(
     "options", [{}, {"use_sde": True}, {"encoder_sharing": "joint", **RECURRENT}], ids=str
 )
-def test_agents_train_save_and_load(options, tmp_path):
-    options = {**SMALL, **OPTIONS[2], **options, "learning_starts": 20, "seed": 0}
+def test_agents_train_save_and_load(features, options, tmp_path):
+    more = {"fourier_frequencies": (1.0, 3.0, 9.0), "imitation": 0.2, "learning_starts": 20}
+    options = {**SMALL, **features, **options, **more, "seed": 0}
     agent = SAC("MultiInputPolicy", make("rlkit/PointMaze-Open-v0"), device="cpu", **options)
     agent.learn(40)
     agent.save(tmp_path / "agent")
@@ -201,6 +205,9 @@ def test_compiled_updates_are_the_eager_ones():
         ({"fourier_frequencies": (2.0, 0.0)}, "fourier_frequencies = "),
         ({"fourier_frequencies": 2.0}, "fourier_frequencies = 2.0 must be a list"),
         ({"goal_input": "near"}, "goal_input = 'near'"),
+        ({"fourier_width": 7}, "fourier_width = 7 must be even"),
+        ({"fourier_scale": 0.0}, "fourier_scale = 0.0 must be > 0"),
+        ({"input_features": "learned_fourier", "network": {"qf": "x"}}, "layer of perceptrons"),
         ({"input_features": "fourier", "features_extractor": "combined"}, "features_extractor"),
         ({"goal_input": "both", "features_extractor": "combined"}, "features_extractor"),
     ],
