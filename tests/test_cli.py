@@ -230,6 +230,9 @@ def test_damaged_checkpoints_are_named(rlkit, tmp_path):
 def test_check_env_tells_good_from_bad(rlkit, tmp_path):
     code, out, _ = rlkit("check-env", "rlkit/PointMaze-Open-v0", "--json")
     assert (code, json.loads(out)["ok"]) == (0, True)
+    code, out, _ = rlkit("check-env", "rlkit/PointMaze-Open-v0", "--action-repeat", 3)
+    assert code == 0
+    assert out.endswith("rlkit train --env rlkit/PointMaze-Open-v0 --set action_repeat=3\n")
     code, out, err = rlkit("check-env", "Pendulum-v1")
     assert (code, err) == (0, "")
     assert "[no goals] it is trained without hindsight" in out

@@ -11,7 +11,11 @@ from tyro.conf import Positional, arg
 from rlkit.cli.console import Json, env_maker, print_json, quiet_output
 
 
-def check_env(env: Annotated[str, Positional, arg(metavar="ID")], json: Json = False) -> int:
+def check_env(
+    env: Annotated[str, Positional, arg(metavar="ID")],
+    action_repeat: Annotated[int, arg(metavar="N")] = 1,
+    json: Json = False,
+) -> int:
     """Check an environment: Gymnasium's checker, whole episodes, and the laws of goals.
 
     Errors mean that training cannot work; warnings are probable mistakes, with which it is trained
@@ -19,13 +23,16 @@ def check_env(env: Annotated[str, Positional, arg(metavar="ID")], json: Json = F
 
     Args:
         env: Id of the environment; my_pkg:My-v0 imports my_pkg first.
+        action_repeat: Steps for which every action is held, as by this key of a recipe.
         json: Print one JSON object on standard output and nothing else.
     """
+    from rlkit.goals import make_repeating
     from rlkit.goals.check import check_env as check
     from rlkit.goals.findings import errors, grouped
 
     with quiet_output(json):
-        findings = check(functools.partial(env_maker(), env))
+        build = functools.partial(make_repeating, env_maker(), action_repeat, env)
+        findings = check(build)
     is_fine = not errors(findings)
     if json:
         found = [dataclasses.asdict(finding) for finding in findings]
@@ -34,7 +41,8 @@ def check_env(env: Annotated[str, Positional, arg(metavar="ID")], json: Json = F
     if findings:
         print(grouped(findings))
     if is_fine:
-        print(f"{env} can be trained. Next: rlkit train --env {env}")
+        held = "" if action_repeat == 1 else f" --set action_repeat={action_repeat}"
+        print(f"{env} can be trained. Next: rlkit train --env {env}{held}")
     else:
         print(f"{env} cannot be trained as it is. Correct the errors and check again, or try:")
         print(f"  rlkit train --env {env} --set check_env=false")

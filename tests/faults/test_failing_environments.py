@@ -15,9 +15,10 @@ from rlkit.goals.failure import EnvironmentFailed, NonFiniteError
 from rlkit.io.checkpoint import saved_steps
 
 
-def plan(env, steps=200, **options):
+def plan(env, steps=200, action_repeat=1, **options):
     return make_recipe(
         {
+            "action_repeat": action_repeat,
             "env": f"failing_envs:{env}-v0",
             "env_options": options,
             "steps": steps,
@@ -42,6 +43,13 @@ def test_an_exception_is_one_line_with_a_checkpoint_and_a_file_that_repeats_it(t
     assert "\n" not in str(raised.value)
     assert saved_steps(tmp_path / "run" / "checkpoints") == [36]
     with pytest.raises(EnvironmentFailed, match=r"no such key.*step 7 of episode 4"):
+        repeat_failure(tmp_path / "run" / "failures" / "step-36.npz", make, trust=True)
+
+
+def test_a_failure_while_an_action_is_held_is_repeated(tmp_path):
+    with pytest.raises(EnvironmentFailed, match=r"no such key.*after step 36 of the training"):
+        train(plan("Raises", action_repeat=2, at=37), make, tmp_path / "run")
+    with pytest.raises(EnvironmentFailed, match="no such key"):
         repeat_failure(tmp_path / "run" / "failures" / "step-36.npz", make, trust=True)
 
 
