@@ -5,6 +5,7 @@ Entry points are strings, so that an environment's module is imported only when 
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import gymnasium as gym
@@ -102,20 +103,28 @@ _register_hidden(
     "MountainCarContinuous-HiddenVelocity", "classic_control:MountainCarContinuous", 999, (1,)
 )
 
-# Fetch-v4 without the velocities of gripper, fingers and object, delayed by two steps. These
-# environments need the extra `robotics`.
-for _task, _hidden in (("Reach", range(5, 10)), ("Push", range(14, 25))):
+
+# Fetch-v4 without the velocities of gripper, fingers and object. These environments need the extra
+# `robotics`.
+def _register_fetch(name: str, task: str, *more: WrapperSpec) -> None:
+    module = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", task).lower()
+    hidden = tuple(range(5, 10) if task == "Reach" else range(14, 25))
     _register(
-        f"Fetch{_task}-Masked",
+        name,
         "robotics:load",
         50,
         native=False,
-        wrappers=(
-            _wrapper("partial_observation", "HideIndices", indices=tuple(_hidden)),
-            _wrapper("partial_observation", "Delay", steps=2),
-        ),
-        entry_point=f"gymnasium_robotics.envs.fetch.{_task.lower()}:MujocoFetch{_task}Env",
+        wrappers=(_wrapper("partial_observation", "HideIndices", indices=hidden), *more),
+        entry_point=f"gymnasium_robotics.envs.fetch.{module}:MujocoFetch{task}Env",
         reward_type="sparse",
+    )
+
+
+for _task in ("Reach", "Push", "PickAndPlace", "Slide"):
+    _register_fetch(f"Fetch{_task}-HiddenVelocity", _task)
+for _task in ("Reach", "Push"):  # and two steps late
+    _register_fetch(
+        f"Fetch{_task}-Masked", _task, _wrapper("partial_observation", "Delay", steps=2)
     )
 
 

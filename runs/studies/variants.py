@@ -20,6 +20,7 @@ AGENT, RECURRENT, FEED_FORWARD, ORACLE = "agent", "recurrent", "feed-forward", "
 FULL_STATE: dict[str, tuple[str, ...]] = {
     "cartpole-hidden-velocity": ("env=CartPole-v1", "env_options={}"),
     "cue-maze": ("env_options.visible_steps=1_000_000",),
+    "fetch-push-hidden-velocity": ("env=FetchPush-v4", "env_options={}"),
     "fetch-reach-masked": ("env=FetchReach-v4", "env_options={}"),
     "hidden-goal-reach": ("env=rlkit/PlanarReach-v0", "env_options={}"),
     "latent-recurrent": (

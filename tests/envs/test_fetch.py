@@ -72,6 +72,25 @@ def test_make_builds_the_indexed_task(task: str) -> None:
         assert env.spec.max_episode_steps == 50
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_hidden_velocities_are_the_end_of_the_observation(task: str) -> None:
+    full, masked = make(f"{task}-v4"), make(f"rlkit/{task}-HiddenVelocity-v0")
+    assert isinstance(robot_of(masked), IndexedFetch)
+    first, seen = full.reset(seed=4)[0], masked.reset(seed=4)[0]
+    action = full.action_space.high
+    for _ in range(8):
+        kept = 5 if task == "FetchReach" else 14
+        hidden = first["observation"][kept:]
+        assert_near(seen, first | {"observation": first["observation"][:kept]})
+        before = first["observation"]
+        (first, *outcome), (seen, *ours) = full.step(action), masked.step(action)
+        assert outcome == ours
+        action = -action
+    # Not a joint angle or a position among them: at full speed they are some millimetres a step.
+    assert np.abs(hidden).max() < 0.2
+    assert np.abs(first["observation"][:3] - before[:3]).max() > 1e-3
+
+
 def test_observations_are_no_views_of_the_simulation() -> None:
     env = make("FetchPush-v4")
     kept, _ = env.reset(seed=0)
