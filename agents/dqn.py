@@ -139,7 +139,7 @@ class DQNLearner(GradientLearner):
             excess = self.margin_excess(values, action, q)
             metrics["imitation_loss"] = rows.imitation_loss(excess, self.config.gamma).sum()
             loss = loss + self.config.imitation * metrics["imitation_loss"]
-        return loss, metrics
+        return loss, metrics | rows.td_errors(q, target)
 
     def margin_excess(self, values: Tensor, action: Tensor, q: Tensor) -> Tensor:
         """How far the best other action comes within the margin of the one taken, `(N, R)`.

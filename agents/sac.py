@@ -228,7 +228,8 @@ class SACLearner(GradientLearner):
         q = self.critic(critic, (*rows.critic.current, rows.action)).squeeze(-1)
         loss = 0.5 * rows.mean((q - target) ** 2).sum()
         mean = rows.mean(q).mean()
-        return loss, {"critic_loss": loss, "q_mean": mean, "q_max": q.max(), "q_min": q.min()}
+        metrics = {"critic_loss": loss, "q_mean": mean, "q_max": q.max(), "q_min": q.min()}
+        return loss, metrics | rows.td_errors(q, target)
 
     def actor_loss(
         self, actor: Tensor, critic: Tensor, rows: Transitions, ent_coef: Tensor, noise: Tensor

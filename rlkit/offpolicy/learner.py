@@ -27,10 +27,12 @@ from rlkit.offpolicy.recurrent import Network, RecurrentEncoder
 from rlkit.offpolicy.saved_learner import SavedLearner
 from rlkit.offpolicy.settings import ActorCritic, LearnerConfig, Sizes
 from rlkit.offpolicy.transitions import (
+    TD_ERROR,
     Inputs,
     InputScaling,
     Transitions,
     at_every,
+    reporting,
     rows_of,
     view_of,
 )
@@ -111,6 +113,7 @@ class GradientLearner(SavedLearner):
         self.optimiser: Optimiser | TorchOptimiser = config.make_optimiser()
         self.updates = 0
         self._noise = torch.zeros(0, device=self.device)
+        self.td_error: Tensor | None = None  # of the last update's rows, if replay draws by them
         rate = config.learning_rate
         self.learning_rate = torch.tensor(1.0 if callable(rate) else rate, device=self.device)
         self.target_rate = torch.tensor(config.target_rate, device=self.device)
@@ -132,7 +135,7 @@ class GradientLearner(SavedLearner):
         widths = (*config.layers("pi"), *config.layers("qf"), config.learned_fourier[0])
         width = max((*widths, self.recurrent.features if self.recurrent else 0), default=0)
         function = joint.before(self.update_function) if joint else self.update_function
-        self._update = UpdateFunction(function, config.compile, width)
+        self._update = UpdateFunction(reporting(function), config.compile, width)
 
     def initial_state(self, generator: torch.Generator) -> State:
         """Fresh tensors: a flat vector per network (with `adam_state`) and what else learns."""
@@ -270,6 +273,10 @@ class GradientLearner(SavedLearner):
             for start in range(0, len(sampled), batch_size):
                 batch = {k: array[start : start + batch_size] for k, array in arrays.items()}
                 metrics.add_update(*self.update(batch))
+                if self.td_error is not None and self.td_error.isfinite().all():  # not skipped
+                    part = sampled.part(slice(start, start + batch_size))
+                    error = self.td_error.reshape(len(part), -1).cpu().numpy()
+                    replay_buffer.update_priorities(part, error)
             metrics.add_batch(sampled.part(slice(start, None)), replay_buffer.rule)
         return gradient_steps
 
@@ -283,8 +290,11 @@ class GradientLearner(SavedLearner):
         is_due = (self.updates + 1) % self.target_update_interval == 0
         rate = self.target_rate if is_due else self._no_rate
         inputs = self.draw_noise(rows), rate, self.phase()
+        missing = torch.full((rows,), torch.nan, device=self.device)
+        self.td_error = missing if "importance" in batch else None
+        state = self.state if self.td_error is None else {**self.state, TD_ERROR: missing}
         with self.untrained.updating(targets=is_due) if self.untrained else nullcontext():
-            result = self._update(self.state, self._tensors(batch), *inputs)
+            result = self._update(state, self._tensors(batch), *inputs)
         self.updates += 1
         return result
 
@@ -314,7 +324,8 @@ class GradientLearner(SavedLearner):
             view = view_of(parameters, own, rows, batch, self.burn_in, sees_goal)
             views[name] = self.extraction.view(state, name, view) if self.extraction else view
         kept = ("action", "reward", "discount", "weight", "steps_to_goal")
-        return Transitions(views, **{name: rows[name] for name in kept if name in rows})
+        found = {name: rows[name] for name in kept if name in rows}
+        return Transitions(views, **found, reports_errors="importance" in batch)
 
     # What learning rules call
 

@@ -130,9 +130,10 @@ class SpaceAdapter:
             `observation (B, L, F)` with L = T + 1 or more, `goal (B, T, G)`, `action (B, T, ...)`,
             `reward`, `discount`, `mask (B, T)`, what the losses weight records by; `bootstrap (B,
             T)` where the value does not bootstrap from the next observation; `visible (B, L)` where
-            goals are hidden; `steps_to_goal (B, T)` where requested. For a recurrent agent also
-            `is_first (B, L)`, and `previous_action`, `previous_reward (B, L)` and `hidden_state.0
-            (B, ...)` as its settings require.
+            goals are hidden; `steps_to_goal (B, T)` where requested; `importance (B,)` where steps
+            are drawn by priority. For a recurrent agent also `is_first (B, L)`, and
+            `previous_action`, `previous_reward (B, L)` and `hidden_state.0 (B, ...)` as its
+            settings require.
         """
         observation: Any = batch.observation
         if not isinstance(self.layout.space, spaces.Dict):
@@ -150,8 +151,8 @@ class SpaceAdapter:
             "discount": batch.discount,
             "mask": batch.loss_weight(),
         }
-        if batch.steps_to_goal is not None:
-            arrays["steps_to_goal"] = batch.steps_to_goal
+        more = {"steps_to_goal": batch.steps_to_goal, "importance": batch.importance}
+        arrays |= {name: array for name, array in more.items() if array is not None}
         if self.layout.hides_goal:
             arrays["visible"] = self.layout.visible(batch.observation, 2)
         if batch.observation_count > batch.mask.shape[1] + 1:  # n-step sums look further ahead

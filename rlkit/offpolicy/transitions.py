@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rlkit.networks import Normaliser, normalise
-from rlkit.networks.gradient import State
+from rlkit.networks.gradient import Metrics, State
 
+TD_ERROR = "td_error"
+"""Name of the absolute TD errors of an update's rows, `(R,)`."""
+Update = Callable[..., tuple[State, Metrics]]
 Inputs = tuple[Tensor, Tensor, Tensor]
 """Features `(R, D)` of the encoder (D = 0 without), observation `(R, F)` and goal `(R, G)`."""
 
@@ -180,9 +183,11 @@ class Transitions:
         action: `(R, A)`, or integers, `(R,)` or for K components `(R, K)`.
         reward: `(R,)`; a discounted sum where n-step sums are used.
         discount: Of the value that follows, `(R,)`; 0 after a termination.
-        weight: 1 over the number of valid steps, 0 for padding, `(R,)`.
+        weight: Shares of the loss, which sum to 1, `(R,)`: equal ones of valid steps, 0 for
+            padding, unless their goals or windows have weights.
         steps_to_goal: Steps until the row's goal was achieved in its episode, 0 where unknown,
             `(R,)`; None unless requested.
+        reports_errors: Whether the replay buffer draws by the critics' errors.
     """
 
     views: Mapping[str, View]
@@ -191,6 +196,7 @@ class Transitions:
     discount: Tensor
     weight: Tensor
     steps_to_goal: Tensor | None = None
+    reports_errors: bool = False
 
     def __getitem__(self, network: str) -> View:
         return self.views[network]
@@ -208,6 +214,15 @@ class Transitions:
     def mean(self, values: Tensor) -> Tensor:
         """Mean over valid rows, `(..., R) -> (...)`."""
         return (values * self.weight).sum(-1)
+
+    def td_errors(self, q: Tensor, target: Tensor) -> Metrics:
+        """What a critic loss adds to its metrics: absolute errors where replay draws by them.
+
+        Args:
+            q: Values of the actions taken, `(N, R)` of N critics; the errors are their mean.
+            target: What they are to be, `(R,)`.
+        """
+        return {TD_ERROR: (q - target).detach().abs().mean(0)} if self.reports_errors else {}
 
     def imitation_loss(self, error: Tensor, gamma: float) -> Tensor:
         """Mean error against the actions taken, of those that led to the row's goal.
@@ -251,6 +266,8 @@ def rows_of(batch: State, burn_in: int, scaling: InputScaling) -> State:
         next_visible_goal = next_goal * at_next(batch, visible, burn_in)
         visible_goal = goal * visible[:, part]
     mask = batch["mask"][:, part]
+    if "importance" in batch:
+        mask = mask * batch["importance"].unsqueeze(-1)
     rows = {
         # Scaled after slicing, so that the parts are contiguous: products are faster then.
         "observation": scaling.observation(batch, x),
@@ -322,3 +339,26 @@ def at_next(batch: State, x: Tensor, burn_in: int) -> Tensor:
         return x[:, burn_in + 1 : steps + 1]
     index = batch["bootstrap"][:, burn_in:].unsqueeze(-1)
     return x.gather(1, index.expand(-1, -1, x.shape[-1]))
+
+
+def reporting(update: Update) -> Update:
+    """An update function that reports its rows' TD errors where its batch has `importance`.
+
+    The critics' loss gives them among its metrics, see `Transitions.td_errors`. Those are numbers,
+    so the errors take the way of the update's changes to the state.
+    """
+
+    def update_and_report(state: State, batch: State, *inputs: Any) -> tuple[State, Metrics]:
+        changes, metrics = update(state, batch, *inputs)
+        if "importance" not in batch:
+            return changes, metrics
+        if TD_ERROR not in metrics:
+            raise ValueError(
+                "the replay sampler draws by TD errors, and this agent's losses give none: let its "
+                "critic loss return `metrics | rows.td_errors(q, target)`, or set "
+                'replay.sampler = "uniform"'
+            )
+        numbers = {name: metric for name, metric in metrics.items() if name != TD_ERROR}
+        return {**changes, TD_ERROR: metrics[TD_ERROR]}, numbers
+
+    return update_and_report

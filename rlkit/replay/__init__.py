@@ -9,8 +9,10 @@ from rlkit.replay.footprint import available_bytes as available_bytes
 from rlkit.replay.footprint import estimate_footprint as estimate_footprint
 from rlkit.replay.latent_cache import LatentColumn as LatentColumn
 from rlkit.replay.latent_cache import LatentEncoder as LatentEncoder
+from rlkit.replay.prioritised import PrioritisedSampler as PrioritisedSampler
 from rlkit.replay.replay_buffer import ReplayBuffer as ReplayBuffer
 from rlkit.replay.samplers import SAMPLERS as SAMPLERS
+from rlkit.replay.samplers import PrioritySampler as PrioritySampler
 from rlkit.replay.samplers import ReplaySampler as ReplaySampler
 from rlkit.replay.samplers import UniformSampler as UniformSampler
 from rlkit.replay.samplers import check_sampler as check_sampler

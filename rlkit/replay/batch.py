@@ -62,6 +62,8 @@ class Batch:
         steps_to_goal: `(B, T)`, steps until the stored episode achieved the relabelled goal, at
             least 1; 0 where the goal is not one that it achieved later, and where it is achieved
             before the action. None unless requested.
+        importance: `(B,)`, what a window counts in losses because of how often it is drawn; None
+            where all are drawn alike.
     """
 
     observation: dict[str, Array]
@@ -83,6 +85,7 @@ class Batch:
     hidden_state: tuple[Array, ...] | None = None
     weight: NDArray[np.float32] | None = None
     steps_to_goal: NDArray[np.int32] | None = None
+    importance: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.action)

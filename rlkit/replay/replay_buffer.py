@@ -25,7 +25,7 @@ from rlkit.replay.relabelling import (
     relabel,
     split_steps,
 )
-from rlkit.replay.samplers import SAMPLERS, ReplaySampler, UniformSampler
+from rlkit.replay.samplers import SAMPLERS, PrioritySampler, ReplaySampler, UniformSampler
 from rlkit.replay.storage import EpisodeStorage, Positions
 from rlkit.replay.stored_steps import StoredSteps
 from rlkit.replay.windows import choose_windows, read_sequences
@@ -210,7 +210,13 @@ class ReplayBuffer(StoredSteps):
         else:
             env, step = self.sampler.draw(self.storage, count, self.rng)
             drawn = None
-        batch = self._windows(env, step)
+        batch = self._relabelled(self._windows(env, step), drawn)
+        if not isinstance(self.sampler, PrioritySampler):
+            return batch
+        return batch.replace(importance=self.sampler.importance(self.storage, env, step))
+
+    def _relabelled(self, batch: Batch, drawn: DrawnGoals | None) -> Batch:
+        """The windows with their goals, summed over n steps."""
         if self.rule is None:
             return sum_steps(batch, self.gamma, self.steps)
         if self.recompute_rewards:
@@ -221,11 +227,26 @@ class ReplayBuffer(StoredSteps):
         return join_steps(sum_steps(batch, self.gamma, self.steps), self._hindsight(single), index)
 
     def update_priorities(self, batch: Batch, value: Array) -> None:
-        """Gives the sampler a number per window, `(B,)`, such as absolute TD errors.
+        """Gives the sampler a learner's numbers, such as absolute TD errors.
 
-        It belongs to the window's first record after the burn-in.
+        Args:
+            batch: From `sample`, or a part of it.
+            value: A number per window, `(B,)`, which belongs to its first record after the burn-in.
+                Or one for each record after the burn-in, `(B, T - burn_in)`, where the sampler is a
+                `PrioritySampler`: it makes one of a window's that count, for all of their steps.
+
+        Raises:
+            TypeError: If the sampler does not take numbers of records.
         """
-        self.sampler.update(batch.env, batch.position, value)
+        if value.ndim == 1:
+            self.sampler.update(batch.env, batch.position, value)
+            return
+        if not isinstance(self.sampler, PrioritySampler):
+            raise TypeError(f"{type(self.sampler).__name__} takes a number per window, not more")
+        mask = batch.mask[:, batch.burn_in :]
+        rows, columns = np.nonzero(mask)
+        priority = self.sampler.window_priority(value, mask)
+        self.sampler.update(batch.env[rows], batch.position[rows] + columns, priority[rows])
 
     def _chosen(self, count: int, rule: GoalRule) -> tuple[Array, Positions, DrawnGoals]:
         """Steps chosen by the weights of their goals: environments, positions, goals."""

@@ -51,6 +51,29 @@ class ReplaySampler(Protocol):
         """Restores what `state_dict` gave."""
 
 
+@runtime_checkable
+class PrioritySampler(ReplaySampler, Protocol):
+    """A sampler that draws by the learner's errors; the learner gives them back by `update`."""
+
+    def importance(
+        self, storage: EpisodeStorage, env: NDArray[np.int64], position: Positions
+    ) -> NDArray[np.float32]:
+        """Weights of steps of the last draw, `(B,)` > 0, that make up for how they were drawn.
+
+        Losses divide the weights of a batch by their sum.
+        """
+
+    def window_priority(
+        self, error: NDArray[Any], mask: NDArray[np.bool_]
+    ) -> NDArray[np.floating[Any]]:
+        """What all steps of a window get by `update`, `(B,)`.
+
+        Args:
+            error: Absolute errors of the windows' records, `(B, T)`.
+            mask: Which of them count, `(B, T)`.
+        """
+
+
 @dataclass(frozen=True)
 class UniformSampler:
     """Draws all stored steps alike; see `rlkit.replay.ReplaySampler`."""

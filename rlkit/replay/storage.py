@@ -256,9 +256,9 @@ class EpisodeStorage:
             found = np.concatenate([found, draw[self.has_action.take(draw)]])
         found = found[:count]
         env = found // self.slots
-        return env, self._position_of(env, found - env * self.slots)
+        return env, self.position_of(env, found - env * self.slots)
 
-    def _position_of(self, env: NDArray[np.int64], slot: NDArray[np.int64]) -> Positions:
+    def position_of(self, env: NDArray[np.int64], slot: NDArray[np.int64]) -> Positions:
         """The newest position not beyond the cursor that occupies a slot."""
         cursor = self.cursor.take(env)
         return cursor - (cursor - slot) % self.slots

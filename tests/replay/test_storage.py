@@ -115,7 +115,7 @@ def test_what_a_step_taken_back_had_overwritten_is_no_part_of_an_episode(capacit
     storage.retract(0)
     rows, steps = storage.observation["observation"][:, 0], np.flatnonzero(storage.has_action)
     env = np.zeros(len(steps), np.int64)
-    position = storage._position_of(env, steps)
+    position = storage.position_of(env, steps)
     for first, end in zip(*storage.episode_bounds(env, position), strict=True):
         values = rows[storage.flat(np.array(0), np.arange(first, end + 1))]
         np.testing.assert_array_equal(np.diff(values), 1)
