@@ -20,7 +20,7 @@ from rlkit.offpolicy.goal_diagnostics import value_curve
 from rlkit.offpolicy.learner import GradientLearner
 from rlkit.offpolicy.recurrent import RecurrentNetwork
 from rlkit.replay.batch import sum_steps
-from rlkit.replay.windows import read_sequences
+from rlkit.replay.storage import read_sequences
 
 if TYPE_CHECKING:
     from rlkit.offpolicy.algorithm import Algorithm

@@ -14,8 +14,7 @@ from rlkit.goals import GoalRule
 from rlkit.networks.gradient import State
 from rlkit.replay.batch import Batch, sum_steps
 from rlkit.replay.relabelling import with_goals
-from rlkit.replay.storage import EpisodeStorage, Positions
-from rlkit.replay.windows import read_sequences
+from rlkit.replay.storage import EpisodeStorage, Positions, read_sequences
 
 if TYPE_CHECKING:
     from rlkit.offpolicy.algorithm import Algorithm

@@ -11,9 +11,9 @@ from rlkit.replay.latent_cache import LatentColumn as LatentColumn
 from rlkit.replay.latent_cache import LatentEncoder as LatentEncoder
 from rlkit.replay.prioritised import PrioritisedSampler as PrioritisedSampler
 from rlkit.replay.replay_buffer import ReplayBuffer as ReplayBuffer
+from rlkit.replay.replay_buffer import UniformSampler as UniformSampler
 from rlkit.replay.samplers import SAMPLERS as SAMPLERS
 from rlkit.replay.samplers import PrioritySampler as PrioritySampler
 from rlkit.replay.samplers import ReplaySampler as ReplaySampler
-from rlkit.replay.samplers import UniformSampler as UniformSampler
 from rlkit.replay.samplers import check_sampler as check_sampler
 from rlkit.replay.storage import EpisodeStorage as EpisodeStorage

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 
 from rlkit.goals.env import is_goal_space
 from rlkit.goals.rule import FurtherTerms, GoalRule
@@ -25,12 +27,32 @@ from rlkit.replay.relabelling import (
     relabel,
     split_steps,
 )
-from rlkit.replay.samplers import SAMPLERS, PrioritySampler, ReplaySampler, UniformSampler
-from rlkit.replay.storage import EpisodeStorage, Positions
+from rlkit.replay.samplers import SAMPLERS, PrioritySampler, ReplaySampler
+from rlkit.replay.storage import Bounds, EpisodeStorage, Positions, read_sequences
 from rlkit.replay.stored_steps import StoredSteps
-from rlkit.replay.windows import choose_windows, read_sequences
 
 Goals = Literal["step", "window"]
+
+
+@dataclass(frozen=True)
+class UniformSampler:
+    """Draws all stored steps alike; see `rlkit.replay.ReplaySampler`."""
+
+    def draw(
+        self, storage: EpisodeStorage, count: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], Positions]:
+        """Environments and positions of stored steps, `(count,)` each."""
+        return storage.sample_steps(count, rng)
+
+    def update(self, env: NDArray[np.int64], position: Positions, value: NDArray[Any]) -> None:
+        """Does nothing."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Does nothing."""
 
 
 class ReplayBuffer(StoredSteps):
@@ -148,11 +170,12 @@ class ReplayBuffer(StoredSteps):
                 "previous_reward does not go with further_terms: the rewards that an encoder reads "
                 "are computed by the goal rule, which knows the goal's part alone"
             )
-        self.goal_weights = GoalWeights(
+        goal_weights = GoalWeights(
             already_achieved_weight,
             out_of_range_weight,
             split_goal(observation_space)[1] if rule is not None else None,
         )
+        self.goal_weights = goal_weights if goal_weights.is_on else None
         self.steps_to_goal = steps_to_goal and rule is not None
         self.window, self.burn_in, self.goals = window, burn_in, goals
         self.inputs = {"previous_action": previous_action, "previous_reward": previous_reward}
@@ -190,7 +213,7 @@ class ReplayBuffer(StoredSteps):
         self.storage.add(
             observation, action, reward, terminated, truncated, next_observation, hidden_state
         )
-        if self.goal_weights.keeps_range:
+        if self.goal_weights is not None:
             self.goal_weights.observe(np.asarray(observation["desired_goal"]))
 
     def sample(self, count: int) -> Batch:
@@ -205,11 +228,11 @@ class ReplayBuffer(StoredSteps):
         Raises:
             ValueError: If nothing is stored yet.
         """
-        if self.rule is not None and self.goal_weights.is_on and not self.reads_sequences:
-            env, step, drawn = self._chosen(count, self.rule)
-        else:
+        drawn = None
+        if self.rule is None or self.goal_weights is None or self.reads_sequences:
             env, step = self.sampler.draw(self.storage, count, self.rng)
-            drawn = None
+        else:
+            env, step, drawn = self._chosen(count, self.rule, self.goal_weights)
         batch = self._relabelled(self._windows(env, step), drawn)
         if not isinstance(self.sampler, PrioritySampler):
             return batch
@@ -248,7 +271,9 @@ class ReplayBuffer(StoredSteps):
         priority = self.sampler.window_priority(value, mask)
         self.sampler.update(batch.env[rows], batch.position[rows] + columns, priority[rows])
 
-    def _chosen(self, count: int, rule: GoalRule) -> tuple[Array, Positions, DrawnGoals]:
+    def _chosen(
+        self, count: int, rule: GoalRule, goal_weights: GoalWeights
+    ) -> tuple[Array, Positions, DrawnGoals]:
         """Steps chosen by the weights of their goals: environments, positions, goals."""
         candidates, storage = CANDIDATES * count, self.storage
         env, step = self.sampler.draw(storage, candidates, self.rng)
@@ -256,7 +281,7 @@ class ReplayBuffer(StoredSteps):
         weight = np.ones(candidates, np.float32)
         if len(drawn.rows):
             achieved = storage.achieved(storage.flat(env[drawn.rows], step[drawn.rows]))
-            weight[drawn.rows] = self.goal_weights.weigh(rule, achieved, drawn.goal)
+            weight[drawn.rows] = goal_weights.weigh(rule, achieved, drawn.goal)
         chosen = choose(weight, count, self.rng)
         return env[chosen], step[chosen], drawn.of(chosen, candidates)
 
@@ -276,9 +301,9 @@ class ReplayBuffer(StoredSteps):
     def _hindsight(self, batch: Batch, drawn: DrawnGoals | None = None) -> Batch:
         """The windows relabelled, with goals that are drawn now unless they are given."""
         assert self.rule is not None
-        weights = self.goal_weights if self.goal_weights.is_on and drawn is None else None
+        weights = None  # of given goals are used up
         if drawn is None:
-            drawn = self._draw_goals(batch.env, batch.position)
+            weights, drawn = self.goal_weights, self._draw_goals(batch.env, batch.position)
         batch = relabel(batch, drawn, self.rule, weights, self.steps_to_goal)
         return sum_steps(batch, self.gamma, self.steps, self._successes(batch))
 
@@ -301,7 +326,7 @@ class ReplayBuffer(StoredSteps):
             "storage": self.storage.state_dict(),
             "sampler": self.sampler.state_dict(),
             "rng": self.rng.bit_generator.state,
-            **({"asked": self.goal_weights.state_dict()} if self.goal_weights.keeps_range else {}),
+            **({} if self.goal_weights is None else {"asked": self.goal_weights.state_dict()}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -313,7 +338,7 @@ class ReplayBuffer(StoredSteps):
         self.storage.load_state_dict(state["storage"])
         self.sampler.load_state_dict(state["sampler"])
         self.rng.bit_generator.state = state["rng"]
-        if self.storage.goals is not None:
+        if self.goal_weights is not None and self.storage.goals is not None:
             self.goal_weights.load_state_dict(state.get("asked", {}), self.storage.goals.kept())
 
     def invalidate_latents(self) -> None:
@@ -321,3 +346,27 @@ class ReplayBuffer(StoredSteps):
         for part in (*self.storage.columns.values(), self.storage.goals):
             if isinstance(part, LatentColumn | LatentGoalTable):
                 part.latents.invalidate()
+
+
+def choose_windows(
+    step: Positions, bounds: Bounds, window: int | None, rng: np.random.Generator
+) -> tuple[Positions, int]:
+    """Where the windows begin that contain the given steps, and how many records they have.
+
+    A window lies anywhere around its step, moved so far into the episode that it is full if the
+    episode is long enough.
+
+    Args:
+        step: Positions of steps, `(B,)`.
+        bounds: Those of their episodes.
+        window: T; None for whole episodes, as long as the longest of them. Nothing is drawn for
+            None and 1.
+        rng: The source of randomness.
+    """
+    first, last = bounds
+    if window is None:
+        return first, int((last - first).max())
+    if window == 1:
+        return step, 1
+    start = step - rng.integers(0, window, size=len(step))
+    return np.clip(start, first, np.maximum(first, last - window)), window

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -72,27 +71,6 @@ class PrioritySampler(ReplaySampler, Protocol):
             error: Absolute errors of the windows' records, `(B, T)`.
             mask: Which of them count, `(B, T)`.
         """
-
-
-@dataclass(frozen=True)
-class UniformSampler:
-    """Draws all stored steps alike; see `rlkit.replay.ReplaySampler`."""
-
-    def draw(
-        self, storage: EpisodeStorage, count: int, rng: np.random.Generator
-    ) -> tuple[NDArray[np.int64], Positions]:
-        """Environments and positions of stored steps, `(count,)` each."""
-        return storage.sample_steps(count, rng)
-
-    def update(self, env: NDArray[np.int64], position: Positions, value: NDArray[Any]) -> None:
-        """Does nothing."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Does nothing."""
 
 
 SAMPLERS = PluginGroup[ReplaySampler]("rlkit.samplers", "sampler", ReplaySampler)

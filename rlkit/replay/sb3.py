@@ -115,7 +115,8 @@ class HindsightReplayBuffer(SB3ReplayBuffer):
             self.n_envs,
             share=bool(storage.aliases),
         )
-        self.replay.goal_weights.forget()
+        if self.replay.goal_weights is not None:
+            self.replay.goal_weights.forget()
 
     def add(  # type: ignore[override]
         self,

@@ -27,11 +27,14 @@ from rlkit.replay.latent_cache import (
     make_columns,
     make_goal_table,
 )
+from rlkit.replay.saved_storage import SavedStorage
 
 Positions = NDArray[np.int64]
+Bounds = tuple[Positions, Positions]
+"""First and last stored observation positions of episodes, see `EpisodeStorage.episode_bounds`."""
 
 
-class EpisodeStorage:
+class EpisodeStorage(SavedStorage):
     """One ring of slots per environment.
 
     An episode of T steps fills T + 1 consecutive slots: each holds an observation, and all but the
@@ -332,69 +335,63 @@ class EpisodeStorage:
             position=position,
         )
 
-    def state_dict(self) -> dict[str, Any]:
-        """The used part of the ring, as arrays and integers.
 
-        The arrays are views, as a copy may not fit into RAM: write them before more is added.
-        """
-        used = int(min(self.slots, self.cursor.max() + 1))
-        columns = {name: ring[:, :used] for name, ring in self._rings().items()}
-        return {
-            "columns": columns,
-            "share": bool(self.aliases),
-            "cursor": self.cursor.copy(),
-            "begins": self.begins.copy(),
-            "oldest": self.oldest.copy(),
-            "goals": None if self.goals is None else self.goals.state_dict(),
-        }
+def read_sequences(
+    storage: EpisodeStorage,
+    env: NDArray[np.int64],
+    start: Positions,
+    bounds: Bounds,
+    length: int,
+    *,
+    burn_in: int = 0,
+    previous_action: bool = False,
+    previous_reward: bool = False,
+) -> Batch:
+    """Windows of `burn_in + length` records with the inputs of recurrent encoders.
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave, into a storage of the same spaces and capacity.
+    See `rlkit.replay.batch` for the conventions.
 
-        Raises:
-            ValueError: If an array does not fit this storage.
-        """
-        if state["share"] != bool(self.aliases):
-            raise ValueError(
-                f"the saved replay buffer has share={state['share']}, this one has "
-                f"share={bool(self.aliases)}: set it as it was"
-            )
-        own, saved = self._rings(), state["columns"]
-        if own.keys() != saved.keys():
-            raise ValueError(
-                f"the saved replay buffer holds {sorted(saved)}, this one {sorted(own)}: it "
-                f"belongs to another environment, or to an agent with another hidden state"
-            )
-        for name, ring in own.items():
-            part = saved[name]
-            if ring[:, : part.shape[1]].shape != part.shape or ring.dtype != part.dtype:
-                also = ", and the same hidden state" if name.startswith("hidden_state.") else ""
-                raise ValueError(
-                    f"the saved replay buffer's {name!r} is {part.dtype}{part.shape}, this one's "
-                    f"is {ring.dtype}{ring.shape}: same environments, spaces and capacity are "
-                    f"needed{also}"
-                )
-        for name, ring in own.items():  # after all checks: a refused state changes nothing
-            used = saved[name].shape[1]
-            ring[:, :used] = saved[name]
-            if name == "has_action":  # other columns stay unwritten there and take no memory
-                ring[:, used:] = False
-        self.cursor = np.array(state["cursor"], np.int64)
-        self.begins = np.array(state["begins"], np.bool_)
-        self.oldest = np.array(state["oldest"], np.int64)
-        for rows in self.columns.values():
-            rows.release()
-        if self.goals is not None:
-            self.goals.load_state_dict(state["goals"])
+    Args:
+        storage: Where the episodes are.
+        env: Environments `(B,)`.
+        start: Positions `(B,)` of the first records after the burn-in; each holds a step.
+        bounds: Those of their episodes.
+        length: Records after the burn-in, at least 1.
+        burn_in: Records before, at least 0.
+        previous_action: Whether to add the actions that led to the observations.
+        previous_reward: Whether to add the rewards that came with them.
+    """
+    first, last = (bound[:, None] for bound in bounds)
+    index = (start - burn_in)[:, None] + np.arange(burn_in + length + 1)
+    step = index[:, :-1]
+    valid = (step >= first) & (step < last)
+    index = np.clip(index, first, last)
+    observed = storage.flat(env[:, None], index)
+    taken = storage.flat(env[:, None], np.minimum(index[:, :-1], last - 1))
+    batch = storage.read_windows(observed, taken, valid, env, start)
+    mask = valid.copy()
+    mask[:, :burn_in] = False
+    is_first = index == first
+    earlier = None
+    if previous_action or previous_reward:
+        earlier = storage.flat(env[:, None], index - 1)
+    return batch.replace(
+        mask=mask,
+        is_first=is_first,
+        burn_in=burn_in,
+        previous_action=_zeroed(is_first, storage.action, earlier if previous_action else None),
+        previous_reward=_zeroed(is_first, storage.reward, earlier if previous_reward else None),
+        hidden_state=tuple(
+            _zeroed(is_first[:, 0], part, observed[:, 0]) for part in storage.hidden_state
+        )
+        or None,
+    )
 
-    def _rings(self) -> dict[str, Array]:
-        """Views of everything that is kept per slot, `(num_envs, slots, ...)`, by name."""
-        named = ("action", "reward", "terminated", "truncated", "has_action", "step_index")
-        arrays = {name: getattr(self, name) for name in (*named, "length")}
-        if self.goals is not None:
-            arrays["goal_id"] = self.goal_id
-        arrays |= {f"hidden_state.{i}": column for i, column in enumerate(self.hidden_state)}
-        for key, rows in self.columns.items():
-            arrays |= {f"{name}.{key}": array for name, array in rows.arrays().items()}
-        shape = (self.num_envs, self.slots)
-        return {name: array.reshape(*shape, *array.shape[1:]) for name, array in arrays.items()}
+
+def _zeroed(blank: NDArray[np.bool_], column: Array, index: Array | None) -> Array | None:
+    """The rows of a column, zero where `blank`; None without an index."""
+    if index is None:
+        return None
+    taken = column.take(index, axis=0)
+    taken[blank] = 0
+    return taken

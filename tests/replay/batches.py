@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from naive import KINDS, World
 
 from rlkit.replay.relabelling import draw_goals, mixture, relabel
-from rlkit.replay.windows import choose_windows, read_sequences
+from rlkit.replay.replay_buffer import choose_windows
+from rlkit.replay.storage import read_sequences
 
 EVERY = ("future", "final", "episode", "random", "desired")
 MIXED = {"future": 1, "final": 1, "episode": 1, "random": 1, "original": 1}
