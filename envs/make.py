@@ -13,9 +13,10 @@ from importlib.metadata import entry_points
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.envs.registration import EnvSpec
+from gymnasium.envs.registration import EnvSpec, WrapperSpec
 
 import rlkit.envs  # noqa: F401  registers the suite's ids
+from rlkit.envs.panda import ENTRY_POINTS as PANDA_TASKS
 from rlkit.names import similar
 
 _ROBOTICS_NAME = re.compile(r"(Fetch|HandReach|HandManipulate|PointMaze_|AntMaze_|Adroit|Franka)")
@@ -32,7 +33,7 @@ def make(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
     Args:
         env_id: Any registered id, `"module:Id-v0"` (the module is imported and registers the id),
             or an id of Gymnasium-Robotics, whose environment gets a goal rule and an exact state
-            (`rlkit.envs.robotics.RoboticsEnv`).
+            (`rlkit.envs.robotics.RoboticsEnv`). Tasks of panda-gym get a goal rule as well.
         kwargs: Arguments of the environment, and of `gymnasium.make`: `max_episode_steps` and
             `disable_env_checker`.
 
@@ -112,6 +113,10 @@ def _import_robotics() -> bool:
 
 def _with_rule(spec: EnvSpec) -> EnvSpec:
     entry_point = spec.entry_point
+    if entry_point in PANDA_TASKS:
+        adapted = copy.deepcopy(spec)
+        adapted.additional_wrappers += (WrapperSpec("PandaTask", "rlkit.envs.panda:PandaTask", {}),)
+        return adapted
     if not isinstance(entry_point, str) or not entry_point.startswith(GOAL_FAMILIES):
         return spec
     adapted = copy.deepcopy(spec)
