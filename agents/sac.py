@@ -2,7 +2,9 @@
 
 Source: Haarnoja et al. 2018, "Soft Actor-Critic Algorithms and Applications", with the entropy
 weight learned (section 5). Deviations, each an option: layer norm in the critics, targets bounded
-to reachable returns, no entropy bonus in the target, any number of critics.
+to reachable returns, no entropy bonus in the target, any number of critics, of which targets take
+the minimum of a random few (Chen et al. 2021, REDQ), and critics that learn quantiles (Kuznetsov et
+al. 2020, TQC).
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from torch import Tensor
 
 from rlkit.networks import ADAM, adam_state, gradient, with_target
 from rlkit.networks.gradient import Metrics, State
+from rlkit.networks.quantiles import lowest_quantiles, quantile_huber
 from rlkit.networks.state_dependent import StateDependentHead
 from rlkit.offpolicy.algorithm import Algorithm
 from rlkit.offpolicy.learner import GradientLearner
@@ -43,6 +46,23 @@ class SACConfig(ActorCriticConfig, StateDependent):
     entropy_in_target: bool = True
     """Whether values count future entropy. Without it values are plain returns, so that targets
     can be bounded; with it no bound is applied."""
+    quantiles: int = 0
+    """Quantiles of the return that each critic learns, >= 0, in place of its mean (Kuznetsov et al.
+    2020, TQC); 0 learns the mean."""
+    top_quantiles_to_drop_per_net: int = 2
+    """How many of the highest quantiles per critic targets leave out, >= 0, less than `quantiles`,
+    where there are any. Dropping more lowers values."""
+
+    def ranges(self) -> dict[str, tuple[str, bool]]:
+        """See `Settings.ranges`."""
+        dropped = self.top_quantiles_to_drop_per_net
+        return super().ranges() | {
+            "quantiles": (">= 0", self.quantiles >= 0),
+            "top_quantiles_to_drop_per_net": (
+                f">= 0 and less than quantiles = {self.quantiles}",
+                dropped >= 0 and (self.quantiles == 0 or dropped < self.quantiles),
+            ),
+        }
 
     def __post_init__(self) -> None:
         """Refuses values out of range, by name."""
@@ -106,7 +126,8 @@ class SACLearner(GradientLearner):
         c, s = self.config, self.sizes
         inputs = (s.observation, s.goal)
         self.actor = self.network("actor", inputs, s.action if c.use_sde else 2 * s.action)
-        self.critic = self.network("critic", (*inputs, s.action), 1, c.critics, c.layer_norm)
+        outputs = c.quantiles or 1
+        self.critic = self.network("critic", (*inputs, s.action), outputs, c.critics, c.layer_norm)
         self.networks = {
             "actor": self.actor,
             "critic": self.critic,
@@ -174,10 +195,12 @@ class SACLearner(GradientLearner):
         return mean.tanh()
 
     def values(self, batch: State) -> Tensor:
-        """The lowest critic's value of the policy at every step of a prepared batch, `(R,)`."""
+        """The critics' value of the policy at every step of a prepared batch, `(R,)`."""
         rows = self.transitions(self.state, batch, "actor", "critic")
         action = self.policy(rows.actor.current, explore=False)
-        return self.critic(self.state["critic"], (*rows.critic.current, action))[..., 0].amin(0)
+        inputs = (*rows.critic.current, action)
+        q = self._means(self.critic(self.state["critic"], inputs))
+        return rows.for_actor(q, self.config.actor_critics)
 
     def update_function(
         self, state: State, batch: State, noise: Tensor, target_rate: Tensor, step: int
@@ -224,9 +247,14 @@ class SACLearner(GradientLearner):
     def critic_loss(
         self, critic: Tensor, rows: Transitions, target: Tensor
     ) -> tuple[Tensor, Metrics]:
-        """Squared error of every critic (equation 5)."""
-        q = self.critic(critic, (*rows.critic.current, rows.action)).squeeze(-1)
-        loss = 0.5 * rows.mean((q - target) ** 2).sum()
+        """Squared error of every critic (equation 5), or that of its quantiles."""
+        found = self.critic(critic, (*rows.critic.current, rows.action))
+        q = self._means(found)
+        if self.config.quantiles > 0:
+            loss = rows.mean(quantile_huber(found, target)).sum()
+            target = target.mean(-1)
+        else:
+            loss = 0.5 * rows.mean((q - target) ** 2).sum()
         mean = rows.mean(q).mean()
         metrics = {"critic_loss": loss, "q_mean": mean, "q_max": q.max(), "q_min": q.min()}
         return loss, metrics | rows.td_errors(q, target)
@@ -236,8 +264,8 @@ class SACLearner(GradientLearner):
     ) -> tuple[Tensor, Metrics]:
         """Expected value and entropy of the policy's own actions (equation 9)."""
         action, log_prob, mode = self._draw(actor, rows.actor.current, noise)
-        q = self.critic(critic, (*rows.critic.detached(), action)).squeeze(-1).amin(0)
-        loss = rows.mean(ent_coef * log_prob - q)
+        q = self._means(self.critic(critic, (*rows.critic.detached(), action)))
+        loss = rows.mean(ent_coef * log_prob - rows.for_actor(q, self.config.actor_critics))
         metrics = {"actor_loss": loss, "entropy": -rows.mean(log_prob)}
         if self.config.imitation > 0:
             error = (mode.tanh() - rows.action).square().sum(-1)
@@ -248,10 +276,22 @@ class SACLearner(GradientLearner):
     def _target(self, state: State, rows: Transitions, ent_coef: Tensor, noise: Tensor) -> Tensor:
         action, log_prob = self._sample(state["actor"], rows.actor.next, noise)
         inputs = (*rows["critic_target"].next, action)
-        q = self.critic(state["critic_target"], inputs).squeeze(-1).amin(0)
+        q = rows.for_target(self.critic(state["critic_target"], inputs))
+        reward, discount = rows.reward, rows.discount
+        if self.config.quantiles > 0:
+            q = lowest_quantiles(q, self.config.top_quantiles_to_drop_per_net)
+            reward, discount, log_prob = (
+                part.unsqueeze(-1) for part in (reward, discount, log_prob)
+            )
+        else:
+            q = q.squeeze(-1).amin(0)
         if self.config.entropy_in_target:
-            return rows.reward + rows.discount * (q - ent_coef * log_prob)
-        return self.bound(rows.reward + rows.discount * q)
+            return reward + discount * (q - ent_coef * log_prob)
+        return self.bound(reward + discount * q)
+
+    def _means(self, found: Tensor) -> Tensor:
+        """Values `(N, R)` of what the critics give, `(N, R, 1)` or quantiles `(N, R, M)`."""
+        return found.mean(-1) if self.config.quantiles > 0 else found.squeeze(-1)
 
     def _gaussian(self, actor: Tensor, inputs: Inputs) -> tuple[Tensor, Tensor]:
         mean, log_std = self.actor(actor, inputs)[0].chunk(2, dim=-1)

@@ -19,7 +19,7 @@ from rlkit.networks import gradient, with_target
 from rlkit.networks.gradient import Metrics, State
 from rlkit.offpolicy.algorithm import Algorithm
 from rlkit.offpolicy.learner import GradientLearner
-from rlkit.offpolicy.settings import ActorCriticConfig
+from rlkit.offpolicy.settings import ActorCriticConfig, ActorCritics
 from rlkit.offpolicy.transitions import Inputs, Transitions
 
 
@@ -38,6 +38,9 @@ class TD3Config(ActorCriticConfig):
     action_penalty: float = 0.03
     """Weight of the mean squared pre-activation of the policy, >= 0. The paper has none (0), and in
     sparse tasks tanh then saturates on some seeds and learning stops."""
+    actor_critics: ActorCritics = "first"
+    """Which value of its actions the actor maximises: the first critic's, or the minimum or the
+    mean of all critics."""
 
     def __post_init__(self) -> None:
         """Refuses values out of range, by name."""
@@ -145,11 +148,11 @@ class TD3Learner(GradientLearner):
     def actor_loss(
         self, actor: Tensor, critic: Tensor, rows: Transitions
     ) -> tuple[Tensor, Metrics]:
-        """The first critic's value of the policy's action (section 4.2)."""
+        """The critics' value of the policy's action; of the first one in section 4.2."""
         raw = self.actor(actor, rows.actor.current)[0]
         action = raw.tanh()
-        q = self.critic(critic, (*rows.critic.detached(), action))[0].squeeze(-1)
-        loss = -rows.mean(q)
+        q = self.critic(critic, (*rows.critic.detached(), action)).squeeze(-1)
+        loss = -rows.mean(rows.for_actor(q, self.config.actor_critics))
         metrics = {"actor_loss": loss}
         total = loss + self.config.action_penalty * rows.mean((raw**2).mean(-1))
         if self.config.imitation > 0:
@@ -164,7 +167,7 @@ class TD3Learner(GradientLearner):
         raw = self.actor(state["actor_target"], rows["actor_target"].next)[0]
         action = (raw.tanh() + smoothing).clamp(-1, 1)
         inputs = (*rows["critic_target"].next, action)
-        q = self.critic(state["critic_target"], inputs).squeeze(-1).amin(0)
+        q = rows.for_target(self.critic(state["critic_target"], inputs)).squeeze(-1).amin(0)
         return self.bound(rows.reward + rows.discount * q)
 
 

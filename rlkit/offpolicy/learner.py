@@ -31,7 +31,6 @@ from rlkit.offpolicy.transitions import (
     Inputs,
     InputScaling,
     Transitions,
-    at_every,
     reporting,
     rows_of,
     view_of,
@@ -239,18 +238,8 @@ class GradientLearner(SavedLearner):
 
     def replay_options(self) -> dict[str, Any]:
         """See `Learner.replay_options`."""
-        config, recurrent = self.config, self.recurrent
-        options = {"steps_to_goal": True} if config.imitation > 0 else {}
-        if recurrent is None:
-            return options
-        return options | {
-            "window": config.window or None,
-            "burn_in": config.burn_in,
-            "goals": "window" if config.goal_mode == "early" else "step",
-            "previous_action": config.previous_action,
-            "previous_reward": recurrent.reads_reward,
-            "hidden_state": recurrent.stored_shapes,
-        }
+        options = {"steps_to_goal": True} if self.config.imitation > 0 else {}
+        return options if self.recurrent is None else options | self.recurrent.replay_options()
 
     def observe(self, observation: NDArray[Any], goals: NDArray[Any]) -> None:
         """Updates running moments with collected observations `(n, F)` and goals `(m, G)`."""
@@ -293,10 +282,19 @@ class GradientLearner(SavedLearner):
         missing = torch.full((rows,), torch.nan, device=self.device)
         self.td_error = missing if "importance" in batch else None
         state = self.state if self.td_error is None else {**self.state, TD_ERROR: missing}
+        tensors = self._tensors(batch) | self._drawn_critics()
         with self.untrained.updating(targets=is_due) if self.untrained else nullcontext():
-            result = self._update(state, self._tensors(batch), *inputs)
+            result = self._update(state, tensors, *inputs)
         self.updates += 1
         return result
+
+    def _drawn_critics(self) -> State:
+        """Which critics the targets of the next update are of, if not of all."""
+        count = self.actor_critic.target_critics
+        if count is None:
+            return {}
+        order = torch.randperm(self.config.critics, generator=self.generator, device=self.device)
+        return {"target_critics": order[:count]}
 
     def prepare(self, batch: dict[str, NDArray[Any]]) -> State:
         """The tensors that networks read of a batch."""
@@ -325,7 +323,10 @@ class GradientLearner(SavedLearner):
             views[name] = self.extraction.view(state, name, view) if self.extraction else view
         kept = ("action", "reward", "discount", "weight", "steps_to_goal")
         found = {name: rows[name] for name in kept if name in rows}
-        return Transitions(views, **found, reports_errors="importance" in batch)
+        drawn = batch.get("target_critics")
+        return Transitions(
+            views, **found, target_critics=drawn, reports_errors="importance" in batch
+        )
 
     # What learning rules call
 
@@ -376,14 +377,7 @@ class GradientLearner(SavedLearner):
 
     def scaled(self, batch: State) -> State:
         """A prepared batch with observations and goals scaled, as encoders read them."""
-        x, goal = batch["observation"], batch["goal"]
-        if self.scaling.is_relative:
-            goal = at_every(goal, x.shape[1])
-        read = {
-            "observation": self.scaling.observation(batch, x),
-            "goal": self.scaling.goal(batch, goal, x),
-        }
-        return {**batch, **read}
+        return {**batch, **self.scaling.of_windows(batch)}
 
     def bound(self, target: Tensor) -> Tensor:
         """Value targets clipped to the returns that are possible."""

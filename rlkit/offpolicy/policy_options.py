@@ -17,6 +17,7 @@ CNN_SETTINGS = ("features_dim", "normalized_image")
 SAME = {
     "net_arch": "net_arch",
     "n_critics": "critics",
+    "n_quantiles": "quantiles",
     "activation_fn": "activation",
     "share_features_extractor": "share_features_extractor",
     "normalize_images": "normalize_images",

@@ -262,6 +262,18 @@ class RecurrentEncoder:
         """The hidden state with the actions `(n, ...)` that were taken last."""
         return (self.as_vector(action).reshape(len(action), -1), *hidden_state[1:])
 
+    def replay_options(self) -> dict[str, Any]:
+        """Arguments of `ReplayBuffer` that windows for the encoder need."""
+        config = self.config
+        return {
+            "window": config.window or None,
+            "burn_in": config.burn_in,
+            "goals": "window" if config.goal_mode == "early" else "step",
+            "previous_action": config.previous_action,
+            "previous_reward": self.reads_reward,
+            "hidden_state": self.stored_shapes,
+        }
+
     @cached_property
     def stored_shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shapes of the hidden states that the replay buffer keeps per step, without batch axis."""

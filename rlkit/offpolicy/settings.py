@@ -16,6 +16,7 @@ from rlkit.offpolicy.settings_group import Settings, one_of
 Sharing = Literal["separate", "detached", "joint", "actor"]
 GoalMode = Literal["late", "early", "mixed"]
 Start = Literal["zero", "stored"]
+ActorCritics = Literal["min", "mean", "first"]
 GoalInput = Literal["absolute", "relative", "both"]
 
 
@@ -256,6 +257,12 @@ class ActorCritic(Settings):
     critic's without training it ("detached"; Yarats et al. 2021) or trains it, too ("joint": the
     common mistake, for comparison). "actor": critics have none, for tasks where a critic needs none
     because of `critic_sees_goal`."""
+    target_critics: int | None = None
+    """How many critics, drawn anew for every update, targets take the minimum of (Chen et al. 2021,
+    "Randomized Ensembled Double Q-Learning", section 3), 1 to `critics`; None takes all."""
+    actor_critics: ActorCritics = "min"
+    """Which value of its actions an actor maximises: the minimum of all critics, their mean (Chen
+    et al. 2021), or the first critic's."""
 
     def ranges(self) -> dict[str, tuple[str, bool]]:
         """See `Settings.ranges`."""
@@ -263,6 +270,11 @@ class ActorCritic(Settings):
             "random_fraction": ("in [0, 1]", 0 <= self.random_fraction <= 1),
             "coloured_noise": ("in [0, 1)", 0 <= self.coloured_noise < 1),
             "encoder_sharing": one_of(self.encoder_sharing, *get_args(Sharing)),
+            "target_critics": (
+                ">= 1 or None",
+                self.target_critics is None or self.target_critics >= 1,
+            ),
+            "actor_critics": one_of(self.actor_critics, *get_args(ActorCritics)),
         }
 
 
@@ -336,6 +348,10 @@ class ActorCriticConfig(LearnerConfig, ActorCritic):
     def __post_init__(self) -> None:
         """Refuses values out of range and combinations that contradict each other, by name."""
         super().__post_init__()
+        if self.target_critics is not None and self.target_critics > self.critics:
+            raise ValueError(
+                f"target_critics = {self.target_critics} must be at most critics = {self.critics}"
+            )
         separate = self.encoder_sharing == "separate"
         if self.is_recurrent and self.critic_sees_reward and not separate:
             raise ValueError(

@@ -132,6 +132,13 @@ class InputScaling:
         read = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
         return fourier_features(read, self._frequencies)
 
+    def of_windows(self, batch: State) -> State:
+        """What networks read of the observations `(B, L, F)` and goals `(B, T, G)` of windows."""
+        x, goal = batch["observation"], batch["goal"]
+        if self.is_relative:
+            goal = at_every(goal, x.shape[1])
+        return {"observation": self.observation(batch, x), "goal": self.goal(batch, goal, x)}
+
     def _normalised(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         return normalise(x, shift, scale) if self._enabled else x
 
@@ -188,6 +195,7 @@ class Transitions:
         steps_to_goal: Steps until the row's goal was achieved in its episode, 0 where unknown,
             `(R,)`; None unless requested.
         reports_errors: Whether the replay buffer draws by the critics' errors.
+        target_critics: Which critics targets are of, in this update, `(M,)`; None for all.
     """
 
     views: Mapping[str, View]
@@ -197,6 +205,7 @@ class Transitions:
     weight: Tensor
     steps_to_goal: Tensor | None = None
     reports_errors: bool = False
+    target_critics: Tensor | None = None
 
     def __getitem__(self, network: str) -> View:
         return self.views[network]
@@ -223,6 +232,16 @@ class Transitions:
             target: What they are to be, `(R,)`.
         """
         return {TD_ERROR: (q - target).detach().abs().mean(0)} if self.reports_errors else {}
+
+    def for_target(self, values: Tensor) -> Tensor:
+        """Of values of N critics `(N, ...)` those that targets are of."""
+        return values if self.target_critics is None else values[self.target_critics]
+
+    def for_actor(self, values: Tensor, chosen: str) -> Tensor:
+        """Of values of N critics `(N, R)` the chosen one, "min", "mean" or "first", `(R,)`."""
+        if chosen == "first":
+            return values[0]
+        return values.mean(0) if chosen == "mean" else values.amin(0)
 
     def imitation_loss(self, error: Tensor, gamma: float) -> Tensor:
         """Mean error against the actions taken, of those that led to the row's goal.
