@@ -27,7 +27,7 @@ from rlkit.networks.state_dependent import StateDependentHead
 from rlkit.offpolicy.algorithm import Algorithm
 from rlkit.offpolicy.learner import GradientLearner
 from rlkit.offpolicy.network_settings import StateDependent
-from rlkit.offpolicy.settings import ActorCriticConfig
+from rlkit.offpolicy.settings import ActorCriticConfig, ActorCritics
 from rlkit.offpolicy.transitions import Inputs, Transitions
 
 LOG_STD_RANGE = (-20.0, 2.0)
@@ -344,3 +344,34 @@ class SAC(Algorithm):
     def ent_coef_tensor(self) -> Tensor:
         """The current entropy weight."""
         return self.learner.state["log_ent_coef"].exp()
+
+
+@dataclass(frozen=True)
+class TQCConfig(SACConfig):
+    """Settings of TQC, with the defaults of SB3-Contrib."""
+
+    quantiles: int = 25
+    """Quantiles of the return that each critic learns, >= 1."""
+    actor_critics: ActorCritics = "mean"
+    """Which value of its actions the actor maximises: the mean of all quantiles of all critics, or
+    the mean of the lowest or the first critic."""
+
+    def ranges(self) -> dict[str, tuple[str, bool]]:
+        """See `Settings.ranges`."""
+        return super().ranges() | {"quantiles": (">= 1", self.quantiles >= 1)}
+
+
+class TQCLearner(SACLearner):
+    """A squashed Gaussian policy, critics that learn quantiles, and the entropy weight."""
+
+    config_class = TQCConfig
+
+
+class TQC(SAC):
+    """Truncated quantile critics: SAC whose critics learn quantiles, without the highest ones.
+
+    Source: Kuznetsov et al. 2020, "Controlling Overestimation Bias with Truncated Mixture of
+    Continuous Distributional Quantile Critics"; it has 5 critics, of which SB3-Contrib makes 2.
+    """
+
+    learner_class = TQCLearner

@@ -58,7 +58,7 @@ def test_help_and_lists_answer_at_once(words):
 
 
 def test_lists(rlkit):
-    assert rlkit("list", "agents")[1].split() == ["dqn", "mpc", "sac", "td3"]
+    assert rlkit("list", "agents")[1].split() == ["dqn", "mpc", "sac", "td3", "tqc"]
     assert rlkit("list", "latents")[1].split() == ["autoencoder", "denoising", "pca", "vae"]
     assert rlkit("list", "planners")[1].split() == ["cem", "icem", "mppi", "shooting"]
     words = {line.split()[0] for line in rlkit("list", "worlds")[1].splitlines()}

@@ -10,13 +10,13 @@ import torch
 from random_batches import A, F, G, random_batch, same
 from small_envs import Recorder
 
-from rlkit.agents import SAC, TD3, Sizes
+from rlkit.agents import SAC, TD3, TQC, Sizes
 from rlkit.goals import DistanceRule
 from rlkit.offpolicy.transitions import TD_ERROR
 
 SMALL = {"net_arch": (16, 16), "batch_size": 8, "entropy_in_target": False}
 REDQ = {"critics": 5, "target_critics": 2, "actor_critics": "mean"}
-TQC = {"critics": 3, "quantiles": 7, "top_quantiles_to_drop_per_net": 2, "actor_critics": "mean"}
+TRUNCATED = {"critics": 3, "quantiles": 7, "actor_critics": "mean"}
 RECURRENT = {"encoder": {"name": "gru", "hidden": 8}, "window": 4, "goal_mode": "late"}
 BOTH = pytest.mark.parametrize("algorithm", [SAC, TD3])
 
@@ -116,7 +116,7 @@ def test_the_actor_maximises_what_was_chosen(algorithm, chosen, quantiles):
 
 
 def test_quantile_targets_are_truncated_together_and_bounded():
-    learner = new(SAC, rule=DistanceRule(1.0), gamma=0.5, **TQC)
+    learner = new(SAC, rule=DistanceRule(1.0), gamma=0.5, **TRUNCATED)
     rows = replace(rows_of(learner), reward=torch.linspace(-3, 1, 8))
     target, quantiles = target_and_values(learner, rows)
     assert target.shape == (8, 3 * 5)
@@ -127,7 +127,7 @@ def test_quantile_targets_are_truncated_together_and_bounded():
 
 
 def test_entropy_counts_in_every_quantile_of_a_target():
-    learner = new(SAC, **{**TQC, "entropy_in_target": True})
+    learner = new(SAC, **{**TRUNCATED, "entropy_in_target": True})
     rows, noise, weight = rows_of(learner), torch.zeros(8, A), torch.tensor([0.3])
     with_entropy = learner._target(learner.state, rows, weight, noise)
     without = learner._target(learner.state, rows, 0 * weight, noise)
@@ -138,7 +138,7 @@ def test_entropy_counts_in_every_quantile_of_a_target():
 
 @pytest.mark.parametrize(
     ("algorithm", "options"),
-    [(SAC, REDQ), (TD3, REDQ), (SAC, TQC), (SAC, {**TQC, "target_critics": 2})],
+    [(SAC, REDQ), (TD3, REDQ), (SAC, TRUNCATED), (SAC, {**TRUNCATED, "target_critics": 2})],
     ids=["SAC-REDQ", "TD3-REDQ", "TQC", "TQC-REDQ"],
 )
 @pytest.mark.parametrize("recurrent", [{}, RECURRENT], ids=["", "gru"])
@@ -157,7 +157,7 @@ def test_training_continues_bit_for_bit(algorithm, options, recurrent):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("algorithm", "options"), [(SAC, REDQ), (TD3, REDQ), (SAC, TQC)])
+@pytest.mark.parametrize(("algorithm", "options"), [(SAC, REDQ), (TD3, REDQ), (SAC, TRUNCATED)])
 def test_a_task_of_two_goals_is_learned(algorithm, options):
     """One step, in which the goal determines the better action; chance earns about 0."""
     rng = np.random.default_rng(0)
@@ -216,8 +216,20 @@ def test_what_cannot_be_is_refused_by_name(algorithm, settings, message):
         new(algorithm, **settings)
 
 
+def test_tqc_is_sac_with_quantiles(tmp_path):
+    settings = {"net_arch": [8], "learning_starts": 5, "seed": 0, "device": "cpu"}
+    agent = TQC("MlpPolicy", Recorder(), **settings).learn(20)
+    same_as = {"quantiles": 25, "actor_critics": "mean"}
+    other = SAC("MlpPolicy", Recorder(), **settings, **same_as).learn(20)
+    assert same(agent.learner.state, other.learner.state)
+    agent.save(tmp_path / "agent")
+    assert same(TQC.load(tmp_path / "agent", device="cpu").learner.state, agent.learner.state)
+    with pytest.raises(ValueError, match="quantiles = 0 must be >= 1"):
+        TQC("MlpPolicy", Recorder(), quantiles=0)
+
+
 def test_errors_of_quantiles_are_those_of_their_means():
-    learner = new(SAC, **TQC)
+    learner = new(SAC, **TRUNCATED)
     rows = rows_of(learner)
     target, _ = target_and_values(learner, rows)
     quantiles = learner.critic(learner.state["critic"], (*rows.critic.current, rows.action))

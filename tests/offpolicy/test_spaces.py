@@ -83,7 +83,7 @@ def test_infinite_bounds_are_named():
     [
         (SAC, spaces.Discrete(3), "dqn or mpc"),
         (TD3, spaces.MultiDiscrete([2, 2]), "choose dqn"),
-        (DQN, MATRIX, "mpc or sac or td3"),
+        (DQN, MATRIX, "mpc or sac or td3 or tqc"),
         (MPC, spaces.MultiBinary(2), "choose dqn"),
     ],
 )
