@@ -275,6 +275,32 @@ def test_goals_that_are_no_images_stay_beside_the_latent():
 
 
 @pytest.mark.slow
+def test_features_and_relative_goals_are_of_latents_too():
+    def build(_):
+        return PixelObservation(make("rlkit/PlanarReach-v0", render_mode="rgb_array"), size=32)
+
+    read = {"input_features": "fourier", "fourier_frequencies": (2.0,), "goal_input": "both"}
+    agent = SAC("MultiInputPolicy", make_vec_env(build, "", 2, 0), **SETTINGS, **read)
+    assert agent.learner.sizes == Sizes(3 * (3 + 2), 3 * 2 * 2, 2)
+    before = agent.learner.state["latent"].clone()
+    agent.learn(60)
+    assert not agent.learner.state["latent"].equal(before)
+    learner = agent.learner
+    prepared = learner.prepare(agent.adapter.batch(agent.replay_buffer.sample(4)))
+    rows = learner.transitions(learner.state, prepared, "critic")
+    x, goal = prepared["observation"][:, 0], prepared["goal"][:, 0]
+    both = torch.cat([goal, goal - x[:, :2]], dim=-1)
+    for raw, found in ((x, rows.critic.current[1]), (both, rows.critic.current[2])):
+        expected = torch.cat([raw, (2 * raw).sin(), (2 * raw).cos()], dim=-1)
+        torch.testing.assert_close(found, expected)
+
+
+def test_goals_that_are_images_cannot_be_relative():
+    with pytest.raises(ValueError, match=r'goal_input = "relative".*not images'):
+        agent_of(goal_input="relative")
+
+
+@pytest.mark.slow
 def test_a_saved_agent_acts_as_before_with_and_without_environments(tmp_path):
     agent = agent_of().learn(60)
     agent.save(tmp_path / "agent.zip")

@@ -5,9 +5,10 @@ import pytest
 from resuming import advance, assert_resumes, build_walk, start
 from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
 
-from rlkit.agents import DQN, SAC, TD3
+from rlkit.agents import DQN, SAC, TD3, TQC
 from rlkit.envs.make import make
 
+SUBSET = {"critics": 3, "target_critics": 2, "actor_critics": "mean"}
 CONTINUOUS = [
     ("rlkit/PointMaze-U-v0", {}),
     ("rlkit/PlanarReach-v0", {"replay": {"steps": 3}, "update_ratio": 0.3}),
@@ -51,6 +52,22 @@ def test_schedules_resume(tmp_path):
 def test_adamw_resumes(tmp_path, encoder):
     options = {"optimiser": "adamw", "weight_decay": 0.1, "encoder": encoder, "window": 5}
     setting = (SAC, make, "rlkit/PointMaze-Open-v0", 2, options)
+    assert_resumes(tmp_path, *setting, rounds=(35, 20, 12))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("algorithm", "options"),
+    [
+        (SAC, {"input_features": "fourier", "goal_input": "both", "imitation": 0.3, **SUBSET}),
+        (TD3, {"input_features": "learned_fourier", "fourier_width": 8, **SUBSET}),
+        (TQC, {"input_features": "fourier", "goal_input": "relative", "quantiles": 5}),
+    ],
+)
+@pytest.mark.parametrize("encoder", [None, {"name": "gru", "hidden": 6}])
+def test_what_networks_read_and_learn_resumes(tmp_path, algorithm, options, encoder):
+    options = {**options, "encoder": encoder, "window": 5, "goal_mode": "early"}
+    setting = (algorithm, make, "rlkit/PointMaze-Open-v0", 2, options)
     assert_resumes(tmp_path, *setting, rounds=(35, 20, 12))
 
 
