@@ -27,8 +27,9 @@ class Learner(Protocol):
 
     Attributes:
         config_class: The dataclass of its settings; they are options of the agent.
-        config: The settings. Every configuration has `gamma`, `windows` (the batch size) and
-            `schedule` (the learning rate, a number or a function of the remaining progress).
+        config: The settings. Every configuration has `gamma` (the discount of one decision, which
+            may hold its action for several steps), `windows` (the batch size) and `schedule`
+            (the learning rate, a number or a function of the remaining progress).
         acting: Name of the network that acts, the first part of its `weights`; None without one.
         device: Where it computes.
         learning_rate: The current step size, a tensor that the algorithm sets.

@@ -155,6 +155,16 @@ def _point_maze_speed(result: dict[str, Any]) -> Iterator[list[str]]:
     ]
 
 
+def _fetch_speed(result: dict[str, Any]) -> Iterator[list[str]]:
+    found = result["FetchPush-v4"]
+    yield [
+        f"Step of FetchPush-v4, of which MuJoCo {found['physics_ms']:.2f} ms",
+        f"{found['ours_step_ms']:.2f} ms",
+        f"{found['packaged_step_ms']:.2f} ms (Gymnasium-Robotics)",
+        f"{found['ratio']:.1f} x",
+    ]
+
+
 def _recurrent(result: dict[str, Any]) -> Iterator[list[str]]:
     for name, found in result.get("update", {}).items():
         for floor, title in (("encoders", "encoders alone"), ("networks", "encoders and heads")):
@@ -173,6 +183,7 @@ _BENCHES = {
     "replay_speed": _replay_speed,
     "image_replay": _image_replay,
     "point_maze_speed": _point_maze_speed,
+    "fetch_speed": _fetch_speed,
     "recurrent_speed": _recurrent,
     "pendulum_recurrent": _pendulum_recurrent,
 }
