@@ -132,6 +132,13 @@ class GymVecEnv(VecEnv):
         value = self._shared(attr_name)
         return [value for _ in rows]
 
+    def has_attr(self, attr_name: str) -> bool:
+        """Whether all environments have an attribute."""
+        if hasattr(self.env, "call"):
+            # Asking for one that is missing would end the workers of an AsyncVectorEnv.
+            return all(self.env.call("has_wrapper_attr", attr_name))
+        return super().has_attr(attr_name)
+
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
         """Sets an attribute of all environments.
 

@@ -1,20 +1,21 @@
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from stable_baselines3 import SAC, HerReplayBuffer
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from rlkit.envs.make import make
-from rlkit.goals import GoalEnv
+from rlkit.goals import GoalEnv, make_repeating
 from rlkit.vec.env_state import Stateful
-from rlkit.vec.vec_env import GymVecEnv, make_vec_env
+from rlkit.vec.vec_env import GymVecEnv, action_repeat_of, make_vec_env
 from rlkit.vec.workers import ResilientVecEnv
 
 SUITE = ["rlkit/BitFlip-v0", "rlkit/PointMaze-U-v0", "rlkit/PointMaze-Open-Dense-v0"]
@@ -129,6 +130,19 @@ def test_attributes_of_single_environments_are_answered_one_by_one() -> None:
     pair = observation["achieved_goal"], observation["desired_goal"]
     assert len(venv.env_method("compute_reward", *pair, {}, indices=[0, 2])) == 2
     assert len(venv.get_attr("rule", indices=[1])) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [SyncVectorEnv, AsyncVectorEnv])
+def test_asking_for_an_attribute_leaves_the_environments_as_they_are(kind: Any) -> None:
+    build = functools.partial(make_repeating, make, 2, "CartPole-v1")
+    venv = GymVecEnv(kind([build] * 2, autoreset_mode=AutoresetMode.SAME_STEP))
+    assert not venv.has_attr("rule")
+    assert venv.has_attr("action_repeat")
+    assert action_repeat_of(venv) == 2
+    venv.reset()
+    assert venv.step(np.zeros(2, np.int64))[1].tolist() == [2.0, 2.0]
+    venv.close()
 
 
 def test_attributes_are_set_for_all_or_refused() -> None:
