@@ -61,12 +61,13 @@ class Stopwatch:
     Args:
         target: The score to reach.
         seed: Seed of the training; the held-out episodes follow from it.
+        action_repeat: Steps for which the policy's actions are held.
     """
 
-    def __init__(self, target: Target, seed: int) -> None:
+    def __init__(self, target: Target, seed: int, action_repeat: int = 1) -> None:
         self._target, self._seed, self._next = target, seed, target.every
         self._spent = 0.0
-        self._envs = make_vec_env(make, target.env, 4)
+        self._envs = make_vec_env(make, target.env, 4, action_repeat=action_repeat)
         self._rule = rule_of(self._envs)
         self.curve: list[dict[str, float]] = []
         self._began = time.perf_counter()
@@ -141,10 +142,11 @@ def run_peer(
 def run_ours(recipe_name: str, target: Target, seed: int) -> dict[str, Any]:
     """Trains a shipped recipe through the Python interface."""
     recipe = load_recipe(recipe_name)
-    env = make_vec_env(make, recipe.env, recipe.num_envs, seed)
+    repeat = recipe.action_repeat
+    env = make_vec_env(make, recipe.env, recipe.num_envs, seed, action_repeat=repeat)
     policy = "MlpPolicy" if rule_of(env) is None else "MultiInputPolicy"
     agent = AGENTS.load(recipe.agent)(policy, env, seed=seed, **recipe.agent_options)
-    stopwatch = Stopwatch(target, seed)
+    stopwatch = Stopwatch(target, seed, repeat)
     rounds: Iterator[int] = agent.iterate(recipe.steps)
     with contextlib.suppress(TrainingEndedError):
         for step in rounds:
