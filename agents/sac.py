@@ -46,6 +46,9 @@ class SACConfig(ActorCriticConfig, StateDependent):
     entropy_in_target: bool = True
     """Whether values count future entropy. Without it values are plain returns, so that targets
     can be bounded; with it no bound is applied."""
+    policy_delay: int = 1
+    """Critic updates per update of policy and entropy weight, >= 1; many of the former need few of
+    the latter (Chen et al. 2021, algorithm 1)."""
     quantiles: int = 0
     """Quantiles of the return that each critic learns, >= 0, in place of its mean (Kuznetsov et al.
     2020, TQC); 0 learns the mean."""
@@ -57,6 +60,7 @@ class SACConfig(ActorCriticConfig, StateDependent):
         """See `Settings.ranges`."""
         dropped = self.top_quantiles_to_drop_per_net
         return super().ranges() | {
+            "policy_delay": (">= 1", self.policy_delay >= 1),
             "quantiles": (">= 0", self.quantiles >= 0),
             "top_quantiles_to_drop_per_net": (
                 f">= 0 and less than quantiles = {self.quantiles}",
@@ -152,6 +156,10 @@ class SACLearner(GradientLearner):
         shape = (2, rows, self.sizes.action)
         return torch.randn(shape, generator=self.generator, device=self.device)
 
+    def phase(self) -> int:
+        """1 where the policy waits for another update of the critics, else 0."""
+        return int((self.updates + 1) % self.config.policy_delay != 0)
+
     @property
     def state_dependent(self) -> StateDependentHead | None:
         """The actor's head with gSDE; None without."""
@@ -205,7 +213,7 @@ class SACLearner(GradientLearner):
     def update_function(
         self, state: State, batch: State, noise: Tensor, target_rate: Tensor, step: int
     ) -> tuple[State, Metrics]:
-        """Critics, actor, entropy weight, target, in this order."""
+        """Critics, actor and entropy weight unless `step` is 1, target, in this order."""
         rows = self.transitions(state, batch, "actor", "critic", "critic_target")
         ent_coef = state["log_ent_coef"].exp()
 
@@ -216,20 +224,23 @@ class SACLearner(GradientLearner):
             state,
             batch,
         )
-        loss = partial(self.actor_loss, state["actor"], state["critic"], rows, ent_coef, noise[1])
-        grad = self.with_actor_gradient(grad, loss, rows.critic.parameters)
+
+        def loss(actor: Tensor, critic: Tensor) -> tuple[Tensor, Metrics]:
+            return self.actor_loss(actor, critic, rows, ent_coef, noise[1])
+
+        if step == 0:
+            both = partial(loss, state["actor"], state["critic"])
+            grad = self.with_actor_gradient(grad, both, rows.critic.parameters)
         metrics |= self.encoder_grad_norm("critic", grad)
         changes |= self.descend(state, "critic", grad, batch)
 
         # The critic's features are from before its step: another scan would change little.
         critic = changes["critic"]
-        grad, more = gradient(
-            lambda actor: self.actor_loss(actor, critic, rows, ent_coef, noise[1]),
-            rows.actor.parameters,
-        )
-        metrics |= more | self.encoder_grad_norm("actor", grad)
-        changes |= self.descend(state, "actor", grad, batch)
-        if self.learned:
+        if step == 0:
+            grad, more = gradient(lambda actor: loss(actor, critic), rows.actor.parameters)
+            metrics |= more | self.encoder_grad_norm("actor", grad)
+            changes |= self.descend(state, "actor", grad, batch)
+        if step == 0 and self.learned:
             # Equation 18 has the weight itself; implementations descend its logarithm.
             surplus = metrics["entropy"] - self.target_entropy
             changes |= ADAM.step(state, "log_ent_coef", surplus.reshape(1), batch["learning_rate"])

@@ -115,6 +115,19 @@ def test_the_actor_maximises_what_was_chosen(algorithm, chosen, quantiles):
     assert float(metrics["actor_loss"]) == pytest.approx(-expected.mean(), rel=1e-5)
 
 
+@pytest.mark.parametrize("recurrent", [{}, {**RECURRENT, "encoder_sharing": "joint"}])
+def test_policies_of_sac_may_wait_for_several_updates_of_the_critics(recurrent):
+    learner, moved = new(SAC, policy_delay=3, **REDQ, **recurrent), []
+    for seed in range(6):
+        before = {name: value.clone() for name, value in learner.state.items()}
+        names, _ = learner.update(windows(seed, steps=4))
+        changed = {name for name, value in learner.state.items() if not value.equal(before[name])}
+        assert {"critic", "critic_target"} <= changed
+        assert ("actor" in changed) == ("log_ent_coef" in changed) == ("actor_loss" in names)
+        moved.append("actor" in changed)
+    assert moved == [False, False, True, False, False, True]
+
+
 def test_quantile_targets_are_truncated_together_and_bounded():
     learner = new(SAC, rule=DistanceRule(1.0), gamma=0.5, **TRUNCATED)
     rows = replace(rows_of(learner), reward=torch.linspace(-3, 1, 8))
@@ -138,7 +151,12 @@ def test_entropy_counts_in_every_quantile_of_a_target():
 
 @pytest.mark.parametrize(
     ("algorithm", "options"),
-    [(SAC, REDQ), (TD3, REDQ), (SAC, TRUNCATED), (SAC, {**TRUNCATED, "target_critics": 2})],
+    [
+        (SAC, {**REDQ, "policy_delay": 2}),
+        (TD3, REDQ),
+        (SAC, TRUNCATED),
+        (SAC, {**TRUNCATED, "target_critics": 2}),
+    ],
     ids=["SAC-REDQ", "TD3-REDQ", "TQC", "TQC-REDQ"],
 )
 @pytest.mark.parametrize("recurrent", [{}, RECURRENT], ids=["", "gru"])
@@ -202,6 +220,7 @@ def test_critics_give_their_quantiles(tmp_path):
             "target_critics = 3 must be at most critics = 2",
         ),
         (TD3, {"actor_critics": "last"}, "actor_critics = 'last' must be one of"),
+        (SAC, {"policy_delay": 0}, "policy_delay = 0 must be >= 1"),
         (SAC, {"quantiles": -1}, "quantiles = -1 must be >= 0"),
         (
             SAC,
