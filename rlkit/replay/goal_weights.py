@@ -4,9 +4,9 @@ Most goals that hindsight draws on manipulation tasks are where the object alrea
 succeeds whatever is done. Others lie where no episode is ever asked to go, such as under the table.
 
 Steps of feed-forward agents are chosen by their weights among `CANDIDATES` times as many. Windows
-of recurrent agents hold weighted and other steps, so their losses are weighted instead. Both give
-a weighted step its share of the expected gradient, the former as far as the candidates reach: a
-third of them is chosen, so at least a third of the other two thirds' share is filled up.
+of recurrent agents hold steps of all weights, so there the weight multiplies the step's loss. Losses
+divide by the sum of weights, so that both give a step the same share of the expected gradient; but
+a choice is filled up with steps of low weight where too few candidates have a high one.
 """
 
 from __future__ import annotations

@@ -114,7 +114,6 @@ class PrioritisedSampler:
             return
         slot = env * self._slots + position % self._slots
         kept = position + self._slots > self._seen.take(env)
-        kept &= self._tree.leaves.take(slot) > 0
         priority = np.abs(value[kept]).astype(np.float64) + SMALLEST
         if len(priority):
             self._highest = max(self._highest, float(priority.max()))
