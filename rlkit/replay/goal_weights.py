@@ -4,7 +4,7 @@ Most goals that hindsight draws on manipulation tasks are where the object alrea
 succeeds whatever is done. Others lie where no episode is ever asked to go, such as under the table.
 
 Steps of feed-forward agents are chosen by their weights among `CANDIDATES` times as many. Windows
-of recurrent agents hold steps of all weights, so there the weight multiplies the step's loss. Losses
+of recurrent agents hold steps of all weights, so there weights multiply the losses. Those
 divide by the sum of weights, so that both give a step the same share of the expected gradient; but
 a choice is filled up with steps of low weight where too few candidates have a high one.
 """
