@@ -47,12 +47,7 @@ def draw(
         if figure is not None:
             events.add_figure("eval/goal_heat_map", figure, step)
         _draw_imagined(session, run, events, step)
-        curve = session.agent.value_curve()
-        if curve is not None:
-            steps, value, achieved = curve
-            figure = value_figure(steps, value, achieved, title)
-            path = run.path / "value_against_steps.png"
-            events.add_figure("eval/value_against_steps", figure, step, path)
+        _draw_values(session, run, events, step, title)
         if plan.pictures.video_episodes > 0:
             path = run.videos / f"step-{step}.mp4"
             frames = record(session, path, plan.pictures.video_episodes, stop=stop)
@@ -95,6 +90,19 @@ def record(
     with contextlib.closing(env):
         first, repeat = seed + recipe.seed, recipe.action_repeat
         return video.record(session.agent, env, path, episodes, first, session.rule, repeat)
+
+
+def _draw_values(
+    session: Session, run: RunFolder, events: EventFile, step: int, title: str
+) -> None:
+    """Writes the values against steps to the goal, which agents of other kinds may not tell."""
+    tell = getattr(session.agent, "value_curve", None)
+    curve = None if tell is None else tell()
+    if curve is not None:
+        steps, value, achieved = curve
+        figure = value_figure(steps, value, achieved, title)
+        path = run.path / "value_against_steps.png"
+        events.add_figure("eval/value_against_steps", figure, step, path)
 
 
 def _draw_imagined(session: Session, run: RunFolder, events: EventFile, step: int) -> None:
