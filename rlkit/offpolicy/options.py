@@ -325,6 +325,13 @@ def empty_replay(agent: Algorithm) -> ReplayBuffer:
         **{k: value for k, value in agent.options["replay"].items() if k != "further_terms"},
     )
     replay.device = agent.device
+    imitation = getattr(agent.config, "imitation", 0.0)
+    if imitation > 0 and not any(replay.weights[name] for name in ("future", "final", "episode")):
+        chosen = agent.options["replay"]["hindsight"]
+        raise ValueError(
+            f"imitation = {imitation} needs goals of hindsight that an episode achieved later, and "
+            f"replay.hindsight = {chosen!r} has none: add future ones, or set imitation = 0"
+        )
     if goals is not None:
         goals.attach(replay.storage)
     return replay

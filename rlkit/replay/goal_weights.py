@@ -57,8 +57,8 @@ class GoalWeights:
                 raise ValueError(f"{name} must lie in (0, 1], got {value}")
             if value < 1 and space is None:
                 raise ValueError(
-                    f"{name} = {value} weights relabelled goals, and there are none without a goal "
-                    f"rule: leave it out"
+                    f"{name} = {value} weights relabelled goals, and observations have none: leave "
+                    f"it out"
                 )
         self.already_achieved, self.out_of_range = already_achieved, out_of_range
         self.keeps_range = out_of_range < 1

@@ -151,7 +151,8 @@ class ReplayBuffer(StoredSteps):
             directory,
             latent_encoder,
         )
-        if rule is not None and not is_goal_space(observation_space):
+        has_goals = is_goal_space(observation_space)  # a loaded agent gets its rule with an env
+        if rule is not None and not has_goals:
             raise ValueError(f"hindsight needs goal keys, but the space is {observation_space}")
         self.rule = rule
         self.recompute_rewards = recompute_rewards
@@ -173,10 +174,10 @@ class ReplayBuffer(StoredSteps):
         goal_weights = GoalWeights(
             already_achieved_weight,
             out_of_range_weight,
-            split_goal(observation_space)[1] if rule is not None else None,
+            split_goal(observation_space)[1] if has_goals else None,
         )
         self.goal_weights = goal_weights if goal_weights.is_on else None
-        self.steps_to_goal = steps_to_goal and rule is not None
+        self.steps_to_goal = steps_to_goal and has_goals
         self.window, self.burn_in, self.goals = window, burn_in, goals
         self.inputs = {"previous_action": previous_action, "previous_reward": previous_reward}
         self.reads_sequences = (

@@ -7,6 +7,7 @@ from random_batches import A, F, G, random_batch, same
 from small_envs import Recorder
 
 from rlkit.agents import DQN, SAC, TD3, Sizes
+from rlkit.envs.make import make
 
 SMALL = {"net_arch": (16, 16), "batch_size": 8, "gamma": 0.9}
 RECURRENT = {"encoder": {"name": "gru", "hidden": 8}, "window": 4, "goal_mode": "early"}
@@ -121,6 +122,21 @@ def test_it_is_requested_of_the_replay_buffer_only_where_it_is_on(algorithm):
         assert "steps_to_goal" not in new(algorithm, **recurrent).replay_options()
 
 
+def test_a_loaded_agent_imitates_again_once_it_has_an_environment(tmp_path):
+    weights = {"already_achieved_weight": 0.1, "out_of_range_weight": 0.1}
+    options = {**SMALL, "learning_starts": 60, "seed": 0, "device": "cpu", "replay": weights}
+    env = make("rlkit/PointMaze-Open-v0")
+    SAC("MultiInputPolicy", env, imitation=0.3, **options).save(tmp_path / "agent")
+    loaded = SAC.load(tmp_path / "agent", device="cpu")
+    loaded.predict(env.reset(seed=0)[0])
+    loaded.set_env(env)
+    loaded.learn(90)
+    names = next(iter(loaded.metrics.state_dict()["sums"]))
+    assert "imitation_loss" in names.split(",")
+    assert loaded.replay_buffer.sample(100).steps_to_goal.max() > 0
+    assert loaded.replay_buffer.goal_weights is not None
+
+
 def test_settings_and_tasks_that_do_not_fit_are_refused(algorithm):
     with pytest.raises(ValueError, match=r"imitation = -0\.1 must be >= 0"):
         new(algorithm, imitation=-0.1)
@@ -129,6 +145,9 @@ def test_settings_and_tasks_that_do_not_fit_are_refused(algorithm):
     if algorithm is SAC:
         with pytest.raises(ValueError, match="has no goals"):
             SAC("MlpPolicy", Recorder(), imitation=0.1)
+        env = make("rlkit/PointMaze-Open-v0")
+        with pytest.raises(ValueError, match=r"imitation = 0\.1 .* achieved later.*'original'"):
+            SAC("MultiInputPolicy", env, imitation=0.1, replay={"hindsight": "original"})
     if algorithm is DQN:
         with pytest.raises(ValueError, match=r"imitation_margin = -1"):
             new(DQN, imitation_margin=-1.0)

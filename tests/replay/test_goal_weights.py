@@ -21,6 +21,7 @@ from rlkit.replay import ReplayBuffer
 from rlkit.replay.goal_weights import CANDIDATES, GoalWeights, choose
 
 GOAL = spaces.Box(-9, 9, (2,), np.float64)
+KEYED = spaces.Dict(observation=GOAL, achieved_goal=GOAL, desired_goal=GOAL)
 WEIGHTS = {"already_achieved_weight": 0.1, "out_of_range_weight": 0.2}
 
 
@@ -224,13 +225,19 @@ def test_weights_of_1_draw_what_was_drawn_before() -> None:
     [
         ({"already_achieved_weight": 0.0}, r"must lie in \(0, 1\], got 0.0"),
         ({"out_of_range_weight": 1.5}, r"must lie in \(0, 1\], got 1.5"),
-        ({"already_achieved_weight": 0.5, "rule": None}, "none without a goal rule"),
     ],
 )
 def test_impossible_weights_are_refused(options: Any, message: str) -> None:
-    keyed = spaces.Dict(observation=GOAL, achieved_goal=GOAL, desired_goal=GOAL)
     with pytest.raises(ValueError, match=message):
-        ReplayBuffer(keyed, GOAL, 10, **{"rule": DistanceRule(1.0)} | options)
+        ReplayBuffer(KEYED, GOAL, 10, rule=DistanceRule(1.0), **options)
+
+
+def test_weights_need_goals_but_wait_for_their_rule() -> None:
+    with pytest.raises(ValueError, match="weights relabelled goals, and observations have none"):
+        ReplayBuffer(GOAL, GOAL, 10, already_achieved_weight=0.5)
+    waiting = ReplayBuffer(KEYED, GOAL, 10, out_of_range_weight=0.5, steps_to_goal=True)
+    assert waiting.goal_weights is not None
+    assert waiting.steps_to_goal
 
 
 @pytest.mark.parametrize("kind", ["discrete", "bits", "pixels"])
