@@ -7,7 +7,7 @@ from gymnasium import spaces
 from small_envs import Recorder
 from torch import nn
 
-from rlkit.agents import DQN, MPC, SAC, TD3
+from rlkit.agents import DQN, MPC, SAC, TD3, TQC
 from rlkit.envs.make import make
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -36,6 +36,21 @@ CASES = {
     "dqn": lambda: DQN("MlpPolicy", Recorder(spaces.Discrete(3, start=-1)), critics=2, **SMALL),
     "several": lambda: DQN("MlpPolicy", Recorder(spaces.MultiDiscrete([2, 3])), **SMALL),
     "goals": lambda: SAC("MultiInputPolicy", make("rlkit/PointMaze-Open-v0"), **SMALL),
+    "features": lambda: SAC(
+        "MultiInputPolicy",
+        make("rlkit/PointMaze-Open-v0"),
+        input_features="fourier",
+        goal_input="both",
+        **SMALL,
+    ),
+    "learned features": lambda: TQC(
+        "MultiInputPolicy",
+        make("rlkit/HiddenGoalReach-v0"),
+        input_features="learned_fourier",
+        fourier_width=8,
+        goal_input="relative",
+        **SMALL,
+    ),
     "mixed": lambda: SAC("MultiInputPolicy", Recorder(observation_space=MIXED), **SMALL),
     "images": lambda: SAC("CnnPolicy", Recorder(observation_space=IMAGE), **SMALL),
     "user's module": lambda: TD3(
