@@ -4,9 +4,9 @@ Most goals that hindsight draws on manipulation tasks are where the object alrea
 succeeds whatever is done. Others lie where no episode is ever asked to go, such as under the table.
 
 Steps of feed-forward agents are chosen by their weights among `CANDIDATES` times as many. Windows
-of recurrent agents hold steps of all weights, so there weights multiply the losses. Those
-divide by the sum of weights, so that both give a step the same share of the expected gradient; but
-a choice is filled up with steps of low weight where too few candidates have a high one.
+of recurrent agents hold steps of all weights, so there the weights multiply the losses, which
+divide by their sum. Both give a step the same share of the expected gradient; but a choice is
+filled up with steps of low weight where too few candidates have a high one.
 """
 
 from __future__ import annotations
