@@ -1,7 +1,8 @@
 """The contract of samplers, which choose the stored steps that batches are drawn around.
 
 Laws, checked by `check_sampler`: drawn steps are stored; a draw depends on the storage, the
-sampler's state and the generator alone, and changes no storage; a restored sampler goes on exactly.
+sampler's state and the generator alone, and changes no storage; a restored sampler goes on exactly;
+weights of drawn steps, and priorities of windows with errors, are positive numbers.
 """
 
 from __future__ import annotations
@@ -184,10 +185,26 @@ def _accepts_steps_that_are_gone(case: StoredSteps) -> str | None:
     return _draws_stored_steps(case)
 
 
+def _weighs_what_it_draws(case: StoredSteps) -> str | None:
+    if not isinstance(case.sampler, PrioritySampler):
+        return None
+    env, position = case.draw(case.sampler)
+    error, mask = np.ones((64, 2)), np.ones((64, 2), np.bool_)
+    found = {
+        "importance": case.sampler.importance(case.storage, env, position),
+        "window_priority": case.sampler.window_priority(error, mask),
+    }
+    for name, value in found.items():
+        if value.shape != (64,) or not np.isfinite(value).all() or value.min() <= 0:
+            return f"{name} gives {value.shape} numbers from {value.min()} to {value.max()}"
+    return None
+
+
 LAWS: dict[str, Law] = {
     "draws stored steps": _draws_stored_steps,
     "depends on the generator alone": _uses_the_generator_alone,
     "leaves the storage alone": _leaves_the_storage_alone,
     "goes on exactly": _goes_on_exactly,
     "accepts steps that are gone": _accepts_steps_that_are_gone,
+    "weighs what it draws": _weighs_what_it_draws,
 }

@@ -8,7 +8,13 @@ from priorities import Prioritised, stored_steps
 
 import rlkit.envs  # noqa: F401 registers the environments
 from rlkit.agents import SAC
-from rlkit.replay import SAMPLERS, ReplaySampler, UniformSampler, check_sampler
+from rlkit.replay import (
+    SAMPLERS,
+    PrioritisedSampler,
+    ReplaySampler,
+    UniformSampler,
+    check_sampler,
+)
 
 NAME = f"{Prioritised.__module__}:{Prioritised.__qualname__}"
 
@@ -51,9 +57,25 @@ class Editor(UniformSampler):
         return storage.sample_steps(count, rng)
 
 
+class Weightless(PrioritisedSampler):
+    """Gives steps no weight."""
+
+    def importance(self, storage, env, position):
+        return np.zeros(len(env), np.float32)
+
+
+class PerRecord(PrioritisedSampler):
+    """Gives a priority to each record of a window."""
+
+    def window_priority(self, error, mask):
+        return error
+
+
 @pytest.mark.parametrize(
     ("sampler", "law"),
     [
+        (Weightless(), "weighs what it draws"),
+        (PerRecord(), "weighs what it draws"),
         (Anywhere(), "draws stored steps"),
         (OwnChance(), "depends on the generator alone"),
         (Editor(), "leaves the storage alone"),
