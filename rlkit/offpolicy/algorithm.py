@@ -22,6 +22,7 @@ from rlkit.offpolicy.collect import collect, first_observations, restart_episode
 from rlkit.offpolicy.contract import Learner
 from rlkit.offpolicy.diagnostics import record_diagnostics
 from rlkit.offpolicy.episode_goals import make_episode_goals
+from rlkit.offpolicy.explorer import make_explorer
 from rlkit.offpolicy.goal_diagnostics import value_curve
 from rlkit.offpolicy.held_actions import HeldActions
 from rlkit.offpolicy.learner import GradientLearner
@@ -65,6 +66,8 @@ class Algorithm(SavedAlgorithm):
         update_ratio: Updates per step, any positive number; replaces `gradient_steps`.
         random_action_repeat: Most decisions for which a random action is held, see
             `rlkit.offpolicy.held_actions`; 1 draws each anew.
+        explorer: A share of training episodes that a policy begins which seeks changes of the
+            achieved goal, or its settings, see `rlkit.offpolicy.explorer`; None for none.
         replay: Options of `rlkit.replay.ReplayBuffer`: `hindsight` ("original" switches it off),
             `steps` (n-step sums), `share`, `directory` (images on disk).
         latent: Latent model of images, as `rlkit.latents.LATENTS.make` takes it, or None; fitted
@@ -116,6 +119,7 @@ class Algorithm(SavedAlgorithm):
         *,
         update_ratio: float | None = None,
         random_action_repeat: int = 1,
+        explorer: Any = None,
         replay: Mapping[str, Any] | None = None,
         latent: Any = None,
         pretraining: Mapping[str, Any] | None = None,
@@ -152,6 +156,7 @@ class Algorithm(SavedAlgorithm):
             "gradient_steps": gradient_steps,
             "update_ratio": update_ratio,
             "random_action_repeat": random_action_repeat,
+            "explorer": explorer,
             "replay": replay_options(replay, replay_buffer_class, replay_buffer_kwargs),
             "latent": latent,
             "pretraining": dict(pretraining or {}),
@@ -209,6 +214,7 @@ class Algorithm(SavedAlgorithm):
         count = getattr(self, "n_envs", 1)
         longest = self.options["random_action_repeat"]
         self.held_actions = HeldActions(self.adapter, count, longest) if longest > 1 else None
+        self.explorer = make_explorer(self, self.replay_seed)
         self._updates_due = 0.0
         self.hidden_state = self.learner.initial(count)
         self.metrics = self.make_metrics()
@@ -361,6 +367,8 @@ class Algorithm(SavedAlgorithm):
         self._n_updates += self.learner.learn(
             self.replay_buffer, self.adapter, gradient_steps, size, self.metrics
         )
+        if self.explorer is not None:
+            self.explorer.learn(self, gradient_steps)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def state_dict(self) -> dict[str, Any]:

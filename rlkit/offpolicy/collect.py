@@ -113,6 +113,8 @@ def _actions(agent: Algorithm) -> NDArray[Any]:
         starts,
         explore=True,
     )
+    if agent.explorer is not None and not is_random_phase:
+        action = agent.explorer.act(agent, action, starts)
     space = agent.action_space
     if isinstance(space, spaces.Box) and agent.action_noise is not None:
         noise = np.asarray(agent.action_noise())
@@ -123,7 +125,8 @@ def _actions(agent: Algorithm) -> NDArray[Any]:
         action = agent.adapter.mix_in_random(action, share, agent.rng)
     else:  # some may still be held where the share is 0
         action = agent.held_actions.mixed(action, share, starts, agent.rng)
-    if is_random_phase or share > 0 or agent.held_actions or agent.action_noise is not None:
+    changed = is_random_phase or share > 0 or agent.held_actions or agent.explorer
+    if changed or agent.action_noise is not None:
         agent.hidden_state = agent.learner.acted(agent.hidden_state, action)
     return action
 
@@ -162,7 +165,11 @@ def _store(
         goals.observe(agent._last_obs, encoded, taken)
     if agent.replay_buffer.rule is not None and len(taken):
         agent.metrics.add_episodes(goal_moved(agent, taken))
-    agent.learner.observe(*agent.adapter.normaliser_rows(encoded))
+    rows, goal_rows = agent.adapter.normaliser_rows(encoded)
+    agent.learner.observe(rows, goal_rows)
+    if agent.explorer is not None:
+        before = encoder.from_stored(agent._last_obs)
+        agent.explorer.observe(before, encoded, rows, dones, agent.rule)
     agent.metrics.add_step(rewards, encoded, dones, agent.rule)
     agent._last_obs = new_obs
     agent._last_episode_starts = dones

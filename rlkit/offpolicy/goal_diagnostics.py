@@ -84,7 +84,7 @@ def value_curve(agent: Algorithm) -> ValueCurve | None:
         if far.sum() < FEWEST:
             continue
         env, step, goal = env[far], step[far], goal[far]
-        batch = _relabelled(agent, env, step, goal, rule)
+        batch = relabelled(agent, env, step, goal, rule)
         values = learner.values(learner.prepare(agent.adapter.batch(batch)))
         q = values.double().cpu().numpy()
         returns = _returns(storage, env, step, goal, distance, rule, replay.gamma)
@@ -118,7 +118,7 @@ def _far_enough(
     return env[enough], step[enough]
 
 
-def _relabelled(
+def relabelled(
     agent: Algorithm,
     env: NDArray[np.int64],
     step: Positions,

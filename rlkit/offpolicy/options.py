@@ -40,6 +40,7 @@ ALGORITHM_OPTIONS = frozenset(
         "gradient_steps",
         "update_ratio",
         "random_action_repeat",
+        "explorer",
         "replay",
         "latent",
         "pretraining",

@@ -77,6 +77,7 @@ def training_state(agent: Algorithm) -> dict[str, Any]:
             "actions_rng": agent.rng.bit_generator.state,
             "held_actions": agent.held_actions.state_dict() if agent.held_actions else {},
             "global_rng": _global_rng(),
+            "explorer": agent.explorer.state_dict() if agent.explorer else {},
             "last_observation": agent._last_obs,
             "last_episode_starts": agent._last_episode_starts,
             "hidden_state": [tensor.cpu() for tensor in agent.hidden_state],
@@ -102,6 +103,8 @@ def restore_training(agent: Algorithm, state: dict[str, Any]) -> None:
     agent.rng.bit_generator.state = training["actions_rng"]
     if agent.held_actions is not None and training.get("held_actions"):
         agent.held_actions.load_state_dict(training["held_actions"])
+    if agent.explorer is not None and training.get("explorer"):
+        agent.explorer.load_state_dict(training["explorer"])
     agent._last_obs = training["last_observation"]
     agent._last_episode_starts = training["last_episode_starts"]
     agent.hidden_state = tuple(tensor.to(agent.device) for tensor in training["hidden_state"])
