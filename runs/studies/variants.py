@@ -141,7 +141,32 @@ def _inline(options: Mapping[str, Any]) -> str:
 
 _HINDSIGHT = "agent_options.replay.hindsight="
 _GENERATOR = "agent_options.goal_generator={name = 'imagined', source = "
+_OPTION = "agent_options."
 CONTROLS: dict[str, dict[str, tuple[str, ...]]] = {
+    "fetch-push": {
+        "all": (),
+        "inputs without features": (_OPTION + "input_features=none",),
+        "absolute goals": (_OPTION + "goal_input=absolute",),
+        "no imitation": (_OPTION + "imitation=0.0",),
+        "no action repeat": ("action_repeat=1",),
+        "relabels of equal weight": (
+            _OPTION + "replay.already_achieved_weight=1.0",
+            _OPTION + "replay.out_of_range_weight=1.0",
+        ),
+        "no goals of other episodes": (
+            _OPTION + "replay.hindsight={future = 0.8, original = 0.2}",
+        ),
+        "random actions held": (_OPTION + "random_action_repeat=5",),
+        "no explorer": (_OPTION + "explorer=none",),
+        "plain hindsight": (
+            "action_repeat=1",
+            _OPTION + "input_features=none",
+            _OPTION + "goal_input=absolute",
+            _OPTION + "imitation=0.0",
+            _OPTION + "explorer=none",
+            _OPTION + "replay={hindsight = 'future'}",
+        ),
+    },
     "latent-goals": {
         "mix": (),
         "no hindsight": (_HINDSIGHT + "{original = 1.0}",),
