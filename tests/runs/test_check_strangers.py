@@ -36,7 +36,7 @@ class Dying(Broken):
 
 @pytest.fixture(name="registered")
 def _registered():
-    kinds = {"Broken-v0": Broken, "Dying-v0": Dying, "Unbuilt-v0": Unbuilt}
+    kinds = {"WrongSpace-v0": Broken, "Dying-v0": Dying, "Unbuilt-v0": Unbuilt}
     for name, kind in kinds.items():
         gym.register(name, kind)
     yield
@@ -52,10 +52,10 @@ def test_every_environment_is_checked_in_a_process_of_its_own(tmp_path):
 
     results = {
         env_id: script.checked(env_id, BOUNDS, 20.0)
-        for env_id in ("CartPole-v1", "Broken-v0", "Dying-v0")
+        for env_id in ("CartPole-v1", "WrongSpace-v0", "Dying-v0")
     }
     assert results["CartPole-v1"]["error"] == {}
-    assert set(results["Broken-v0"]["error"]) == {"space"}
+    assert set(results["WrongSpace-v0"]["error"]) == {"space"}
     assert results["Dying-v0"]["error"] == {"process": "its process died"}
     assert script.checked("Unbuilt-v0", BOUNDS, 20.0) == {"unbuilt": "its process died"}
     script.write(tmp_path / "found.csv", results)
