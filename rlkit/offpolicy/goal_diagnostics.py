@@ -26,7 +26,13 @@ FEWEST = 8  # steps for a mean
 
 @runtime_checkable
 class HasValues(Protocol):
-    """A learner with critics."""
+    """A learner with critics.
+
+    Attributes:
+        generator: Source of its random numbers, such as those of dropout.
+    """
+
+    generator: torch.Generator
 
     def prepare(self, batch: dict[str, NDArray[Any]]) -> State:
         """The tensors that networks read of a batch."""
@@ -73,6 +79,20 @@ def value_curve(agent: Algorithm) -> ValueCurve | None:
     rule, storage = replay.rule, replay.storage
     if rule is None or not isinstance(learner, HasValues) or len(storage) == 0:
         return None
+    before = learner.generator.get_state()
+    rows = _rows(agent, learner, rule)
+    learner.generator.set_state(before)
+    if not rows:
+        return None
+    steps, value, achieved = (np.array(column) for column in zip(*rows, strict=True))
+    return ValueCurve(steps, value, achieved)
+
+
+def _rows(
+    agent: Algorithm, learner: HasValues, rule: GoalRule
+) -> list[tuple[int, tuple[float, ...], float]]:
+    """By distance: the statistics of its values, and the mean return."""
+    storage = agent.replay_buffer.storage
     rng = np.random.default_rng(agent._n_updates)
     rows = []
     for distance in DISTANCES:
@@ -87,12 +107,9 @@ def value_curve(agent: Algorithm) -> ValueCurve | None:
         batch = relabelled(agent, env, step, goal, rule)
         values = learner.values(learner.prepare(agent.adapter.batch(batch)))
         q = values.double().cpu().numpy()
-        returns = _returns(storage, env, step, goal, distance, rule, replay.gamma)
+        returns = _returns(storage, env, step, goal, distance, rule, agent.replay_buffer.gamma)
         rows.append((distance, (q.mean(), *np.quantile(q, (0.1, 0.9))), returns.mean()))
-    if not rows:
-        return None
-    steps, value, achieved = (np.array(column) for column in zip(*rows, strict=True))
-    return ValueCurve(steps, value, achieved)
+    return rows
 
 
 def goal_moved(agent: Algorithm, env: NDArray[np.int64]) -> NDArray[np.bool_]:

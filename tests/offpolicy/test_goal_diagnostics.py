@@ -22,7 +22,9 @@ def collected(algorithm=SAC, env="rlkit/PointMaze-U-v0", steps=800, **options):
     ("algorithm", "env"),
     [(SAC, "rlkit/PointMaze-U-v0"), (TD3, "rlkit/PointMaze-U-v0"), (DQN, "rlkit/BitFlip-v0")],
 )
-@pytest.mark.parametrize("encoder", [None, {"name": "gru", "hidden": 8}])
+@pytest.mark.parametrize(
+    "encoder", [None, {"name": "gru", "hidden": 8, "layers": 2, "dropout": 0.2}]
+)
 def test_curve_changes_nothing(algorithm, env, encoder):
     agent = collected(algorithm, env, encoder=encoder)
     generators = lambda: (  # noqa: E731
