@@ -107,14 +107,10 @@ def _actions(agent: Algorithm) -> NDArray[Any]:
         if agent.held_actions is not None:
             return agent.held_actions.uniform(starts, agent.rng)
         return agent.adapter.random_actions(agent.n_envs, agent.rng)
-    action, agent.hidden_state = agent.act(
-        agent.observation_encoder.from_stored(agent._last_obs),
-        agent.hidden_state,
-        starts,
-        explore=True,
-    )
+    observation = agent.observation_encoder.from_stored(agent._last_obs)
+    action, agent.hidden_state = agent.act(observation, agent.hidden_state, starts, explore=True)
     if agent.explorer is not None and not is_random_phase:
-        action = agent.explorer.act(agent, action, starts)
+        action = agent.explorer.act(agent, observation, action, starts)
     space = agent.action_space
     if isinstance(space, spaces.Box) and agent.action_noise is not None:
         noise = np.asarray(agent.action_noise())

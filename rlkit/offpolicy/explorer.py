@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 
 from rlkit.goals.rule import GoalRule
 from rlkit.names import require_known
+from rlkit.networks.gradient import SKIPPED
 from rlkit.offpolicy.learner import GradientLearner
+from rlkit.offpolicy.metrics import EXPLORER
 from rlkit.replay.batch import Batch, sum_steps
+from rlkit.replay.goal_weights import GoalWeights
 
 if TYPE_CHECKING:
     from rlkit.offpolicy.algorithm import Algorithm
@@ -129,11 +132,20 @@ class Explorer:
         self._longest = 1
         self._success = 0.0
         self._moves = np.zeros(2)  # sum of squared moves, and their number
-        self._low, self._high = np.full(goal.shape, np.inf), np.full(goal.shape, -np.inf)
+        self._range = GoalWeights(out_of_range=0.5, space=goal)  # any weight below 1 tells
         self._due = 0
 
-    def act(self, agent: Algorithm, action: Array, is_first: NDArray[np.bool_]) -> Array:
-        """The agent's actions `(n, *action)`, replaced where the explorer acts."""
+    def act(
+        self, agent: Algorithm, observation: Any, action: Array, is_first: NDArray[np.bool_]
+    ) -> Array:
+        """The agent's actions `(n, *action)`, replaced where the explorer acts.
+
+        Args:
+            agent: Whose adapter makes vectors of observations.
+            observation: As the agent works with it.
+            action: The agent's actions.
+            is_first: Where an episode begins, `(n,)`.
+        """
         count = len(action)
         share = self.settings.share * (1 - self._success)
         begins = is_first & (self.rng.random(count) < share)
@@ -143,7 +155,7 @@ class Explorer:
         acts = self._steps < self._until
         if not acts.any():
             return action
-        x, goal = agent.adapter.vectors(agent.observation_encoder.from_stored(agent._last_obs))
+        x, goal = agent.adapter.vectors(observation)
         own, _ = self.learner.act(x, goal[:, :0], (), is_first, explore=True)
         return np.where(acts.reshape(-1, *[1] * (action.ndim - 1)), own, action)
 
@@ -168,8 +180,7 @@ class Explorer:
         achieved, asked = after[_ACHIEVED], observation[_DESIRED]
         move = achieved.astype(np.float64) - observation[_ACHIEVED]
         self._moves += [(move**2).sum(), len(move)]
-        self._low = np.minimum(self._low, asked.min(axis=0))
-        self._high = np.maximum(self._high, asked.max(axis=0))
+        self._range.observe(asked)
         self._steps += 1
         over = np.flatnonzero(ended)
         if len(over) == 0:
@@ -190,7 +201,8 @@ class Explorer:
             batch = storage.window(*storage.sample_steps(self.batch_size, self.rng), 1)
             arrays = agent.adapter.batch(self._rewarded(batch, agent.rule))
             names, values = self.learner.update({**arrays, "goal": arrays["goal"][..., :0]})
-            agent.metrics.add_update([f"explorer_{name}" for name in names], values)
+            own = [name if name == SKIPPED else f"{EXPLORER}{name}" for name in names]
+            agent.metrics.add_update(own, values)
 
     def _rewarded(self, batch: Batch, rule: GoalRule) -> Batch:
         """Steps with the explorer's rewards."""
@@ -198,8 +210,7 @@ class Explorer:
         move = np.linalg.norm(achieved[:, 1:] - achieved[:, :-1], axis=-1)
         scale = np.sqrt(self._moves[0] / max(self._moves[1], 1)) + 1e-9
         after = achieved[:, 1:].reshape(-1, achieved.shape[-1]).astype(np.float32)
-        nearest = after.clip(self._low, self._high).astype(np.float32)
-        inside = rule.success(after, nearest).reshape(move.shape)
+        inside = (self._range.weigh(rule, after, after) == 1).reshape(move.shape)
         reward = (np.minimum(move / scale, 1.0) * inside).astype(np.float32)
         return sum_steps(batch.replace(reward=reward), self.gamma, 1)
 
@@ -211,7 +222,7 @@ class Explorer:
             "steps": self._steps.copy(),
             "until": self._until.copy(),
             "moves": self._moves.copy(),
-            "range": np.stack([self._low, self._high]),
+            "range": self._range.state_dict(),
             "longest": self._longest,
             "success": self._success,
             "due": self._due,
@@ -227,7 +238,7 @@ class Explorer:
         self.rng.bit_generator.state = state["rng"]
         self._steps, self._until = np.array(state["steps"]), np.array(state["until"])
         self._moves = np.array(state["moves"])
-        self._low, self._high = np.array(state["range"])
+        self._range.load_state_dict(state["range"], np.zeros(0))
         self._longest, self._due = int(state["longest"]), int(state["due"])
         self._success = float(state["success"])
 

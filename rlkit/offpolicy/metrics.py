@@ -16,6 +16,8 @@ from rlkit.networks.gradient import SKIPPED
 from rlkit.replay import Batch
 
 RECENT_GOALS = 2000
+EXPLORER = "explorer_"
+"""Begins the names of an explorer's metrics."""
 
 
 class TrainingMetrics:
@@ -89,8 +91,8 @@ class TrainingMetrics:
 
     @property
     def updates(self) -> int:
-        """Updates since the last call of `write`."""
-        return sum(count for _, count in self._sums.values())
+        """Updates since the last call of `write`, without those of an explorer."""
+        return sum(count for key, (_, count) in self._sums.items() if EXPLORER not in key)
 
     def write(self, logger: Logger) -> None:
         """Records the means since the last call, and starts again.

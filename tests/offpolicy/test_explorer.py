@@ -50,7 +50,8 @@ def test_it_needs_goals_that_are_vectors():
 def test_every_agent_trains_with_it(algorithm, encoder):
     agent = start(algorithm, encoder=encoder)
     before = {k: v.clone() for k, v in agent.explorer.learner.weights().items()}
-    agent.learn(830)
+    agent.learn(830, log_interval=None)
+    assert agent.metrics.updates == agent._n_updates == int(0.2 * 630)
     after = agent.explorer.learner.weights()
     assert agent.explorer.learner.updates == int(0.2 * 630) // 4
     assert any((after[name] != before[name]).any() for name in before)
@@ -86,7 +87,7 @@ def begun(agent, episodes):
     action = agent.adapter.random_actions(agent.n_envs, np.random.default_rng(0))
     until = []
     for _ in range(episodes // agent.n_envs):
-        agent.explorer.act(agent, action, first)
+        agent.explorer.act(agent, agent._last_obs, action, first)
         until.append(agent.explorer._until.copy())
     return np.concatenate(until)
 
