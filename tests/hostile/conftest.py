@@ -1,10 +1,10 @@
 import pytest
-from bases import Bases
+from originals import Originals
 
 pytest.register_assert_rewrite("watch")
 
 
 @pytest.fixture(scope="session")
-def bases(tmp_path_factory):
+def originals(tmp_path_factory):
     """Harmless files of each kind, from which hostile ones are made."""
-    return Bases(tmp_path_factory.mktemp("bases"))
+    return Originals(tmp_path_factory.mktemp("originals"))

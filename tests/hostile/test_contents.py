@@ -12,8 +12,8 @@ import zipfile
 
 import numpy as np
 import pytest
-from bases import ENV
 from numpy.lib import format as npy
+from originals import ENV
 from watch import watched
 
 import rlkit
@@ -99,17 +99,17 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", MEMBERS)
-def test_members(name, here, bases, monkeypatch):
+def test_members(name, here, originals, monkeypatch):
     monkeypatch.setattr(checkpoint, "JSON_LIMIT", 2**20)
     member, content = MEMBERS[name]
-    with zipfile.ZipFile(bases.folder / "sac.zip") as archive:
+    with zipfile.ZipFile(originals.folder / "sac.zip") as archive:
         archive.extractall(here / "members")
     forge(here / "members", member, content)
     zipped(here / "members", here / "a.zip")
     for kind in ("latent", "world"):
-        shutil.copytree(bases.folder / kind, here / kind)
+        shutil.copytree(originals.folder / kind, here / kind)
         forge(here / kind, member, content)
-    run = bases.run(here / "run")
+    run = originals.run(here / "run")
     (step,) = (run / "checkpoints").iterdir()
     forge(step, member, content)
     loads = [
@@ -195,8 +195,8 @@ def named_twice(path):
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
-def test_archives(name, here, bases, monkeypatch):
-    with zipfile.ZipFile(bases.folder / "sac.zip") as archive:
+def test_archives(name, here, originals, monkeypatch):
+    with zipfile.ZipFile(originals.folder / "sac.zip") as archive:
         archive.extractall(here / "members")
     zipped(here / "members", here / "a.zip")
     ARCHIVES[name](here)
@@ -216,17 +216,17 @@ def test_archives(name, here, bases, monkeypatch):
             load()
 
 
-def test_a_link_in_an_archive_is_a_file(here, bases):
-    shutil.copy(bases.folder / "sac.zip", here / "a.zip")
+def test_a_link_in_an_archive_is_a_file(here, originals):
+    shutil.copy(originals.folder / "sac.zip", here / "a.zip")
     linked(here / "a.zip")
     with watched(here):
         SAC.load("a.zip")  # the manifest does not list it
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", ".hidden", "a/b", "", "a\nb"])
-def test_manifests_that_lead_outside(name, here, bases):
+def test_manifests_that_lead_outside(name, here, originals):
     for kind, load in (("latent", FittedLatent.load), ("world", World.load)):
-        shutil.copytree(bases.folder / kind, here / kind)
+        shutil.copytree(originals.folder / kind, here / kind)
         manifest = checkpoint._manifest({name: {"sha256": "0" * 64, "size": 0}}, 2, "0")
         (here / kind / "manifest.json").write_bytes(manifest)
         with watched(here), pytest.raises(CheckpointError, match="not a plain file"):
@@ -234,17 +234,17 @@ def test_manifests_that_lead_outside(name, here, bases):
 
 
 @pytest.mark.parametrize("member", ["weights.safetensors", "state.json"])
-def test_links_in_folders(member, here, bases):
+def test_links_in_folders(member, here, originals):
     for kind, load in (("latent", FittedLatent.load), ("world", World.load)):
-        shutil.copytree(bases.folder / kind, here / kind)
+        shutil.copytree(originals.folder / kind, here / kind)
         (here / kind / member).rename(here / f"{kind}-{member}")
         (here / kind / member).symlink_to(here / f"{kind}-{member}")
         with watched(here), pytest.raises(CheckpointError, match="not a plain file"):
             load(here / kind)
 
 
-def test_a_damaged_list_of_evaluations_is_named(here, bases):
-    run = bases.run(here / "run")
+def test_a_damaged_list_of_evaluations_is_named(here, originals):
+    run = originals.run(here / "run")
     (run / "evaluations.json").write_text("[{")
     with watched(here), pytest.raises(ValueError, match=r"run/evaluations\.json is damaged"):
         resume(RunFolder.open(run).path, make, steps=60)
@@ -283,28 +283,32 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 @pytest.mark.slow
-def test_settings_allocate_no_more_than_weights_justify(here, bases):
+def test_settings_allocate_no_more_than_weights_justify(here, originals):
     names = []
     for index, (kind, options) in enumerate(HUGE.values()):
-        bases.archive(
+        originals.archive(
             here / f"{kind}-{index}.zip", kind, lambda s, o=options: s["agent"]["options"].update(o)
         )
         names.append(f"{kind}-{index}.zip")
-    bases.archive(here / "sac-n.zip", "sac", lambda s: s["agent"].update(num_envs=10**12))
+    originals.archive(here / "sac-n.zip", "sac", lambda s: s["agent"].update(num_envs=10**12))
     for dims in (10**6, 10**9):
-        bases.model(
+        originals.model(
             here / f"latent-{dims}", "latent", lambda s, d=dims: s["latent"]["model"].update(dims=d)
         )
-        bases.model(
+        originals.model(
             here / f"world-{dims}",
             "world",
             lambda s, d=dims: s["world"]["model"].update(mixtures=d),
         )
         names += [f"latent-{dims}", f"world-{dims}"]
-    bases.model(here / "latent-s", "latent", lambda s: s["latent"].update(shape=[10**5, 10**5, 3]))
-    bases.model(here / "world-l", "world", lambda s: s["world"]["layout"].update(observation=10**9))
+    originals.model(
+        here / "latent-s", "latent", lambda s: s["latent"].update(shape=[10**5, 10**5, 3])
+    )
+    originals.model(
+        here / "world-l", "world", lambda s: s["world"]["layout"].update(observation=10**9)
+    )
     names += ["sac-n.zip", "latent-s", "world-l"]
-    command = [sys.executable, "-c", LOAD, str(bases.folder), str(here), *names]
+    command = [sys.executable, "-c", LOAD, str(originals.folder), str(here), *names]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-2000:]
     *lines, grown = done.stdout.splitlines()

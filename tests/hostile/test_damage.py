@@ -49,10 +49,10 @@ def undetected(path, load, region=None):
 
 
 @pytest.mark.parametrize("kind", ["latent", "world", "checkpoint"])
-def test_every_flip_in_a_folder_is_found(kind, tmp_path, bases):
+def test_every_flip_in_a_folder_is_found(kind, tmp_path, originals):
     folder = tmp_path / kind
-    source = next((bases.folder / "run" / "checkpoints").iterdir())
-    shutil.copytree(source if kind == "checkpoint" else bases.folder / kind, folder)
+    source = next((originals.folder / "run" / "checkpoints").iterdir())
+    shutil.copytree(source if kind == "checkpoint" else originals.folder / kind, folder)
     loads = {"latent": FittedLatent.load, "world": World.load, "checkpoint": read_checkpoint}
     members = sorted(folder.iterdir())
     assert {"manifest.json", "state.json", "weights.safetensors"} <= {m.name for m in members}
@@ -63,9 +63,9 @@ def test_every_flip_in_a_folder_is_found(kind, tmp_path, bases):
     assert missed == []
 
 
-def test_every_flip_in_a_member_of_an_agents_file_is_found(tmp_path, bases):
+def test_every_flip_in_a_member_of_an_agents_file_is_found(tmp_path, originals):
     path = tmp_path / "a.zip"
-    shutil.copy(bases.folder / "sac.zip", path)
+    shutil.copy(originals.folder / "sac.zip", path)
     with zipfile.ZipFile(path) as archive, path.open("rb") as file:
         regions = {}
         for info in archive.infolist():
@@ -80,9 +80,9 @@ def test_every_flip_in_a_member_of_an_agents_file_is_found(tmp_path, bases):
     assert missed == []
 
 
-def test_a_flip_between_the_members_changes_nothing_or_is_found(tmp_path, bases):
+def test_a_flip_between_the_members_changes_nothing_or_is_found(tmp_path, originals):
     path = tmp_path / "a.zip"
-    good = (bases.folder / "sac.zip").read_bytes()
+    good = (originals.folder / "sac.zip").read_bytes()
     path.write_bytes(good)
     whole = SAC.load(path)
     rng = np.random.default_rng(0)

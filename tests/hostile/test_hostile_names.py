@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from bases import ENV
+from originals import ENV
 from watch import EVIL, watched
 
 import rlkit
@@ -113,9 +113,9 @@ RECIPES = {
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_recipes(name, here, bases):
+def test_recipes(name, here, originals):
     (here / "x.toml").write_text(RECIPES[name])
-    run = bases.run(here / "run", recipe=RECIPES[name])
+    run = originals.run(here / "run", recipe=RECIPES[name])
     refuse_everywhere(
         here,
         [
@@ -134,46 +134,46 @@ def test_recipes(name, here, bases):
 
 
 @pytest.mark.parametrize(("option", "value"), options_of(PLACES))
-def test_agents(option, value, here, bases):
+def test_agents(option, value, here, originals):
     def change(state):
         state["agent"]["options"][option] = value
 
-    bases.archive(here / "a.zip", "sac", change)
-    run = bases.run(here / "run", change=change)
+    originals.archive(here / "a.zip", "sac", change)
+    run = originals.run(here / "run", change=change)
     loads = [lambda: SAC.load("a.zip"), lambda: SAC.load(run), lambda: rlkit.load("a.zip")]
     refuse_everywhere(here, [*loads, lambda: SAC.load("a.zip", make(ENV), learning_rate=1e-3)])
 
 
 @pytest.mark.parametrize(("option", "value"), options_of(MPC_PLACES))
-def test_planning_agents(option, value, here, bases):
+def test_planning_agents(option, value, here, originals):
     def change(state):
         state["agent"]["options"][option] = value
 
-    bases.archive(here / "a.zip", "mpc", change)
+    originals.archive(here / "a.zip", "mpc", change)
     refuse_everywhere(here, [lambda: MPC.load("a.zip"), lambda: rlkit.load("a.zip")])
 
 
 @pytest.mark.parametrize("place", ["/srv/elsewhere/replay", "../../../../../../srv/replay"])
-def test_an_agents_replay_buffer_stays_in_the_current_folder(place, here, bases):
+def test_an_agents_replay_buffer_stays_in_the_current_folder(place, here, originals):
     def change(state):
         state["agent"]["options"]["replay"] = {"directory": place}
 
-    bases.archive(here / "a.zip", "sac", change)
+    originals.archive(here / "a.zip", "sac", change)
     refuse_everywhere(here, [lambda: SAC.load("a.zip"), lambda: SAC.load("a.zip", make(ENV))])
     assert SAC.load("a.zip", replay={}).num_timesteps == 0
 
 
 @pytest.mark.parametrize("name", [STRIKE, "subprocess:Popen", "os:system", "antigravity:x"])
-def test_latents(name, here, bases):
+def test_latents(name, here, originals):
     def change(state):
         state["latent"]["model"] = {"name": name, "args": ["sh", "-c", "touch shell"]}
 
     def change_run(state):
         state["training"]["latent"] = {"model": {"name": name}, "shape": [4, 4, 3]}
 
-    folder = bases.model(here / "latent", "latent", change)
-    run = bases.run(here / "run", change=change_run)
-    frames = str(bases.folder / "frames.npy")
+    folder = originals.model(here / "latent", "latent", change)
+    run = originals.run(here / "run", change=change_run)
+    frames = str(originals.folder / "frames.npy")
     refuse_everywhere(
         here,
         [
@@ -189,7 +189,7 @@ def test_latents(name, here, bases):
 
 @pytest.mark.parametrize("inner", [False, True])
 @pytest.mark.parametrize("name", [STRIKE, "subprocess:Popen", "os:system"])
-def test_worlds(name, inner, here, bases):
+def test_worlds(name, inner, here, originals):
     def change(state):
         model = state["world"]["model"]
         if inner:
@@ -197,7 +197,7 @@ def test_worlds(name, inner, here, bases):
         else:
             state["world"]["model"] = {"name": name, "args": ["sh", "-c", "touch shell"]}
 
-    folder = bases.model(here / "world", "world", change)
+    folder = originals.model(here / "world", "world", change)
     refuse_everywhere(
         here,
         [
@@ -211,7 +211,7 @@ def test_worlds(name, inner, here, bases):
     refuse_everywhere(here, [lambda: rlkit_command("train", "x.toml", "--out", "out")])
 
 
-def test_what_is_trusted_is_imported(here, bases):
+def test_what_is_trusted_is_imported(here, originals):
     (here / "x.toml").write_text(toml(agent="evil:Strike"))
     with pytest.raises(ValueError, match="Strike'> is no agent: it lacks iterate"):
         rlkit_command("train", "x.toml", "--out", "out", "--trust")
@@ -219,7 +219,7 @@ def test_what_is_trusted_is_imported(here, bases):
     assert not (here / "called").exists()  # it was checked against the contract before
 
 
-def test_what_is_typed_is_trusted_and_checked_before_it_is_called(here, bases):
+def test_what_is_typed_is_trusted_and_checked_before_it_is_called(here, originals):
     for words in (["--agent", STRIKE], ["--encoder", STRIKE]):
         (here / "imported").unlink(missing_ok=True)
         sys.modules.pop("evil", None)

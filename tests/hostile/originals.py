@@ -24,7 +24,7 @@ QUICK = [
 ]
 
 
-class Bases:
+class Originals:
     """Folders and files, each made once."""
 
     def __init__(self, folder):
