@@ -36,7 +36,8 @@ class ExplorerSettings:
             share falls with the success rate, to 0 where every goal is reached.
         net_arch: Widths of its hidden layers.
         gamma: Discount of its rewards per environment step, in [0, 1).
-        update_every: Updates of the agent per update of the explorer, >= 1.
+        update_every: Updates of the agent per update of the explorer, >= 1, while no goal is
+            reached; the explorer learns less as its share falls.
     """
 
     share: float = 0.5
@@ -133,7 +134,7 @@ class Explorer:
         self._success = 0.0
         self._moves = np.zeros(2)  # sum of squared moves, and their number
         self._range = GoalWeights(out_of_range=0.5, space=goal)  # any weight below 1 tells
-        self._due = 0
+        self._due = 0.0
 
     def act(
         self, agent: Algorithm, observation: Any, action: Array, is_first: NDArray[np.bool_]
@@ -193,8 +194,9 @@ class Explorer:
 
     def learn(self, agent: Algorithm, updates: int) -> None:
         """Makes its share of updates for a number of the agent's."""
-        self._due += updates
-        count, self._due = divmod(self._due, self.settings.update_every)
+        self._due += updates * (1 - self._success) / self.settings.update_every
+        count = int(self._due)
+        self._due -= count
         self.learner.learning_rate.copy_(agent.learner.learning_rate)
         storage = agent.replay_buffer.storage
         for _ in range(count):
@@ -239,7 +241,7 @@ class Explorer:
         self._steps, self._until = np.array(state["steps"]), np.array(state["until"])
         self._moves = np.array(state["moves"])
         self._range.load_state_dict(state["range"], np.zeros(0))
-        self._longest, self._due = int(state["longest"]), int(state["due"])
+        self._longest, self._due = int(state["longest"]), float(state["due"])
         self._success = float(state["success"])
 
 

@@ -31,6 +31,8 @@ from rlkit.experiment.evaluate import TEST_SEED, wilson
 from rlkit.experiment.plots import remove_spines
 from rlkit.experiment.recipe import load_recipe
 from rlkit.experiment.session import Session
+from rlkit.goals import GoalRule
+from rlkit.goals.action_repeat import make_repeating
 from rlkit.offpolicy.goal_diagnostics import relabelled
 
 RECIPE = "fetch-push"
@@ -42,7 +44,7 @@ PLAIN = (
     "agent_options.explorer=none",
     "agent_options.replay={hindsight = 'future'}",
 )
-BEFORE = (10, 5, 3, 2, 1, 0)  # steps before the first contact
+BEFORE = (10, 5, 3, 2, 1, 0)  # decisions before the first contact
 AGES = ((0, 20), (20, 100), (100, 300), (300, 600))  # episodes, in the order of their start
 HOLDS = (1, 5, 10)  # environment steps
 EPISODES = 60
@@ -90,7 +92,7 @@ def already_achieved(agent: Any) -> list[float | None]:
 
 @torch.no_grad()
 def values_before_contact(agent: Any) -> dict[int, float]:
-    """Mean value by the number of steps before the object first moves."""
+    """Mean value by the number of environment steps before the object first moves."""
     storage, learner = agent.replay_buffer.storage, agent.learner
     slots, goals = [], []
     for episode in episodes_of(agent):
@@ -107,24 +109,31 @@ def values_before_contact(agent: Any) -> dict[int, float]:
         env, position = table[:, column] // storage.slots, table[:, column] % storage.slots
         batch = relabelled(agent, env, position, np.array(goals), agent.rule)
         values = learner.values(learner.prepare(agent.adapter.batch(batch)))
-        found[k] = float(values.mean())
+        found[k * agent.action_repeat] = float(values.mean())
     return found
 
 
-def moved_episodes(agent: Any | None, hold: int, seed: int) -> int:
-    """Episodes of `EPISODES` in which the object moves further than the task's tolerance."""
-    env, rng, moved = make(load_recipe(RECIPE).env), np.random.default_rng(seed), 0
+def moved_episodes(rule: GoalRule, agent: Any | None, hold: int, seed: int) -> int:
+    """Episodes of `EPISODES` in which the object moves further than the task's tolerance.
+
+    Args:
+        rule: The task's.
+        agent: The policy; None for uniform random actions.
+        hold: Environment steps for which every action is held.
+        seed: Of the random actions and the episodes.
+    """
+    env = make_repeating(make, hold, load_recipe(RECIPE).env)
+    rng, moved = np.random.default_rng(seed), 0
     for episode in range(EPISODES):
         observation, _ = env.reset(seed=TEST_SEED + seed + episode)
-        start, step, is_over = observation["achieved_goal"].copy(), 0, False
+        start, is_over = observation["achieved_goal"].copy(), False
         while not is_over:
             if agent is not None:
                 action, _ = agent.predict(observation, deterministic=True)
-            elif step % hold == 0:
+            else:
                 action = rng.uniform(-1, 1, env.action_space.shape).astype(np.float32)
             observation, _, terminated, truncated, _ = env.step(action)
-            step, is_over = step + 1, terminated or truncated
-        rule = env.get_wrapper_attr("goal_rule")
+            is_over = terminated or truncated
         moved += not rule.success(observation["achieved_goal"][None], start[None])[0]
     env.close()
     return int(moved)
@@ -167,10 +176,10 @@ def main() -> None:
         agent = trained(settings, args.steps, args.seed)
         values = values_before_contact(agent)
         arms[arm] = {"already_achieved": already_achieved(agent), "values": values}
-        moved[f"policy, {arm}"] = moved_episodes(agent, 1, args.seed)
+        moved[f"policy, {arm}"] = moved_episodes(agent.rule, agent, agent.action_repeat, args.seed)
         print(arm, arms[arm], moved, flush=True)
     for hold in HOLDS:
-        moved[f"random, held {hold}"] = moved_episodes(None, hold, args.seed)
+        moved[f"random, held {hold}"] = moved_episodes(agent.rule, None, hold, args.seed)
     content = {
         "kind": "hindsight diagnosis",
         "recipe": RECIPE,
