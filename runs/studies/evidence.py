@@ -2,6 +2,7 @@
 
     python runs/studies/evidence.py quickstart --seeds 0 1 2
     python runs/studies/evidence.py pendulum-hidden-velocity --seeds 0 1 2 3 4 --jobs 2 --minutes 15
+    python runs/studies/evidence.py fetch-push --ablation --set steps=40_000
 
 Each variant (`variants.py`) and seed is one `rlkit train` in its own process; `--jobs` of them run
 in parallel. `runs/results/<recipe>.json` and its figure are written after each training. An
@@ -22,7 +23,7 @@ import figures
 import training_runs
 from render_tables import change_of
 from training_runs import Facts, TrainingRun
-from variants import variant_names, variant_settings
+from variants import ABLATIONS, variant_names, variant_settings
 
 from rlkit.experiment.recipe import load_recipe
 
@@ -108,16 +109,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = training_runs.argument_parser(__doc__)
     parser.add_argument("recipe")
     parser.add_argument("--variants", nargs="+", help="default: all that variants.py defines")
-    parser.add_argument("--name", help="name of the result; default: the recipe's name")
+    parser.add_argument(
+        "--ablation", action="store_true", help="train the variants of ABLATIONS in variants.py"
+    )
+    parser.add_argument(
+        "--name", help="name of the result; default: the recipe's name, or that and -ablation"
+    )
     parser.add_argument("--overwrite", action="store_true", help="train again what has results")
     training_runs.add_folders(parser, "evidence")
     args = parser.parse_args(arguments)
+    if args.ablation and args.recipe not in ABLATIONS:
+        parser.error(f"{args.recipe} has no ablation; those that have: {', '.join(ABLATIONS)}")
 
-    name = args.name or Path(args.recipe).stem
+    name = args.name or Path(args.recipe).stem + ("-ablation" if args.ablation else "")
     path, out = args.results / f"{name}.json", args.out / name
     is_new = args.overwrite and not args.variants
     evidence = Evidence(path, args.recipe, args.settings, overwrite=is_new)
-    variants: list[str] = args.variants or list(variant_names(args.recipe))
+    usual = ABLATIONS[args.recipe] if args.ablation else variant_names(args.recipe)
+    variants: list[str] = args.variants or list(usual)
     if args.overwrite:
         for variant in variants:
             evidence.remove(variant, out)

@@ -62,7 +62,7 @@ def variant_settings(recipe: str, variant: str) -> tuple[str, ...]:
     Raises:
         ValueError: If the recipe has no such variant.
     """
-    controls = CONTROLS.get(recipe, {}) | FURTHER.get(recipe, {})
+    controls = CONTROLS.get(recipe, {}) | FURTHER.get(recipe, {}) | ABLATIONS.get(recipe, {})
     if variant in controls:
         return controls[variant]
     if variant in (AGENT, RECURRENT):
@@ -141,32 +141,7 @@ def _inline(options: Mapping[str, Any]) -> str:
 
 _HINDSIGHT = "agent_options.replay.hindsight="
 _GENERATOR = "agent_options.goal_generator={name = 'imagined', source = "
-_OPTION = "agent_options."
 CONTROLS: dict[str, dict[str, tuple[str, ...]]] = {
-    "fetch-push": {
-        "all": (),
-        "inputs without features": (_OPTION + "input_features=none",),
-        "absolute goals": (_OPTION + "goal_input=absolute",),
-        "no imitation": (_OPTION + "imitation=0.0",),
-        "no action repeat": ("action_repeat=1",),
-        "relabels of equal weight": (
-            _OPTION + "replay.already_achieved_weight=1.0",
-            _OPTION + "replay.out_of_range_weight=1.0",
-        ),
-        "no goals of other episodes": (
-            _OPTION + "replay.hindsight={future = 0.8, original = 0.2}",
-        ),
-        "random actions held": (_OPTION + "random_action_repeat=5",),
-        "no explorer": (_OPTION + "explorer=none",),
-        "plain hindsight": (
-            "action_repeat=1",
-            _OPTION + "input_features=none",
-            _OPTION + "goal_input=absolute",
-            _OPTION + "imitation=0.0",
-            _OPTION + "explorer=none",
-            _OPTION + "replay={hindsight = 'future'}",
-        ),
-    },
     "latent-goals": {
         "mix": (),
         "no hindsight": (_HINDSIGHT + "{original = 1.0}",),
@@ -193,3 +168,51 @@ CONTROLS: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 """Variants of recipes whose controls are not about recurrence; the recipe itself is first."""
+
+_OPTION = "agent_options."
+_GOALS_OF_OTHERS = _HINDSIGHT + "{future = 0.6, desired = 0.2, original = 0.2}"
+_ADDED = {
+    "Fourier inputs": (_OPTION + "input_features=fourier",),
+    "relative goals": (_OPTION + "goal_input=relative",),
+    "imitation": (_OPTION + "imitation=0.3",),
+    "goals of other episodes": (_GOALS_OF_OTHERS,),
+    "relabel weights": (
+        _OPTION + "replay.already_achieved_weight=0.1",
+        _OPTION + "replay.out_of_range_weight=0.1",
+    ),
+    "explorer": (_OPTION + "explorer=0.5",),
+}
+"""What `fetch-push` has beyond a recipe of our own tasks, one by one."""
+
+_ADDITIONS = {"recipe": (), **_ADDED, "all": tuple(part for row in _ADDED.values() for part in row)}
+
+ABLATIONS: dict[str, dict[str, tuple[str, ...]]] = {
+    "fetch-push": {
+        "all": (),
+        "inputs without features": (_OPTION + "input_features=none",),
+        "absolute goals": (_OPTION + "goal_input=absolute",),
+        "no imitation": (_OPTION + "imitation=0.0",),
+        "no action repeat": ("action_repeat=1",),
+        "relabels of equal weight": (
+            _OPTION + "replay.already_achieved_weight=1.0",
+            _OPTION + "replay.out_of_range_weight=1.0",
+        ),
+        "no goals of other episodes": (
+            _OPTION + "replay.hindsight={future = 0.8, original = 0.2}",
+        ),
+        "random actions held": (_OPTION + "random_action_repeat=5",),
+        "no explorer": (_OPTION + "explorer=none",),
+        "plain hindsight": (
+            "action_repeat=1",
+            _OPTION + "input_features=none",
+            _OPTION + "goal_input=absolute",
+            _OPTION + "imitation=0.0",
+            _OPTION + "explorer=none",
+            _OPTION + "replay={hindsight = 'future'}",
+        ),
+    },
+    "planar-push": _ADDITIONS,
+    "point-maze-large": _ADDITIONS,
+    "waypoint": _ADDITIONS,
+}
+"""Recipes without one of their parts, or with one more; the recipe itself is first."""
