@@ -32,8 +32,15 @@ from rlkit.experiment.evaluate import wilson
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 ROOT = RESULTS.parents[1]
 AGENT = "agent"  # the only variant of a recipe without controls
-TOPICS = {"vae": "latents", "mix": "latents", "mpc": "plans"}
+TOPICS = {
+    "vae": "latents",
+    "mix": "latents",
+    "mpc": "plans",
+    "all": "hindsight",
+    "recipe": "hindsight",
+}
 """Topic of a recipe by the name of its first variant; all other recipes are recurrent."""
+LEARNED = 0.9  # success rate from which the ablations of hindsight count a task as learned
 Runs = Sequence[Mapping[str, Any]]
 
 
@@ -128,16 +135,31 @@ def plan_rows(folder: Path) -> Iterator[list[str]]:
     return _variant_rows(folder, "plans")
 
 
+def hindsight_rows(folder: Path) -> Iterator[list[str]]:
+    """One row per ablation and variant, with the steps to a success rate."""
+    for name, variant, _, runs in _variants(folder, "hindsight"):
+        learned = " ".join(_learned(run["curve"]) for run in runs)
+        yield [f"`{name}`", variant, reached(runs), learned, _steps(runs), _minutes(runs)]
+
+
+def _learned(curve: Sequence[Sequence[float]]) -> str:
+    """Thousands of steps to the first evaluation with a success rate of `LEARNED`."""
+    return next((f"{steps / 1000:.0f}" for steps, share, _ in curve if share >= LEARNED), "-")
+
+
 def _variant_rows(folder: Path, topic: str) -> Iterator[list[str]]:
+    for name, variant, plan, runs in _variants(folder, topic):
+        task = f"`{plan['env']}`, {plan['agent'].upper()}"
+        counts = [str(len(runs)), _steps(runs), _minutes(runs)]
+        yield [f"`{name}`", variant, task, reached(runs), *counts]
+
+
+def _variants(folder: Path, topic: str) -> Iterator[tuple[str, str, Mapping[str, Any], Runs]]:
     for name, result in _recipes(folder):
         variants = result["variants"]
-        if [*variants] == [AGENT] or TOPICS.get(next(iter(variants)), "recurrent") != topic:
-            continue
-        for variant, known in variants.items():
-            runs, plan = known["runs"], known["plan"]
-            task = f"`{plan['env']}`, {plan['agent'].upper()}"
-            counts = [str(len(runs)), _steps(runs), _minutes(runs)]
-            yield [f"`{name}`", variant, task, reached(runs), *counts]
+        if [*variants] != [AGENT] and TOPICS.get(next(iter(variants)), "recurrent") == topic:
+            for variant, known in variants.items():
+                yield name, variant, known["plan"], known["runs"]
 
 
 def corridor_rows(folder: Path) -> Iterator[list[str]]:
@@ -192,6 +214,10 @@ _TABLES: dict[str, tuple[list[str], Callable[[Path], Iterator[list[str]]]]] = {
     "recurrent": (["recipe", "variant", "task", _REACHED, *_COUNTS], recurrent_rows),
     "latents": (["recipe", "variant", "task", _REACHED, *_COUNTS], latent_rows),
     "plans": (["recipe", "variant", "task", _REACHED, *_COUNTS], plan_rows),
+    "hindsight": (
+        ["ablation", "variant", _REACHED, "steps to 90 %, thousands", "steps", "minutes"],
+        hindsight_rows,
+    ),
     "worlds_arx": world_rows.table_of("skill_over_arx", "15", "{:.2f}"),
     "worlds_persistence": world_rows.table_of("skill", "15", "{:.2f}"),
     "worlds_far": world_rows.table_of("rmse", "50", "{:.2f}"),
