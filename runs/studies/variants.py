@@ -190,6 +190,7 @@ ABLATIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "fetch-push": {
         "all": (),
         "inputs without features": (_OPTION + "input_features=none",),
+        "frequencies 2 and 5": (_OPTION + "fourier_frequencies=[2.0, 5.0]",),
         "absolute goals": (_OPTION + "goal_input=absolute",),
         "no imitation": (_OPTION + "imitation=0.0",),
         "no action repeat": ("action_repeat=1",),
