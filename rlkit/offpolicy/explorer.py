@@ -256,6 +256,7 @@ def _config(config: Any, settings: ExplorerSettings, gamma: float) -> Any:
         "goal_input": "absolute",
         "input_features": "none",
         "use_sde": False,
+        "policy_ema": 0.0,
         "compile": False,  # a graph takes longer to build than these small networks save
     }
     names = {field.name for field in fields(config)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -42,6 +43,7 @@ class LearnerPolicy(BasePolicy):
         super().__init__(algorithm.observation_space, algorithm.action_space)
         # In a tuple, so that torch does not register the algorithm's modules below this one.
         self._owner = (algorithm,)
+        self.register_load_state_dict_post_hook(_loaded)  # type: ignore[no-untyped-call]
         for name, view in algorithm.learner.weights().items():
             *path, last = name.split(".")
             if self.network is not None and path.pop(0) != self.network:
@@ -131,7 +133,8 @@ class LearnerPolicy(BasePolicy):
         if self.network is not None and not isinstance(self.action_space, spaces.Box):
             found: Tensor = NetworkModule(algorithm, self.network)(observation)
             return found
-        with known_shapes(algorithm):
+        weights = getattr(learner, "acting_weights", lambda explore: nullcontext())
+        with known_shapes(algorithm), weights(not deterministic):
             inputs = network_inputs(algorithm, observation, str(learner.acting))
             action: Tensor = learner.policy(inputs, explore=not deterministic)
         space = self.action_space
@@ -233,3 +236,10 @@ def policy_class(agent: type[Algorithm], network: str | None = None) -> type[Lea
     """The policy class of an agent class, or of one network of it, for `load`."""
     name = f"{agent.__name__}{(network or 'policy').capitalize()}"
     return type(name, (LearnerPolicy,), {"agent_class": agent, "network": network})
+
+
+def _loaded(policy: LearnerPolicy, _: Any) -> None:
+    """Lets the average of the weights, if there is one, begin with those that were loaded."""
+    learner: Any = policy._owner[0].learner
+    if getattr(learner, "average", None) is not None:
+        learner.average.copy_(learner.state[learner.acting])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ class SavedLearner:
         generator: Source of all its random numbers.
         device: Where everything lives.
         updates: Updates made.
+        average: Of the acting network's weights, if there is one.
+        acting: Name of the network that acts.
     """
 
     state: State
@@ -29,6 +31,8 @@ class SavedLearner:
     generator: torch.Generator
     device: torch.device
     updates: int
+    average: Tensor | None
+    acting: ClassVar[str | None]
     _functions: dict[str, Any]  # networks, and the latent model that learns with them
     _noise: Tensor
 
@@ -50,6 +54,7 @@ class SavedLearner:
             "generator": self.generator.get_state().numpy(),
             "noise": self._noise.cpu().numpy(),
             "updates": self.updates,
+            **({} if self.average is None else {"average": self.average}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -65,6 +70,8 @@ class SavedLearner:
         noise = np.array(state.get("noise", ()), np.float32)
         self._noise = torch.from_numpy(noise).to(self.device)
         self.updates = int(state["updates"])
+        if self.average is not None:  # which begins with weights that were trained without one
+            self.average.copy_(state.get("average", self.state[str(self.acting)]))
 
     def _optimiser(self) -> State:
         return {k: v for k, v in self.state.items() if k not in self._functions}

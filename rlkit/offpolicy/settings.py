@@ -61,6 +61,10 @@ class Optimisation(Settings):
     """Weight decay of AdamW, or of another optimiser that has one, >= 0."""
     max_grad_norm: float | None = None
     """Largest gradient norm of one network, > 0; None does not clip."""
+    policy_ema: float = 0.0
+    """Decay per update of an exponential moving average of the weights of the network that acts, in
+    [0, 1), such as 0.999; deterministic actions are the average's, and exploring ones the
+    network's own. 0 keeps no average."""
     compile: bool = False
     """Compile the update into one graph. Pays off from about 20,000 updates on; not with an
     encoder."""
@@ -89,6 +93,7 @@ class Optimisation(Settings):
             "final_learning_rate": (">= 0 or None", (self.final_learning_rate or 0) >= 0),
             "batch_size": (">= 1 or None", self.batch_size is None or self.batch_size >= 1),
             "max_grad_norm": ("> 0 or None", self.max_grad_norm is None or self.max_grad_norm > 0),
+            "policy_ema": ("in [0, 1)", 0 <= self.policy_ema < 1),
         }
 
     def make_optimiser(self) -> Optimiser | TorchOptimiser:

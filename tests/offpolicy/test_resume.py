@@ -60,6 +60,8 @@ def test_adamw_resumes(tmp_path, encoder):
     ("algorithm", "options"),
     [
         (SAC, {"input_features": "fourier", "goal_input": "both", "imitation": 0.3, **SUBSET}),
+        (SAC, {"policy_ema": 0.9}),
+        (TD3, {"policy_ema": 0.9}),
         (TD3, {"input_features": "learned_fourier", "fourier_width": 8, **SUBSET}),
         (TQC, {"input_features": "fourier", "goal_input": "relative", "quantiles": 5}),
     ],
