@@ -6,8 +6,8 @@ writes the learning rule; see `agents/sac.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -36,6 +36,7 @@ from rlkit.offpolicy.transitions import (
     view_of,
 )
 from rlkit.offpolicy.untrained import Untrained
+from rlkit.offpolicy.weight_average import WeightAverage, acting_weights
 
 if TYPE_CHECKING:
     from rlkit.offpolicy.metrics import TrainingMetrics
@@ -127,7 +128,8 @@ class GradientLearner(SavedLearner):
         if isinstance(self.optimiser, TorchOptimiser):
             state = self.optimiser.in_place_of_adam(state, self._functions)
         self.state = {name: value.to(self.device) for name, value in state.items()}
-        self.average = self.state[str(self.acting)].clone() if config.policy_ema > 0 else None
+        acting, decay = self.state[str(self.acting)], config.policy_ema
+        self.average = WeightAverage(acting, decay) if decay > 0 else None
         if self.recurrent is not None:
             self.recurrent.attach(self.networks, self.targets, str(self.acting))
         self.untrained = Untrained(self) if config.has_modules else None
@@ -189,7 +191,7 @@ class GradientLearner(SavedLearner):
         reward: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[Any], HiddenState]:
         """See `Learner.act`."""
-        with torch.no_grad(), self.acting_weights(explore):
+        with torch.no_grad(), acting_weights(self, explore):
             batch = self.prepare({"observation": observation, "goal": goal})
             x = self.scaling.observation(batch, batch["observation"])
             g = self.scaling.goal(batch, batch["goal"], batch["observation"])
@@ -205,22 +207,6 @@ class GradientLearner(SavedLearner):
             features, hidden_state = self.recurrent.step(self.state, read, hidden_state)
             action = self.policy((features, x, g), explore)
             return action.cpu().numpy(), self.recurrent.acted(hidden_state, action)
-
-    @contextmanager
-    def acting_weights(self, explore: bool) -> Iterator[None]:
-        """Within it, the network that acts has the average of its weights, unless it explores.
-
-        Source: Polyak and Juditsky 1992, "Acceleration of Stochastic Approximation by Averaging".
-        Deviation: an exponential average, which forgets what the policy was early in training.
-        """
-        name = str(self.acting)
-        own = self.state[name]
-        if self.average is not None and not explore:
-            self.state[name] = self.average
-        try:
-            yield
-        finally:
-            self.state[name] = own
 
     def inputs(self, observation: Tensor, goal: Tensor, name: str | None = None) -> Inputs:
         """What a network of a feed-forward agent reads of `(n, F)` and `(n, G)`, both scaled."""
@@ -304,9 +290,7 @@ class GradientLearner(SavedLearner):
             result = self._update(state, tensors, *inputs)
         self.updates += 1
         if self.average is not None:
-            # A plain mean until it has seen enough updates, so that the first weights fade.
-            rate = max(1 - self.config.policy_ema, 1 / self.updates)
-            self.average.lerp_(self.state[str(self.acting)], rate)
+            self.average.update(self.state[str(self.acting)], self.updates)
         return result
 
     def _drawn_critics(self) -> State:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from rlkit.goals import require_shapes
 from rlkit.networks.encoders import HiddenState
 from rlkit.offpolicy.network_modules import NetworkModule, known_shapes, network_inputs
+from rlkit.offpolicy.weight_average import acting_weights
 
 if TYPE_CHECKING:
     from rlkit.offpolicy.algorithm import Algorithm
@@ -133,8 +133,7 @@ class LearnerPolicy(BasePolicy):
         if self.network is not None and not isinstance(self.action_space, spaces.Box):
             found: Tensor = NetworkModule(algorithm, self.network)(observation)
             return found
-        weights = getattr(learner, "acting_weights", lambda explore: nullcontext())
-        with known_shapes(algorithm), weights(not deterministic):
+        with known_shapes(algorithm), acting_weights(learner, explore=not deterministic):
             inputs = network_inputs(algorithm, observation, str(learner.acting))
             action: Tensor = learner.policy(inputs, explore=not deterministic)
         space = self.action_space
@@ -242,4 +241,4 @@ def _loaded(policy: LearnerPolicy, _: Any) -> None:
     """Lets the average of the weights, if there is one, begin with those that were loaded."""
     learner: Any = policy._owner[0].learner
     if getattr(learner, "average", None) is not None:
-        learner.average.copy_(learner.state[learner.acting])
+        learner.average.weights.copy_(learner.state[learner.acting])

@@ -11,6 +11,7 @@ from torch import Tensor
 from rlkit.networks.gradient import State
 from rlkit.offpolicy.contract import require_same_shapes
 from rlkit.offpolicy.transitions import InputScaling
+from rlkit.offpolicy.weight_average import WeightAverage
 
 
 class SavedLearner:
@@ -31,7 +32,7 @@ class SavedLearner:
     generator: torch.Generator
     device: torch.device
     updates: int
-    average: Tensor | None
+    average: WeightAverage | None
     acting: ClassVar[str | None]
     _functions: dict[str, Any]  # networks, and the latent model that learns with them
     _noise: Tensor
@@ -54,7 +55,7 @@ class SavedLearner:
             "generator": self.generator.get_state().numpy(),
             "noise": self._noise.cpu().numpy(),
             "updates": self.updates,
-            **({} if self.average is None else {"average": self.average}),
+            **({} if self.average is None else {"average": self.average.weights}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -71,7 +72,7 @@ class SavedLearner:
         self._noise = torch.from_numpy(noise).to(self.device)
         self.updates = int(state["updates"])
         if self.average is not None:  # which begins with weights that were trained without one
-            self.average.copy_(state.get("average", self.state[str(self.acting)]))
+            self.average.weights.copy_(state.get("average", self.state[str(self.acting)]))
 
     def _optimiser(self) -> State:
         return {k: v for k, v in self.state.items() if k not in self._functions}

@@ -44,8 +44,8 @@ def test_deterministic_actions_are_those_of_the_average(algorithm, options):
     for count, weights in enumerate(seen[1:], 2):
         rate = max(0.2, 1 / count)
         expected = (1 - rate) * expected + rate * weights
-    assert torch.allclose(learner.average, expected, atol=1e-6)
-    assert not torch.allclose(learner.average, learner.state[name], atol=1e-4)
+    assert torch.allclose(learner.average.weights, expected, atol=1e-6)
+    assert not torch.allclose(learner.average.weights, learner.state[name], atol=1e-4)
 
     batch = batch_of(algorithm, 50, rows=40)
     own = learner.state[name]
@@ -93,7 +93,7 @@ def test_policies_of_sb3_act_by_the_average_and_loading_their_weights_replaces_i
     assert not np.allclose(first, second, atol=1e-3)
     agents[1].policy.load_state_dict(agents[0].policy.state_dict())
     learners = [agent.learner for agent in agents]
-    assert torch.equal(learners[1].average, learners[0].state["actor"])
+    assert torch.equal(learners[1].average.weights, learners[0].state["actor"])
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.0])
