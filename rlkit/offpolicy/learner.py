@@ -36,7 +36,7 @@ from rlkit.offpolicy.transitions import (
     view_of,
 )
 from rlkit.offpolicy.untrained import Untrained
-from rlkit.offpolicy.weight_average import WeightAverage, acting_weights
+from rlkit.offpolicy.weight_average import WeightAverage
 
 if TYPE_CHECKING:
     from rlkit.offpolicy.metrics import TrainingMetrics
@@ -191,7 +191,8 @@ class GradientLearner(SavedLearner):
         reward: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[Any], HiddenState]:
         """See `Learner.act`."""
-        with torch.no_grad(), acting_weights(self, explore):
+        weights = nullcontext() if explore or not self.average else self.average.in_place(self)
+        with torch.no_grad(), weights:
             batch = self.prepare({"observation": observation, "goal": goal})
             x = self.scaling.observation(batch, batch["observation"])
             g = self.scaling.goal(batch, batch["goal"], batch["observation"])

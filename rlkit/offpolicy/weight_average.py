@@ -8,8 +8,6 @@ from typing import Any
 
 from torch import Tensor
 
-from rlkit.networks.gradient import State
-
 
 class WeightAverage:
     """The average of a network's weights over its updates.
@@ -36,8 +34,9 @@ class WeightAverage:
         self.weights.lerp_(weights, max(1 - self._decay, 1 / updates))
 
     @contextmanager
-    def in_place(self, state: State, name: str) -> Iterator[None]:
-        """Within it, a network of a state has the average of its weights."""
+    def in_place(self, learner: Any) -> Iterator[None]:
+        """Within it, the network of a learner that acts has the average of its weights."""
+        state, name = learner.state, learner.acting
         own, state[name] = state[name], self.weights
         try:
             yield
@@ -55,4 +54,4 @@ def acting_weights(learner: Any, explore: bool) -> AbstractContextManager[None]:
     average: WeightAverage | None = getattr(learner, "average", None)
     if average is None or explore:
         return nullcontext()
-    return average.in_place(learner.state, learner.acting)
+    return average.in_place(learner)
