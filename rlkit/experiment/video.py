@@ -150,8 +150,9 @@ def _encoder(path: Path, width: int, height: int, rate: int) -> Iterator[IO[byte
             try:
                 yield process.stdin
                 process.stdin.close()
-            except BrokenPipeError:
-                pass  # the error output of the encoder has the reason
+            except BrokenPipeError:  # the error output of the encoder has the reason
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.close()  # writes what is still buffered, and fails again
             message = process.stderr.read().decode(errors="replace").strip()
         if process.returncode != 0:
             reason = message.splitlines()[0] if message else f"exit code {process.returncode}"

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 from types import SimpleNamespace
 
@@ -117,6 +118,13 @@ def test_an_environment_that_takes_no_render_mode_is_one_that_draws_nothing(tmp_
 def test_an_encoder_that_fails_says_why(tmp_path):
     with pytest.raises(ValueError, match=r"a\.mp4 cannot be encoded: .+"):
         video.record(Still(), Shade(size=(20_000, 2)), tmp_path / "a.mp4", 1, 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_encoder_that_ends_early_is_an_error_with_frames_still_buffered(tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "_encoder_program", lambda: shutil.which("false"))
+    with pytest.raises(ValueError, match=r"a\.mp4 cannot be encoded: exit code 1 "):
+        video.record(Still(), Shade(size=(20, 60)), tmp_path / "a.mp4", 1, 0)
     assert list(tmp_path.iterdir()) == []
 
 
