@@ -199,8 +199,9 @@ ABLATIONS: dict[str, dict[str, tuple[str, ...]]] = {
             _OPTION + "replay.out_of_range_weight=1.0",
         ),
         "no goals of other episodes": (
-            _OPTION + "replay.hindsight={future = 0.8, original = 0.2}",
+            _OPTION + "replay.hindsight={future = 0.4, final = 0.4, original = 0.2}",
         ),
+        "future goals in place of final ones": (_GOALS_OF_OTHERS,),
         "random actions held": (_OPTION + "random_action_repeat=5",),
         "no explorer": (_OPTION + "explorer=none",),
         "plain hindsight": (
