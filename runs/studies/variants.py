@@ -199,9 +199,11 @@ ABLATIONS: dict[str, dict[str, tuple[str, ...]]] = {
             _OPTION + "replay.out_of_range_weight=1.0",
         ),
         "no goals of other episodes": (
-            _OPTION + "replay.hindsight={future = 0.4, final = 0.4, original = 0.2}",
+            _OPTION + "replay.hindsight={future = 0.8, original = 0.2}",
         ),
-        "future goals in place of final ones": (_GOALS_OF_OTHERS,),
+        "half of the future goals final": (
+            _HINDSIGHT + "{future = 0.3, final = 0.3, desired = 0.2, original = 0.2}",
+        ),
         "random actions held": (_OPTION + "random_action_repeat=5",),
         "no explorer": (_OPTION + "explorer=none",),
         "plain hindsight": (
