@@ -22,6 +22,8 @@ _STYLES = {
     "oracle": ("#009E73", "-.", "^"),
     "vae": _FIRST,
     "mix": _FIRST,
+    "all": _FIRST,
+    "recipe": ("#D55E00", "--", "s"),
     "state": ("#009E73", "-.", "^"),
 }
 _OTHERS = (
@@ -30,7 +32,14 @@ _OTHERS = (
     ("#56B4E9", "-.", "P"),
     ("#882255", "--", "h"),
     ("#000000", ":", "x"),
+    ("#CC79A7", "-", "s"),
+    ("#E69F00", ":", "^"),
+    ("#56B4E9", "--", "o"),
+    ("#882255", "-.", "*"),
+    ("#000000", "-", "+"),
+    ("#009E73", ":", "d"),
 )
+_WIDE = 24  # characters of a name of which no three fit in one row
 Array = NDArray[np.float64]
 
 
@@ -53,9 +62,10 @@ def variant_curves(result: Mapping[str, Any]) -> Figure:
         colour, dashes, marker = _STYLES.get(name) or next(others)
         style = (colour, dashes, marker if len(steps) <= 30 else None)
         mean_with_range(axes, steps, values, style, markersize=4.5, label=name)
-    seeds = max(len(runs) for runs in variants.values())
+    fewest, most = (end(map(len, variants.values())) for end in (min, max))
+    seeds = f"{most}" if fewest == most else f"{fewest} to {most}"
     label = (
-        f"environment steps (mean and range of {seeds} seeds)" if seeds > 1 else "environment steps"
+        f"environment steps (mean and range of {seeds} seeds)" if most > 1 else "environment steps"
     )
     axes.set(xlabel=label, xlim=(0, None), title=result["env"])
     if is_success:
@@ -67,6 +77,8 @@ def variant_curves(result: Mapping[str, Any]) -> Figure:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
     columns = len(variants) if len(variants) <= 4 else 3  # more do not fit in one row
+    if max(map(len, variants)) > _WIDE and columns > 2:
+        columns = 2
     figure.legend(loc="outside lower center", ncols=columns, frameon=False, handlelength=3)
     remove_spines(axes)
     return figure
